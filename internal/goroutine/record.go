@@ -1,0 +1,68 @@
+package goroutine
+
+// A Record is what the library keeps for one goroutine. Only that goroutine may use it;
+// ID alone may be read by others.
+type Record struct {
+	ID     int64  // fixed at birth
+	Values Values // the goroutine-local values: immutable, swapped whole
+	Owner  any    // the thread the goroutine is locked to, nil otherwise; set by internal/core
+	Node   any    // the call-tree node the goroutine runs, nil otherwise; set by internal/core
+
+	critical *criticals // made by the first SetCritical, or shared with the thread's record
+	holds    int        // Hold calls not yet undone
+}
+
+// Current returns the record of the calling goroutine, nil if it has none. It takes no
+// lock and does not allocate; its cost does not depend on the number of records.
+func Current() *Record {
+	return lookup(ID())
+}
+
+// Ensure returns the record of the calling goroutine, and makes and registers one if
+// there is none.
+func Ensure() *Record {
+	id := ID()
+	if r := lookup(id); r != nil {
+		return r
+	}
+	r := &Record{ID: id}
+	insert(r)
+	return r
+}
+
+// Release forgets the record: Current returns nil afterwards, and Ensure a new one. It
+// must be called on the record's goroutine, at the latest as the last act of a goroutine
+// of our own, and runs no exit functions: see [Record.EndCritical]. Releasing a record
+// again does nothing, even if its goroutine has a new one by then.
+func (r *Record) Release() {
+	remove(r)
+}
+
+// Empty reports whether the record holds nothing, is not held and shares nothing, so that
+// releasing it loses nothing.
+func (r *Record) Empty() bool {
+	return r.Values == Values{} && r.Owner == nil && r.Node == nil && r.holds == 0 &&
+		!r.HasCritical() && !r.sharesCritical()
+}
+
+// Hold makes Empty false until the matching [Record.Unhold]. Whoever keeps a *Record
+// while foreign code runs on its goroutine needs this, or an Owner or Node: that code may
+// delete the last value, and whoever deletes the last value releases the record, so that
+// a later write to it would be lost.
+func (r *Record) Hold() { r.holds++ }
+
+// Unhold undoes one Hold. It does not release the record.
+func (r *Record) Unhold() { r.holds-- }
+
+// ReleaseIfEmpty is Release for a record that is Empty, and nothing for others.
+func (r *Record) ReleaseIfEmpty() {
+	if r.Empty() {
+		r.Release()
+	}
+}
+
+// Live returns the number of registered records, for leak tests. It may be called from
+// any goroutine.
+func Live() int {
+	return liveRecords()
+}
