@@ -1,0 +1,87 @@
+package asyncsync
+
+import (
+	"context"
+
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/loop"
+)
+
+// AsyncToSync wraps async fn for sync code: the result, called on a thread,
+// runs fn on a goroutine that is not the thread and waits for it. While it
+// waits the thread serves: it runs the thread-sensitive calls made below fn,
+// on top of the function that is blocked, to any depth. Which calls else it
+// serves is the thread's [Policy].
+//
+// Called from a goroutine that is no thread and whose ctx carries no context,
+// the goroutine becomes a thread for the duration, locked to its OS thread:
+// what is called below comes back to it. Called so from main, after
+// [runtime.LockOSThread] in an init function, it makes the program's main
+// thread available to everything below: what a GUI needs.
+//
+// Called from async code, fn is called directly.
+//
+// fn's ctx is derived from ctx. When ctx ends fn sees it, and the call waits
+// for what fn makes of it, serving meanwhile. Endings, local variables and
+// what synchronizes with what are as for [SyncToAsync]. A call that is queued
+// on the thread when the wait ends is not lost: it is run by a wait below that
+// depends on it, or when the thread is free again.
+//
+// The idea, and the rule that a blocked thread lends itself to what it waits
+// for, are asgiref's.
+func AsyncToSync[A, R any](fn Func[A, R], opts ...Option) Func[A, R] {
+	if fn == nil {
+		panic("asyncsync: AsyncToSync: nil function")
+	}
+	w := &fromThread[A, R]{fn: fn, settings: apply("AsyncToSync", opts)}
+	w.checkFromThread("AsyncToSync")
+	w.PC = core.FuncPC(fn)
+	return w.call
+}
+
+// FromThread is [AsyncToSync] for a function that is called once.
+func FromThread[R any](ctx context.Context, fn func(context.Context) (R, error), opts ...Option) (R, error) {
+	if fn == nil {
+		panic("asyncsync: FromThread: nil function")
+	}
+	w := fromThread[struct{}, R]{settings: apply("FromThread", opts)}
+	w.checkFromThread("FromThread")
+	w.PC = core.FuncPC(fn)
+	w.fn = func(ctx context.Context, _ struct{}) (R, error) { return fn(ctx) }
+	return w.call(ctx, struct{}{})
+}
+
+// fromThread is a wrapped async function.
+type fromThread[A, R any] struct {
+	settings
+	fn Func[A, R]
+}
+
+func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
+	checkCtx(ctx, "call of an AsyncToSync function")
+	r := &record[A, R]{fn: w.fn, arg: arg}
+	var e core.Elsewhere
+	if w.loop != nil {
+		e = core.Elsewhere{Post: w.loop.Post, Stopped: w.loop.Done(), Err: loop.ErrStopped}
+	}
+	var err error
+	switch {
+	case core.Here() != nil || w.loop != nil && !core.Bare(ctx):
+		err = core.Away(ctx, &r.Call, r, &w.Options, e)
+	case core.Bare(ctx):
+		err = core.Adopt(ctx, &r.Call, r, &w.Options, e)
+	case w.Options.Abandon:
+		err = core.Away(ctx, &r.Call, r, &w.Options, e)
+	default:
+		if err := core.Ended(ctx); err != nil {
+			return zero[R](), err
+		}
+		r.RunInline(ctx, core.ScopeOf(ctx), r, &w.Options)
+		return r.result, r.err
+	}
+	if err != nil {
+		return zero[R](), err
+	}
+	r.Raise()
+	return r.result, r.err
+}

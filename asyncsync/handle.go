@@ -1,0 +1,156 @@
+package asyncsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"asyncsync.dev/internal/core"
+)
+
+// A Handle is a value that only its thread may touch: a database connection, a
+// GL context, an interpreter. The thread is the handle's own. Open makes the
+// value there, [Handle.Do] and [Get] run functions on it there, and it is
+// closed there. Its methods may be called from anywhere.
+//
+// A handle that is collected without Close has its value closed on the thread,
+// some time later, and the error of that is lost.
+type Handle[T any] struct {
+	tsc *ThreadSensitiveContext
+	in  *handle[T]
+}
+
+// handle is what the thread keeps, to close the value on its way out. It must
+// not refer to the context: that would keep a dropped Handle alive.
+//
+// Its fields belong to the thread; err and ending can be read by others once
+// the context has closed.
+type handle[T any] struct {
+	value  T
+	opened bool
+	close  func(T) error
+	err    error
+	ending core.Ending
+	told   atomic.Bool // somebody has got err and ending
+}
+
+// Open runs open on a new thread and returns a handle to the value it made.
+// close, which may be nil, is run there at the end: after the last call, and
+// before the functions of [OnThreadExit].
+//
+// If open returns an error so does Open; if it panics or calls Goexit so does
+// Open; if ctx ends first its cause is returned. In all of these the thread is
+// given back, and close is not called. The ctx that open gets ends with ctx:
+// what is to last, open must not tie to it.
+func Open[T any](ctx context.Context, open func(context.Context) (T, error), close func(T) error, opts ...ContextOption) (*Handle[T], error) {
+	checkCtx(ctx, "Open")
+	if open == nil {
+		panic("asyncsync: Open: nil open function")
+	}
+	in := &handle[T]{close: close}
+	cfg := contextConfig("Open", opts)
+	cfg.Fresh = true
+	cfg.OnExit = append([]func(){in.exit}, cfg.OnExit...)
+	h := &Handle[T]{tsc: &ThreadSensitiveContext{}, in: in}
+	h.tsc.scope.Init(context.Background(), cfg)
+	opened := false
+	defer func() {
+		if !opened {
+			h.tsc.Close()
+		}
+	}()
+	_, err := ToThread(ctx, func(ctx context.Context) (_ struct{}, err error) {
+		in.value, err = open(ctx)
+		in.opened = err == nil
+		return struct{}{}, err
+	}, On(h.tsc), pc(open))
+	if err != nil {
+		return nil, err
+	}
+	opened = true
+	return h, nil
+}
+
+// Do runs fn with the value on the handle's thread, as [ToThread] does, and
+// inline where the caller is on that thread already. After Close it fails with
+// [ErrClosed].
+func (h *Handle[T]) Do(ctx context.Context, fn func(context.Context, T) error, opts ...Option) error {
+	if fn == nil {
+		panic("asyncsync: Handle.Do: nil function")
+	}
+	_, err := Get(ctx, h, func(ctx context.Context, v T) (struct{}, error) {
+		return struct{}{}, fn(ctx, v)
+	}, append(opts[:len(opts):len(opts)], pc(fn))...)
+	return err
+}
+
+// Get is [Handle.Do] for a function with a result.
+func Get[T, R any](ctx context.Context, h *Handle[T], fn func(context.Context, T) (R, error), opts ...Option) (R, error) {
+	if h == nil || h.in == nil {
+		panic("asyncsync: Get: nil Handle, or one not made by Open")
+	}
+	if fn == nil {
+		panic("asyncsync: Get: nil function")
+	}
+	if s := apply("Get", opts); s.on != nil || s.insensitive {
+		panic("asyncsync: Get: a Handle's functions run on its own thread: no On, no Insensitive")
+	}
+	in := h.in
+	return ToThread(ctx, func(ctx context.Context) (R, error) {
+		return fn(ctx, in.value)
+	}, append(opts[:len(opts):len(opts)], On(h.tsc), pc(fn))...)
+}
+
+// Value returns the value to code that runs on the handle's thread, and
+// [ErrWrongThread] to any other.
+func (h *Handle[T]) Value() (T, error) {
+	if !h.tsc.scope.Here() {
+		return zero[T](), ErrWrongThread
+	}
+	return h.in.value, nil
+}
+
+// Close refuses new calls, runs those that were accepted, closes the value on
+// its thread, gives the thread back, and returns the error of the closing. If
+// the close function panics or calls Goexit, so does Close.
+//
+// Called on the handle's own thread, or from async code below a function that
+// runs there, it returns at once, and the rest happens when that function
+// ends; what the close function comes to then, only hooks hear. A second Close
+// waits for the first and returns nil.
+func (h *Handle[T]) Close() error {
+	inside := h.tsc.scope.Inside()
+	err := h.tsc.Close()
+	if inside || h.in.told.Swap(true) {
+		return err
+	}
+	h.in.ending.Raise()
+	return errors.Join(h.in.err, err)
+}
+
+// exit closes the value. It is the thread's first exit function.
+func (in *handle[T]) exit() {
+	if !in.opened {
+		return
+	}
+	v := in.value
+	in.value, in.opened = zero[T](), false
+	if in.close == nil {
+		return
+	}
+	core.Observe(func() {
+		if err := in.close(v); err != nil {
+			in.err = fmt.Errorf("asyncsync: closing a Handle: %w", err)
+		}
+	}, func(e core.Ending) { in.ending = e })
+}
+
+// pc names the call after the user's function instead of the closure around it.
+func pc(fn any) Option {
+	return func(s *settings) {
+		if s.PC == 0 {
+			s.PC = core.FuncPC(fn)
+		}
+	}
+}

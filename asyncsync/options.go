@@ -1,0 +1,289 @@
+package asyncsync
+
+import (
+	"context"
+	"time"
+
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/loop"
+	"asyncsync.dev/task"
+)
+
+// An Executor is where an insensitive call can be sent: see [WithExecutor].
+type Executor = loop.Poster
+
+// An Option changes how a call is made. Options that contradict each other, or
+// that the wrapper they are given to has no use for, panic at construction.
+type Option func(*settings)
+
+// settings is what the options of one wrapper say.
+type settings struct {
+	core.Options
+	on          *ThreadSensitiveContext
+	insensitive bool
+	executor    Executor
+	limiter     *task.Limiter
+	loop        loop.Loop
+}
+
+// On sends the call to the thread of tsc, whatever ctx says.
+func On(tsc *ThreadSensitiveContext) Option {
+	if tsc == nil {
+		panic("asyncsync: On: nil ThreadSensitiveContext")
+	}
+	return func(s *settings) { s.on = tsc }
+}
+
+// Insensitive says that the function may run on any thread: it runs on an
+// ordinary goroutine, that of the caller unless the caller is a thread.
+func Insensitive() Option {
+	return func(s *settings) { s.insensitive = true }
+}
+
+// WithExecutor has an insensitive call posted to e instead of run on a
+// goroutine of this module's choice.
+func WithExecutor(e Executor) Option {
+	if e == nil {
+		panic("asyncsync: WithExecutor: nil Executor")
+	}
+	return func(s *settings) { s.executor = e }
+}
+
+// WithLimiter has an insensitive call hold a token of l while its function
+// runs. A call that is abandoned holds it until its function ends.
+func WithLimiter(l *task.Limiter) Option {
+	if l == nil {
+		panic("asyncsync: WithLimiter: nil Limiter")
+	}
+	return func(s *settings) { s.limiter = l }
+}
+
+// WithLoop has AsyncToSync run its function on l. If l stops before the
+// function has begun the call returns [loop.ErrStopped].
+func WithLoop(l loop.Loop) Option {
+	if l == nil {
+		panic("asyncsync: WithLoop: nil Loop")
+	}
+	return func(s *settings) { s.loop = l }
+}
+
+// Abandon makes the call return as soon as its ctx ends, with an error that
+// matches [ErrAbandoned] and wraps the ctx's cause, even if the function runs.
+// The function goes on: its thread stays busy until it ends, and what it comes
+// to only the Abandoned hook hears. Local variables that it sets from then on
+// reach nobody. The name of the thing is anyio's abandon_on_cancel.
+//
+// A call that runs inline, because its caller is on the thread, cannot be
+// abandoned.
+func Abandon() Option {
+	return func(s *settings) { s.Options.Abandon = true }
+}
+
+// Interrupt has f called when ctx ends while the function runs, to make it
+// return sooner: sqlite3_interrupt and its kind. f runs on a goroutine of its
+// own, at most once, never before the function has begun and never after it
+// has ended: a call waits for an f that still runs. A panic of f is raised in
+// the caller if the function itself returned.
+func Interrupt(f func()) Option {
+	if f == nil {
+		panic("asyncsync: Interrupt: nil function")
+	}
+	return func(s *settings) { s.Options.Interrupt = f }
+}
+
+// Named gives calls a name for hooks, traces, reports and errors. The default
+// is the name of the function.
+func Named(name string) Option {
+	return func(s *settings) { s.Name = name }
+}
+
+func apply(what string, opts []Option) settings {
+	var s settings
+	for _, o := range opts {
+		if o == nil {
+			panic("asyncsync: " + what + ": nil Option")
+		}
+		o(&s)
+	}
+	return s
+}
+
+// checkToThread panics on options that SyncToAsync and its kind cannot honour
+// together.
+func (s *settings) checkToThread(what string) {
+	p := "asyncsync: " + what + ": "
+	switch {
+	case s.loop != nil:
+		panic(p + "WithLoop is an option of AsyncToSync")
+	case s.executor != nil && !s.insensitive:
+		panic(p + "WithExecutor needs Insensitive: a thread-sensitive call runs on its context's thread")
+	case s.limiter != nil && !s.insensitive:
+		panic(p + "WithLimiter needs Insensitive: a thread runs one call at a time as it is")
+	case s.on != nil && s.insensitive:
+		panic(p + "On and Insensitive contradict each other")
+	}
+}
+
+// checkFromThread is the same for AsyncToSync.
+func (s *settings) checkFromThread(what string) {
+	if s.on != nil || s.insensitive || s.executor != nil || s.limiter != nil {
+		panic("asyncsync: " + what + ": On, Insensitive, WithExecutor and WithLimiter are options of SyncToAsync")
+	}
+}
+
+func checkCtx(ctx context.Context, what string) {
+	if ctx == nil {
+		panic("asyncsync: " + what + ": nil ctx")
+	}
+}
+
+// A Policy says which calls a thread runs while the function on it is blocked
+// in a wait of this library.
+type Policy = core.Policy
+
+// The policies.
+const (
+	// Related runs the calls that the wait may depend on: those of what the
+	// function waits for, of everything started below that, and of what these
+	// wait for in turn. It is the default.
+	Related = core.Related
+	// All runs every call, in the order of arrival: for threads whose
+	// functions expect to be re-entered by strangers, as a GUI's do.
+	All = core.All
+	// None runs no call. A function that waits for a call to its own thread is
+	// then a deadlock.
+	None = core.None
+)
+
+// A ContextOption changes a ThreadSensitiveContext. In a context nested in
+// another only [WithName] has an effect.
+type ContextOption func(*core.Config)
+
+// WithName names the context, for reports, traces, pprof labels and the error
+// of a Shutdown that gave up.
+func WithName(name string) ContextOption {
+	return func(c *core.Config) { c.Name = name }
+}
+
+// WithPool takes the context's thread from p.
+func WithPool(p *ThreadPool) ContextOption {
+	if p == nil {
+		panic("asyncsync: WithPool: nil ThreadPool")
+	}
+	return func(c *core.Config) { c.Pool = p.pool }
+}
+
+// Serve sets the policy of the context's thread.
+func Serve(p Policy) ContextOption {
+	if p > None {
+		panic("asyncsync: Serve: invalid Policy")
+	}
+	return func(c *core.Config) { c.Policy = p }
+}
+
+// Unpinned makes the context exclusive without binding it to an OS thread: one
+// call at a time, on a goroutine that Go may move. It takes no thread from a
+// pool, so that WithPool together with it panics.
+func Unpinned() ContextOption {
+	return func(c *core.Config) { c.Unpinned = true }
+}
+
+// QueueLimit bounds the calls that wait for the context's thread, not counting
+// the one that runs; beyond it calls fail with [ErrQueueFull]. Nested calls
+// that a blocked function of the thread depends on are exempt. n must be
+// positive.
+func QueueLimit(n int) ContextOption {
+	if n <= 0 {
+		panic("asyncsync: QueueLimit: the limit must be positive")
+	}
+	return func(c *core.Config) { c.Limit = n }
+}
+
+// OnThreadStart has f called on the thread before its first call. If f panics
+// or calls Goexit that call ends so, and the next one tries again.
+func OnThreadStart(f func()) ContextOption {
+	if f == nil {
+		panic("asyncsync: OnThreadStart: nil function")
+	}
+	return func(c *core.Config) { c.OnStart = append(c.OnStart, f) }
+}
+
+// OnThreadExit has f called on the thread when the context gives it back,
+// after the exit functions of its thread-critical variables, if the thread has
+// run anything. A failure of f is returned by Close.
+func OnThreadExit(f func()) ContextOption {
+	if f == nil {
+		panic("asyncsync: OnThreadExit: nil function")
+	}
+	return func(c *core.Config) { c.OnExit = append(c.OnExit, f) }
+}
+
+func contextConfig(what string, opts []ContextOption) core.Config {
+	var c core.Config
+	for _, o := range opts {
+		if o == nil {
+			panic("asyncsync: " + what + ": nil ContextOption")
+		}
+		o(&c)
+	}
+	if c.Unpinned && c.Pool != nil {
+		panic("asyncsync: " + what + ": an Unpinned context takes no thread from a pool")
+	}
+	return c
+}
+
+// ThreadPoolConfig says how large a pool may get. Zero fields mean the
+// defaults; negative ones panic.
+type ThreadPoolConfig struct {
+	// MaxThreads is the most OS threads that the pool has at a time. The
+	// default is 128. Each costs about 35 KB.
+	MaxThreads int
+	// MaxIdle is how many threads that no context uses are kept; more end soon
+	// after. The default is 16.
+	MaxIdle int
+	// IdleTimeout is how long a thread that no context uses is kept. The
+	// default is 10 s.
+	IdleTimeout time.Duration
+}
+
+// A ThreadPool lends OS threads to contexts, each at its first call, and takes
+// them back when the context is closed or collected. A context that finds none
+// free waits in line.
+//
+// A call from below a function that holds a thread of a full pool, into a
+// context that has none yet, does not wait: that context is lent the thread of
+// the function, and shares it until both are closed.
+type ThreadPool struct{ pool *core.Pool }
+
+// NewThreadPool returns a pool. It starts no thread.
+func NewThreadPool(c ThreadPoolConfig) *ThreadPool {
+	if c.MaxThreads < 0 || c.MaxIdle < 0 || c.IdleTimeout < 0 {
+		panic("asyncsync: NewThreadPool: negative MaxThreads, MaxIdle or IdleTimeout")
+	}
+	if c.MaxThreads == 0 {
+		c.MaxThreads = core.DefaultMaxThreads
+	}
+	if c.MaxIdle == 0 {
+		c.MaxIdle = core.DefaultMaxIdle
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = core.DefaultIdleTimeout
+	}
+	return &ThreadPool{core.NewPool(c.MaxThreads, c.MaxIdle, c.IdleTimeout)}
+}
+
+// ThreadPoolStats is the state of a pool at one moment.
+type ThreadPoolStats = core.PoolStats
+
+// Stats returns the state of the pool.
+func (p *ThreadPool) Stats() ThreadPoolStats { return p.pool.Stats() }
+
+// Close ends the pool's threads: idle ones at once, the others when their
+// contexts give them back, which Close waits for. Contexts already in line for
+// a thread get one first; calls of contexts that come later fail with
+// [ErrClosed]. A second Close waits as well. It must not be called from a
+// thread of the pool.
+func (p *ThreadPool) Close() error {
+	p.pool.Close()
+	return nil
+}

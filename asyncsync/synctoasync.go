@@ -1,0 +1,178 @@
+package asyncsync
+
+import (
+	"context"
+	"sync"
+
+	"asyncsync.dev/internal/core"
+)
+
+// Func is a function that can be sent across threads.
+type Func[A, R any] func(ctx context.Context, arg A) (R, error)
+
+// SyncToAsync wraps thread-sensitive fn: the result, called from anywhere,
+// runs fn on the right thread and waits for it. The wrapper may be made at any
+// time, kept, and used from many goroutines at once.
+//
+// The thread is looked up at each call. It is that of the context named with
+// [On]; else that of whichever ctx met last, a [ThreadSensitiveContext] or a
+// sync caller that is blocked above; else the default thread of the process,
+// unless [RequireContext] has turned that off: then the call fails with
+// [ErrNoContext]. A caller who is on that thread already runs fn inline, at
+// the cost of a plain call.
+//
+// fn's ctx carries the thread: calls made with it come back here. fn sees the
+// local variables of the caller, and the caller those that fn has set.
+//
+// What happens before the call synchronizes before fn begins, and the end of
+// fn before the call returns. The caller ends as fn did: it returns what fn
+// returned, panics with the value that fn panicked with, or calls
+// [runtime.Goexit]; the thread survives all three.
+//
+// If ctx ends before fn has begun, fn does not run and the call returns the
+// cause. If it ends while fn runs, fn sees it in its own ctx, and the call
+// returns what fn makes of it: [Abandon] and [Interrupt] are the alternatives.
+// A closed context fails with [ErrClosed], a full one with [ErrQueueFull].
+//
+// A caller that is itself on another thread goes on serving that one while it
+// waits.
+//
+// SyncToAsync and the order of the look-up are asgiref's; there the sync
+// caller above wins over any context entered below it.
+func SyncToAsync[A, R any](fn Func[A, R], opts ...Option) Func[A, R] {
+	if fn == nil {
+		panic("asyncsync: SyncToAsync: nil function")
+	}
+	w := &toThread[A, R]{fn: fn, settings: apply("SyncToAsync", opts)}
+	w.checkToThread("SyncToAsync")
+	w.PC = core.FuncPC(fn)
+	return w.call
+}
+
+// ToThread is [SyncToAsync] for a function that is called once.
+func ToThread[R any](ctx context.Context, fn func(context.Context) (R, error), opts ...Option) (R, error) {
+	if fn == nil {
+		panic("asyncsync: ToThread: nil function")
+	}
+	w := toThread[struct{}, R]{settings: apply("ToThread", opts)}
+	w.checkToThread("ToThread")
+	w.PC = core.FuncPC(fn)
+	w.fn = func(ctx context.Context, _ struct{}) (R, error) { return fn(ctx) }
+	return w.call(ctx, struct{}{})
+}
+
+// toThread is a wrapped thread-sensitive function.
+type toThread[A, R any] struct {
+	settings
+	fn      Func[A, R]
+	records sync.Pool // of *record[A, R]
+}
+
+func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
+	checkCtx(ctx, "call of a SyncToAsync function")
+	if w.insensitive {
+		return w.anywhere(ctx, arg)
+	}
+	scope, err := core.Resolve(ctx, w.on.core())
+	if err != nil {
+		return zero[R](), err
+	}
+	if scope.Here() {
+		return w.inline(ctx, scope, arg)
+	}
+	r := w.record(arg)
+	here, err := scope.Do(ctx, &r.Call, r, &w.Options)
+	if here {
+		return w.inline(ctx, scope, arg)
+	}
+	if err != nil {
+		return zero[R](), err
+	}
+	r.Raise()
+	result, err := r.result, r.err
+	w.free(r)
+	return result, err
+}
+
+// inline runs the function where it is called: on the thread.
+func (w *toThread[A, R]) inline(ctx context.Context, scope *core.Scope, arg A) (result R, err error) {
+	if err := core.Ended(ctx); err != nil {
+		return zero[R](), err
+	}
+	scope.CountInline()
+	ctx = scope.Context(ctx)
+	if w.Options.Interrupt == nil && core.Hooked() == nil {
+		return w.fn(ctx, arg)
+	}
+	r := &record[A, R]{fn: w.fn, arg: arg}
+	r.RunInline(ctx, scope, r, &w.Options)
+	return r.result, r.err
+}
+
+// anywhere runs a function that is not thread-sensitive: on the executor, on
+// a goroutine of its own where the caller is a thread or may abandon it, else
+// where it is called.
+func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
+	r := &record[A, R]{fn: w.fn, arg: arg}
+	if w.limiter != nil {
+		r.fn = w.limited
+	}
+	if w.executor == nil && !w.Options.Abandon && core.Here() == nil {
+		if err := core.Ended(ctx); err != nil {
+			return zero[R](), err
+		}
+		r.RunInline(ctx, core.ScopeOf(ctx), r, &w.Options)
+		return r.result, r.err
+	}
+	var e core.Elsewhere
+	if w.executor != nil {
+		e.Post = w.executor.Post
+	}
+	if err := core.Away(ctx, &r.Call, r, &w.Options, e); err != nil {
+		return zero[R](), err
+	}
+	r.Raise()
+	return r.result, r.err
+}
+
+// limited is the function under the limiter.
+func (w *toThread[A, R]) limited(ctx context.Context, arg A) (R, error) {
+	if err := w.limiter.Acquire(ctx); err != nil {
+		return zero[R](), err
+	}
+	defer w.limiter.Release()
+	return w.fn(ctx, arg)
+}
+
+// A record is one call on its way: what is common to all, and the types.
+type record[A, R any] struct {
+	core.Call
+	fn     Func[A, R]
+	arg    A
+	result R
+	err    error
+}
+
+// Run runs the function. It is called by core, once.
+func (r *record[A, R]) Run(ctx context.Context) { r.result, r.err = r.fn(ctx, r.arg) }
+
+// Err tells hooks what the function returned.
+func (r *record[A, R]) Err() error { return r.err }
+
+func (w *toThread[A, R]) record(arg A) *record[A, R] {
+	r, _ := w.records.Get().(*record[A, R])
+	if r == nil {
+		r = new(record[A, R])
+	}
+	r.fn, r.arg = w.fn, arg
+	return r
+}
+
+// free takes back a record that nobody else refers to: its function has
+// returned and its caller has been told. Others are left to the collector.
+func (w *toThread[A, R]) free(r *record[A, R]) {
+	*r = record[A, R]{}
+	w.records.Put(r)
+}
+
+func zero[R any]() (r R) { return }

@@ -1,0 +1,261 @@
+package core
+
+import (
+	"context"
+	"runtime"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// An Elsewhere is a place for functions that are not thread-sensitive.
+type Elsewhere struct {
+	// Post has run called, soon, on a goroutine of its choice; nil is a go
+	// statement. An error means that run will not be called.
+	Post func(run func()) error
+	// Stopped, if not nil, is closed when what has not begun never will.
+	Stopped <-chan struct{}
+	// Err is what calls get that had not begun then.
+	Err error
+}
+
+// A claim settles whether a function that was posted elsewhere runs.
+const (
+	unclaimed = iota
+	claimedByRunner
+	claimedByCaller
+)
+
+// Away runs body elsewhere and waits for it. A calling thread serves
+// meanwhile, for this is a wait in a frame; an ordinary goroutine sleeps.
+// After nil the caller must look at c.Ending.
+func Away(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) error {
+	if err := Ended(ctx); err != nil {
+		return err
+	}
+	t, rec := current()
+	s := ScopeOf(ctx)
+	if t != nil {
+		s = t.scopeNow(ctx)
+	}
+	return away(ctx, t, rec, s, c, body, o, e)
+}
+
+// scopeNow returns the scope of what runs on t: a function called from here
+// finds this thread nearest.
+func (t *Thread) scopeNow(ctx context.Context) *Scope {
+	if s := ScopeOf(ctx); s != nil && s.root.thread.Load() == t {
+		return s
+	}
+	if t.run != nil { // only t's own goroutine changes run
+		return t.run.scope
+	}
+	return ScopeOf(ctx)
+}
+
+func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Call, body Body, o *Options, e Elsewhere) error {
+	by := submitter(ctx, rec)
+	nc := newNodeCtx(ctx, s, by)
+	c.body, c.scope, c.name, c.pc = body, s, o.Name, o.PC
+	c.ctx, c.node, c.by = &nc.Ctx, nc.node, by
+	if rec != nil {
+		c.values = rec.Values
+	}
+	if o.Interrupt != nil {
+		c.stop = &interrupt{fn: o.Interrupt, done: make(chan struct{})}
+	}
+	c.begin(ctx)
+	c.node.Start()
+	if t == nil {
+		c.parker = make(chan struct{}, 1)
+		if err := c.post(e); err != nil {
+			return err
+		}
+		if err := c.sleep(ctx, o, e); err != nil {
+			return err
+		}
+		restore(rec, c.values)
+		return nil
+	}
+	f := &Frame{}
+	c.frame, nc.own.frame = f, f
+	t.push(f, "async")
+	defer t.pop(f)
+	if err := c.post(e); err != nil {
+		return err
+	}
+	if err := t.awaitAway(ctx, c, f, o, e); err != nil {
+		return err
+	}
+	rec.Values = c.values
+	return nil
+}
+
+func (c *Call) post(e Elsewhere) error {
+	if e.Post == nil {
+		c.claim.Store(claimedByRunner)
+		go c.runAsync()
+		return nil
+	}
+	err := e.Post(func() {
+		if c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+			c.runAsync()
+		}
+	})
+	if err != nil {
+		c.node.End()
+	}
+	return err
+}
+
+// giveUp is what a caller does whose ctx has ended, or whose elsewhere has
+// stopped: the function is kept from beginning, or left alone if the caller
+// asked for that. It returns nil if the caller must go on waiting.
+func (c *Call) giveUp(from uint32, why error, abandon bool) error {
+	if c.claim.CompareAndSwap(unclaimed, claimedByCaller) {
+		c.node.End()
+		count.cancelled.Add(1)
+		return why
+	}
+	if abandon && c.wait.CompareAndSwap(from, callerGone) {
+		count.abandoned.Add(1)
+		return &abandonedError{why}
+	}
+	return nil
+}
+
+// sleep waits on an ordinary goroutine.
+func (c *Call) sleep(ctx context.Context, o *Options, e Elsewhere) error {
+	if !c.wait.CompareAndSwap(nobodyParked, waiterParked) {
+		return nil
+	}
+	select {
+	case <-c.parker:
+		return nil
+	case <-ctx.Done():
+		if err := c.giveUp(waiterParked, context.Cause(ctx), o.Abandon); err != nil {
+			return err
+		}
+	case <-e.Stopped:
+		if err := c.giveUp(waiterParked, e.Err, false); err != nil {
+			return err
+		}
+	}
+	<-c.parker
+	return nil
+}
+
+// awaitAway waits on the thread t, in f.
+func (t *Thread) awaitAway(ctx context.Context, c *Call, f *Frame, o *Options, e Elsewhere) error {
+	finished := false
+	defer func() {
+		if !finished {
+			// A call served in f has ended in Goexit and takes this wait with it.
+			c.giveUp(nobodyParked, context.Canceled, true)
+		}
+	}()
+	var err error
+	if t.serve(f, e.Stopped, ctx.Done()) {
+		err = c.giveUp(nobodyParked, context.Cause(ctx), o.Abandon)
+	} else if c.wait.Load() != callEnded {
+		err = c.giveUp(nobodyParked, e.Err, false)
+	}
+	if err == nil {
+		t.serve(f, nil, nil)
+	}
+	finished = true
+	return err
+}
+
+// runAsync is the life of the goroutine that a function is sent to.
+func (c *Call) runAsync() {
+	rec := goroutine.Current()
+	fresh := rec == nil
+	if fresh {
+		rec = goroutine.Ensure()
+	}
+	values, node := rec.Values, rec.Node
+	rec.Values, rec.Node = c.values, c.node
+	returned, told := false, false
+	defer func() {
+		if !told {
+			c.ending = recovered(recover(), nil)
+		}
+		c.values = rec.Values
+		rec.Values, rec.Node = values, node
+		if fresh {
+			rec.Release()
+		}
+		c.node.End()
+		c.ending.count()
+		c.finish()
+	}()
+	defer func() {
+		if !returned {
+			c.ending = recovered(recover(), c.node.raised)
+		}
+		if c.stop != nil {
+			c.stop.end(&c.ending)
+		}
+		c.over(nil)
+		if fresh {
+			rec.EndCritical(nil)
+		}
+		told = true
+	}()
+	c.started(nil)
+	if c.stop != nil {
+		c.stop.arm(c.ctx)
+	}
+	c.body.Run(c.ctx)
+	returned = true
+}
+
+// Adopt makes the calling goroutine a thread for the length of one [Away]:
+// locked to its OS thread, with a scope of its own that everything below finds
+// nearest.
+func Adopt(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) error {
+	if err := Ended(ctx); err != nil {
+		return err
+	}
+	t, s := adopt(o.Name)
+	defer t.release()
+	return away(ctx, t, t.record, s, c, body, o, e)
+}
+
+// adopt makes the calling goroutine a thread.
+func adopt(name string) (*Thread, *Scope) {
+	runtime.LockOSThread()
+	rec := goroutine.Ensure()
+	s := &Scope{kind: adoptedScope, cfg: Config{Name: name}}
+	s.root = s
+	t := &Thread{adopted: true, name: name, scopes: 1, record: rec, started: true, wake: make(chan struct{}, 1)}
+	t.gid.Store(rec.ID)
+	t.tid.Store(osThread())
+	s.thread.Store(t)
+	rec.Owner = t
+	enlist(t)
+	return t, s
+}
+
+// release ends an adoption. The last frame has gone; what it has left in the
+// queue has no other place to run.
+func (t *Thread) release() {
+	defer func() {
+		t.record.Owner = nil
+		if t.record.Empty() {
+			t.record.Release()
+		}
+		delist(t)
+		runtime.UnlockOSThread()
+	}()
+	t.drain()
+}
+
+// Here returns the thread that the caller is, or nil.
+func Here() *Thread {
+	t, _ := current()
+	return t
+}
+
+// Bare reports whether ctx carries neither a context, nor a node or frame.
+func Bare(ctx context.Context) bool { return bare(ctx) }

@@ -1,0 +1,146 @@
+package core
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// A Body is the typed part of a call: the function, its argument and results.
+type Body interface {
+	Run(ctx context.Context)
+}
+
+// State of a call. Whoever moves it out of queued owns what happens next; this
+// is the one claim that settles running against cancelling against closing.
+const (
+	queued  = iota // in a list of its thread
+	running        // taken by the thread
+	ended          // the function has ended
+	revoked        // taken out before it ran
+)
+
+// Who waits for a call: the word that the ending and the waiter race for.
+const (
+	nobodyParked = iota
+	waiterParked // the caller sleeps on its parker
+	callEnded    // the ending is recorded
+	callerGone   // the caller has abandoned the call
+)
+
+// A Call is one function on its way to a thread and back.
+type Call struct {
+	// Set by the submitter before the call is shared.
+	body    Body
+	ctx     context.Context // what the function receives
+	scope   *Scope          // whose accounts it is in
+	by      *Node           // who submitted it
+	node    *Node           // what it runs as
+	frame   *Frame          // the frame that waits for it, nil if a goroutine does
+	pin     *Frame          // the frame that must run it, nil for any
+	name    string
+	watched *Hooks  // the hooks that were set when the call was made
+	pc      uintptr // the wrapped function, for its name
+	inline  bool    // runs where it was made
+
+	queuedAt time.Time
+	site     uintptr // the submitter's program counter, for reports
+
+	// Guarded by the mu of thread.
+	prev, next *Call
+	list       *list
+	seq        uint64
+	state      uint32
+	refusal    error // why it was revoked by somebody else than its caller
+	outer      *Call // the call below on the thread's stack, while running
+
+	// thread is the thread whose lock guards the call. It changes, under both
+	// locks, when a scope that waits for capacity is lent another's thread.
+	thread atomic.Pointer[Thread]
+
+	// Written by the thread that runs the call before wait becomes callEnded,
+	// read by the caller after.
+	startedAt, endedAt time.Time
+	ending             Ending
+	values             goroutine.Values // the caller's at first, what the call left at last
+
+	wait   atomic.Uint32
+	claim  atomic.Uint32 // of a function that was posted elsewhere
+	done   chan struct{} // of a task: closed when it has ended
+	onEnd  func()        // of a task: called before that
+	parker chan struct{} // set by the caller before waiterParked
+	stop   *interrupt
+}
+
+// Ending returns how the function ended. Only for the caller of a call that
+// was not refused.
+func (c *Call) Ending() Ending { return c.ending }
+
+// list is a doubly linked list of queued calls, in order of seq.
+type list struct {
+	head, tail *Call
+	len        int
+}
+
+func (l *list) push(c *Call) {
+	at := l.tail
+	for at != nil && at.seq > c.seq {
+		at = at.prev
+	}
+	l.insert(c, at)
+}
+
+// insert puts c behind at, or first if at is nil.
+func (l *list) insert(c, at *Call) {
+	c.list, c.prev = l, at
+	if at != nil {
+		c.next, at.next = at.next, c
+	} else {
+		c.next, l.head = l.head, c
+	}
+	if c.next != nil {
+		c.next.prev = c
+	} else {
+		l.tail = c
+	}
+	l.len++
+}
+
+func (l *list) remove(c *Call) {
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		l.head = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	} else {
+		l.tail = c.prev
+	}
+	c.prev, c.next, c.list = nil, nil, nil
+	l.len--
+}
+
+// finish tells the caller, who may then use the record again: nothing of it
+// may be read after the swap, unless the caller sleeps or has gone.
+func (c *Call) finish() {
+	f, done := c.frame, c.done
+	if c.onEnd != nil {
+		c.onEnd()
+	}
+	switch c.wait.Swap(callEnded) {
+	case waiterParked:
+		c.parker <- struct{}{}
+	case callerGone:
+		c.abandoned()
+	default:
+		if f != nil {
+			f.complete()
+		}
+		if done != nil {
+			close(done)
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package core
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// Ctx is the one context type of this module. It carries what a call needs to
+// know of its surroundings: the scope whose thread is nearest, and the node of
+// the call tree that the code belongs to.
+//
+// The embedded context is always a foreign one: a new layer wraps the foreign
+// context below the old layer, never the old layer itself. Embedding our own
+// layers would make Done and Value recurse through every level of a nesting
+// and turn its cost quadratic.
+//
+// All fields but child are fixed at birth.
+type Ctx struct {
+	context.Context
+	scope *Scope
+	node  *Node
+
+	// child is the context that calls from here into child.scope receive. One
+	// object serves all of them, one after another and side by side: such a
+	// call is waited for by its submitter alone, so nobody needs to tell its
+	// node from its sibling's. A call whose caller blocks a thread is waited
+	// for by a frame and gets a node of its own.
+	child atomic.Pointer[Ctx]
+}
+
+type ctxKey struct{}
+
+// Value implements [context.Context].
+func (c *Ctx) Value(key any) any {
+	if key == (ctxKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// From returns the nearest Ctx in ctx, or nil.
+func From(ctx context.Context) *Ctx {
+	if c, ok := ctx.(*Ctx); ok {
+		return c
+	}
+	c, _ := ctx.Value(ctxKey{}).(*Ctx)
+	return c
+}
+
+// foreign returns ctx without our own layer on top.
+func foreign(ctx context.Context) context.Context {
+	c, ok := ctx.(*Ctx)
+	if !ok {
+		return ctx
+	}
+	base := c.Context
+	if c.node != nil {
+		// What starts from the ctx of a task that is over is not cancelled
+		// for that; it hangs from what was above the task.
+		for l := c.node.life; l != nil && l.layer == base && l.refs.Load() == 0; l = l.up {
+			base = l.base
+		}
+	}
+	return base
+}
+
+// NodeOf returns the node that ctx carries, or nil.
+func NodeOf(ctx context.Context) *Node {
+	if c := From(ctx); c != nil {
+		return c.node
+	}
+	return nil
+}
+
+// ScopeOf returns the scope that ctx carries, or nil.
+func ScopeOf(ctx context.Context) *Scope {
+	if c := From(ctx); c != nil {
+		return c.scope
+	}
+	return nil
+}
+
+// WithNode returns ctx with node n, keeping its scope.
+func WithNode(ctx context.Context, n *Node) context.Context {
+	return &Ctx{Context: foreign(ctx), scope: ScopeOf(ctx), node: n}
+}
+
+// Detach returns ctx without scope and node: what runs with it is nobody's
+// relative and belongs to no thread.
+func Detach(ctx context.Context) context.Context {
+	return &Ctx{Context: foreign(ctx)}
+}
+
+// bare reports whether ctx carries neither scope nor node.
+func bare(ctx context.Context) bool {
+	c := From(ctx)
+	return c == nil || c.scope == nil && c.node == nil
+}
+
+// nodeCtx is a Ctx and its node in one allocation.
+type nodeCtx struct {
+	Ctx
+	own Node
+}
+
+// newNodeCtx returns a context over ctx whose node is a new child of parent.
+func newNodeCtx(ctx context.Context, scope *Scope, parent *Node) *nodeCtx {
+	nc := &nodeCtx{}
+	nc.Context = foreign(ctx)
+	nc.scope = scope
+	nc.node = &nc.own
+	nc.own.setParent(parent)
+	return nc
+}
+
+// callCtx returns the context for a function that runs in scope s for ctx.
+func callCtx(ctx context.Context, s *Scope) *Ctx {
+	c, ok := ctx.(*Ctx)
+	if !ok {
+		return &newNodeCtx(ctx, s, NodeOf(ctx)).Ctx
+	}
+	if child := c.child.Load(); child != nil && child.scope == s {
+		return child
+	}
+	child := &newNodeCtx(ctx, s, c.node).Ctx
+	c.child.Store(child)
+	return child
+}

@@ -1,0 +1,69 @@
+package core
+
+import (
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+)
+
+// A Panic is a panic on its way from the goroutine where it happened to the
+// one that waits. The stack is taken once, at the origin.
+type Panic struct {
+	Value any
+	Stack []byte
+	told  atomic.Bool // the hook has heard of it
+}
+
+// first reports whether this is the first time it is asked.
+func (p *Panic) first() bool { return !p.told.Swap(true) }
+
+// An Ending is how a function ended: it returned, panicked, or called
+// runtime.Goexit. The zero value is a return.
+type Ending struct {
+	Panic  *Panic
+	Goexit bool
+}
+
+// Returned reports whether the function came back by itself.
+func (e Ending) Returned() bool { return e.Panic == nil && !e.Goexit }
+
+// Raise ends the calling function the same way. It must be called from the
+// body of the function that waited, not from a deferred function: a panic
+// raised anew while another unwinds keeps all the stacks below it alive, and
+// its cost grows with every level.
+func (e Ending) Raise() {
+	switch {
+	case e.Panic != nil:
+		if slot := raisedSlot(); slot != nil {
+			*slot = e.Panic
+		}
+		panic(e.Panic.Value)
+	case e.Goexit:
+		runtime.Goexit()
+	}
+}
+
+// recovered turns what recover returned in a deferred function into an Ending.
+// A function that neither returned nor panicked has called Goexit.
+//
+// raised is the panic last delivered on this goroutine: if it is the one that
+// arrives here, the stack of its origin is kept.
+func recovered(r any, raised *Panic) Ending {
+	if r == nil {
+		return Ending{Goexit: true}
+	}
+	if raised != nil && same(raised.Value, r) {
+		return Ending{Panic: raised}
+	}
+	return Ending{Panic: &Panic{Value: r, Stack: debug.Stack()}}
+}
+
+// same is a == b, with values that cannot be compared different.
+func same(a, b any) (eq bool) {
+	defer func() {
+		if recover() != nil {
+			eq = false
+		}
+	}()
+	return a == b
+}

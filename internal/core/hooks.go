@@ -1,0 +1,138 @@
+package core
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Hooks are told of calls. Nil functions are not called.
+type Hooks struct {
+	Queued    func(CallInfo)
+	Started   func(CallInfo)
+	Ended     func(CallInfo)
+	Abandoned func(CallInfo)
+	Panicked  func(CallInfo)
+}
+
+// CallInfo is what a hook is told of one call.
+type CallInfo struct {
+	Ctx       context.Context
+	Name      string
+	Context   string // the name of the ThreadSensitiveContext
+	Thread    int    // the OS thread's id, 0 where there is none
+	Inline    bool   // the caller was on the thread already
+	Err       error  // what the function returned
+	Panic     any    // what it panicked with
+	Stack     []byte // where, at the origin
+	Goexit    bool
+	QueueTime time.Duration
+	RunTime   time.Duration
+}
+
+var hooks atomic.Pointer[Hooks]
+
+// hooksMu serializes SetHooks and its restores.
+var hooksMu sync.Mutex
+
+// SetHooks replaces the hooks and returns what puts the old ones back.
+func SetHooks(h Hooks) (restore func()) {
+	hooksMu.Lock()
+	defer hooksMu.Unlock()
+	old := hooks.Swap(&h)
+	var once sync.Once
+	return func() {
+		once.Do(func() { hooks.Store(old) })
+	}
+}
+
+// Hooked returns the hooks that are set, or nil.
+func Hooked() *Hooks { return hooks.Load() }
+
+// Failing is a Body that knows the error its function returned.
+type Failing interface{ Err() error }
+
+func (c *Call) info(t *Thread) CallInfo {
+	i := CallInfo{Ctx: c.ctx, Name: c.Name(), Inline: c.inline}
+	if c.scope != nil {
+		i.Context = c.scope.Name()
+	}
+	if t != nil {
+		i.Thread = int(t.tid.Load())
+	}
+	if !c.startedAt.IsZero() {
+		i.QueueTime = c.startedAt.Sub(c.queuedAt)
+		if !c.endedAt.IsZero() {
+			i.RunTime = c.endedAt.Sub(c.startedAt)
+		}
+	}
+	return i
+}
+
+// begin tells the hooks that a call was made.
+func (c *Call) begin(ctx context.Context) {
+	h := hooks.Load()
+	if h == nil {
+		return
+	}
+	c.watched = h
+	c.queuedAt = time.Now()
+	if h.Queued != nil {
+		i := c.info(nil)
+		i.Ctx = ctx
+		h.Queued(i)
+	}
+}
+
+// started tells them that its function begins.
+func (c *Call) started(t *Thread) {
+	if c.watched == nil {
+		return
+	}
+	c.startedAt = time.Now()
+	if c.watched.Started != nil {
+		c.watched.Started(c.info(t))
+	}
+}
+
+// over tells them how it ended.
+func (c *Call) over(t *Thread) {
+	h := c.watched
+	if h == nil {
+		h = hooks.Load()
+		if h == nil || c.ending.Panic == nil {
+			return
+		}
+	} else {
+		c.endedAt = time.Now()
+	}
+	i := c.outcome(t)
+	if i.Panic != nil && h.Panicked != nil && c.ending.Panic.first() {
+		h.Panicked(i)
+	}
+	if c.watched != nil && h.Ended != nil {
+		h.Ended(i)
+	}
+}
+
+func (c *Call) outcome(t *Thread) CallInfo {
+	i := c.info(t)
+	i.Goexit = c.ending.Goexit
+	if p := c.ending.Panic; p != nil {
+		i.Panic, i.Stack = p.Value, p.Stack
+	} else if f, ok := c.body.(Failing); ok {
+		i.Err = f.Err()
+	}
+	return i
+}
+
+// abandoned gives the outcome of a call whose caller has gone to the hook, on
+// a goroutine of its own: what the hook does, the thread need not survive.
+func (c *Call) abandoned() {
+	h := hooks.Load()
+	if h == nil || h.Abandoned == nil {
+		return
+	}
+	go h.Abandoned(c.outcome(c.thread.Load()))
+}

@@ -1,0 +1,148 @@
+package core
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// A Node is one entry of the call tree: a task, a call, or a group. Contexts
+// carry it, and everything started with such a context is its child.
+//
+// A node is related to a frame when the frame waits for the node, for one of
+// its ancestors, or for something that waits for one of these. Relation is
+// looked up from the node upwards, so that submitting costs nothing for the
+// number of frames, strangers or siblings: see [Thread.frameFor].
+type Node struct {
+	// parent is compressed past nodes that have ended when a child is added,
+	// so that a chain of tasks each starting the next does not keep its
+	// ancestors in memory for ever.
+	parent atomic.Pointer[Node]
+
+	// running counts the functions that now run as this node. Zero means the
+	// node has ended, or is a call's node that waits to be used again.
+	running atomic.Int32
+
+	// frame is the frame that waits for this node from birth. It is set before
+	// the node is shared, and never changes.
+	frame *Frame
+
+	// raised is the panic that was last re-raised on the goroutine of this
+	// node. Only that goroutine touches it.
+	raised *Panic
+
+	// life is that of the nearest task that n belongs to, n's own if n is a
+	// task. Set before the node is shared.
+	life *life
+
+	mu    sync.Mutex              // serializes writers of joins; a leaf lock
+	joins atomic.Pointer[[]*Join] // copied on write, so that readers take no lock
+}
+
+// A Join says that somebody waits for a node: a node, a frame, or both.
+type Join struct {
+	by    *Node
+	frame *Frame
+}
+
+// setParent makes p the parent of n. Ancestors of p that have ended are cut
+// out: nobody can wait for them any more.
+func (n *Node) setParent(p *Node) {
+	n.parent.Store(p)
+	if p == nil {
+		return
+	}
+	n.life = p.life
+	up := p.parent.Load()
+	if up == nil || up.running.Load() > 0 {
+		return
+	}
+	for up != nil && up.running.Load() == 0 {
+		up = up.parent.Load()
+	}
+	p.parent.Store(up)
+}
+
+// Start marks the beginning of one run of a function as n.
+func (n *Node) Start() { n.running.Add(1) }
+
+// End marks the end of one run.
+func (n *Node) End() { n.running.Add(-1) }
+
+// within reports whether a is n or an ancestor of n, looking at most limit
+// steps up; the answer may be a false no.
+func (n *Node) within(a *Node, limit int) bool {
+	for ; n != nil && limit > 0; n, limit = n.parent.Load(), limit-1 {
+		if n == a {
+			return true
+		}
+	}
+	return false
+}
+
+// addJoin records that j waits for n.
+func (n *Node) addJoin(j *Join) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var js []*Join
+	if old := n.joins.Load(); old != nil {
+		js = *old
+	}
+	js = append(slices.Clip(js), j)
+	n.joins.Store(&js)
+}
+
+// dropJoin forgets j.
+func (n *Node) dropJoin(j *Join) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	old := n.joins.Load()
+	if old == nil {
+		return
+	}
+	if len(*old) == 1 && (*old)[0] == j {
+		n.joins.Store(nil)
+		return
+	}
+	js := make([]*Join, 0, len(*old))
+	for _, o := range *old {
+		if o != j {
+			js = append(js, o)
+		}
+	}
+	n.joins.Store(&js)
+}
+
+// waiters calls visit for every frame that waits for n, directly or through
+// other nodes, until visit returns false.
+//
+// The walk goes up the parents and sideways along the joins. Parents alone
+// cannot form a cycle; joins can (two tasks that wait for each other), so the
+// nodes reached through them are remembered.
+func (n *Node) waiters(visit func(*Frame) bool) {
+	var todo []*Node // nodes reached through joins, visited ones included
+	next := 0
+	for {
+		for ; n != nil; n = n.parent.Load() {
+			if n.frame != nil && !visit(n.frame) {
+				return
+			}
+			js := n.joins.Load()
+			if js == nil {
+				continue
+			}
+			for _, j := range *js {
+				if j.frame != nil && !visit(j.frame) {
+					return
+				}
+				if j.by != nil && !slices.Contains(todo, j.by) {
+					todo = append(todo, j.by)
+				}
+			}
+		}
+		if next == len(todo) {
+			return
+		}
+		n, next = todo[next], next+1
+	}
+}

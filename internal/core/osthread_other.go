@@ -1,0 +1,6 @@
+//go:build !linux
+
+package core
+
+// osThread returns 0: this system's thread ids are not asked for.
+func osThread() int64 { return 0 }

@@ -1,0 +1,630 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// Errors of calls that do not run. The public packages give them their names.
+var (
+	ErrClosed    = errors.New("asyncsync: the context is closed")
+	ErrQueueFull = errors.New("asyncsync: the queue is full")
+	ErrNoContext = errors.New("asyncsync: no ThreadSensitiveContext in ctx, and RequireContext turns the default thread off")
+)
+
+// Config is what a scope is made with.
+type Config struct {
+	Name     string
+	Pool     *Pool // nil for DefaultPool
+	Policy   Policy
+	Unpinned bool
+	Limit    int // of queued calls, 0 for none
+	OnStart  []func()
+	OnExit   []func()
+	Fresh    bool // a thread of its own, even inside another scope
+}
+
+// A Scope is a context in the sense of the public API: that which calls are
+// addressed to. The outermost has a thread, got at the first call; those
+// nested in it share it and only keep their own accounts.
+//
+// What holds a Scope is the user, contexts made from it, and calls under way,
+// never its thread: that is how a scope nobody closes can be collected.
+type Scope struct {
+	ctx Ctx // the context that carries the scope, here to save an allocation
+
+	root *Scope // the outermost, itself if this is it
+	kind scopeKind
+	cfg  Config
+
+	// account is twice the number of calls accepted and not ended, plus one
+	// when the scope is closed. It never grows from 1: what is closed and idle
+	// stays so. That makes the step to 1 happen once, whoever takes it.
+	account atomic.Int64
+
+	thread atomic.Pointer[Thread] // root only; set under mu, or moved by lend
+
+	mu      sync.Mutex // guards the rest; nests outside Thread.mu
+	done    chan struct{}
+	cleanup *runtime.Cleanup
+}
+
+type scopeKind uint8
+
+const (
+	contextScope scopeKind = iota
+	defaultScope           // the process-wide thread; never closed
+	bubbleScope            // the same inside a synctest bubble: its thread ends when it has nothing to do
+	adoptedScope           // a caller's goroutine, for the length of one AsyncToSync
+)
+
+// Init makes s a scope entered from ctx and returns the context that carries
+// it. Inside another scope it shares that one's thread, unless cfg.Fresh.
+func (s *Scope) Init(ctx context.Context, cfg Config) context.Context {
+	if cfg.Pool == nil {
+		cfg.Pool = DefaultPool
+	}
+	s.cfg = cfg
+	s.root = s
+	up := From(ctx)
+	s.ctx.Context = foreign(ctx)
+	s.ctx.scope = s
+	if up != nil {
+		s.ctx.node = up.node
+		if out := up.scope; out != nil && out.kind == contextScope && !cfg.Fresh {
+			s.root = out.root
+		}
+	}
+	return &s.ctx
+}
+
+// Name returns what the scope was named.
+func (s *Scope) Name() string {
+	if s.cfg.Name != "" {
+		return s.cfg.Name
+	}
+	return s.root.cfg.Name
+}
+
+func (s *Scope) limit() int { return s.root.cfg.Limit }
+
+// enter opens an account for one call. related calls of a function that still
+// runs are let in after Close.
+func (s *Scope) enter(related bool) error {
+	if !s.admit(related) {
+		return ErrClosed
+	}
+	if s.root != s && !s.root.admit(related) {
+		s.settle()
+		return ErrClosed
+	}
+	return nil
+}
+
+func (s *Scope) admit(related bool) bool {
+	for {
+		v := s.account.Load()
+		if v&1 != 0 && (v == 1 || !related) {
+			return false
+		}
+		if s.account.CompareAndSwap(v, v+2) {
+			return true
+		}
+	}
+}
+
+// leave ends what enter began.
+func (s *Scope) leave() {
+	s.settle()
+	if s.root != s {
+		s.root.settle()
+	}
+}
+
+func (s *Scope) settle() {
+	switch s.account.Add(-2) {
+	case 1:
+		s.finish()
+	case 0:
+		if s.kind == bubbleScope {
+			s.retireBubble()
+		}
+	}
+}
+
+// Closed reports whether the scope takes no more work from outside.
+func (s *Scope) Closed() bool {
+	return s.account.Load()&1 != 0 || s.root != s && s.root.account.Load()&1 != 0
+}
+
+// shut marks the scope closed. It reports false if it was before.
+func (s *Scope) shut() bool {
+	s.mu.Lock()
+	if s.done == nil {
+		s.done = make(chan struct{})
+	}
+	s.mu.Unlock()
+	for {
+		v := s.account.Load()
+		if v&1 != 0 {
+			return false
+		}
+		if s.account.CompareAndSwap(v, v|1) {
+			if v == 0 {
+				s.finish()
+			}
+			return true
+		}
+	}
+}
+
+// finish runs once, when the scope is closed and its last call has ended.
+func (s *Scope) finish() {
+	s.mu.Lock()
+	done := s.done
+	stop := s.cleanup
+	s.cleanup = nil
+	t := s.thread.Load()
+	s.mu.Unlock()
+	if stop != nil {
+		stop.Stop()
+	}
+	if s.root != s || t == nil {
+		close(done)
+		return
+	}
+	t.unuse(done)
+}
+
+// bound returns the thread of the outermost scope, made if there is none. It
+// has no goroutine until the first call asks for one.
+func (s *Scope) bound() *Thread {
+	if t := s.thread.Load(); t != nil {
+		return t
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.thread.Load(); t != nil {
+		return t
+	}
+	t := newThread(&s.cfg)
+	s.thread.Store(t)
+	if s.kind == contextScope {
+		c := runtime.AddCleanup(s, (*Thread).dropped, t)
+		s.cleanup = &c
+	}
+	return t
+}
+
+// Here reports whether the calling goroutine is the scope's thread, so that a
+// call runs inline.
+func (s *Scope) Here() bool {
+	t := s.root.thread.Load()
+	return t != nil && t.mine()
+}
+
+// lent gives the scope an ancestor's thread, if it has none and would have to
+// wait for one, and reports whether it is now the caller's own.
+func (s *Scope) lent(own *Thread, by *Node) bool {
+	r := s.root
+	t := r.bound()
+	if t.pool == nil || !t.pool.full() {
+		return false
+	}
+	r.borrow(t, own, by)
+	return own != nil && r.thread.Load() == own
+}
+
+// submit queues c on the thread of s. own is the thread that the caller is, or
+// nil. here reports that the thread has become the caller's own.
+func (s *Scope) submit(c *Call, own *Thread) (here bool, err error) {
+	r := s.root
+	for {
+		if r.account.Load() == 1 || s.account.Load() == 1 {
+			return false, ErrClosed
+		}
+		err := r.bound().submit(c)
+		switch {
+		case err == errMoved:
+			if r.bound() == own {
+				return true, nil
+			}
+		case err != errOver:
+			return false, err
+		case r.kind == contextScope:
+			return false, ErrClosed
+		case r.kind == adoptedScope:
+			if required.Load() {
+				return false, ErrNoContext
+			}
+			c.scope = Default()
+			return c.scope.submit(c, own)
+		default:
+			r.thread.CompareAndSwap(r.thread.Load(), nil)
+		}
+	}
+}
+
+// borrow gives r, whose thread t waits for capacity that there is not, the
+// thread of an ancestor of the call: that one is blocked until the call ends
+// or serves it, so waiting for it to be given back could take for ever.
+//
+// Both contexts then share one OS thread until they are closed. Taking a
+// thread beyond the pool's bound instead would make the bound mean nothing in
+// just the program it is there for.
+func (r *Scope) borrow(t, own *Thread, by *Node) {
+	from := lender(t.pool, own, by)
+	if from == nil {
+		return
+	}
+	// Two threads are locked here, and only here: first one that has no worker
+	// yet, then one that has. A thread never goes back to the first kind.
+	t.mu.Lock()
+	if t.worker != nil || t.over || t.moved != nil {
+		t.mu.Unlock()
+		return
+	}
+	from.mu.Lock()
+	if from.worker == nil || from.over || from.ending {
+		from.mu.Unlock()
+		t.mu.Unlock()
+		return
+	}
+	from.scopes += t.scopes
+	t.moved = from
+	r.thread.Store(from)
+	for c := t.main.head; c != nil; c = t.main.head {
+		t.main.remove(c)
+		t.waiting--
+		c.thread.Store(from)
+		from.seq++
+		c.seq = from.seq
+		from.boxFor(c).push(c)
+		from.waiting++
+	}
+	asked := t.asked
+	wake := from.parked && (from.top == nil && from.main.head != nil ||
+		from.top != nil && (from.top.box.head != nil || from.policy == All && from.main.head != nil))
+	if wake {
+		from.parked = false
+	}
+	from.mu.Unlock()
+	t.mu.Unlock()
+	if wake {
+		from.wake <- struct{}{}
+	}
+	if asked {
+		t.pool.withdraw(t)
+	}
+}
+
+// lender returns a thread of p whose function waits for by: the caller's own,
+// or the nearest one blocked above it.
+func lender(p *Pool, own *Thread, by *Node) *Thread {
+	if own != nil && own.pool == p {
+		return own
+	}
+	var from *Thread
+	if by != nil {
+		by.waiters(func(f *Frame) bool {
+			if f.thread.pool == p {
+				f.thread.mu.Lock()
+				if f.live {
+					from = f.thread
+				}
+				f.thread.mu.Unlock()
+			}
+			return from == nil
+		})
+	}
+	return from
+}
+
+// Default returns the scope of the process-wide thread, or that of the
+// caller's synctest bubble.
+func Default() *Scope {
+	b := bubble()
+	if b == 0 {
+		return process
+	}
+	s, ok := bubbles.Load(b)
+	if !ok {
+		n := &Scope{kind: bubbleScope, cfg: Config{Name: "default"}}
+		n.root = n
+		n.ctx.Context = context.Background()
+		n.ctx.scope = n
+		s, _ = bubbles.LoadOrStore(b, n)
+	}
+	return s.(*Scope)
+}
+
+var (
+	process = newDefault()
+	bubbles sync.Map // bubble id -> *Scope
+)
+
+func newDefault() *Scope {
+	s := &Scope{kind: defaultScope, cfg: Config{Name: "default"}}
+	s.root = s
+	s.ctx.Context = context.Background()
+	s.ctx.scope = s
+	return s
+}
+
+// retireBubble ends the thread of a bubble's default scope when it has nothing
+// to do: a bubble waits for all goroutines in it, and tells nobody that it is
+// about to end.
+func (s *Scope) retireBubble() {
+	t := s.thread.Load()
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	if s.account.Load() != 0 || t.over || t.ending {
+		t.mu.Unlock()
+		return
+	}
+	t.ending = true
+	t.scopes = 0
+	t.mu.Unlock()
+	s.thread.CompareAndSwap(t, nil)
+	t.nudge()
+}
+
+var required atomic.Bool
+
+// Require turns the default thread off or on.
+func Require(on bool) { required.Store(on) }
+
+// Resolve returns the scope that a call with ctx goes to: the one named, the
+// nearest in ctx, or the default.
+func Resolve(ctx context.Context, on *Scope) (*Scope, error) {
+	if on != nil {
+		return on, nil
+	}
+	if c := From(ctx); c != nil && c.scope != nil {
+		s := c.scope
+		if s.kind != adoptedScope {
+			return s, nil
+		}
+		if t := s.thread.Load(); t != nil && !t.isOver() {
+			return s, nil
+		}
+		// What was adopted has gone its own way; the next in line is the
+		// default, since only bare callers are adopted.
+	}
+	if required.Load() {
+		return nil, ErrNoContext
+	}
+	return Default(), nil
+}
+
+// Close refuses new work, runs what is queued, waits for what runs, and gives
+// the thread back. Called from the scope's own thread or from below a function
+// on it, it does not wait: closing completes when that function ends.
+func (s *Scope) Close() error {
+	s.shut()
+	if s.Inside() {
+		return nil
+	}
+	s.await(nil)
+	return s.exitError()
+}
+
+// Shutdown is Close until ctx ends; then calls still queued are refused, and
+// the error says what still runs.
+func (s *Scope) Shutdown(ctx context.Context) error {
+	s.shut()
+	if s.Inside() {
+		return &DeadlockError{
+			Message: fmt.Sprintf("Shutdown of %s waits for the function that called it", s.describe()),
+		}
+	}
+	if s.await(ctx) {
+		return s.exitError()
+	}
+	still := s.refuse()
+	return fmt.Errorf("asyncsync: shutdown of %s gave up, %s: %w", s.describe(), still, context.Cause(ctx))
+}
+
+func (s *Scope) describe() string {
+	if n := s.Name(); n != "" {
+		return fmt.Sprintf("context %q", n)
+	}
+	return "context"
+}
+
+// Inside reports whether the caller is the scope's thread, or runs for a
+// function that blocks it.
+func (s *Scope) Inside() bool {
+	t := s.root.thread.Load()
+	if t == nil {
+		return false
+	}
+	own, rec := current()
+	if own == t {
+		return true
+	}
+	if rec == nil {
+		return false
+	}
+	n, _ := rec.Node.(*Node)
+	if n == nil {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.frameFor(n) != nil
+}
+
+// await waits until the scope is finished, or ctx ends, and reports which. On
+// a thread it serves meanwhile, and what the scope still runs is joined.
+func (s *Scope) await(ctx context.Context) bool {
+	s.mu.Lock()
+	done := s.done
+	s.mu.Unlock()
+	select {
+	case <-done:
+		return true
+	default:
+	}
+	var cancel <-chan struct{}
+	if ctx != nil {
+		cancel = ctx.Done()
+	}
+	own, _ := current()
+	if own == nil {
+		select {
+		case <-done:
+			return true
+		case <-cancel:
+			return false
+		}
+	}
+	f := &Frame{}
+	own.push(f, "close")
+	defer own.pop(f)
+	defer s.joinAll(f)()
+	return !own.serve(f, done, cancel)
+}
+
+// joinAll makes f wait for all calls of the scope's thread that are queued or
+// run. No others come: the scope is closed.
+func (s *Scope) joinAll(f *Frame) (drop func()) {
+	t := s.root.thread.Load()
+	if t == nil {
+		return func() {}
+	}
+	j := &Join{frame: f}
+	var nodes []*Node
+	t.mu.Lock()
+	add := func(c *Call) {
+		if c.scope == s || c.scope.root == s {
+			nodes = append(nodes, c.node)
+		}
+	}
+	for c := t.main.head; c != nil; c = c.next {
+		add(c)
+	}
+	for g := t.top; g != nil; g = g.below {
+		for c := g.box.head; c != nil; c = c.next {
+			add(c)
+		}
+	}
+	for c := t.run; c != nil; c = c.outer {
+		add(c)
+	}
+	t.mu.Unlock()
+	for _, n := range nodes {
+		n.addJoin(j)
+	}
+	f.thread.rescan()
+	return func() {
+		for _, n := range nodes {
+			n.dropJoin(j)
+		}
+	}
+}
+
+// refuse takes the scope's calls out of the thread's queue and says what goes
+// on running. Calls in a frame's box stay: the function they belong to still
+// runs, and its nested calls are served until it ends.
+func (s *Scope) refuse() string {
+	t := s.root.thread.Load()
+	if t == nil {
+		return "nothing runs"
+	}
+	var out []*Call
+	runs := ""
+	t.mu.Lock()
+	for c := t.main.head; c != nil; {
+		next := c.next
+		if c.scope == s || s.root == s {
+			t.main.remove(c)
+			t.waiting--
+			c.state, c.refusal = revoked, ErrClosed
+			out = append(out, c)
+		}
+		c = next
+	}
+	if t.run != nil {
+		bottom := t.run
+		for bottom.outer != nil {
+			bottom = bottom.outer
+		}
+		runs = bottom.Name()
+	}
+	t.mu.Unlock()
+	for _, c := range out {
+		c.scope.leave()
+		c.finish()
+	}
+	if runs == "" {
+		return "nothing runs"
+	}
+	return runs + " still runs"
+}
+
+func (s *Scope) exitError() error {
+	if s.root != s {
+		return nil
+	}
+	if t := s.thread.Load(); t != nil {
+		return t.takeExitError()
+	}
+	return nil
+}
+
+// ScopeStats is the state of a scope at one moment.
+type ScopeStats struct {
+	Name    string
+	Thread  int // OS thread id, 0 while there is none
+	Queued  int
+	Running bool
+	Calls   uint64
+	Closed  bool
+}
+
+// Stats returns the state of the scope, and of the thread that it may share.
+func (s *Scope) Stats() ScopeStats {
+	st := ScopeStats{Name: s.Name(), Closed: s.Closed()}
+	t := s.root.thread.Load()
+	if t == nil {
+		return st
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st.Queued, st.Calls, st.Running = t.waiting, t.calls, t.run != nil
+	if !t.over {
+		st.Thread = int(t.tid.Load())
+	}
+	return st
+}
+
+// Taint has the scope's OS thread destroyed when it is given back.
+func (s *Scope) Taint() {
+	if t := s.root.thread.Load(); t != nil {
+		t.taint.Store(true)
+	}
+}
+
+// CountInline counts a call that ran where it was made: on the scope's thread.
+func (s *Scope) CountInline() {
+	// Only the thread's goroutine writes, so that no locked instruction is
+	// needed on the shortest path there is.
+	n := &s.root.thread.Load().inline
+	n.Store(n.Load() + 1)
+}
+
+// Context returns ctx as a function on the thread of s sees it: with s as its
+// nearest scope.
+func (s *Scope) Context(ctx context.Context) context.Context {
+	if c := From(ctx); c != nil && c.scope == s || c == nil && s.kind == defaultScope {
+		return ctx
+	}
+	return &Ctx{Context: foreign(ctx), scope: s, node: NodeOf(ctx)}
+}

@@ -1,0 +1,85 @@
+package core
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// count holds what is too rare to be kept by thread.
+var count struct {
+	cancelled, abandoned, panics, goexits atomic.Uint64
+	retired                               atomic.Uint64 // calls of threads that are over
+	retiredInline                         atomic.Uint64
+}
+
+func (e Ending) count() {
+	switch {
+	case e.Goexit:
+		count.goexits.Add(1)
+	case e.Panic != nil:
+		count.panics.Add(1)
+	}
+}
+
+// live holds the threads that have a goroutine.
+var live struct {
+	sync.Mutex
+	threads map[*Thread]struct{}
+}
+
+func enlist(t *Thread) {
+	live.Lock()
+	if live.threads == nil {
+		live.threads = make(map[*Thread]struct{})
+	}
+	live.threads[t] = struct{}{}
+	live.Unlock()
+}
+
+func delist(t *Thread) {
+	t.mu.Lock()
+	calls := t.calls
+	t.mu.Unlock()
+	live.Lock()
+	if _, ok := live.threads[t]; ok {
+		delete(live.threads, t)
+		count.retired.Add(calls)
+		count.retiredInline.Add(t.inline.Load())
+	}
+	live.Unlock()
+}
+
+// Stats counts since the start of the process.
+type Stats struct {
+	Threads   int    // that have a goroutine now, adopted ones included
+	Queued    int    // calls waiting now
+	Calls     uint64 // that ended on a thread they were sent to
+	Inline    uint64 // that ran where they were made
+	Cancelled uint64 // taken out before they ran
+	Abandoned uint64
+	Panicked  uint64
+	Goexits   uint64
+}
+
+// ReadStats returns the counts.
+func ReadStats() Stats {
+	s := Stats{
+		Cancelled: count.cancelled.Load(),
+		Abandoned: count.abandoned.Load(),
+		Panicked:  count.panics.Load(),
+		Goexits:   count.goexits.Load(),
+	}
+	live.Lock()
+	defer live.Unlock()
+	s.Calls = count.retired.Load()
+	s.Inline = count.retiredInline.Load()
+	s.Threads = len(live.threads)
+	for t := range live.threads {
+		t.mu.Lock()
+		s.Calls += t.calls
+		s.Queued += t.waiting
+		t.mu.Unlock()
+		s.Inline += t.inline.Load()
+	}
+	return s
+}

@@ -1,0 +1,519 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"runtime/trace"
+	"sync"
+	"sync/atomic"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// Policy says which calls a thread runs while the function on it is blocked in
+// a wait of this library.
+type Policy uint8
+
+const (
+	Related Policy = iota // those that the wait may depend on
+	All                   // every one, in the order of arrival
+	None                  // not any
+)
+
+func (p Policy) String() string {
+	switch p {
+	case Related:
+		return "Related"
+	case All:
+		return "All"
+	case None:
+		return "None"
+	}
+	return "invalid"
+}
+
+// A Thread is what runs calls one at a time: a queue, a stack of frames, and
+// the goroutine that they belong to. It lives as long as one lease of that
+// goroutine: a context from its first call to its close, an adopted caller for
+// the length of one AsyncToSync.
+//
+// A Thread never refers to a Scope but through calls that are queued or run,
+// so that a context nobody holds can be collected.
+type Thread struct {
+	// Fixed before the thread is shared.
+	name     string
+	policy   Policy
+	pool     *Pool // nil for a thread with a worker of its own
+	onStart  []func()
+	unpinned bool // exclusive, but not bound to an OS thread
+	adopted  bool // the goroutine is its user's, not ours
+
+	// gid is the goroutine that runs the calls, 0 while there is none; tid its
+	// OS thread.
+	gid, tid atomic.Int64
+
+	// taint asks the pool to destroy the OS thread when it is given back.
+	taint atomic.Bool
+
+	// mu guards what follows, and the calls and frames of the thread. Nothing
+	// is locked under it but Node.mu; no callback runs and nobody is woken
+	// under it.
+	mu      sync.Mutex
+	main    list   // calls of strangers, and of everybody while no frame stands
+	waiting int    // calls in main and in all boxes
+	top     *Frame // the frame that serves
+	run     *Call  // the call on top of the stack
+	seq     uint64
+	worker  *worker         // nil before the pool has given one, and after the lease
+	asked   bool            // a worker has been asked for
+	parked  bool            // the goroutine sleeps; whoever clears it sends one token to wake
+	ending  bool            // no scope uses it any more: leave when there is nothing to do
+	over    bool            // the lease is over; nothing is accepted
+	moved   *Thread         // where the calls went when another thread was lent
+	scopes  int             // scopes that use this thread
+	dones   []chan struct{} // closed when the lease is over
+	exitErr error
+	parkers []chan struct{} // of callers; never used beyond this lease, see parker
+	calls   uint64          // that have ended, inline ones not counted
+
+	// Set when the goroutine is found, before anybody can see parked.
+	wake   chan struct{} // 1-buffered
+	record *goroutine.Record
+
+	// Touched by the thread's goroutine only.
+	started      bool     // onStart have returned
+	onExit       []func() // that have not run yet
+	exitedValues bool     // the exit functions of thread-critical values have run
+	raised       *Panic   // see Ending.Raise
+
+	inline atomic.Uint64 // calls that ran inline; written by the thread's goroutine only
+}
+
+// A Frame is a wait of the library made on a thread.
+type Frame struct {
+	thread *Thread
+	below  *Frame
+	level  int
+	call   *Call  // what ran when the wait began
+	what   string // the kind of wait, for reports
+
+	// Guarded by thread.mu.
+	box  list
+	live bool
+	done bool
+}
+
+// complete ends the wait.
+func (f *Frame) complete() {
+	t := f.thread
+	t.mu.Lock()
+	f.done = true
+	wake := t.parked && t.top == f
+	if wake {
+		t.parked = false
+	}
+	t.mu.Unlock()
+	if wake {
+		t.wake <- struct{}{}
+	}
+}
+
+// frameFor returns the highest frame of t that waits for n, directly or not;
+// nil makes a stranger of n. t.mu is held.
+//
+// The first frame found going up from n is the top one in every nesting that
+// has no joins, so that the walk is one or two steps however deep the nesting.
+// It goes on to the root only for those who have to wait anyway.
+func (t *Thread) frameFor(n *Node) *Frame {
+	if t.top == nil || n == nil {
+		return nil
+	}
+	var best *Frame
+	n.waiters(func(f *Frame) bool {
+		if f.thread == t && f.live && (best == nil || f.level > best.level) {
+			best = f
+		}
+		return best != t.top
+	})
+	return best
+}
+
+// boxFor returns the list that c belongs in. t.mu is held.
+func (t *Thread) boxFor(c *Call) *list {
+	if c.pin != nil && c.pin.live {
+		return &c.pin.box
+	}
+	if t.policy == Related {
+		if f := t.frameFor(c.by); f != nil {
+			return &f.box
+		}
+	}
+	return &t.main
+}
+
+// serves reports whether the thread, in the frame or at the bottom where it is
+// now, runs what lies in l. t.mu is held.
+func (t *Thread) serves(l *list) bool {
+	switch {
+	case t.top == nil:
+		return l == &t.main
+	case l == &t.top.box:
+		return true
+	default:
+		return t.policy == All && l == &t.main
+	}
+}
+
+// next takes the call to run now, or nil. t.mu is held.
+func (t *Thread) next() *Call {
+	var c *Call
+	switch {
+	case t.top == nil:
+		c = t.main.head
+	case t.top.box.head != nil:
+		c = t.top.box.head
+		if t.policy == All && t.main.head != nil && t.main.head.seq < c.seq {
+			c = t.main.head
+		}
+	case t.policy == All:
+		c = t.main.head
+	}
+	if c != nil {
+		c.list.remove(c)
+		t.waiting--
+		c.state = running
+		c.outer, t.run = t.run, c
+	}
+	return c
+}
+
+// errMoved and errOver tell a submitter to look for another thread.
+var (
+	errMoved = errors.New("moved")
+	errOver  = errors.New("over")
+)
+
+// submit queues c. refused is the error of an account that takes no more work.
+func (t *Thread) submit(c *Call) error {
+	t.mu.Lock()
+	if t.moved != nil || t.over {
+		over := t.over
+		t.mu.Unlock()
+		if over {
+			return errOver
+		}
+		return errMoved
+	}
+	c.thread.Store(t)
+	if c.frame == nil {
+		c.parker = t.parker()
+	}
+	box := t.boxFor(c)
+	related := box != &t.main || t.policy != Related && t.frameFor(c.by) != nil
+	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
+		t.mu.Unlock()
+		return ErrQueueFull
+	}
+	if err := c.scope.enter(related); err != nil {
+		t.mu.Unlock()
+		return err
+	}
+	t.seq++
+	c.seq = t.seq
+	c.state = queued
+	box.push(c)
+	t.waiting++
+	wake := t.parked && t.serves(box)
+	if wake {
+		t.parked = false
+	}
+	ask := t.worker == nil && !t.asked && !t.adopted
+	if ask {
+		t.asked = true
+	}
+	t.mu.Unlock()
+	if wake {
+		t.wake <- struct{}{}
+	} else if ask {
+		t.lease()
+	}
+	return nil
+}
+
+// revoke takes c out of its queue. It reports false if c runs or has ended.
+func (c *Call) revoke(why error) bool {
+	for {
+		t := c.thread.Load()
+		t.mu.Lock()
+		if c.thread.Load() != t {
+			t.mu.Unlock()
+			continue
+		}
+		if c.state != queued {
+			t.mu.Unlock()
+			return false
+		}
+		c.list.remove(c)
+		t.waiting--
+		c.state, c.refusal = revoked, why
+		// A thread that nobody waits for any more need not be waited for.
+		withdraw := t.worker == nil && t.asked && t.main.len == 0
+		t.mu.Unlock()
+		if withdraw {
+			t.withdraw()
+		}
+		count.cancelled.Add(1)
+		c.scope.leave()
+		return true
+	}
+}
+
+// exec runs c, which next has taken.
+func (t *Thread) exec(c *Call) {
+	if err := Ended(c.ctx); err != nil {
+		// The ctx ended while c was queued and its caller has not come to
+		// take it out: it must not run all the same.
+		t.mu.Lock()
+		t.run, c.outer = c.outer, nil
+		c.state, c.refusal = revoked, err
+		t.mu.Unlock()
+		count.cancelled.Add(1)
+		c.scope.leave()
+		c.finish()
+		return
+	}
+	rec := t.record
+	values, node := rec.Values, rec.Node
+	rec.Values, rec.Node = c.values, c.node
+	t.raised = nil
+	c.node.Start()
+	returned, told := false, false
+	// Two deferred functions, because a hook may end in a panic or a Goexit of
+	// its own: what must happen in any case is in the first.
+	defer func() {
+		if !told {
+			c.ending = recovered(recover(), nil)
+		}
+		c.node.End()
+		c.values = rec.Values
+		rec.Values, rec.Node = values, node
+		t.retire(c)
+	}()
+	defer func() {
+		if !returned {
+			c.ending = recovered(recover(), t.raised)
+			t.raised = nil
+		}
+		if c.stop != nil {
+			c.stop.end(&c.ending)
+		}
+		c.over(t)
+		told = true
+	}()
+	if !t.started {
+		for _, f := range t.onStart {
+			f()
+		}
+		t.started = true
+	}
+	c.started(t)
+	if c.stop != nil {
+		c.stop.arm(c.ctx)
+	}
+	if trace.IsEnabled() {
+		c.traced(t)
+	} else {
+		c.body.Run(c.ctx)
+	}
+	returned = true
+}
+
+func (c *Call) traced(t *Thread) {
+	ctx, task := trace.NewTask(c.ctx, c.Name())
+	defer task.End()
+	defer trace.StartRegion(ctx, t.label()).End()
+	c.body.Run(c.ctx)
+}
+
+// retire takes the ended call off the stack, and tells its caller.
+func (t *Thread) retire(c *Call) {
+	t.mu.Lock()
+	t.run, c.outer = c.outer, nil
+	c.state = ended
+	t.calls++
+	t.mu.Unlock()
+	c.ending.count()
+	// The account is closed before the caller wakes: a caller that closes the
+	// context next finds it idle.
+	c.scope.leave()
+	c.finish()
+}
+
+// push puts f on top of t, for the call that now runs there.
+func (t *Thread) push(f *Frame, what string) {
+	f.thread, f.what = t, what
+	t.mu.Lock()
+	f.below = t.top
+	if f.below != nil {
+		f.level = f.below.level + 1
+	}
+	f.call = t.run
+	f.live = true
+	t.top = f
+	t.mu.Unlock()
+}
+
+// pop takes f off, and hands its calls down: to the nearest frame below that
+// waits for them too, else to the thread's own queue.
+func (t *Thread) pop(f *Frame) {
+	t.mu.Lock()
+	f.live = false
+	t.top = f.below
+	for c := f.box.head; c != nil; c = f.box.head {
+		f.box.remove(c)
+		t.boxFor(c).push(c)
+	}
+	t.mu.Unlock()
+}
+
+// serve runs calls on the thread until f is completed, done is closed or
+// delivers, or cancel is closed. It reports whether cancel ended it.
+func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) {
+	for {
+		t.mu.Lock()
+		if f.done {
+			t.mu.Unlock()
+			return false
+		}
+		if c := t.next(); c != nil {
+			t.mu.Unlock()
+			t.exec(c)
+			continue
+		}
+		t.parked = true
+		t.mu.Unlock()
+		if done == nil && cancel == nil {
+			<-t.wake
+			continue
+		}
+		select {
+		case <-t.wake:
+			continue
+		case <-done:
+			t.unpark()
+			return false
+		case <-cancel:
+			t.unpark()
+			return true
+		}
+	}
+}
+
+// unpark takes back the sign that the thread sleeps. Where somebody was faster
+// their token is under way, and is taken with it.
+func (t *Thread) unpark() {
+	t.mu.Lock()
+	was := t.parked
+	t.parked = false
+	t.mu.Unlock()
+	if !was {
+		<-t.wake
+	}
+}
+
+// block waits on the thread's own goroutine in a frame. what names the wait.
+// The frame is popped whichever way the wait ends: a Goexit in a served call
+// unwinds it too.
+func (t *Thread) block(f *Frame, what string, done, cancel <-chan struct{}) (cancelled bool) {
+	t.push(f, what)
+	defer t.pop(f)
+	return t.serve(f, done, cancel)
+}
+
+// rescan puts every queued call where it belongs now: after a frame has begun
+// to wait, or ceased to wait, for something that existed before it.
+func (t *Thread) rescan() {
+	t.mu.Lock()
+	wake := false
+	if t.policy == Related && t.top != nil && t.waiting > 0 {
+		t.resort(&t.main)
+		for f := t.top; f != nil; f = f.below {
+			t.resort(&f.box)
+		}
+		if t.parked && t.top.box.head != nil {
+			wake, t.parked = true, false
+		}
+	}
+	t.mu.Unlock()
+	if wake {
+		t.wake <- struct{}{}
+	}
+}
+
+// resort moves the calls of l that belong elsewhere. t.mu is held.
+func (t *Thread) resort(l *list) {
+	for c := l.head; c != nil; {
+		next := c.next
+		if to := t.boxFor(c); to != l {
+			l.remove(c)
+			to.push(c)
+		}
+		c = next
+	}
+}
+
+// drain runs what is left in the queue of a thread that ends, and closes it.
+// It goes on after a Goexit: nothing accepted is lost.
+func (t *Thread) drain() {
+	finished := false
+	defer func() {
+		if !finished {
+			t.drain()
+		}
+	}()
+	for {
+		t.mu.Lock()
+		c := t.next()
+		if c == nil {
+			t.over = true
+			t.mu.Unlock()
+			finished = true
+			return
+		}
+		t.mu.Unlock()
+		t.exec(c)
+	}
+}
+
+// current returns the thread whose goroutine calls, and its record; both may
+// be nil.
+func current() (*Thread, *goroutine.Record) {
+	rec := goroutine.Current()
+	if rec == nil {
+		return nil, nil
+	}
+	t, _ := rec.Owner.(*Thread)
+	return t, rec
+}
+
+// mine reports whether the caller's goroutine is the thread.
+func (t *Thread) mine() bool { return t.gid.Load() == goroutine.ID() }
+
+// label is what reports call t; a nil t is no thread.
+func (t *Thread) label() string {
+	if t == nil {
+		return "goroutine"
+	}
+	if t.name != "" {
+		return t.name
+	}
+	return "thread"
+}
+
+// Ended returns the cause of ctx's end, or nil.
+func Ended(ctx context.Context) error {
+	if ctx.Done() == nil || ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}

@@ -1,0 +1,139 @@
+package task
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"sync"
+
+	"asyncsync.dev/internal/core"
+)
+
+// A Limiter bounds how many do something at a time: it has a number of tokens,
+// taken by Acquire and given back by Release. Who finds none waits in line,
+// first come first served. It is made by [NewLimiter] and safe for concurrent
+// use.
+//
+// Its model is anyio's CapacityLimiter; unlike it, and like a semaphore, it
+// does not remember who holds a token, so that one goroutine may hold several
+// and another may release them.
+type Limiter struct {
+	mu    sync.Mutex // guards the rest; a leaf lock
+	total int
+	used  int        // may exceed total after SetTotal
+	line  *list.List // of chan struct{}, one for each who waits; closed when it has a token
+}
+
+// NewLimiter returns a limiter with n tokens. n must not be negative.
+func NewLimiter(n int) *Limiter {
+	checkTotal("NewLimiter", n)
+	return &Limiter{total: n, line: list.New()}
+}
+
+func checkTotal(what string, n int) {
+	if n < 0 {
+		panic(fmt.Sprintf("task: %s: negative number of tokens %d", what, n))
+	}
+}
+
+// Acquire takes a token, waiting for one if need be. When ctx ends first it
+// returns its cause and has taken none. From sync code the thread serves while
+// Acquire waits. A ctx that has ended already takes no token.
+func (l *Limiter) Acquire(ctx context.Context) error {
+	if ctx == nil {
+		panic("task: Limiter.Acquire: nil ctx")
+	}
+	if err := core.Ended(ctx); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	if l.used < l.total && l.line.Len() == 0 {
+		l.used++
+		l.mu.Unlock()
+		return nil
+	}
+	turn := make(chan struct{})
+	place := l.line.PushBack(turn)
+	l.mu.Unlock()
+
+	taken := false
+	defer func() {
+		// Also when a call served meanwhile takes this wait with it in a Goexit.
+		if !taken {
+			l.giveUp(place, turn)
+		}
+	}()
+	err := core.Park(ctx, turn, "limiter")
+	taken = err == nil
+	return err
+}
+
+// giveUp leaves the line. A token that came at the same moment goes to the
+// next.
+func (l *Limiter) giveUp(place *list.Element, turn chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-turn:
+		l.used--
+	default:
+		l.line.Remove(place)
+	}
+	l.grant()
+}
+
+// grant gives free tokens to the first in line. l.mu is held; closing a
+// channel runs nobody's code.
+func (l *Limiter) grant() {
+	for l.used < l.total && l.line.Len() > 0 {
+		turn := l.line.Remove(l.line.Front()).(chan struct{})
+		l.used++
+		close(turn)
+	}
+}
+
+// TryAcquire takes a token if one is free and nobody waits for it.
+func (l *Limiter) TryAcquire() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.used >= l.total || l.line.Len() > 0 {
+		return false
+	}
+	l.used++
+	return true
+}
+
+// Release gives a token back. Without one taken it panics.
+func (l *Limiter) Release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.used == 0 {
+		panic("task: Limiter.Release without Acquire")
+	}
+	l.used--
+	l.grant()
+}
+
+// SetTotal changes the number of tokens. Those taken stay taken: after a
+// reduction nobody gets one until enough have been released.
+func (l *Limiter) SetTotal(n int) {
+	checkTotal("Limiter.SetTotal", n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total = n
+	l.grant()
+}
+
+// LimiterStats is the state of a limiter at one moment.
+type LimiterStats struct {
+	Total   int // tokens there are
+	Used    int // tokens taken; more than Total after a reduction
+	Waiting int // callers in line
+}
+
+// Stats returns the state of the limiter.
+func (l *Limiter) Stats() LimiterStats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return LimiterStats{Total: l.total, Used: l.used, Waiting: l.line.Len()}
+}

@@ -1,0 +1,129 @@
+package task
+
+import (
+	"context"
+
+	"asyncsync.dev/internal/core"
+)
+
+// An Option changes how a task is started.
+type Option func(*core.Options)
+
+// Named gives the task a name, for hooks, traces and reports. The default is
+// that of its function.
+func Named(name string) Option {
+	return func(o *core.Options) { o.Name = name }
+}
+
+// A Task is a function that runs on a goroutine of its own, and the promise of
+// its outcome. Its methods may be called from any goroutine or thread.
+type Task[R any] struct {
+	task   core.Task
+	fn     func(context.Context) (R, error)
+	result R
+	err    error
+}
+
+// body keeps Run and Err out of the exported methods of Task.
+type body[R any] struct{ t *Task[R] }
+
+func (b body[R]) Run(ctx context.Context) { b.t.result, b.t.err = b.t.fn(ctx) }
+func (b body[R]) Err() error              { return b.t.err }
+
+// Go starts fn on a new goroutine and returns at once.
+//
+// fn's ctx is derived from ctx; [Task.Cancel] ends it, and so does the end of
+// the task together with all tasks started below it. A task may outlive
+// whatever started it: it keeps the ThreadSensitiveContext of ctx, and what it
+// calls is related to those who wait for it. It starts with a fork of the
+// caller's local variables: it sees them, and its own changes stay with it.
+//
+// A nil ctx or fn panics. That the values of ctx and the writes made before Go
+// are visible to fn goes without saying; what fn did synchronizes before the
+// return of [Task.Wait] and the close of [Task.Done].
+//
+// The idea is asyncio's create_task, whose context is a fork as well.
+func Go[R any](ctx context.Context, fn func(context.Context) (R, error), opts ...Option) *Task[R] {
+	if ctx == nil {
+		panic("task: Go: nil ctx")
+	}
+	if fn == nil {
+		panic("task: Go: nil function")
+	}
+	o := options("Go", core.FuncPC(fn), opts)
+	t := &Task[R]{fn: fn}
+	core.StartTask(ctx, &t.task, body[R]{t}, o)
+	return t
+}
+
+func options(what string, pc uintptr, opts []Option) *core.Options {
+	o := &core.Options{PC: pc}
+	for _, opt := range opts {
+		if opt == nil {
+			panic("task: " + what + ": nil Option")
+		}
+		opt(o)
+	}
+	return o
+}
+
+// Wait waits for the task to end and returns what its function returned. If
+// the function panicked Wait panics with the same value, and if it called
+// [runtime.Goexit] so does Wait: every waiter is told the same.
+//
+// When ctx ends first, Wait returns its cause and the task goes on. A task
+// that has ended is reported as such even if ctx has ended too.
+//
+// Wait may be called from sync code: then the thread goes on serving. While
+// Wait waits the task is joined: its calls, those queued already included, are
+// related to whatever thread is blocked for the sake of the waiter, so that
+// what a blocked thread waits for can always run there. (The join is that of
+// Visual Studio's JoinableTaskFactory.) A task that waits for itself gets an
+// error matching deadlock.ErrDeadlock.
+func (t *Task[R]) Wait(ctx context.Context) (R, error) {
+	if ctx == nil {
+		panic("task: Wait: nil ctx")
+	}
+	if err := t.task.Wait(ctx); err != nil {
+		var zero R
+		return zero, err
+	}
+	t.task.Raise()
+	return t.result, t.err
+}
+
+// WaitOrCancel is Wait, but when ctx ends it cancels the task with ctx's cause
+// and goes on waiting: nothing is left running behind the caller's back. The
+// task's own outcome is returned, whatever it made of the cancellation.
+func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
+	if ctx == nil {
+		panic("task: WaitOrCancel: nil ctx")
+	}
+	if err := t.task.Wait(ctx); err != nil {
+		if ctx.Err() == nil {
+			var zero R
+			return zero, err
+		}
+		t.Cancel(context.Cause(ctx))
+		if err := t.task.Wait(context.WithoutCancel(ctx)); err != nil {
+			var zero R
+			return zero, err
+		}
+	}
+	t.task.Raise()
+	return t.result, t.err
+}
+
+// Cancel ends the ctx of the task's function with the given cause, nil meaning
+// [context.Canceled]. It does not wait. It reports whether it was the one to
+// do so: false if the task has ended, or was cancelled before.
+func (t *Task[R]) Cancel(cause error) bool { return t.task.Cancel(cause) }
+
+// Cancelled reports whether Cancel has ended the task's ctx while the task
+// ran. What the function made of it, Wait tells.
+func (t *Task[R]) Cancelled() bool { return t.task.Cancelled() }
+
+// Done returns a channel that is closed when the task has ended. Waiting for
+// it is a wait that this module does not see: a thread does not serve, and
+// nothing is joined. It is meant for select in async code.
+func (t *Task[R]) Done() <-chan struct{} { return t.task.Done() }
