@@ -46,7 +46,6 @@ type Call struct {
 	inline  bool    // runs where it was made
 
 	queuedAt time.Time
-	site     uintptr // the submitter's program counter, for reports
 
 	// Guarded by the mu of thread.
 	prev, next *Call

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -223,7 +224,7 @@ func (p *Pool) Close() {
 	for _, w := range home {
 		w.sendHome()
 	}
-	Park(nil, p.ended, "pool close")
+	Park(context.Background(), p.ended, "pool close")
 }
 
 // PoolStats is the state of a pool at one moment.

@@ -411,7 +411,7 @@ func (s *Scope) Close() error {
 	if s.Inside() {
 		return nil
 	}
-	s.await(nil)
+	s.await(context.Background())
 	return s.exitError()
 }
 
@@ -472,16 +472,12 @@ func (s *Scope) await(ctx context.Context) bool {
 		return true
 	default:
 	}
-	var cancel <-chan struct{}
-	if ctx != nil {
-		cancel = ctx.Done()
-	}
 	own, _ := current()
 	if own == nil {
 		select {
 		case <-done:
 			return true
-		case <-cancel:
+		case <-ctx.Done():
 			return false
 		}
 	}
@@ -489,7 +485,7 @@ func (s *Scope) await(ctx context.Context) bool {
 	own.push(f, "close")
 	defer own.pop(f)
 	defer s.joinAll(f)()
-	return !own.serve(f, done, cancel)
+	return !own.serve(f, done, ctx.Done())
 }
 
 // joinAll makes f wait for all calls of the scope's thread that are queued or

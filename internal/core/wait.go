@@ -217,22 +217,18 @@ func raisedSlot() **Panic {
 }
 
 // Park waits until done is closed or delivers, or ctx ends, whose cause it
-// returns. On a thread it does so in a frame. A nil ctx does not end.
+// returns. On a thread it does so in a frame.
 func Park(ctx context.Context, done <-chan struct{}, what string) error {
-	var cancel <-chan struct{}
-	if ctx != nil {
-		cancel = ctx.Done()
-	}
 	own, _ := current()
 	if own == nil {
 		select {
 		case <-done:
 			return nil
-		case <-cancel:
+		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	if own.block(&Frame{}, what, done, cancel) {
+	if own.block(&Frame{}, what, done, ctx.Done()) {
 		return context.Cause(ctx)
 	}
 	return nil

@@ -1,0 +1,112 @@
+package deadlock_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/deadlock"
+	"asyncsync.dev/task"
+
+	"github.com/stretchr/testify/require"
+)
+
+// find returns the thread of the report with the given name.
+func find(r *deadlock.Report, name string) (t deadlock.Thread, ok bool) {
+	for _, t := range r.Threads {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return t, false
+}
+
+// A blocked thread shows its stack from the top, with what each call is
+// blocked in, and what is queued behind.
+func TestTakeShowsStackAndQueue(t *testing.T) {
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("db"))
+	defer tsc.Close()
+	inner := make(chan struct{})
+	release := make(chan struct{})
+	outer := task.Go(ctx, func(ctx context.Context) (int, error) {
+		return asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+			return asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) {
+				return asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+					close(inner)
+					<-release
+					return 1, nil
+				}, asyncsync.Named("inner"))
+			})
+		}, asyncsync.Named("outer"))
+	})
+	<-inner
+	stranger := task.Go(ctx, func(ctx context.Context) (int, error) {
+		return asyncsync.ToThread(ctx, func(context.Context) (int, error) { return 2, nil }, asyncsync.Named("stranger"))
+	})
+	for tsc.Stats().Queued == 0 {
+		runtime.Gosched() // the call is on its way; the test's deadline bounds this
+	}
+
+	report := deadlock.Take()
+	db, ok := find(report, "db")
+	require.True(t, ok, "%v", report)
+	require.Equal(t, []deadlock.StackEntry{{Call: "inner"}, {Call: "outer", Wait: "async"}}, db.Stack)
+	require.Equal(t, []string{"stranger"}, db.Queue)
+	require.Equal(t, 1, db.Queued)
+	text := report.String()
+	for _, want := range []string{"thread db: goroutine ", "runs inner", "below it outer, blocked in async", "1 queued: stranger"} {
+		require.Contains(t, text, want)
+	}
+
+	close(release)
+	_, err := outer.Wait(ctx)
+	require.NoError(t, err)
+	_, err = stranger.Wait(ctx)
+	require.NoError(t, err)
+	require.NoError(t, tsc.Close())
+	_, ok = find(deadlock.Take(), "db")
+	require.False(t, ok, "a closed context has no thread")
+}
+
+// A long queue is counted in full and named in part.
+func TestReportIsBounded(t *testing.T) {
+	r := &deadlock.Report{Threads: []deadlock.Thread{{Name: "x", Queued: 1000, Queue: []string{"a", "b"}}}}
+	require.Contains(t, r.String(), "1000 queued: a, b and 998 more")
+	require.Less(t, strings.Count(r.String(), "\n"), 5)
+}
+
+// A task that waits for itself is told so, and goes on.
+func TestTaskWaitingForItself(t *testing.T) {
+	ctx := context.Background()
+	self := make(chan *task.Task[int], 1)
+	tk := task.Go(ctx, func(ctx context.Context) (int, error) {
+		_, err := (<-self).Wait(ctx)
+		var d *deadlock.Error
+		if !errors.As(err, &d) || !errors.Is(err, deadlock.ErrDeadlock) {
+			t.Errorf("got %v", err)
+		}
+		return 7, nil
+	})
+	self <- tk
+	v, err := tk.Wait(ctx)
+	require.NoError(t, err)
+	require.Equal(t, 7, v)
+}
+
+// A Shutdown called from the function that it would wait for is refused, and
+// the context closes all the same.
+func TestShutdownFromInside(t *testing.T) {
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		err := tsc.Shutdown(ctx)
+		require.ErrorIs(t, err, deadlock.ErrDeadlock)
+		return 0, nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, tsc.Close())
+	_, err = asyncsync.ToThread(ctx, func(context.Context) (int, error) { return 0, nil })
+	require.ErrorIs(t, err, asyncsync.ErrClosed)
+}
