@@ -219,6 +219,9 @@ func OnThreadExit(f func()) ContextOption {
 }
 
 func contextConfig(what string, opts []ContextOption) core.Config {
+	if len(opts) == 0 {
+		return core.Config{}
+	}
 	var c core.Config
 	for _, o := range opts {
 		if o == nil {

@@ -29,6 +29,7 @@ const (
 // meanwhile, for this is a wait in a frame; an ordinary goroutine sleeps.
 // After nil the caller must look at c.Ending.
 func Away(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) error {
+	ctx = afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		return err
 	}

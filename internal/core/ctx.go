@@ -64,6 +64,20 @@ func foreign(ctx context.Context) context.Context {
 	return base
 }
 
+// afterlife returns ctx, or, if that is the ctx of a task that is over, one
+// that is not cancelled for it: see foreign.
+func afterlife(ctx context.Context) context.Context {
+	c, ok := ctx.(*Ctx)
+	if !ok || c.node == nil || c.node.life == nil || c.node.life.refs.Load() > 0 {
+		return ctx
+	}
+	base := foreign(c)
+	if base == c.Context {
+		return ctx
+	}
+	return &Ctx{Context: base, scope: c.scope, node: c.node}
+}
+
 // NodeOf returns the node that ctx carries, or nil.
 func NodeOf(ctx context.Context) *Node {
 	if c := From(ctx); c != nil {

@@ -48,9 +48,11 @@ type Scope struct {
 
 	thread atomic.Pointer[Thread] // root only; set under mu, or moved by lend
 
-	mu      sync.Mutex // guards the rest; nests outside Thread.mu
-	done    chan struct{}
-	cleanup *runtime.Cleanup
+	mu      sync.Mutex    // guards the rest; nests outside Thread.mu
+	over    bool          // closed, idle, and the thread given back
+	done    chan struct{} // closed with over; made when there is something to wait for
+	cleanup runtime.Cleanup
+	dropped bool // cleanup is set
 }
 
 type scopeKind uint8
@@ -141,23 +143,18 @@ func (s *Scope) Closed() bool {
 	return s.account.Load()&1 != 0 || s.root != s && s.root.account.Load()&1 != 0
 }
 
-// shut marks the scope closed. It reports false if it was before.
-func (s *Scope) shut() bool {
-	s.mu.Lock()
-	if s.done == nil {
-		s.done = make(chan struct{})
-	}
-	s.mu.Unlock()
+// shut marks the scope closed.
+func (s *Scope) shut() {
 	for {
 		v := s.account.Load()
 		if v&1 != 0 {
-			return false
+			return
 		}
 		if s.account.CompareAndSwap(v, v|1) {
 			if v == 0 {
 				s.finish()
 			}
-			return true
+			return
 		}
 	}
 }
@@ -165,19 +162,30 @@ func (s *Scope) shut() bool {
 // finish runs once, when the scope is closed and its last call has ended.
 func (s *Scope) finish() {
 	s.mu.Lock()
-	done := s.done
-	stop := s.cleanup
-	s.cleanup = nil
-	t := s.thread.Load()
-	s.mu.Unlock()
-	if stop != nil {
-		stop.Stop()
+	if s.dropped {
+		s.cleanup.Stop()
 	}
+	t := s.thread.Load()
 	if s.root != s || t == nil {
-		close(done)
+		s.over = true
+		if s.done != nil {
+			close(s.done)
+		}
+		s.mu.Unlock()
 		return
 	}
+	done := s.finished()
+	s.mu.Unlock()
 	t.unuse(done)
+}
+
+// finished returns the channel that is closed when the scope is over. s.mu is
+// held.
+func (s *Scope) finished() chan struct{} {
+	if s.done == nil {
+		s.done = make(chan struct{})
+	}
+	return s.done
 }
 
 // bound returns the thread of the outermost scope, made if there is none. It
@@ -194,8 +202,8 @@ func (s *Scope) bound() *Thread {
 	t := newThread(&s.cfg)
 	s.thread.Store(t)
 	if s.kind == contextScope {
-		c := runtime.AddCleanup(s, (*Thread).dropped, t)
-		s.cleanup = &c
+		s.cleanup = runtime.AddCleanup(s, (*Thread).dropped, t)
+		s.dropped = true
 	}
 	return t
 }
@@ -212,7 +220,7 @@ func (s *Scope) Here() bool {
 func (s *Scope) lent(own *Thread, by *Node) bool {
 	r := s.root
 	t := r.bound()
-	if t.pool == nil || !t.pool.full() {
+	if t.gid.Load() != 0 || t.pool == nil || !t.pool.full() {
 		return false
 	}
 	r.borrow(t, own, by)
@@ -465,7 +473,11 @@ func (s *Scope) Inside() bool {
 // a thread it serves meanwhile, and what the scope still runs is joined.
 func (s *Scope) await(ctx context.Context) bool {
 	s.mu.Lock()
-	done := s.done
+	if s.over {
+		s.mu.Unlock()
+		return true
+	}
+	done := s.finished()
 	s.mu.Unlock()
 	select {
 	case <-done:

@@ -40,6 +40,7 @@ type Options struct {
 // call that returned here == false and an error other than ErrAbandoned is its
 // caller's again.
 func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) (here bool, err error) {
+	ctx = afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		count.cancelled.Add(1)
 		return false, err
@@ -244,6 +245,7 @@ func Wait(ctx context.Context, n *Node, done <-chan struct{}) error {
 		return nil
 	default:
 	}
+	ctx = afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		return err
 	}
