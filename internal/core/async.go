@@ -81,8 +81,12 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	c.frame, nc.own.frame = f, f
 	t.push(f, "async")
 	defer t.pop(f)
-	if err := c.post(e); err != nil {
-		return err
+	// The goroutine that waits for the function which calls from here has
+	// nothing to do until c ends. One that may go away has.
+	if e.Post != nil || o.Abandon || t.run == nil || !t.run.lend(c) {
+		if err := c.post(e); err != nil {
+			return err
+		}
 	}
 	if err := t.awaitAway(ctx, c, f, o, e); err != nil {
 		return err
@@ -150,8 +154,13 @@ func (t *Thread) awaitAway(ctx context.Context, c *Call, f *Frame, o *Options, e
 	finished := false
 	defer func() {
 		if !finished {
-			// A call served in f has ended in Goexit and takes this wait with it.
+			// A call served in f has ended in Goexit and takes this wait with
+			// it. Where c runs on a lent goroutine, that is not free for the
+			// errands of functions deferred below.
 			c.giveUp(nobodyParked, context.Canceled, true)
+			if c.lender != nil {
+				c.lender.bound = true
+			}
 		}
 	}()
 	var err error
@@ -169,12 +178,10 @@ func (t *Thread) awaitAway(ctx context.Context, c *Call, f *Frame, o *Options, e
 
 // runAsync is the life of the goroutine that a function is sent to.
 func (c *Call) runAsync() {
-	rec := goroutine.Current()
-	fresh := rec == nil
-	if fresh {
-		rec = goroutine.Ensure()
-	}
+	rec := goroutine.Ensure()
 	values, node := rec.Values, rec.Node
+	// Thread-critical values of a goroutine that is lent are none of c's.
+	critical := rec.SetAside()
 	rec.Values, rec.Node = c.values, c.node
 	returned, told := false, false
 	defer func() {
@@ -183,12 +190,15 @@ func (c *Call) runAsync() {
 		}
 		c.values = rec.Values
 		rec.Values, rec.Node = values, node
-		if fresh {
-			rec.Release()
-		}
+		rec.PutBack(critical)
+		rec.ReleaseIfEmpty()
 		c.node.End()
 		c.ending.count()
+		goexit, lender := c.ending.Goexit, c.lender
 		c.finish()
+		if goexit && lender != nil {
+			lender.awaitEnd()
+		}
 	}()
 	defer func() {
 		if !returned {
@@ -197,10 +207,15 @@ func (c *Call) runAsync() {
 		if c.stop != nil {
 			c.stop.end(&c.ending)
 		}
+		rec.EndCritical(func(v any, goexit bool, stack []byte) {
+			if c.ending.Returned() {
+				c.ending = Ending{Goexit: goexit}
+				if !goexit {
+					c.ending.Panic = &Panic{Value: v, Stack: stack}
+				}
+			}
+		})
 		c.over(nil)
-		if fresh {
-			rec.EndCritical(nil)
-		}
 		told = true
 	}()
 	c.started(nil)

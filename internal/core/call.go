@@ -28,6 +28,7 @@ const (
 	waiterParked // the caller sleeps on its parker
 	callEnded    // the ending is recorded
 	callerGone   // the caller has abandoned the call
+	errand       // the caller is asked to run c.errand meanwhile
 )
 
 // A Call is one function on its way to a thread and back.
@@ -66,6 +67,9 @@ type Call struct {
 	values             goroutine.Values // the caller's at first, what the call left at last
 
 	wait   atomic.Uint32
+	errand *Call         // an async function for the caller's goroutine: see lend
+	lender *Call         // of an errand: the call whose caller runs it
+	bound  bool          // the caller runs no errands; set by the submitter, or by the thread after a Goexit
 	claim  atomic.Uint32 // of a function that was posted elsewhere
 	done   chan struct{} // of a task: closed when it has ended
 	onEnd  func()        // of a task: called before that
@@ -134,6 +138,8 @@ func (c *Call) finish() {
 		c.parker <- struct{}{}
 	case callerGone:
 		c.abandoned()
+	case errand:
+		// Its caller is awake, or has a token under way.
 	default:
 		if f != nil {
 			f.complete()
@@ -142,4 +148,44 @@ func (c *Call) finish() {
 			close(done)
 		}
 	}
+}
+
+// lend has the goroutine of c's caller, who waits, run the async function a,
+// and reports false if it is not to be had. Only the thread that runs c's
+// function calls it, and it waits for a next: so errands nest like the calls
+// do, and two stacks carry a nesting of any depth.
+func (c *Call) lend(a *Call) bool {
+	if c.bound || c.frame != nil || c.parker == nil {
+		return false
+	}
+	c.errand = a
+	a.lender = c
+	for {
+		switch s := c.wait.Load(); s {
+		case nobodyParked, waiterParked:
+			if !c.wait.CompareAndSwap(s, errand) {
+				continue
+			}
+			if s == waiterParked {
+				c.parker <- struct{}{}
+			}
+			return true
+		default:
+			a.lender = nil
+			return false
+		}
+	}
+}
+
+// runErrand runs what the caller of c was asked to. It reports false if there
+// is nothing to run but the end of c.
+func (c *Call) runErrand() bool {
+	a := c.errand
+	if !c.wait.CompareAndSwap(errand, nobodyParked) {
+		return false
+	}
+	if a.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+		a.runAsync()
+	}
+	return true
 }

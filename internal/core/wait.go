@@ -61,6 +61,7 @@ func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 	if own == nil {
 		cx := callCtx(ctx, s)
 		c.ctx, c.node = cx, cx.node
+		c.bound = o.Abandon
 		if here, err := s.submit(c, nil); here || err != nil {
 			return here, err
 		}
@@ -137,13 +138,12 @@ func (c *Call) unpark() {
 	t.mu.Unlock()
 }
 
-// await waits for c on an ordinary goroutine.
+// await waits for c on an ordinary goroutine, and runs the errands of c's
+// function meanwhile.
 func (c *Call) await(ctx context.Context, o *Options) error {
-	if c.wait.CompareAndSwap(nobodyParked, waiterParked) {
-		done := ctx.Done()
-		if done == nil {
-			<-c.parker
-		} else {
+	done := ctx.Done()
+	for {
+		if c.wait.CompareAndSwap(nobodyParked, waiterParked) {
 			select {
 			case <-c.parker:
 			case <-done:
@@ -156,12 +156,36 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 					count.abandoned.Add(1)
 					return &abandonedError{cause}
 				}
+				done = nil
 				<-c.parker
 			}
 		}
+		if !c.runErrand() {
+			c.unpark()
+			return c.refusal
+		}
 	}
-	c.unpark()
-	return c.refusal
+}
+
+// awaitEnd waits for c on a goroutine that is unwinding after a Goexit in an
+// errand: the functions above must not be left before the one that they wait
+// for.
+func (c *Call) awaitEnd() {
+	ended := false
+	defer func() {
+		if !ended {
+			c.awaitEnd() // another Goexit, in another errand
+		}
+	}()
+	for {
+		if c.wait.CompareAndSwap(nobodyParked, waiterParked) {
+			<-c.parker
+		}
+		if !c.runErrand() {
+			ended = true
+			return
+		}
+	}
 }
 
 // awaitCall waits in f, on the thread t, for c that runs on another thread.

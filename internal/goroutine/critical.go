@@ -299,3 +299,18 @@ func (e *ending) call(v criticalValue) {
 	v.exit(v.x)
 	returned = true
 }
+
+// SetAside takes r's thread-critical values away and returns them for PutBack:
+// for a function that runs on the goroutine without being part of what runs
+// there. The function's own are to be ended before PutBack.
+func (r *Record) SetAside() Aside {
+	a := Aside{r.critical}
+	r.critical = nil
+	return a
+}
+
+// PutBack makes the values that were set aside r's again.
+func (r *Record) PutBack(a Aside) { r.critical = a.c }
+
+// An Aside is what SetAside has taken away.
+type Aside struct{ c *criticals }
