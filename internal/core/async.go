@@ -83,7 +83,13 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	defer t.pop(f)
 	// The goroutine that waits for the function which calls from here has
 	// nothing to do until c ends. One that may go away has.
-	if e.Post != nil || o.Abandon || t.run == nil || !t.run.lend(c) {
+	lent := false
+	if e.Post == nil && !o.Abandon && t.run != nil {
+		lent, t.woke = t.run.lend(c)
+	}
+	if !lent {
+		// What was started with go sits in our own run queue: see spin.
+		t.woke = true
 		if err := c.post(e); err != nil {
 			return err
 		}
@@ -176,8 +182,10 @@ func (t *Thread) awaitAway(ctx context.Context, c *Call, f *Frame, o *Options, e
 	return err
 }
 
-// runAsync is the life of the goroutine that a function is sent to.
-func (c *Call) runAsync() {
+// runAsync runs c's function on the calling goroutine, which is nobody's
+// thread or serves as the executor's. It reports whether the end of it has
+// woken somebody.
+func (c *Call) runAsync() (woke bool) {
 	rec := goroutine.Ensure()
 	values, node := rec.Values, rec.Node
 	// Thread-critical values of a goroutine that is lent are none of c's.
@@ -195,7 +203,7 @@ func (c *Call) runAsync() {
 		c.node.End()
 		c.ending.count()
 		goexit, lender := c.ending.Goexit, c.lender
-		c.finish()
+		woke = c.finish()
 		if goexit && lender != nil {
 			lender.awaitEnd()
 		}
@@ -224,6 +232,7 @@ func (c *Call) runAsync() {
 	}
 	c.body.Run(c.ctx)
 	returned = true
+	return
 }
 
 // Adopt makes the calling goroutine a thread for the length of one [Away]:

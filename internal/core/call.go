@@ -66,6 +66,10 @@ type Call struct {
 	ending             Ending
 	values             goroutine.Values // the caller's at first, what the call left at last
 
+	// Of the submitter's goroutine only.
+	woke  bool // submitting has woken the thread
+	yield bool // let others run when the call has ended: see yieldEvery
+
 	wait   atomic.Uint32
 	errand *Call         // an async function for the caller's goroutine: see lend
 	lender *Call         // of an errand: the call whose caller runs it
@@ -126,9 +130,9 @@ func (l *list) remove(c *Call) {
 	l.len--
 }
 
-// finish tells the caller, who may then use the record again: nothing of it
+// finish tells the caller, and reports whether it slept. The caller may then use the record again: nothing of it
 // may be read after the swap, unless the caller sleeps or has gone.
-func (c *Call) finish() {
+func (c *Call) finish() (woke bool) {
 	f, done := c.frame, c.done
 	if c.onEnd != nil {
 		c.onEnd()
@@ -136,27 +140,29 @@ func (c *Call) finish() {
 	switch c.wait.Swap(callEnded) {
 	case waiterParked:
 		c.parker <- struct{}{}
+		return true
 	case callerGone:
 		c.abandoned()
 	case errand:
 		// Its caller is awake, or has a token under way.
 	default:
 		if f != nil {
-			f.complete()
+			woke = f.complete()
 		}
 		if done != nil {
 			close(done)
 		}
 	}
+	return woke
 }
 
 // lend has the goroutine of c's caller, who waits, run the async function a,
-// and reports false if it is not to be had. Only the thread that runs c's
+// and reports whether it is to be had, and whether it slept. Only the thread that runs c's
 // function calls it, and it waits for a next: so errands nest like the calls
 // do, and two stacks carry a nesting of any depth.
-func (c *Call) lend(a *Call) bool {
+func (c *Call) lend(a *Call) (lent, woke bool) {
 	if c.bound || c.frame != nil || c.parker == nil {
-		return false
+		return false, false
 	}
 	c.errand = a
 	a.lender = c
@@ -169,23 +175,24 @@ func (c *Call) lend(a *Call) bool {
 			if s == waiterParked {
 				c.parker <- struct{}{}
 			}
-			return true
+			return true, s == waiterParked
 		default:
 			a.lender = nil
-			return false
+			return false, false
 		}
 	}
 }
 
-// runErrand runs what the caller of c was asked to. It reports false if there
-// is nothing to run but the end of c.
-func (c *Call) runErrand() bool {
+// runErrand runs what the caller of c was asked to, and reports whether its
+// end has woken the thread. ran is false if there is nothing to run, but c has
+// ended.
+func (c *Call) runErrand() (ran, woke bool) {
 	a := c.errand
 	if !c.wait.CompareAndSwap(errand, nobodyParked) {
-		return false
+		return false, false
 	}
 	if a.claim.CompareAndSwap(unclaimed, claimedByRunner) {
-		a.runAsync()
+		woke = a.runAsync()
 	}
-	return true
+	return true, woke
 }

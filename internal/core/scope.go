@@ -295,11 +295,7 @@ func (r *Scope) borrow(t, own *Thread, by *Node) {
 		from.waiting++
 	}
 	asked := t.asked
-	wake := from.parked && (from.top == nil && from.main.head != nil ||
-		from.top != nil && (from.top.box.head != nil || from.policy == All && from.main.head != nil))
-	if wake {
-		from.parked = false
-	}
+	wake := from.rouse()
 	from.mu.Unlock()
 	t.mu.Unlock()
 	if wake {

@@ -87,6 +87,12 @@ type Thread struct {
 	raised       *Panic   // see Ending.Raise
 
 	inline atomic.Uint64 // calls that ran inline; written by the thread's goroutine only
+
+	// signal changes with everything that the thread could be looking for. It
+	// is written under mu.
+	signal atomic.Uint32
+	woke   bool // the thread's goroutine has woken somebody since it last looked; its own
+	spin   spin
 }
 
 // A Frame is a wait of the library made on a thread.
@@ -103,19 +109,17 @@ type Frame struct {
 	done bool
 }
 
-// complete ends the wait.
-func (f *Frame) complete() {
+// complete ends the wait, and reports whether the thread slept.
+func (f *Frame) complete() (woke bool) {
 	t := f.thread
 	t.mu.Lock()
 	f.done = true
-	wake := t.parked && t.top == f
-	if wake {
-		t.parked = false
-	}
+	wake := t.top == f && t.rouse()
 	t.mu.Unlock()
 	if wake {
 		t.wake <- struct{}{}
 	}
+	return wake
 }
 
 // frameFor returns the highest frame of t that waits for n, directly or not;
@@ -187,6 +191,15 @@ func (t *Thread) next() *Call {
 	return c
 }
 
+// rouse says that there is something to do. It reports whether the thread
+// sleeps, and the caller must send it a token once mu, which is held, is not.
+func (t *Thread) rouse() bool {
+	t.signal.Add(1)
+	was := t.parked
+	t.parked = false
+	return was
+}
+
 // errMoved and errOver tell a submitter to look for another thread.
 var (
 	errMoved = errors.New("moved")
@@ -223,14 +236,13 @@ func (t *Thread) submit(c *Call) error {
 	c.state = queued
 	box.push(c)
 	t.waiting++
-	wake := t.parked && t.serves(box)
-	if wake {
-		t.parked = false
-	}
+	wake := t.serves(box) && t.rouse()
 	ask := t.worker == nil && !t.asked && !t.adopted
 	if ask {
 		t.asked = true
 	}
+	c.woke = wake || ask
+	c.yield = t.seq%yieldEvery == 0
 	t.mu.Unlock()
 	if wake {
 		t.wake <- struct{}{}
@@ -346,7 +358,10 @@ func (t *Thread) retire(c *Call) {
 	// The account is closed before the caller wakes: a caller that closes the
 	// context next finds it idle.
 	c.scope.leave()
-	c.finish()
+	t.spin.ended()
+	if c.finish() {
+		t.woke = true
+	}
 }
 
 // push puts f on top of t, for the call that now runs there.
@@ -390,6 +405,9 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 			t.exec(c)
 			continue
 		}
+		if t.look() {
+			continue
+		}
 		t.parked = true
 		t.mu.Unlock()
 		if done == nil && cancel == nil {
@@ -407,6 +425,29 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 			return true
 		}
 	}
+}
+
+// look spins for something to do, if that is likely to come soon. t.mu is held;
+// it is released if look reports true, and the caller must look again.
+func (t *Thread) look() bool {
+	budget := t.spin.budget(t.woke)
+	t.woke = false
+	if budget == 0 {
+		return false
+	}
+	old := t.signal.Load()
+	t.mu.Unlock()
+	if lookout(&t.signal, old, budget) {
+		t.spin.hit()
+		return true
+	}
+	t.spin.miss()
+	t.mu.Lock()
+	if t.signal.Load() != old {
+		t.mu.Unlock()
+		return true
+	}
+	return false
 }
 
 // unpark takes back the sign that the thread sleeps. Where somebody was faster
@@ -440,8 +481,8 @@ func (t *Thread) rescan() {
 		for f := t.top; f != nil; f = f.below {
 			t.resort(&f.box)
 		}
-		if t.parked && t.top.box.head != nil {
-			wake, t.parked = true, false
+		if t.top.box.head != nil {
+			wake = t.rouse()
 		}
 	}
 	t.mu.Unlock()

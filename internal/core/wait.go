@@ -141,8 +141,9 @@ func (c *Call) unpark() {
 // await waits for c on an ordinary goroutine, and runs the errands of c's
 // function meanwhile.
 func (c *Call) await(ctx context.Context, o *Options) error {
-	done := ctx.Done()
+	done, woke := ctx.Done(), c.woke
 	for {
+		c.look(woke)
 		if c.wait.CompareAndSwap(nobodyParked, waiterParked) {
 			select {
 			case <-c.parker:
@@ -160,10 +161,40 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 				<-c.parker
 			}
 		}
-		if !c.runErrand() {
+		var ran bool
+		if ran, woke = c.runErrand(); !ran {
 			c.unpark()
+			if c.yield {
+				yield()
+			}
 			return c.refusal
 		}
+	}
+}
+
+// look spins for the word of the thread, if the thread spins for its callers
+// too. woke says that the caller has just woken it.
+func (c *Call) look(woke bool) {
+	t := c.thread.Load()
+	if woke || !t.spin.on.Load() {
+		return
+	}
+	if !lookout(&c.wait, nobodyParked, spinBudget) {
+		t.spin.missed.Add(1)
+	}
+}
+
+// yieldEvery is the number of calls after which a caller lets other goroutines
+// run, where there is one processor. A locked goroutine and its caller hand
+// that processor to each other directly, past the queue: without this others
+// would starve.
+const yieldEvery = 128
+
+func yield() {
+	n := processors()
+	procs.Store(int32(n))
+	if n == 1 {
+		runtime.Gosched()
 	}
 }
 
@@ -181,7 +212,7 @@ func (c *Call) awaitEnd() {
 		if c.wait.CompareAndSwap(nobodyParked, waiterParked) {
 			<-c.parker
 		}
-		if !c.runErrand() {
+		if ran, _ := c.runErrand(); !ran {
 			ended = true
 			return
 		}

@@ -107,6 +107,10 @@ func (w *worker) turn(t *Thread) {
 			continue
 		}
 		if !t.ending {
+			if t.look() {
+				t.mu.Lock()
+				continue
+			}
 			t.parked = true
 			t.mu.Unlock()
 			return
@@ -284,7 +288,7 @@ func (t *Thread) nudge() {
 	case !t.parked || t.top != nil:
 		t.mu.Unlock()
 	case t.needsExit():
-		t.parked = false
+		t.rouse()
 		t.mu.Unlock()
 		t.wake <- struct{}{}
 	default:

@@ -1,0 +1,179 @@
+package core
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+)
+
+// A spin is the learned decision of one thread and its callers to look for
+// each other's word for a few microseconds before they sleep.
+//
+// Two kernel switches are what a call to a sleeping thread costs, and spinning
+// is the one way around them for threads that are called in quick succession.
+// But it pays only while both sides do it, on processors that nobody else
+// wants: once one side has gone to sleep, waking it takes longer than the other
+// is willing to spin, and every call then costs its switches and the spinning.
+// So it is off at first, tried now and then, kept while it hits, and given up
+// for longer and longer while it misses.
+//
+// Nobody spins after having woken somebody: the woken goroutine sits in the
+// waker's own run queue, and can be stolen from there only after a sleep that
+// is longer than any budget. Nobody yields on a locked goroutine, which costs
+// two switches itself.
+type spin struct {
+	// on is what both sides go by; written by the thread's goroutine.
+	on atomic.Bool
+	// missed counts callers that spun in vain.
+	missed atomic.Uint32
+
+	_ [48]byte // callers read on; the rest is the thread's
+
+	// Of the thread's goroutine only.
+	seen    uint32 // of missed
+	misses  int
+	hits    int
+	skip    int // calls until the next trial
+	backoff int
+	trial   bool
+}
+
+// How long, in nanoseconds, and how often.
+const (
+	spinBudget     = 20_000  // must exceed the time it takes to wake a thread
+	spinTrial      = 150_000 // of the first in a trial: the peer may have been woken in our run queue
+	spinMisses     = 6
+	spinHits       = 256 // after which the back-off begins anew
+	spinMinBackoff = 64
+	spinMaxBackoff = 1 << 16
+)
+
+// spinners counts who spins now in the whole process. More than there are
+// processors would take turns on them.
+var spinners atomic.Int32
+
+// spinMode forces the decision, for tests: 0 learns, 1 always, -1 never.
+var spinMode atomic.Int32
+
+// SetSpin forces spinning on, off, or leaves it to be learned (0). It is for
+// tests and benchmarks.
+func SetSpin(mode int) { spinMode.Store(int32(mode)) }
+
+func processors() int { return min(runtime.GOMAXPROCS(0), runtime.NumCPU()) }
+
+// ended counts one call that was run.
+func (s *spin) ended() {
+	if !s.on.Load() {
+		s.skip--
+	}
+}
+
+// budget returns how long the thread, which has nothing to do, may look for
+// something. woke says that it has just woken somebody.
+func (s *spin) budget(woke bool) int64 {
+	switch spinMode.Load() {
+	case 1:
+		s.on.Store(true)
+		return spinBudget
+	case -1:
+		s.on.Store(false)
+		return 0
+	}
+	if !s.on.Load() {
+		if s.skip > 0 || woke {
+			return 0
+		}
+		if s.backoff == 0 {
+			s.backoff = spinMinBackoff
+			s.skip = s.backoff
+			return 0
+		}
+		n := processors()
+		procs.Store(int32(n))
+		if n < 2 {
+			s.skip = spinMaxBackoff
+			return 0
+		}
+		s.seen = s.missed.Load()
+		s.misses, s.trial = 0, true
+		s.on.Store(true)
+		return spinTrial
+	}
+	if m := s.missed.Load(); m != s.seen {
+		s.misses += int(m - s.seen)
+		s.seen = m
+	}
+	if s.misses >= spinMisses {
+		s.stop()
+		return 0
+	}
+	if woke {
+		return 0
+	}
+	if s.trial {
+		s.trial = false
+		return spinTrial
+	}
+	return spinBudget
+}
+
+// hit and miss tell how a spin of the thread ended.
+func (s *spin) hit() {
+	s.hits++
+	if s.misses > 0 && s.hits&3 == 0 {
+		s.misses--
+	}
+	if s.hits >= spinHits {
+		s.hits, s.backoff = 0, spinMinBackoff
+	}
+}
+
+func (s *spin) miss() {
+	s.misses += 2
+	if s.misses >= spinMisses && spinMode.Load() == 0 {
+		s.stop()
+	}
+}
+
+func (s *spin) stop() {
+	s.on.Store(false)
+	s.misses, s.hits = 0, 0
+	s.skip = s.backoff
+	s.backoff = min(2*s.backoff, spinMaxBackoff)
+}
+
+// lookout spins until word is no longer old or the budget, in nanoseconds, is
+// spent, and reports whether it has changed.
+func lookout(word *atomic.Uint32, old uint32, budget int64) bool {
+	if int(spinners.Add(1)) > processorsNow() {
+		spinners.Add(-1)
+		return false
+	}
+	defer spinners.Add(-1)
+	var start time.Time
+	for {
+		for range 64 {
+			if word.Load() != old {
+				return true
+			}
+		}
+		// The clock is first read after the first round: most spins end in it.
+		if start.IsZero() {
+			start = time.Now()
+		} else if int64(time.Since(start)) > budget {
+			return false
+		}
+	}
+}
+
+// processorsNow is processors, remembered: GOMAXPROCS takes a lock.
+func processorsNow() int {
+	if n := procs.Load(); n != 0 {
+		return int(n)
+	}
+	n := processors()
+	procs.Store(int32(n))
+	return n
+}
+
+var procs atomic.Int32
