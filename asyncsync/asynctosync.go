@@ -59,6 +59,9 @@ type fromThread[A, R any] struct {
 
 func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	checkCtx(ctx, "call of an AsyncToSync function")
+	if w.sameThread {
+		return w.here(ctx, arg)
+	}
 	r := &record[A, R]{fn: w.fn, arg: arg}
 	var e core.Elsewhere
 	if w.loop != nil {
@@ -83,5 +86,25 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 		return zero[R](), err
 	}
 	r.Raise()
+	return r.result, r.err
+}
+
+// here runs the function on the goroutine that calls.
+func (w *fromThread[A, R]) here(ctx context.Context, arg A) (R, error) {
+	if err := core.Ended(ctx); err != nil {
+		return zero[R](), err
+	}
+	if t := core.Here(); t != nil {
+		ctx = t.Context(ctx)
+	} else if core.Bare(ctx) {
+		var release func()
+		ctx, release = core.Become(ctx, w.Name)
+		defer release()
+	}
+	if core.Plain(&w.Options) {
+		return w.fn(ctx, arg)
+	}
+	r := &record[A, R]{fn: w.fn, arg: arg}
+	r.RunInline(ctx, core.ScopeOf(ctx), r, &w.Options)
 	return r.result, r.err
 }

@@ -24,6 +24,7 @@ type settings struct {
 	executor    Executor
 	limiter     *task.Limiter
 	loop        loop.Loop
+	sameThread  bool
 }
 
 // On sends the call to the thread of tsc, whatever ctx says.
@@ -65,6 +66,20 @@ func WithLoop(l loop.Loop) Option {
 		panic("asyncsync: WithLoop: nil Loop")
 	}
 	return func(s *settings) { s.loop = l }
+}
+
+// SameThread has AsyncToSync run its function on the calling thread itself
+// instead of on a goroutine: no switch at all, and calls to the thread made
+// below are inline. For that the function must wait through this module:
+// [task.Task.Wait], [task.Group.Wait], nested calls, a [task.Limiter]. Those
+// waits serve; while the function waits in any other way, the thread serves
+// nobody, and if it waits so for something that needs the thread, that is a
+// deadlock. The function sees the thread's thread-critical variables.
+//
+// A caller that is no thread, and whose ctx carries no context, becomes one for
+// the duration and runs the function itself.
+func SameThread() Option {
+	return func(s *settings) { s.sameThread = true }
 }
 
 // Abandon makes the call return as soon as its ctx ends, with an error that
@@ -113,8 +128,8 @@ func apply(what string, opts []Option) settings {
 func (s *settings) checkToThread(what string) {
 	p := "asyncsync: " + what + ": "
 	switch {
-	case s.loop != nil:
-		panic(p + "WithLoop is an option of AsyncToSync")
+	case s.loop != nil || s.sameThread:
+		panic(p + "WithLoop and SameThread are options of AsyncToSync")
 	case s.executor != nil && !s.insensitive:
 		panic(p + "WithExecutor needs Insensitive: a thread-sensitive call runs on its context's thread")
 	case s.limiter != nil && !s.insensitive:
@@ -128,6 +143,9 @@ func (s *settings) checkToThread(what string) {
 func (s *settings) checkFromThread(what string) {
 	if s.on != nil || s.insensitive || s.executor != nil || s.limiter != nil {
 		panic("asyncsync: " + what + ": On, Insensitive, WithExecutor and WithLimiter are options of SyncToAsync")
+	}
+	if s.sameThread && (s.loop != nil || s.Options.Abandon) {
+		panic("asyncsync: " + what + ": SameThread contradicts WithLoop and Abandon: the caller runs the function itself")
 	}
 }
 

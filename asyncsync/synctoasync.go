@@ -101,7 +101,7 @@ func (w *toThread[A, R]) inline(ctx context.Context, scope *core.Scope, arg A) (
 	}
 	scope.CountInline()
 	ctx = scope.Context(ctx)
-	if w.Options.Interrupt == nil && core.Hooked() == nil {
+	if core.Plain(&w.Options) {
 		return w.fn(ctx, arg)
 	}
 	r := &record[A, R]{fn: w.fn, arg: arg}

@@ -53,6 +53,14 @@ func (t *Thread) scopeNow(ctx context.Context) *Scope {
 	return ScopeOf(ctx)
 }
 
+// Context returns ctx as what runs on t, the calling thread, sees it.
+func (t *Thread) Context(ctx context.Context) context.Context {
+	if s := t.scopeNow(ctx); s != nil {
+		return s.Context(ctx)
+	}
+	return ctx
+}
+
 func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Call, body Body, o *Options, e Elsewhere) error {
 	by := submitter(ctx, rec)
 	nc := newNodeCtx(ctx, s, by)
@@ -260,6 +268,13 @@ func adopt(name string) (*Thread, *Scope) {
 	rec.Owner = t
 	enlist(t)
 	return t, s
+}
+
+// Become makes the calling goroutine a thread until release is called, and
+// returns ctx as seen there.
+func Become(ctx context.Context, name string) (_ context.Context, release func()) {
+	t, s := adopt(name)
+	return &Ctx{Context: foreign(ctx), scope: s}, t.release
 }
 
 // release ends an adoption. The last frame has gone; what it has left in the

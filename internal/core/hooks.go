@@ -47,9 +47,6 @@ func SetHooks(h Hooks) (restore func()) {
 	}
 }
 
-// Hooked returns the hooks that are set, or nil.
-func Hooked() *Hooks { return hooks.Load() }
-
 // Failing is a Body that knows the error its function returned.
 type Failing interface{ Err() error }
 

@@ -428,7 +428,7 @@ type interrupt struct {
 // RunInline runs body where it is called, with the hooks, the trace and the
 // interrupt function that a call has. It ends as body does.
 func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
-	if hooks.Load() == nil && o.Interrupt == nil && !trace.IsEnabled() {
+	if Plain(o) {
 		body.Run(ctx)
 		return
 	}
@@ -440,6 +440,12 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 	c.begin(ctx)
 	c.observed(own)
 	c.ending.Raise()
+}
+
+// Plain reports whether a call that runs where it is made needs nothing beside
+// its function.
+func Plain(o *Options) bool {
+	return o.Interrupt == nil && hooks.Load() == nil && !trace.IsEnabled()
 }
 
 func (c *Call) observed(own *Thread) {
