@@ -21,6 +21,7 @@ func NewCurrentThreadExecutor() *CurrentThreadExecutor {
 // included, and returns at once; its error is always nil. Functions run in the
 // order in which they were posted.
 func (e *CurrentThreadExecutor) Post(fn func()) error {
+	e.check("Post")
 	if fn == nil {
 		panic("asyncsync: CurrentThreadExecutor.Post: nil function")
 	}
@@ -37,6 +38,7 @@ func (e *CurrentThreadExecutor) Post(fn func()) error {
 // If a posted function panics so does RunUntil; functions not yet begun stay
 // for the next RunUntil.
 func (e *CurrentThreadExecutor) RunUntil(done <-chan struct{}) error {
+	e.check("RunUntil")
 	if done == nil {
 		panic("asyncsync: RunUntil: nil channel, which never ends")
 	}
@@ -45,4 +47,10 @@ func (e *CurrentThreadExecutor) RunUntil(done <-chan struct{}) error {
 	}
 	e.exec.RunUntil(done)
 	return nil
+}
+
+func (e *CurrentThreadExecutor) check(what string) {
+	if e == nil || e.exec == nil {
+		panic("asyncsync: " + what + ": nil CurrentThreadExecutor, or one not made by NewCurrentThreadExecutor")
+	}
 }

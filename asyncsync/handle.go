@@ -24,15 +24,15 @@ type Handle[T any] struct {
 // handle is what the thread keeps, to close the value on its way out. It must
 // not refer to the context: that would keep a dropped Handle alive.
 //
-// Its fields belong to the thread; err and ending can be read by others once
+// Its fields belong to the thread; err and failed can be read by others once
 // the context has closed.
 type handle[T any] struct {
 	value  T
 	opened bool
 	close  func(T) error
 	err    error
-	ending core.Ending
-	told   atomic.Bool // somebody has got err and ending
+	failed bool        // close has not returned
+	told   atomic.Bool // somebody has been told of err and failed
 }
 
 // Open runs open on a new thread and returns a handle to the value it made.
@@ -87,9 +87,7 @@ func (h *Handle[T]) Do(ctx context.Context, fn func(context.Context, T) error, o
 
 // Get is [Handle.Do] for a function with a result.
 func Get[T, R any](ctx context.Context, h *Handle[T], fn func(context.Context, T) (R, error), opts ...Option) (R, error) {
-	if h == nil || h.in == nil {
-		panic("asyncsync: Get: nil Handle, or one not made by Open")
-	}
+	h.check("Get")
 	if fn == nil {
 		panic("asyncsync: Get: nil function")
 	}
@@ -105,6 +103,7 @@ func Get[T, R any](ctx context.Context, h *Handle[T], fn func(context.Context, T
 // Value returns the value to code that runs on the handle's thread, and
 // [ErrWrongThread] to any other.
 func (h *Handle[T]) Value() (T, error) {
+	h.check("Value")
 	if !h.tsc.scope.Here() {
 		return zero[T](), ErrWrongThread
 	}
@@ -117,16 +116,24 @@ func (h *Handle[T]) Value() (T, error) {
 //
 // Called on the handle's own thread, or from async code below a function that
 // runs there, it returns at once, and the rest happens when that function
-// ends; what the close function comes to then, only hooks hear. A second Close
-// waits for the first and returns nil.
+// ends; what the close function comes to then, the next Close from outside
+// says. Any further Close waits for the first and returns nil.
 func (h *Handle[T]) Close() error {
-	inside := h.tsc.scope.Inside()
-	err := h.tsc.Close()
-	if inside || h.in.told.Swap(true) {
-		return err
+	h.check("Close")
+	if !h.tsc.scope.CloseAndWait() || h.in.told.Swap(true) {
+		return nil
 	}
-	h.in.ending.Raise()
+	err := h.tsc.scope.Close()
+	if h.in.failed {
+		h.tsc.scope.ExitFailure().Raise()
+	}
 	return errors.Join(h.in.err, err)
+}
+
+func (h *Handle[T]) check(what string) {
+	if h == nil || h.in == nil {
+		panic("asyncsync: " + what + ": nil Handle, or one not made by Open")
+	}
 }
 
 // exit closes the value. It is the thread's first exit function.
@@ -139,11 +146,11 @@ func (in *handle[T]) exit() {
 	if in.close == nil {
 		return
 	}
-	core.Observe(func() {
-		if err := in.close(v); err != nil {
-			in.err = fmt.Errorf("asyncsync: closing a Handle: %w", err)
-		}
-	}, func(e core.Ending) { in.ending = e })
+	in.failed = true
+	if err := in.close(v); err != nil {
+		in.err = fmt.Errorf("asyncsync: closing a Handle: %w", err)
+	}
+	in.failed = false
 }
 
 // pc names the call after the user's function instead of the closure around it.

@@ -29,9 +29,7 @@ type settings struct {
 
 // On sends the call to the thread of tsc, whatever ctx says.
 func On(tsc *ThreadSensitiveContext) Option {
-	if tsc == nil {
-		panic("asyncsync: On: nil ThreadSensitiveContext")
-	}
+	tsc.check("On")
 	return func(s *settings) { s.on = tsc }
 }
 
@@ -42,7 +40,9 @@ func Insensitive() Option {
 }
 
 // WithExecutor has an insensitive call posted to e instead of run on a
-// goroutine of this module's choice.
+// goroutine of this module's choice. If e is a [loop.Loop] that stops before
+// the function has begun, the call returns [loop.ErrStopped]. On the goroutine
+// of a [CurrentThreadExecutor] a call to it runs inline.
 func WithExecutor(e Executor) Option {
 	if e == nil {
 		panic("asyncsync: WithExecutor: nil Executor")
@@ -185,9 +185,7 @@ func WithName(name string) ContextOption {
 
 // WithPool takes the context's thread from p.
 func WithPool(p *ThreadPool) ContextOption {
-	if p == nil {
-		panic("asyncsync: WithPool: nil ThreadPool")
-	}
+	p.check("WithPool")
 	return func(c *core.Config) { c.Pool = p.pool }
 }
 
@@ -297,7 +295,16 @@ func NewThreadPool(c ThreadPoolConfig) *ThreadPool {
 type ThreadPoolStats = core.PoolStats
 
 // Stats returns the state of the pool.
-func (p *ThreadPool) Stats() ThreadPoolStats { return p.pool.Stats() }
+func (p *ThreadPool) Stats() ThreadPoolStats {
+	p.check("ThreadPool.Stats")
+	return p.pool.Stats()
+}
+
+func (p *ThreadPool) check(what string) {
+	if p == nil || p.pool == nil {
+		panic("asyncsync: " + what + ": nil ThreadPool, or one not made by NewThreadPool")
+	}
+}
 
 // Close ends the pool's threads: idle ones at once, the others when their
 // contexts give them back, which Close waits for. Contexts already in line for
@@ -305,6 +312,7 @@ func (p *ThreadPool) Stats() ThreadPoolStats { return p.pool.Stats() }
 // [ErrClosed]. A second Close waits as well. It must not be called from a
 // thread of the pool.
 func (p *ThreadPool) Close() error {
+	p.check("ThreadPool.Close")
 	p.pool.Close()
 	return nil
 }

@@ -45,6 +45,12 @@ func (tsc *ThreadSensitiveContext) core() *core.Scope {
 	return &tsc.scope
 }
 
+func (tsc *ThreadSensitiveContext) check(what string) {
+	if tsc == nil || !tsc.scope.Made() {
+		panic("asyncsync: " + what + ": nil ThreadSensitiveContext, or one not made by NewThreadSensitiveContext")
+	}
+}
+
 // NewThreadSensitiveContext returns a context and a ctx that carries it. It
 // costs an allocation or two and no thread; the thread comes with the first
 // call.
@@ -68,7 +74,11 @@ func WithThreadSensitiveContext(ctx context.Context, fn func(context.Context) er
 		panic("asyncsync: WithThreadSensitiveContext: nil function")
 	}
 	ctx, tsc := NewThreadSensitiveContext(ctx, opts...)
-	defer func() { err = errors.Join(err, tsc.Close()) }()
+	defer func() {
+		if cerr := tsc.Close(); cerr != nil {
+			err = errors.Join(err, cerr)
+		}
+	}()
 	return fn(ctx)
 }
 
@@ -82,7 +92,10 @@ func WithThreadSensitiveContext(ctx context.Context, fn func(context.Context) er
 //
 // It returns the failures of [OnThreadExit] functions. A second Close, also
 // one at the same time, waits as the first does and returns nil.
-func (tsc *ThreadSensitiveContext) Close() error { return tsc.scope.Close() }
+func (tsc *ThreadSensitiveContext) Close() error {
+	tsc.check("Close")
+	return tsc.scope.Close()
+}
 
 // Shutdown is Close with an end to its patience: when ctx ends first, calls
 // that have not begun fail with [ErrClosed], and the error, which wraps ctx's
@@ -92,6 +105,7 @@ func (tsc *ThreadSensitiveContext) Close() error { return tsc.scope.Close() }
 // error that matches deadlock.ErrDeadlock; the context closes all the same
 // when that function ends.
 func (tsc *ThreadSensitiveContext) Shutdown(ctx context.Context) error {
+	tsc.check("Shutdown")
 	checkCtx(ctx, "Shutdown")
 	return tsc.scope.Shutdown(ctx)
 }
@@ -101,7 +115,10 @@ func (tsc *ThreadSensitiveContext) Shutdown(ctx context.Context) error {
 type ContextStats = core.ScopeStats
 
 // Stats returns the state of the context.
-func (tsc *ThreadSensitiveContext) Stats() ContextStats { return tsc.scope.Stats() }
+func (tsc *ThreadSensitiveContext) Stats() ContextStats {
+	tsc.check("Stats")
+	return tsc.scope.Stats()
+}
 
 // Taint has the OS thread of ctx's context destroyed, instead of used again,
 // when the context gives it back: for code that has changed the thread for

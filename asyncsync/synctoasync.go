@@ -2,9 +2,11 @@ package asyncsync
 
 import (
 	"context"
+	"reflect"
 	"sync"
 
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/loop"
 )
 
 // Func is a function that can be sent across threads.
@@ -54,17 +56,39 @@ func ToThread[R any](ctx context.Context, fn func(context.Context) (R, error), o
 	if fn == nil {
 		panic("asyncsync: ToThread: nil function")
 	}
-	w := toThread[struct{}, R]{settings: apply("ToThread", opts)}
+	if len(opts) == 0 {
+		return oneShot[R]().call(ctx, fn)
+	}
+	w := &toThread[func(context.Context) (R, error), R]{fn: callArg[R], settings: apply("ToThread", opts)}
 	w.checkToThread("ToThread")
-	w.PC = core.FuncPC(fn)
-	w.fn = func(ctx context.Context, _ struct{}) (R, error) { return fn(ctx) }
-	return w.call(ctx, struct{}{})
+	w.named = true
+	return w.call(ctx, fn)
 }
+
+// callArg is the function of a wrapper for functions that are called once: its
+// argument is the function.
+func callArg[R any](ctx context.Context, fn func(context.Context) (R, error)) (R, error) {
+	return fn(ctx)
+}
+
+// oneShot returns the wrapper of all calls of [ToThread] with results of type
+// R and without options, so that they share its records.
+func oneShot[R any]() *toThread[func(context.Context) (R, error), R] {
+	key := reflect.TypeFor[R]()
+	w, ok := oneShots.Load(key)
+	if !ok {
+		w, _ = oneShots.LoadOrStore(key, &toThread[func(context.Context) (R, error), R]{fn: callArg[R], named: true})
+	}
+	return w.(*toThread[func(context.Context) (R, error), R])
+}
+
+var oneShots sync.Map // reflect.Type of the result -> *toThread
 
 // toThread is a wrapped thread-sensitive function.
 type toThread[A, R any] struct {
 	settings
 	fn      Func[A, R]
+	named   bool      // after its argument, which is a function
 	records sync.Pool // of *record[A, R]
 }
 
@@ -100,11 +124,19 @@ func (w *toThread[A, R]) inline(ctx context.Context, scope *core.Scope, arg A) (
 		return zero[R](), err
 	}
 	scope.CountInline()
+	entered, err := scope.EnterInline()
+	if err != nil {
+		return zero[R](), err
+	}
+	if entered {
+		defer scope.LeaveInline()
+	}
 	ctx = scope.Context(ctx)
 	if core.Plain(&w.Options) {
 		return w.fn(ctx, arg)
 	}
 	r := &record[A, R]{fn: w.fn, arg: arg}
+	w.name(r)
 	r.RunInline(ctx, scope, r, &w.Options)
 	return r.result, r.err
 }
@@ -114,10 +146,12 @@ func (w *toThread[A, R]) inline(ctx context.Context, scope *core.Scope, arg A) (
 // where it is called.
 func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 	r := &record[A, R]{fn: w.fn, arg: arg}
+	w.name(r)
 	if w.limiter != nil {
 		r.fn = w.limited
 	}
-	if w.executor == nil && !w.Options.Abandon && core.Here() == nil {
+	own, _ := w.executor.(*CurrentThreadExecutor)
+	if w.executor == nil && !w.Options.Abandon && core.Here() == nil || own != nil && own.exec.Mine() {
 		if err := core.Ended(ctx); err != nil {
 			return zero[R](), err
 		}
@@ -127,6 +161,9 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 	var e core.Elsewhere
 	if w.executor != nil {
 		e.Post = w.executor.Post
+		if l, ok := w.executor.(loop.Loop); ok {
+			e.Stopped, e.Err = l.Done(), loop.ErrStopped
+		}
 	}
 	if err := core.Away(ctx, &r.Call, r, &w.Options, e); err != nil {
 		return zero[R](), err
@@ -156,6 +193,12 @@ type record[A, R any] struct {
 // Run runs the function. It is called by core, once.
 func (r *record[A, R]) Run(ctx context.Context) { r.result, r.err = r.fn(ctx, r.arg) }
 
+// Forget drops what the function was: see core.
+func (r *record[A, R]) Forget() {
+	var arg A
+	r.fn, r.arg = nil, arg
+}
+
 // Err tells hooks what the function returned.
 func (r *record[A, R]) Err() error { return r.err }
 
@@ -165,7 +208,15 @@ func (w *toThread[A, R]) record(arg A) *record[A, R] {
 		r = new(record[A, R])
 	}
 	r.fn, r.arg = w.fn, arg
+	w.name(r)
 	return r
+}
+
+// name names the call after the user's function.
+func (w *toThread[A, R]) name(r *record[A, R]) {
+	if w.named && w.PC == 0 {
+		r.SetFunc(r.arg)
+	}
 }
 
 // free takes back a record that nobody else refers to: its function has

@@ -57,8 +57,30 @@ func (g *Group) Go(fn func(ctx context.Context) error, opts ...Option) {
 	g.mu.Unlock()
 	g.core.Add()
 	m := &member{group: g, fn: fn}
+	started := false
+	defer func() {
+		if !started { // a Queued hook has panicked
+			g.core.Done()
+			g.leave()
+		}
+	}()
 	m.task.OnEnd(m.ended)
 	core.StartTask(g.core.Context(), &m.task, m, o)
+	started = true
+}
+
+// leave counts one task less.
+func (g *Group) leave() {
+	g.mu.Lock()
+	g.running--
+	var idle chan struct{}
+	if g.running == 0 {
+		idle = g.idle
+	}
+	g.mu.Unlock()
+	if idle != nil {
+		close(idle)
+	}
 }
 
 // member is one task of a group.
@@ -92,18 +114,11 @@ func (m *member) ended() {
 		g.errs = append(g.errs, m.err)
 		cause = m.err
 	}
-	g.running--
-	var idle chan struct{}
-	if g.running == 0 {
-		idle = g.idle
-	}
 	g.mu.Unlock()
 	if cause != nil {
 		g.cancel(cause)
 	}
-	if idle != nil {
-		close(idle)
-	}
+	g.leave()
 }
 
 // Wait waits until no task of the group runs. If one has panicked it panics
@@ -120,13 +135,21 @@ func (g *Group) Wait(ctx context.Context) error {
 	if ctx == nil {
 		panic("task: Group.Wait: nil ctx")
 	}
+	done := false
+	defer func() {
+		// Also when a call served meanwhile takes this wait with it in a Goexit.
+		if !done {
+			g.cancel(errEnded)
+		}
+	}()
 	for {
 		g.mu.Lock()
 		idle := g.idle
 		g.mu.Unlock()
 		if err := g.core.Wait(ctx, idle); err != nil {
-			if ctx.Err() == nil {
-				return err // a deadlock
+			if errors.Is(err, core.ErrDeadlock) {
+				done = true // the group goes on without this wait
+				return err
 			}
 			g.cancel(context.Cause(ctx))
 			ctx = context.WithoutCancel(ctx)
@@ -141,6 +164,7 @@ func (g *Group) Wait(ctx context.Context) error {
 	}
 	p, goexit, err := g.panic, g.goexit, errors.Join(g.errs...)
 	g.mu.Unlock()
+	done = true
 	g.cancel(errEnded)
 	switch {
 	case p != nil:

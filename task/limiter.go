@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"asyncsync.dev/internal/core"
@@ -14,14 +15,16 @@ import (
 // first come first served. It is made by [NewLimiter] and safe for concurrent
 // use.
 //
-// Its model is anyio's CapacityLimiter; unlike it, and like a semaphore, it
-// does not remember who holds a token, so that one goroutine may hold several
-// and another may release them.
+// Its model is anyio's CapacityLimiter; unlike there, one goroutine may hold
+// several tokens and another may release them.
 type Limiter struct {
+	resource core.Resource
+
 	mu    sync.Mutex // guards the rest; a leaf lock
 	total int
 	used  int        // may exceed total after SetTotal
 	line  *list.List // of chan struct{}, one for each who waits; closed when it has a token
+	holds []core.Hold
 }
 
 // NewLimiter returns a limiter with n tokens. n must not be negative.
@@ -37,12 +40,17 @@ func checkTotal(what string, n int) {
 }
 
 // Acquire takes a token, waiting for one if need be. When ctx ends first it
-// returns its cause and has taken none. From sync code the thread serves while
-// Acquire waits. A ctx that has ended already takes no token.
+// returns its cause and has taken none. A ctx that has ended already takes no
+// token.
+//
+// From sync code the thread serves while Acquire waits. Who holds a token is
+// joined meanwhile, as a task that is waited for: its calls to the thread are
+// run, so that it can come to its Release.
 func (l *Limiter) Acquire(ctx context.Context) error {
 	if ctx == nil {
 		panic("task: Limiter.Acquire: nil ctx")
 	}
+	ctx = core.Afterlife(ctx)
 	if err := core.Ended(ctx); err != nil {
 		return err
 	}
@@ -50,6 +58,7 @@ func (l *Limiter) Acquire(ctx context.Context) error {
 	if l.used < l.total && l.line.Len() == 0 {
 		l.used++
 		l.mu.Unlock()
+		l.hold(ctx)
 		return nil
 	}
 	turn := make(chan struct{})
@@ -63,9 +72,35 @@ func (l *Limiter) Acquire(ctx context.Context) error {
 			l.giveUp(place, turn)
 		}
 	}()
-	err := core.Park(ctx, turn, "limiter")
-	taken = err == nil
-	return err
+	if err := l.resource.Wait(ctx, turn, "limiter"); err != nil {
+		return err
+	}
+	taken = true
+	l.hold(ctx)
+	return nil
+}
+
+// hold remembers who has taken a token.
+func (l *Limiter) hold(ctx context.Context) {
+	h := l.resource.Hold(ctx)
+	l.mu.Lock()
+	l.holds = append(l.holds, h)
+	l.mu.Unlock()
+}
+
+// drop forgets the one who gives a token back: the caller if it has one, else
+// whoever has had one longest. The latter is a guess, and matters only to whose
+// calls a thread runs that waits for a token.
+func (l *Limiter) drop() {
+	l.mu.Lock()
+	i := max(0, slices.IndexFunc(l.holds, core.Hold.By))
+	var h core.Hold
+	if i < len(l.holds) {
+		h = l.holds[i]
+		l.holds = slices.Delete(l.holds, i, i+1)
+	}
+	l.mu.Unlock()
+	l.resource.Drop(h)
 }
 
 // giveUp leaves the line. A token that came at the same moment goes to the
@@ -95,23 +130,29 @@ func (l *Limiter) grant() {
 // TryAcquire takes a token if one is free and nobody waits for it.
 func (l *Limiter) TryAcquire() bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.used >= l.total || l.line.Len() > 0 {
+		l.mu.Unlock()
 		return false
 	}
 	l.used++
+	l.mu.Unlock()
+	l.hold(context.Background())
 	return true
 }
 
 // Release gives a token back. Without one taken it panics.
 func (l *Limiter) Release() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.used == 0 {
+		l.mu.Unlock()
 		panic("task: Limiter.Release without Acquire")
 	}
 	l.used--
+	l.mu.Unlock()
+	l.drop() // before somebody else gets the token and is remembered
+	l.mu.Lock()
 	l.grant()
+	l.mu.Unlock()
 }
 
 // SetTotal changes the number of tokens. Those taken stay taken: after a

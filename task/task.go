@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"errors"
 
 	"asyncsync.dev/internal/core"
 )
@@ -32,11 +33,12 @@ func (b body[R]) Err() error              { return b.t.err }
 
 // Go starts fn on a new goroutine and returns at once.
 //
-// fn's ctx is derived from ctx; [Task.Cancel] ends it, and so does the end of
-// the task together with all tasks started below it. A task may outlive
-// whatever started it: it keeps the ThreadSensitiveContext of ctx, and what it
-// calls is related to those who wait for it. It starts with a fork of the
-// caller's local variables: it sees them, and its own changes stay with it.
+// fn's ctx is derived from ctx; [Task.Cancel] ends it, and with it the tasks
+// started from it. It ends with fn, too, but that does not cancel tasks that
+// fn leaves behind, nor keep new ones from being started with it. A task may
+// outlive whatever started it: it keeps the ThreadSensitiveContext of ctx, and
+// what it calls is related to those who wait for it. It starts with a fork of
+// the caller's local variables: it sees them, and its own changes stay with it.
 //
 // A nil ctx or fn panics. That the values of ctx and the writes made before Go
 // are visible to fn goes without saying; what fn did synchronizes before the
@@ -78,8 +80,8 @@ func options(what string, pc uintptr, opts []Option) *core.Options {
 // Wait waits the task is joined: its calls, those queued already included, are
 // related to whatever thread is blocked for the sake of the waiter, so that
 // what a blocked thread waits for can always run there. (The join is that of
-// Visual Studio's JoinableTaskFactory.) A task that waits for itself gets an
-// error matching deadlock.ErrDeadlock.
+// Visual Studio's JoinableTaskFactory.) A task that waits for itself, or for
+// one that waits for it, gets an error matching deadlock.ErrDeadlock.
 func (t *Task[R]) Wait(ctx context.Context) (R, error) {
 	if ctx == nil {
 		panic("task: Wait: nil ctx")
@@ -100,7 +102,7 @@ func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
 		panic("task: WaitOrCancel: nil ctx")
 	}
 	if err := t.task.Wait(ctx); err != nil {
-		if ctx.Err() == nil {
+		if errors.Is(err, core.ErrDeadlock) {
 			var zero R
 			return zero, err
 		}

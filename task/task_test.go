@@ -438,32 +438,71 @@ func TestWait_SharedContextIsNoCycle(t *testing.T) {
 	})
 }
 
-// A known limit, until package deadlock gives its verdict: two tasks that wait
-// for each other wait until a ctx ends. Calls made meanwhile are not lost in
-// the cycle of joins.
-func TestWait_MutualWaitEndsWithContext(t *testing.T) {
+// Two tasks that wait for each other: the one that would close the cycle is
+// told, and with that the other goes on.
+func TestWait_MutualWaitIsRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
 		a, b := make(chan *task.Task[int], 1), make(chan *task.Task[int], 1)
-		waitFor := func(other chan *task.Task[int]) func(context.Context) (int, error) {
+		waitFor := func(other chan *task.Task[int], mine int) func(context.Context) (int, error) {
 			return func(ctx context.Context) (int, error) {
-				task.Go(ctx, func(ctx context.Context) (int, error) {
-					time.Sleep(time.Minute) // of the bubble: by now both wait
-					return 0, toThread(ctx, func(context.Context) {})
-				})
-				short, cancel := context.WithTimeout(ctx, time.Hour)
-				defer cancel()
-				return (<-other).Wait(short)
+				v, err := (<-other).Wait(ctx)
+				if errors.Is(err, core.ErrDeadlock) {
+					return mine, nil
+				}
+				return mine + v, err
 			}
 		}
-		ta, tb := task.Go(ctx, waitFor(b)), task.Go(ctx, waitFor(a))
+		ta, tb := task.Go(ctx, waitFor(b, 1)), task.Go(ctx, waitFor(a, 10))
 		a <- ta
+		synctest.Wait() // tb waits for ta
 		b <- tb
-		require.NoError(t, toThread(ctx, func(ctx context.Context) {
-			_, err := ta.Wait(ctx)
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-		}))
-		_, err := tb.Wait(ctx)
-		require.Error(t, err)
+		va, err := ta.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 1, va)
+		vb, err := tb.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 11, vb)
+	})
+}
+
+// The same around three tasks, and from a member to its group.
+func TestWait_LongerCyclesAreRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		next := [3]chan *task.Task[int]{}
+		for i := range next {
+			next[i] = make(chan *task.Task[int], 1)
+		}
+		refused := 0 // plain: exactly one of them
+		var tasks [3]*task.Task[int]
+		for i := range tasks {
+			tasks[i] = task.Go(ctx, func(ctx context.Context) (int, error) {
+				_, err := (<-next[i]).Wait(ctx)
+				if errors.Is(err, core.ErrDeadlock) {
+					refused++
+					err = nil
+				}
+				return i, err
+			})
+		}
+		for i := range tasks {
+			next[i] <- tasks[(i+1)%3]
+			synctest.Wait()
+		}
+		for i := range tasks {
+			v, err := tasks[i].Wait(ctx)
+			require.NoError(t, err)
+			require.Equal(t, i, v)
+		}
+		require.Equal(t, 1, refused)
+
+		ctx, g := task.NewGroup(ctx)
+		g.Go(func(ctx context.Context) error {
+			if err := g.Wait(ctx); !errors.Is(err, core.ErrDeadlock) {
+				return fmt.Errorf("a member's wait for its group: %v", err)
+			}
+			return nil
+		})
+		require.NoError(t, g.Wait(ctx))
 	})
 }
 
@@ -676,10 +715,9 @@ func TestGo_OutlivesStarter(t *testing.T) {
 	})
 }
 
-// The ctx of a task ends with the task and all tasks started below it, not
-// with its function: until then children are not cancelled, then all is
-// released, and what hangs above reaches everybody all along.
-func TestGo_ContextLivesAsLongAsChildren(t *testing.T) {
+// The ctx of a task ends with its function, and is released then. That does not
+// cancel the tasks that the function leaves behind.
+func TestGo_ContextEndsWithFunctionNotChildren(t *testing.T) {
 	guard(t)
 	synctest.Test(t, func(t *testing.T) {
 		up := newCountingCtx(t.Context())
@@ -706,16 +744,15 @@ func TestGo_ContextLivesAsLongAsChildren(t *testing.T) {
 			require.NoError(t, got, "level %d was cancelled by the end of its parents", level)
 			synctest.Wait()
 			for i, ctx := range ctxs {
-				if level+1 < len(tasks) {
+				if i > level {
 					require.NoError(t, ctx.Err(), "ctx %d after the end of %d", i, level)
 				} else {
-					require.ErrorIs(t, ctx.Err(), context.Canceled, "ctx %d when all have ended", i)
+					require.ErrorIs(t, ctx.Err(), context.Canceled, "ctx %d after the end of %d", i, level)
 				}
 			}
+			now, _ := up.counts()
+			require.Equal(t, len(tasks)-level-1, now, "released with the function")
 		}
-		now, ever := up.counts()
-		require.Equal(t, 1, ever, "children hang from their parents")
-		require.Zero(t, now, "released")
 	})
 }
 

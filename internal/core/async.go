@@ -38,7 +38,11 @@ func Away(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) erro
 	if t != nil {
 		s = t.scopeNow(ctx)
 	}
-	return away(ctx, t, rec, s, c, body, o, e)
+	err := away(ctx, t, rec, s, c, body, o, e)
+	if err != nil && c.watched != nil {
+		c.refused(ctx, err)
+	}
+	return err
 }
 
 // scopeNow returns the scope of what runs on t: a function called from here
@@ -64,7 +68,10 @@ func (t *Thread) Context(ctx context.Context) context.Context {
 func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Call, body Body, o *Options, e Elsewhere) error {
 	by := submitter(ctx, rec)
 	nc := newNodeCtx(ctx, s, by)
-	c.body, c.scope, c.name, c.pc = body, s, o.Name, o.PC
+	c.body, c.scope, c.name = body, s, o.Name
+	if c.pc == 0 {
+		c.pc = o.PC
+	}
 	c.ctx, c.node, c.by = &nc.Ctx, nc.node, by
 	if rec != nil {
 		c.values = rec.Values
@@ -111,19 +118,29 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 
 func (c *Call) post(e Elsewhere) error {
 	if e.Post == nil {
-		c.claim.Store(claimedByRunner)
-		go c.runAsync()
+		go c.begun()
 		return nil
 	}
-	err := e.Post(func() {
-		if c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
-			c.runAsync()
-		}
-	})
+	err := e.Post(func() { c.begun() })
 	if err != nil {
 		c.node.End()
 	}
 	return err
+}
+
+// begun runs c's function on the calling goroutine, unless its ctx has ended
+// or its caller has given up. It reports whether that has woken somebody.
+func (c *Call) begun() (woke bool) {
+	if !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+		return false
+	}
+	if err := Ended(c.ctx); err != nil {
+		c.refusal = err
+		c.node.End()
+		count.cancelled.Add(1)
+		return c.finish()
+	}
+	return c.runAsync()
 }
 
 // giveUp is what a caller does whose ctx has ended, or whose elsewhere has
@@ -145,49 +162,57 @@ func (c *Call) giveUp(from uint32, why error, abandon bool) error {
 // sleep waits on an ordinary goroutine.
 func (c *Call) sleep(ctx context.Context, o *Options, e Elsewhere) error {
 	if !c.wait.CompareAndSwap(nobodyParked, waiterParked) {
-		return nil
+		return c.refusal
 	}
-	select {
-	case <-c.parker:
-		return nil
-	case <-ctx.Done():
-		if err := c.giveUp(waiterParked, context.Cause(ctx), o.Abandon); err != nil {
-			return err
-		}
-	case <-e.Stopped:
-		if err := c.giveUp(waiterParked, e.Err, false); err != nil {
-			return err
+	done, stopped := ctx.Done(), e.Stopped
+	for {
+		select {
+		case <-c.parker:
+			return c.refusal
+		case <-done:
+			if err := c.giveUp(waiterParked, context.Cause(ctx), o.Abandon); err != nil {
+				return err
+			}
+			done = nil
+		case <-stopped:
+			if err := c.giveUp(waiterParked, e.Err, false); err != nil {
+				return err
+			}
+			stopped = nil
 		}
 	}
-	<-c.parker
-	return nil
 }
 
 // awaitAway waits on the thread t, in f.
 func (t *Thread) awaitAway(ctx context.Context, c *Call, f *Frame, o *Options, e Elsewhere) error {
 	finished := false
 	defer func() {
-		if !finished {
-			// A call served in f has ended in Goexit and takes this wait with
-			// it. Where c runs on a lent goroutine, that is not free for the
-			// errands of functions deferred below.
-			c.giveUp(nobodyParked, context.Canceled, true)
-			if c.lender != nil {
-				c.lender.bound = true
-			}
+		// A call served in f has ended in Goexit and takes this wait with it,
+		// but not before what it waits for has ended.
+		if !finished && c.giveUp(nobodyParked, context.Canceled, false) == nil {
+			t.outlast(c, f)
 		}
 	}()
-	var err error
-	if t.serve(f, e.Stopped, ctx.Done()) {
-		err = c.giveUp(nobodyParked, context.Cause(ctx), o.Abandon)
-	} else if c.wait.Load() != callEnded {
-		err = c.giveUp(nobodyParked, e.Err, false)
+	done, stopped := ctx.Done(), e.Stopped
+	for {
+		var err error
+		switch {
+		case t.serve(f, stopped, done):
+			err = c.giveUp(nobodyParked, context.Cause(ctx), o.Abandon)
+			done = nil
+		case c.wait.Load() == callEnded:
+			err = c.refusal
+			finished = true
+			return err
+		default:
+			err = c.giveUp(nobodyParked, e.Err, false)
+			stopped = nil
+		}
+		if err != nil {
+			finished = true
+			return err
+		}
 	}
-	if err == nil {
-		t.serve(f, nil, nil)
-	}
-	finished = true
-	return err
 }
 
 // runAsync runs c's function on the calling goroutine, which is nobody's
@@ -261,7 +286,8 @@ func adopt(name string) (*Thread, *Scope) {
 	rec := goroutine.Ensure()
 	s := &Scope{kind: adoptedScope, cfg: Config{Name: name}}
 	s.root = s
-	t := &Thread{adopted: true, name: name, scopes: 1, record: rec, started: true, wake: make(chan struct{}, 1)}
+	t := &Thread{id: threadIDs.Add(1), adopted: true, name: name, parts: 1, record: rec, wake: make(chan struct{}, 1)}
+	t.spin.never = bubble() != 0
 	t.gid.Store(rec.ID)
 	t.tid.Store(osThread())
 	s.thread.Store(t)

@@ -68,6 +68,7 @@ type Call struct {
 
 	// Of the submitter's goroutine only.
 	woke  bool // submitting has woken the thread
+	lined bool // the thread stands in line for a worker
 	yield bool // let others run when the call has ended: see yieldEvery
 
 	wait   atomic.Uint32
@@ -191,8 +192,5 @@ func (c *Call) runErrand() (ran, woke bool) {
 	if !c.wait.CompareAndSwap(errand, nobodyParked) {
 		return false, false
 	}
-	if a.claim.CompareAndSwap(unclaimed, claimedByRunner) {
-		woke = a.runAsync()
-	}
-	return true, woke
+	return true, a.begun()
 }

@@ -57,7 +57,7 @@ func foreign(ctx context.Context) context.Context {
 	if c.node != nil {
 		// What starts from the ctx of a task that is over is not cancelled
 		// for that; it hangs from what was above the task.
-		for l := c.node.life; l != nil && l.layer == base && l.refs.Load() == 0; l = l.up {
+		if l := c.node.life; l != nil && l.layer == base && l.gone.Load() {
 			base = l.base
 		}
 	}
@@ -68,7 +68,7 @@ func foreign(ctx context.Context) context.Context {
 // that is not cancelled for it: see foreign.
 func afterlife(ctx context.Context) context.Context {
 	c, ok := ctx.(*Ctx)
-	if !ok || c.node == nil || c.node.life == nil || c.node.life.refs.Load() > 0 {
+	if !ok || c.node == nil || c.node.life == nil || !c.node.life.gone.Load() {
 		return ctx
 	}
 	base := foreign(c)
@@ -77,6 +77,10 @@ func afterlife(ctx context.Context) context.Context {
 	}
 	return &Ctx{Context: base, scope: c.scope, node: c.node}
 }
+
+// Afterlife is ctx for something that is started, or waited for, with the ctx
+// of a task that may be over.
+func Afterlife(ctx context.Context) context.Context { return afterlife(ctx) }
 
 // NodeOf returns the node that ctx carries, or nil.
 func NodeOf(ctx context.Context) *Node {
@@ -137,6 +141,9 @@ func callCtx(ctx context.Context, s *Scope) *Ctx {
 		return child
 	}
 	child := &newNodeCtx(ctx, s, c.node).Ctx
-	c.child.Store(child)
+	if c.scope == s {
+		// Another scope must not be kept alive by a ctx that never named it.
+		c.child.Store(child)
+	}
 	return child
 }

@@ -31,6 +31,8 @@ func (e Ending) Returned() bool { return e.Panic == nil && !e.Goexit }
 // body of the function that waited, not from a deferred function: a panic
 // raised anew while another unwinds keeps all the stacks below it alive, and
 // its cost grows with every level.
+//
+//go:noinline
 func (e Ending) Raise() {
 	switch {
 	case e.Panic != nil:
@@ -43,27 +45,40 @@ func (e Ending) Raise() {
 	}
 }
 
-// recovered turns what recover returned in a deferred function into an Ending.
-// A function that neither returned nor panicked has called Goexit.
+// raise is the name of Raise in a stack.
+var raise = runtime.FuncForPC(FuncPC(Ending.Raise)).Name()
+
+// recovered turns what recover returned in a deferred function, which must be
+// the caller, into an Ending. A function that neither returned nor panicked has
+// called Goexit.
 //
-// raised is the panic last delivered on this goroutine: if it is the one that
-// arrives here, the stack of its origin is kept.
+// raised is the panic last raised by Raise on this goroutine: if it is the one
+// that arrives here, the stack of its origin is kept.
 func recovered(r any, raised *Panic) Ending {
 	if r == nil {
 		return Ending{Goexit: true}
 	}
-	if raised != nil && same(raised.Value, r) {
+	if raised != nil && raisedAnew() {
 		return Ending{Panic: raised}
 	}
 	return Ending{Panic: &Panic{Value: r, Stack: debug.Stack()}}
 }
 
-// same is a == b, with values that cannot be compared different.
-func same(a, b any) (eq bool) {
-	defer func() {
-		if recover() != nil {
-			eq = false
+// raisedAnew reports whether the panic that is being recovered comes from
+// Raise. That a value equals the one last raised would not tell: programs panic
+// with the same value twice. The stack does: right above the runtime's part of
+// it is who panicked.
+func raisedAnew() bool {
+	var pcs [8]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	for inPanic := false; ; {
+		f, more := frames.Next()
+		if inPanic {
+			return f.Function == raise
 		}
-	}()
-	return a == b
+		inPanic = f.Function == "runtime.gopanic"
+		if !more {
+			return false
+		}
+	}
 }

@@ -13,7 +13,7 @@ type Executor struct {
 	gid int64
 
 	mu      sync.Mutex // guards the rest; nests outside Thread.mu
-	pending []func()   // posted while nobody ran it
+	pending []*posted  // posted while nobody ran it
 	thread  *Thread    // in RunUntil
 	scope   *Scope     // in RunUntil
 	frame   *Frame     // in RunUntil
@@ -29,24 +29,29 @@ func (e *Executor) Mine() bool { return goroutine.ID() == e.gid }
 
 // Post has fn run by the RunUntil that is under way, or by the next.
 func (e *Executor) Post(fn func()) {
+	// What a function on the executor's thread waits for is run on top of it,
+	// even if that function was posted itself.
+	p := &posted{e, fn, submitter(context.Background(), goroutine.Current())}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.frame == nil || e.send(fn) != nil {
-		e.pending = append(e.pending, fn)
+	if e.frame == nil || e.send(p) != nil {
+		e.pending = append(e.pending, p)
 	}
 }
 
 // send queues fn for the RunUntil under way. e.mu is held.
-func (e *Executor) send(fn func()) error {
+func (e *Executor) send(p *posted) error {
 	nc := newNodeCtx(context.Background(), e.scope, nil)
-	c := &Call{body: &posted{e, fn}, scope: e.scope, ctx: &nc.Ctx, node: nc.node, pin: e.frame, name: "posted function"}
-	return e.thread.submit(c)
+	return e.thread.submit(&Call{
+		body: p, scope: e.scope, ctx: &nc.Ctx, node: nc.node, by: p.by, pin: e.frame, bound: true, name: "posted function",
+	})
 }
 
 // posted is the body of a posted function.
 type posted struct {
 	e  *Executor
 	fn func()
+	by *Node // the poster
 }
 
 func (p *posted) Run(context.Context) {
@@ -60,6 +65,7 @@ func (p *posted) Run(context.Context) {
 		// more to tell.
 		if e := recovered(recover(), nil); e.Panic != nil {
 			f := p.e.frame // only this goroutine changes it
+			e.Panic.tell(CallInfo{Name: "posted function"})
 			p.e.failed = e.Panic
 			f.thread.mu.Lock()
 			f.done = true
@@ -81,6 +87,10 @@ func (e *Executor) RunUntil(done <-chan struct{}) {
 	} else {
 		s = t.scopeNow(context.Background())
 	}
+	if s == nil { // in an exit function
+		s = &Scope{kind: adoptedScope}
+		s.root = s
+	}
 	e.serve(t, s, done)
 	if p := e.failed; p != nil {
 		e.failed = nil
@@ -93,34 +103,44 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) {
 	t.push(f, "executor")
 	e.mu.Lock()
 	thread, scope, frame := e.thread, e.scope, e.frame // of a RunUntil below
-	e.thread, e.scope, e.frame = t, s, f
-	pending := e.pending
-	e.pending = nil
-	for _, fn := range pending {
-		if e.send(fn) != nil {
-			e.pending = append(e.pending, fn)
-		}
+	if frame != nil {
+		e.keep(frame)
 	}
+	e.thread, e.scope, e.frame = t, s, f
+	e.resend()
 	e.mu.Unlock()
 	defer func() {
 		e.mu.Lock()
 		e.keep(f)
 		e.thread, e.scope, e.frame = thread, scope, frame
+		if frame != nil {
+			e.resend()
+		}
 		e.mu.Unlock()
 		t.pop(f)
 	}()
 	t.serve(f, done, nil)
-	for {
-		t.mu.Lock()
-		var c *Call
-		if !f.done {
-			c = t.next()
-		}
+	// What had been posted when done came is run, but not what that posts: it
+	// could go on for ever.
+	t.mu.Lock()
+	last := t.seq
+	for !f.done && f.box.head != nil && f.box.head.seq <= last {
+		c := t.next()
 		t.mu.Unlock()
-		if c == nil {
-			return
-		}
 		t.exec(c)
+		t.mu.Lock()
+	}
+	t.mu.Unlock()
+}
+
+// resend queues what is pending for the RunUntil under way. e.mu is held.
+func (e *Executor) resend() {
+	pending := e.pending
+	e.pending = nil
+	for _, p := range pending {
+		if e.send(p) != nil {
+			e.pending = append(e.pending, p)
+		}
 	}
 }
 
@@ -141,7 +161,7 @@ func (e *Executor) keep(f *Frame) {
 	}
 	t.mu.Unlock()
 	for _, c := range left {
-		e.pending = append(e.pending, c.body.(*posted).fn)
+		e.pending = append(e.pending, c.body.(*posted))
 		c.scope.leave()
 	}
 }

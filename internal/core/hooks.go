@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,9 @@ type Failing interface{ Err() error }
 
 func (c *Call) info(t *Thread) CallInfo {
 	i := CallInfo{Ctx: c.ctx, Name: c.Name(), Inline: c.inline}
+	if i.Ctx == nil {
+		i.Ctx = context.Background()
+	}
 	if c.scope != nil {
 		i.Context = c.scope.Name()
 	}
@@ -105,12 +109,36 @@ func (c *Call) over(t *Thread) {
 		c.endedAt = time.Now()
 	}
 	i := c.outcome(t)
-	if i.Panic != nil && h.Panicked != nil && c.ending.Panic.first() {
-		h.Panicked(i)
+	if p := c.ending.Panic; p != nil {
+		p.tell(i)
 	}
 	if c.watched != nil && h.Ended != nil {
 		h.Ended(i)
 	}
+}
+
+// refused tells them that a call did not run, and why. It is told by the
+// caller; an abandoned call has run.
+func (c *Call) refused(ctx context.Context, err error) {
+	if c.watched.Ended == nil || errors.Is(err, ErrAbandoned) {
+		return
+	}
+	i := c.info(nil)
+	i.Ctx, i.Err, i.QueueTime = ctx, err, time.Since(c.queuedAt)
+	c.watched.Ended(i)
+}
+
+// tell gives a panic to the hook, unless it has heard of it.
+func (p *Panic) tell(i CallInfo) {
+	h := hooks.Load()
+	if h == nil || h.Panicked == nil || !p.first() {
+		return
+	}
+	if i.Ctx == nil {
+		i.Ctx = context.Background()
+	}
+	i.Panic, i.Stack = p.Value, p.Stack
+	h.Panicked(i)
 }
 
 func (c *Call) outcome(t *Thread) CallInfo {

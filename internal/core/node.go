@@ -35,6 +35,11 @@ type Node struct {
 	// task. Set before the node is shared.
 	life *life
 
+	// waitsFor is the task or group that the goroutine of this node waits for.
+	// Written under taskWaits, but for its end.
+	waitsFor atomic.Pointer[Node]
+	group    bool // fixed at birth: the node of a group
+
 	mu    sync.Mutex              // serializes writers of joins; a leaf lock
 	joins atomic.Pointer[[]*Join] // copied on write, so that readers take no lock
 }

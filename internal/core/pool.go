@@ -57,13 +57,13 @@ func (p *Pool) full() bool {
 	return len(p.idle) == 0 && p.alive >= p.max
 }
 
-// get gives t a worker, or a place in the line. It reports false when the pool
-// is closed.
-func (p *Pool) get(t *Thread) bool {
+// get gives t a worker, or a place in the line. ok is false when the pool is
+// closed.
+func (p *Pool) get(t *Thread) (ok, lined bool) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return false
+		return false, false
 	}
 	if n := len(p.idle); n > 0 {
 		w := p.idle[n-1]
@@ -71,17 +71,17 @@ func (p *Pool) get(t *Thread) bool {
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
 		w.take(t)
-		return true
+		return true, false
 	}
 	if p.alive >= p.max {
 		p.waiting = append(p.waiting, t)
 		p.mu.Unlock()
-		return true
+		return true, true
 	}
 	p.grow()
 	p.mu.Unlock()
 	startWorker(p, true, t)
-	return true
+	return true, false
 }
 
 // grow accounts for one more worker. p.mu is held.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -38,6 +39,7 @@ type Scope struct {
 	ctx Ctx // the context that carries the scope, here to save an allocation
 
 	root *Scope // the outermost, itself if this is it
+	up   *Scope // the next one out, nil if this is the outermost
 	kind scopeKind
 	cfg  Config
 
@@ -46,7 +48,8 @@ type Scope struct {
 	// stays so. That makes the step to 1 happen once, whoever takes it.
 	account atomic.Int64
 
-	thread atomic.Pointer[Thread] // root only; set under mu, or moved by lend
+	thread atomic.Pointer[Thread] // root only; set under mu, or moved by borrow
+	part   *part                  // root only; fixed at birth, nil without start and exit functions
 
 	mu      sync.Mutex    // guards the rest; nests outside Thread.mu
 	over    bool          // closed, idle, and the thread given back
@@ -72,17 +75,21 @@ func (s *Scope) Init(ctx context.Context, cfg Config) context.Context {
 	}
 	s.cfg = cfg
 	s.root = s
+	s.part = newPart(&cfg)
 	up := From(ctx)
 	s.ctx.Context = foreign(ctx)
 	s.ctx.scope = s
 	if up != nil {
 		s.ctx.node = up.node
 		if out := up.scope; out != nil && out.kind == contextScope && !cfg.Fresh {
-			s.root = out.root
+			s.root, s.up = out.root, out
 		}
 	}
 	return &s.ctx
 }
+
+// Made reports whether Init has been called.
+func (s *Scope) Made() bool { return s.root != nil }
 
 // Name returns what the scope was named.
 func (s *Scope) Name() string {
@@ -100,9 +107,11 @@ func (s *Scope) enter(related bool) error {
 	if !s.admit(related) {
 		return ErrClosed
 	}
-	if s.root != s && !s.root.admit(related) {
-		s.settle()
-		return ErrClosed
+	if s.up != nil {
+		if err := s.up.enter(related); err != nil {
+			s.settle()
+			return err
+		}
 	}
 	return nil
 }
@@ -121,10 +130,19 @@ func (s *Scope) admit(related bool) bool {
 
 // leave ends what enter began.
 func (s *Scope) leave() {
-	s.settle()
-	if s.root != s {
-		s.root.settle()
+	for ; s != nil; s = s.up {
+		s.settle()
 	}
+}
+
+// within reports whether o is s or a scope that s is nested in.
+func (s *Scope) within(o *Scope) bool {
+	for ; s != nil; s = s.up {
+		if s == o {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Scope) settle() {
@@ -140,7 +158,7 @@ func (s *Scope) settle() {
 
 // Closed reports whether the scope takes no more work from outside.
 func (s *Scope) Closed() bool {
-	return s.account.Load()&1 != 0 || s.root != s && s.root.account.Load()&1 != 0
+	return s.account.Load()&1 != 0 || s.up != nil && s.up.Closed()
 }
 
 // shut marks the scope closed.
@@ -174,9 +192,13 @@ func (s *Scope) finish() {
 		s.mu.Unlock()
 		return
 	}
-	done := s.finished()
+	p := s.part
+	if p == nil {
+		p = &part{}
+	}
+	p.done = s.finished()
 	s.mu.Unlock()
-	t.unuse(done)
+	t.unuse(p)
 }
 
 // finished returns the channel that is closed when the scope is over. s.mu is
@@ -202,8 +224,12 @@ func (s *Scope) bound() *Thread {
 	t := newThread(&s.cfg)
 	s.thread.Store(t)
 	if s.kind == contextScope {
-		s.cleanup = runtime.AddCleanup(s, (*Thread).dropped, t)
-		s.dropped = true
+		if bubble() == 0 {
+			// The cleanup runs outside of all bubbles, and could not wake a
+			// thread inside one.
+			s.cleanup = runtime.AddCleanup(s, dropped, drop{t, s.part})
+			s.dropped = true
+		}
 	}
 	return t
 }
@@ -219,6 +245,9 @@ func (s *Scope) Here() bool {
 // wait for one, and reports whether it is now the caller's own.
 func (s *Scope) lent(own *Thread, by *Node) bool {
 	r := s.root
+	if r.account.Load() == 1 {
+		return false
+	}
 	t := r.bound()
 	if t.gid.Load() != 0 || t.pool == nil || !t.pool.full() {
 		return false
@@ -228,31 +257,33 @@ func (s *Scope) lent(own *Thread, by *Node) bool {
 }
 
 // submit queues c on the thread of s. own is the thread that the caller is, or
-// nil. here reports that the thread has become the caller's own.
-func (s *Scope) submit(c *Call, own *Thread) (here bool, err error) {
+// nil.
+func (s *Scope) submit(c *Call, own *Thread) error {
 	r := s.root
 	for {
 		if r.account.Load() == 1 || s.account.Load() == 1 {
-			return false, ErrClosed
+			return ErrClosed
 		}
-		err := r.bound().submit(c)
+		t := r.bound()
+		err := t.submit(c)
 		switch {
 		case err == errMoved:
-			if r.bound() == own {
-				return true, nil
-			}
 		case err != errOver:
-			return false, err
+			if c.lined {
+				// The last thread went to somebody else since lent looked.
+				r.borrow(t, own, c.by)
+			}
+			return err
 		case r.kind == contextScope:
-			return false, ErrClosed
+			return ErrClosed
 		case r.kind == adoptedScope:
 			if required.Load() {
-				return false, ErrNoContext
+				return ErrNoContext
 			}
 			c.scope = Default()
 			return c.scope.submit(c, own)
 		default:
-			r.thread.CompareAndSwap(r.thread.Load(), nil)
+			r.thread.CompareAndSwap(t, nil)
 		}
 	}
 }
@@ -265,14 +296,17 @@ func (s *Scope) submit(c *Call, own *Thread) (here bool, err error) {
 // thread beyond the pool's bound instead would make the bound mean nothing in
 // just the program it is there for.
 func (r *Scope) borrow(t, own *Thread, by *Node) {
+	if t.pool.bubble != bubble() {
+		return // its thread will not come from there
+	}
 	from := lender(t.pool, own, by)
-	if from == nil {
+	if from == nil || from.policy == None && from != own {
 		return
 	}
-	// Two threads are locked here, and only here: first one that has no worker
+	// Two threads are locked here: first one that has no worker and no frames
 	// yet, then one that has. A thread never goes back to the first kind.
 	t.mu.Lock()
-	if t.worker != nil || t.over || t.moved != nil {
+	if t.worker != nil || t.over || t.moved != nil || r.account.Load() == 1 {
 		t.mu.Unlock()
 		return
 	}
@@ -282,7 +316,7 @@ func (r *Scope) borrow(t, own *Thread, by *Node) {
 		t.mu.Unlock()
 		return
 	}
-	from.scopes += t.scopes
+	from.parts += t.parts
 	t.moved = from
 	r.thread.Store(from)
 	for c := t.main.head; c != nil; c = t.main.head {
@@ -373,7 +407,8 @@ func (s *Scope) retireBubble() {
 		return
 	}
 	t.ending = true
-	t.scopes = 0
+	t.parts = 0
+	t.leaving = append(t.leaving, &part{})
 	t.mu.Unlock()
 	s.thread.CompareAndSwap(t, nil)
 	t.nudge()
@@ -415,24 +450,56 @@ func (s *Scope) Close() error {
 	if s.Inside() {
 		return nil
 	}
-	s.await(context.Background())
+	if s.await(context.Background()) == inside {
+		return nil
+	}
 	return s.exitError()
+}
+
+// CloseAndWait is Close, and reports whether it has waited for the end instead
+// of leaving it to the function that it was called from.
+func (s *Scope) CloseAndWait() bool {
+	s.shut()
+	return !s.Inside() && s.await(context.Background()) == closed || s.isDone()
+}
+
+func (s *Scope) isDone() bool {
+	s.mu.Lock()
+	done, over := s.done, s.over
+	s.mu.Unlock()
+	if over || done == nil {
+		return over
+	}
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Shutdown is Close until ctx ends; then calls still queued are refused, and
 // the error says what still runs.
 func (s *Scope) Shutdown(ctx context.Context) error {
 	s.shut()
-	if s.Inside() {
-		return &DeadlockError{
-			Message: fmt.Sprintf("Shutdown of %s waits for the function that called it", s.describe()),
-		}
-	}
-	if s.await(ctx) {
+	if s.isDone() {
 		return s.exitError()
+	}
+	if s.Inside() {
+		return s.selfShutdown()
+	}
+	switch s.await(ctx) {
+	case closed:
+		return s.exitError()
+	case inside:
+		return s.selfShutdown()
 	}
 	still := s.refuse()
 	return fmt.Errorf("asyncsync: shutdown of %s gave up, %s: %w", s.describe(), still, context.Cause(ctx))
+}
+
+func (s *Scope) selfShutdown() error {
+	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", s.describe())}
 }
 
 func (s *Scope) describe() string {
@@ -465,52 +532,108 @@ func (s *Scope) Inside() bool {
 	return t.frameFor(n) != nil
 }
 
-// await waits until the scope is finished, or ctx ends, and reports which. On
-// a thread it serves meanwhile, and what the scope still runs is joined.
-func (s *Scope) await(ctx context.Context) bool {
+// How a wait for the end of a scope ends.
+const (
+	closed = iota
+	gaveUp // ctx has ended
+	inside // the scope's thread has come to wait for the one who closes
+)
+
+// A closer is somebody on an ordinary goroutine who waits for the end of a
+// scope. It is let go when the scope's thread begins to wait for it in turn.
+type closer struct {
+	node *Node
+	free chan struct{}
+}
+
+// await waits until the scope is finished, or ctx ends. On a thread it serves
+// meanwhile, and what the scope still runs is joined.
+func (s *Scope) await(ctx context.Context) int {
 	s.mu.Lock()
 	if s.over {
 		s.mu.Unlock()
-		return true
+		return closed
 	}
 	done := s.finished()
 	s.mu.Unlock()
 	select {
 	case <-done:
-		return true
+		return closed
 	default:
 	}
-	own, _ := current()
-	if own == nil {
-		select {
-		case <-done:
-			return true
-		case <-ctx.Done():
-			return false
-		}
+	// What the scope still runs is joined; no other calls come.
+	own, rec := current()
+	var by *Node
+	if rec != nil {
+		by, _ = rec.Node.(*Node)
 	}
-	f := &Frame{}
-	own.push(f, "close")
-	defer own.pop(f)
-	defer s.joinAll(f)()
-	return !own.serve(f, done, ctx.Done())
+	var f *Frame
+	threads := by.threads()
+	if own != nil {
+		f = &Frame{}
+		own.push(f, "close")
+		defer own.pop(f)
+		threads = append(threads, own)
+	}
+	if len(threads) > 0 {
+		j := &Join{by: by, frame: f}
+		nodes := s.accepted()
+		relate(threads, func() {
+			for _, n := range nodes {
+				n.addJoin(j)
+			}
+		})
+		defer relate(threads, func() {
+			for _, n := range nodes {
+				n.dropJoin(j)
+			}
+		})
+	}
+	if own != nil {
+		if own.serve(f, done, ctx.Done()) {
+			return gaveUp
+		}
+		return closed
+	}
+	var free chan struct{}
+	if t := s.root.thread.Load(); t != nil && by != nil {
+		c := &closer{by, make(chan struct{})}
+		free = c.free
+		t.mu.Lock()
+		t.closers = append(t.closers, c)
+		t.mu.Unlock()
+		defer func() {
+			t.mu.Lock()
+			t.closers = slices.DeleteFunc(t.closers, func(o *closer) bool { return o == c })
+			t.mu.Unlock()
+		}()
+	}
+	if s.Inside() {
+		return inside
+	}
+	select {
+	case <-done:
+		return closed
+	case <-free:
+		return inside
+	case <-ctx.Done():
+		return gaveUp
+	}
 }
 
-// joinAll makes f wait for all calls of the scope's thread that are queued or
-// run. No others come: the scope is closed.
-func (s *Scope) joinAll(f *Frame) (drop func()) {
+// accepted returns the nodes of the scope's calls that are queued or run.
+func (s *Scope) accepted() (nodes []*Node) {
 	t := s.root.thread.Load()
 	if t == nil {
-		return func() {}
+		return nil
 	}
-	j := &Join{frame: f}
-	var nodes []*Node
-	t.mu.Lock()
 	add := func(c *Call) {
-		if c.scope == s || c.scope.root == s {
+		if c.scope.within(s) {
 			nodes = append(nodes, c.node)
 		}
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for c := t.main.head; c != nil; c = c.next {
 		add(c)
 	}
@@ -522,16 +645,7 @@ func (s *Scope) joinAll(f *Frame) (drop func()) {
 	for c := t.run; c != nil; c = c.outer {
 		add(c)
 	}
-	t.mu.Unlock()
-	for _, n := range nodes {
-		n.addJoin(j)
-	}
-	f.thread.rescan()
-	return func() {
-		for _, n := range nodes {
-			n.dropJoin(j)
-		}
-	}
+	return nodes
 }
 
 // refuse takes the scope's calls out of the thread's queue and says what goes
@@ -547,7 +661,7 @@ func (s *Scope) refuse() string {
 	t.mu.Lock()
 	for c := t.main.head; c != nil; {
 		next := c.next
-		if c.scope == s || s.root == s {
+		if c.scope.within(s) {
 			t.main.remove(c)
 			t.waiting--
 			c.state, c.refusal = revoked, ErrClosed
@@ -573,14 +687,22 @@ func (s *Scope) refuse() string {
 	return runs + " still runs"
 }
 
+// ExitFailure returns how the first exit function ended that did not return,
+// and takes that back from what Close returns.
+func (s *Scope) ExitFailure() Ending {
+	if s.part == nil {
+		return Ending{}
+	}
+	s.part.mu.Lock()
+	defer s.part.mu.Unlock()
+	return s.part.failure
+}
+
 func (s *Scope) exitError() error {
-	if s.root != s {
+	if s.part == nil {
 		return nil
 	}
-	if t := s.thread.Load(); t != nil {
-		return t.takeExitError()
-	}
-	return nil
+	return s.part.takeError()
 }
 
 // ScopeStats is the state of a scope at one moment.
@@ -611,8 +733,8 @@ func (s *Scope) Stats() ScopeStats {
 
 // Taint has the scope's OS thread destroyed when it is given back.
 func (s *Scope) Taint() {
-	if t := s.root.thread.Load(); t != nil {
-		t.taint.Store(true)
+	if s.root.account.Load() != 1 {
+		s.root.bound().taint.Store(true)
 	}
 }
 
@@ -623,6 +745,33 @@ func (s *Scope) CountInline() {
 	n := &s.root.thread.Load().inline
 	n.Store(n.Load() + 1)
 }
+
+// EnterInline opens an account for a call that runs inline, where that is not
+// covered by the one of the function which makes it: on a thread that the scope
+// shares with others. It reports whether leave must follow.
+func (s *Scope) EnterInline() (entered bool, err error) {
+	t := s.root.thread.Load()
+	if t.run == nil || t.run.scope.within(s) {
+		return false, nil
+	}
+	if err := s.enter(true); err != nil {
+		return false, err
+	}
+	if p := s.root.part; p != nil && !p.started {
+		begun := false
+		defer func() {
+			if !begun {
+				s.leave()
+			}
+		}()
+		p.start()
+		begun = true
+	}
+	return true, nil
+}
+
+// LeaveInline ends what EnterInline began.
+func (s *Scope) LeaveInline() { s.leave() }
 
 // Context returns ctx as a function on the thread of s sees it: with s as its
 // nearest scope.

@@ -29,6 +29,10 @@ type spin struct {
 
 	_ [48]byte // callers read on; the rest is the thread's
 
+	// never is set before the thread is shared, for those in synctest bubbles:
+	// their clock stands still while a goroutine runs, so no spin would end.
+	never bool
+
 	// Of the thread's goroutine only.
 	seen    uint32 // of missed
 	misses  int
@@ -71,6 +75,9 @@ func (s *spin) ended() {
 // budget returns how long the thread, which has nothing to do, may look for
 // something. woke says that it has just woken somebody.
 func (s *spin) budget(woke bool) int64 {
+	if s.never {
+		return 0
+	}
 	switch spinMode.Load() {
 	case 1:
 		s.on.Store(true)

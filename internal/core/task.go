@@ -2,48 +2,149 @@ package core
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
 )
 
-// A life is the part of a task that outlasts its function: its ctx can be
-// cancelled as long as the task or a task started below it runs, and is
-// released with the last of them. Without the release every task would stay
-// registered with a long-lived parent ctx; released with the function, it
-// would cancel the tasks that the function left behind.
+// A life is the ctx of a task: a layer that Cancel ends, released when the
+// function has ended, or every task would stay registered with a long-lived
+// parent ctx.
+//
+// Tasks that the function leaves behind must not be cancelled by the release.
+// So a task started with its parent's very ctx does not hang its layer from
+// the parent's, but from what is above that, and the parent cancels its
+// children by itself while it runs. Where a ctx was derived in between, that is
+// out of our hands: then the layer stays until that child has ended too.
 type life struct {
-	refs   atomic.Int32
-	up     *life
 	base   context.Context // foreign, above the task
 	layer  context.Context // foreign, what the task's own ctx wraps
 	cancel context.CancelCauseFunc
+	up     *life // held until the end: its layer is above ours
+
+	gone atomic.Bool // the layer has been released
+
+	mu       sync.Mutex // guards the rest; nests under that of the parent's life
+	over     bool       // the function has ended
+	held     int        // children whose layer hangs from this one, and the function
+	parent   *life      // that cancels us; nil once it is over
+	children map[*life]struct{}
+	ended    bool // cancelled
+	cause    error
 }
 
-func (l *life) release() {
-	for ; l != nil && l.refs.Add(-1) == 0; l = l.up {
-		l.cancel(nil)
+// begin makes l the life of a task that is started with ctx.
+func (l *life) begin(ctx context.Context) {
+	l.held = 1
+	l.base = foreign(ctx)
+	var parent *life
+	if n := NodeOf(ctx); n != nil {
+		parent = n.life
+	}
+	if parent == nil {
+		l.layer, l.cancel = context.WithCancelCause(l.base)
+		return
+	}
+	parent.mu.Lock()
+	switch {
+	case parent.over && parent.held == 0:
+		// Its layer is gone; foreign has looked past it.
+	case l.base != parent.layer:
+		parent.held++
+		l.up = parent
+	case !parent.over:
+		l.base = parent.base
+		if parent.children == nil {
+			parent.children = make(map[*life]struct{})
+		}
+		parent.children[l] = struct{}{}
+		l.parent = parent
+		// What the parent holds above itself must outlast us as well.
+		l.up = parent.up.hold()
+	default:
+		l.base = parent.base
+		l.up = parent.up.hold()
+	}
+	l.layer, l.cancel = context.WithCancelCause(l.base)
+	late, cause := l.parent != nil && parent.ended, parent.cause
+	parent.mu.Unlock()
+	if late {
+		l.stop(cause)
 	}
 }
 
-// retain reports false if l is over already.
-func (l *life) retain() bool {
-	for {
-		n := l.refs.Load()
-		if n == 0 {
-			return false
+func (l *life) hold() *life {
+	if l != nil {
+		l.mu.Lock()
+		l.held++
+		l.mu.Unlock()
+	}
+	return l
+}
+
+// stop cancels the task and the children that hang from above it.
+func (l *life) stop(cause error) {
+	l.mu.Lock()
+	if l.over || l.ended {
+		l.mu.Unlock()
+		return
+	}
+	l.ended, l.cause = true, cause
+	children := slices.Collect(maps.Keys(l.children))
+	l.mu.Unlock()
+	l.cancel(cause)
+	for _, c := range children {
+		c.stop(cause)
+	}
+}
+
+// end says that the function has ended.
+func (l *life) end() {
+	l.mu.Lock()
+	l.over = true
+	parent, children := l.parent, l.children
+	l.parent, l.children = nil, nil
+	l.mu.Unlock()
+	if parent != nil {
+		parent.mu.Lock()
+		delete(parent.children, l)
+		parent.mu.Unlock()
+	}
+	for c := range children {
+		c.mu.Lock()
+		c.parent = nil
+		c.mu.Unlock()
+	}
+	l.release()
+}
+
+// release gives up one hold on the layer.
+func (l *life) release() {
+	for l != nil {
+		l.mu.Lock()
+		l.held--
+		last := l.held == 0
+		up := l.up
+		if last {
+			l.up = nil
 		}
-		if l.refs.CompareAndSwap(n, n+1) {
-			return true
+		l.mu.Unlock()
+		if !last {
+			return
 		}
+		l.gone.Store(true) // before the cancel: see afterlife
+		l.cancel(nil)
+		l = up
 	}
 }
 
 // A Task is the untyped part of a task.
 type Task struct {
 	call  Call
-	life  life
-	nc    nodeCtx
+	life  *life // apart: contexts keep it, and must not keep the task and its result
 	asked atomic.Bool
 }
 
@@ -52,30 +153,26 @@ type Task struct {
 func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	rec := goroutine.Current()
 	by := NodeOf(ctx)
-	l := &t.life
-	l.refs.Store(1)
-	l.base = foreign(ctx)
-	if by != nil {
-		for l.up = by.life; l.up != nil && !l.up.retain(); {
-			l.up = l.up.up
-		}
-	}
-	l.layer, l.cancel = context.WithCancelCause(l.base)
-	t.nc.Context, t.nc.scope, t.nc.node = l.layer, ScopeOf(ctx), &t.nc.own
-	t.nc.own.setParent(by)
-	t.nc.own.life = l
+	l := &life{}
+	nc := &nodeCtx{}
+	nc.scope, nc.node = ScopeOf(ctx), &nc.own
+	nc.own.setParent(by)
+	nc.own.life = l
+	t.life = l
 	c := &t.call
 	c.body, c.name, c.pc = body, o.Name, o.PC
-	c.ctx, c.node, c.by = &t.nc.Ctx, &t.nc.own, by
-	c.scope = t.nc.scope
+	c.ctx, c.node, c.by = &nc.Ctx, &nc.own, by
+	c.scope = nc.scope
 	c.done = make(chan struct{})
 	if rec != nil {
 		c.values = rec.Values
 	}
-	c.begin(ctx)
+	c.begin(ctx) // a hook may panic: nothing is held yet
+	l.begin(ctx)
+	nc.Context = l.layer
 	c.node.Start()
 	go func() {
-		defer l.release()
+		defer l.end()
 		c.runAsync()
 	}()
 }
@@ -106,10 +203,13 @@ func (t *Task) Cancel(cause error) bool {
 		return false
 	default:
 	}
-	if !t.asked.CompareAndSwap(false, true) {
+	if t.life.layer.Err() != nil || !t.asked.CompareAndSwap(false, true) {
 		return false
 	}
-	t.life.cancel(cause)
+	if cause == nil {
+		cause = context.Canceled
+	}
+	t.life.stop(cause)
 	return true
 }
 
@@ -128,6 +228,7 @@ func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.Can
 	g.nc.Context, cancel = context.WithCancelCause(foreign(ctx))
 	g.nc.scope, g.nc.node = ScopeOf(ctx), &g.nc.own
 	g.nc.own.setParent(by)
+	g.nc.own.group = true
 	return &g.nc.Ctx, cancel
 }
 

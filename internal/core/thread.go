@@ -1,9 +1,11 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime/trace"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -42,11 +44,11 @@ func (p Policy) String() string {
 type Thread struct {
 	// Fixed before the thread is shared.
 	name     string
+	id       uint64 // orders the locks of threads: see relate
 	policy   Policy
 	pool     *Pool // nil for a thread with a worker of its own
-	onStart  []func()
-	unpinned bool // exclusive, but not bound to an OS thread
-	adopted  bool // the goroutine is its user's, not ours
+	unpinned bool  // exclusive, but not bound to an OS thread
+	adopted  bool  // the goroutine is its user's, not ours
 
 	// gid is the goroutine that runs the calls, 0 while there is none; tid its
 	// OS thread.
@@ -70,9 +72,9 @@ type Thread struct {
 	ending  bool            // no scope uses it any more: leave when there is nothing to do
 	over    bool            // the lease is over; nothing is accepted
 	moved   *Thread         // where the calls went when another thread was lent
-	scopes  int             // scopes that use this thread
-	dones   []chan struct{} // closed when the lease is over
-	exitErr error
+	parts   int             // contexts that use this thread
+	closers []*closer       // who wait for the end of its contexts
+	leaving []*part         // of these, closed ones whose exit functions have not run
 	parkers []chan struct{} // of callers; never used beyond this lease, see parker
 	calls   uint64          // that have ended, inline ones not counted
 
@@ -81,10 +83,7 @@ type Thread struct {
 	record *goroutine.Record
 
 	// Touched by the thread's goroutine only.
-	started      bool     // onStart have returned
-	onExit       []func() // that have not run yet
-	exitedValues bool     // the exit functions of thread-critical values have run
-	raised       *Panic   // see Ending.Raise
+	raised *Panic // see Ending.Raise
 
 	inline atomic.Uint64 // calls that ran inline; written by the thread's goroutine only
 
@@ -144,13 +143,22 @@ func (t *Thread) frameFor(n *Node) *Frame {
 
 // boxFor returns the list that c belongs in. t.mu is held.
 func (t *Thread) boxFor(c *Call) *list {
-	if c.pin != nil && c.pin.live {
-		return &c.pin.box
+	if f := c.frame; f != nil && f.thread == t && f.live {
+		// Its caller is the thread, which was not its own when it called: it
+		// has been lent since.
+		return &f.box
 	}
-	if t.policy == Related {
-		if f := t.frameFor(c.by); f != nil {
-			return &f.box
+	f := c.pin
+	if f != nil && !f.live {
+		f = nil
+	}
+	if t.policy == Related || f != nil {
+		if g := t.frameFor(c.by); g != nil && (f == nil || g.level > f.level) {
+			f = g
 		}
+	}
+	if f != nil {
+		return &f.box
 	}
 	return &t.main
 }
@@ -209,8 +217,8 @@ var (
 // submit queues c. refused is the error of an account that takes no more work.
 func (t *Thread) submit(c *Call) error {
 	t.mu.Lock()
-	if t.moved != nil || t.over {
-		over := t.over
+	if t.moved != nil || t.over || t.ending && t.parts == 0 {
+		over := t.moved == nil
 		t.mu.Unlock()
 		if over {
 			return errOver
@@ -247,7 +255,7 @@ func (t *Thread) submit(c *Call) error {
 	if wake {
 		t.wake <- struct{}{}
 	} else if ask {
-		t.lease()
+		c.lined = t.lease()
 	}
 	return nil
 }
@@ -282,7 +290,11 @@ func (c *Call) revoke(why error) bool {
 
 // exec runs c, which next has taken.
 func (t *Thread) exec(c *Call) {
-	if err := Ended(c.ctx); err != nil {
+	err := Ended(c.ctx)
+	if err == nil && !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+		err = context.Cause(c.ctx)
+	}
+	if err != nil {
 		// The ctx ended while c was queued and its caller has not come to
 		// take it out: it must not run all the same.
 		t.mu.Lock()
@@ -322,11 +334,8 @@ func (t *Thread) exec(c *Call) {
 		c.over(t)
 		told = true
 	}()
-	if !t.started {
-		for _, f := range t.onStart {
-			f()
-		}
-		t.started = true
+	if p := c.scope.root.part; p != nil && !p.started {
+		p.start()
 	}
 	c.started(t)
 	if c.stop != nil {
@@ -358,6 +367,15 @@ func (t *Thread) retire(c *Call) {
 	// The account is closed before the caller wakes: a caller that closes the
 	// context next finds it idle.
 	c.scope.leave()
+	if c.ending.Goexit && c.wait.Load() != callerGone {
+		// The frames of the functions that have ended so stay on the stack,
+		// below what runs from here on, and the record with them: it must not
+		// keep the scope.
+		c.scope, c.ctx, c.node, c.by = nil, nil, nil, nil
+		if b, ok := c.body.(interface{ Forget() }); ok {
+			b.Forget()
+		}
+	}
 	t.spin.ended()
 	if c.finish() {
 		t.woke = true
@@ -388,13 +406,26 @@ func (t *Thread) pop(f *Frame) {
 		f.box.remove(c)
 		t.boxFor(c).push(c)
 	}
+	// Whoever keeps a node of below keeps f, but not the frames that it stood on.
+	f.below, f.call = nil, nil
 	t.mu.Unlock()
 }
 
 // serve runs calls on the thread until f is completed, done is closed or
-// delivers, or cancel is closed. It reports whether cancel ended it.
+// delivers, or cancel is closed. It reports whether cancel ended it. It looks
+// at the channels between any two calls: an endless supply of work does not
+// keep the wait from ending.
 func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) {
 	for {
+		if done != nil || cancel != nil {
+			select {
+			case <-done:
+				return false
+			case <-cancel:
+				return true
+			default:
+			}
+		}
 		t.mu.Lock()
 		if f.done {
 			t.mu.Unlock()
@@ -471,24 +502,61 @@ func (t *Thread) block(f *Frame, what string, done, cancel <-chan struct{}) (can
 	return t.serve(f, done, cancel)
 }
 
-// rescan puts every queued call where it belongs now: after a frame has begun
-// to wait, or ceased to wait, for something that existed before it.
-func (t *Thread) rescan() {
-	t.mu.Lock()
-	wake := false
-	if t.policy == Related && t.top != nil && t.waiting > 0 {
-		t.resort(&t.main)
-		for f := t.top; f != nil; f = f.below {
-			t.resort(&f.box)
-		}
-		if t.top.box.head != nil {
-			wake = t.rouse()
-		}
+// relate makes a change to who waits for whom, and puts the calls that are
+// queued on the given threads where they belong after it. To a submitter it
+// all happens at once: a call that came after the change must not overtake one
+// that came before.
+func relate(threads []*Thread, change func()) {
+	// Several threads are locked here, in the order of their ids. The only
+	// other place is borrow, which holds one that has no frames yet.
+	threads = slices.Clone(threads)
+	slices.SortFunc(threads, func(a, b *Thread) int { return cmp.Compare(a.id, b.id) })
+	threads = slices.Compact(threads)
+	for _, t := range threads {
+		t.mu.Lock()
 	}
-	t.mu.Unlock()
-	if wake {
+	change()
+	var wake []*Thread
+	var free []*closer
+	for _, t := range threads {
+		t.closers = slices.DeleteFunc(t.closers, func(c *closer) bool {
+			inside := t.frameFor(c.node) != nil
+			if inside {
+				free = append(free, c)
+			}
+			return inside
+		})
+		if t.policy == Related && t.top != nil && t.waiting > 0 {
+			t.resort(&t.main)
+			for f := t.top; f != nil; f = f.below {
+				t.resort(&f.box)
+			}
+			if t.top.box.head != nil && t.rouse() {
+				wake = append(wake, t)
+			}
+		}
+		t.mu.Unlock()
+	}
+	for _, c := range free {
+		close(c.free)
+	}
+	for _, t := range wake {
 		t.wake <- struct{}{}
 	}
+}
+
+// threads returns the threads of all frames that wait for n.
+func (n *Node) threads() []*Thread {
+	var ts []*Thread
+	if n != nil {
+		n.waiters(func(f *Frame) bool {
+			if !slices.Contains(ts, f.thread) {
+				ts = append(ts, f.thread)
+			}
+			return true
+		})
+	}
+	return ts
 }
 
 // resort moves the calls of l that belong elsewhere. t.mu is held.

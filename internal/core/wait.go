@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/trace"
+	"sync"
 	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
@@ -40,13 +41,24 @@ type Options struct {
 // call that returned here == false and an error other than ErrAbandoned is its
 // caller's again.
 func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) (here bool, err error) {
+	here, err = s.do(ctx, c, body, o)
+	if err != nil && c.watched != nil {
+		c.refused(ctx, err)
+	}
+	return here, err
+}
+
+func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bool, err error) {
 	ctx = afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		count.cancelled.Add(1)
 		return false, err
 	}
 	own, rec := current()
-	c.body, c.scope, c.name, c.pc = body, s, o.Name, o.PC
+	c.body, c.scope, c.name = body, s, o.Name
+	if c.pc == 0 {
+		c.pc = o.PC
+	}
 	c.by = submitter(ctx, rec)
 	if rec != nil {
 		c.values = rec.Values
@@ -62,8 +74,8 @@ func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 		cx := callCtx(ctx, s)
 		c.ctx, c.node = cx, cx.node
 		c.bound = o.Abandon
-		if here, err := s.submit(c, nil); here || err != nil {
-			return here, err
+		if err := s.submit(c, nil); err != nil {
+			return false, err
 		}
 		err = c.await(ctx, o)
 	} else {
@@ -75,8 +87,8 @@ func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 		c.ctx, c.node, c.frame = &nc.Ctx, nc.node, f
 		own.push(f, "call")
 		defer own.pop(f)
-		if here, err := s.submit(c, own); here || err != nil {
-			return here, err
+		if err := s.submit(c, own); err != nil {
+			return false, err
 		}
 		err = own.awaitCall(ctx, c, f, o)
 	}
@@ -153,7 +165,7 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 					c.unpark()
 					return cause
 				}
-				if o.Abandon && c.wait.CompareAndSwap(waiterParked, callerGone) {
+				if o.Abandon && c.begunAlready() && c.wait.CompareAndSwap(waiterParked, callerGone) {
 					count.abandoned.Add(1)
 					return &abandonedError{cause}
 				}
@@ -223,10 +235,10 @@ func (c *Call) awaitEnd() {
 func (t *Thread) awaitCall(ctx context.Context, c *Call, f *Frame, o *Options) error {
 	finished := false
 	defer func() {
+		// A call served in f has ended in Goexit and takes this wait with it,
+		// but not before what it waits for has ended.
 		if !finished && !c.revoke(context.Canceled) {
-			// A call served in f has ended in Goexit and takes this wait with
-			// it. What c comes to has nobody left to hear of it but the hook.
-			c.wait.CompareAndSwap(nobodyParked, callerGone)
+			t.outlast(c, f)
 		}
 	}()
 	if t.serve(f, nil, ctx.Done()) {
@@ -235,7 +247,7 @@ func (t *Thread) awaitCall(ctx context.Context, c *Call, f *Frame, o *Options) e
 			finished = true
 			return cause
 		}
-		if o.Abandon && c.wait.CompareAndSwap(nobodyParked, callerGone) {
+		if o.Abandon && c.begunAlready() && c.wait.CompareAndSwap(nobodyParked, callerGone) {
 			finished = true
 			count.abandoned.Add(1)
 			return &abandonedError{cause}
@@ -244,6 +256,30 @@ func (t *Thread) awaitCall(ctx context.Context, c *Call, f *Frame, o *Options) e
 	}
 	finished = true
 	return c.refusal
+}
+
+// outlast waits for c on a thread that is unwinding. If that is cut short by
+// one more Goexit, only the hook hears of what c comes to.
+func (t *Thread) outlast(c *Call, f *Frame) {
+	ended := false
+	defer func() {
+		if !ended {
+			c.wait.CompareAndSwap(nobodyParked, callerGone)
+			if c.lender != nil {
+				// Its goroutine is not free for the errands of functions
+				// deferred below.
+				c.lender.bound = true
+			}
+		}
+	}()
+	t.serve(f, nil, nil)
+	ended = true
+}
+
+// begunAlready reports whether c's function has begun, and sees to it that
+// otherwise it will not.
+func (c *Call) begunAlready() bool {
+	return !c.claim.CompareAndSwap(unclaimed, claimedByCaller) && c.claim.Load() == claimedByRunner
 }
 
 // Raise ends the caller of c the way the function ended, unless it returned.
@@ -273,27 +309,19 @@ func raisedSlot() **Panic {
 }
 
 // Park waits until done is closed or delivers, or ctx ends, whose cause it
-// returns. On a thread it does so in a frame.
+// returns. What it waits for is not known; on a thread it serves the calls of
+// what the function that waits has started.
 func Park(ctx context.Context, done <-chan struct{}, what string) error {
-	own, _ := current()
-	if own == nil {
-		select {
-		case <-done:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	if own.block(&Frame{}, what, done, ctx.Done()) {
-		return context.Cause(ctx)
-	}
-	return nil
+	own, rec := current()
+	return wait(ctx, own, submitter(ctx, rec), nil, done, what)
 }
 
 // Wait waits until done is closed, which the end of n does, or ctx ends. n's
 // calls, and those of what n itself waits for or has started, become related
 // to every frame that waits for the caller, and on a thread to the frame of
 // this wait: what a blocked thread waits for, it can always run.
+//
+// An n that has ended when the wait ends is reported as such.
 func Wait(ctx context.Context, n *Node, done <-chan struct{}) error {
 	select {
 	case <-done:
@@ -305,71 +333,126 @@ func Wait(ctx context.Context, n *Node, done <-chan struct{}) error {
 		return err
 	}
 	own, rec := current()
-	by := submitter(ctx, rec)
-	if rec != nil && rec.Node == any(n) {
-		return &DeadlockError{Message: "a task waits for itself"}
-	}
-	if own == nil {
-		if by == nil {
-			return Park(ctx, done, "")
+	if rec != nil {
+		if self, _ := rec.Node.(*Node); self != nil {
+			if err := self.waitFor(n); err != nil {
+				return err
+			}
+			defer self.waitsFor.Store(nil)
 		}
-		j := &Join{by: by}
-		n.addJoin(j)
-		threads := joined(by, n)
-		defer func() {
-			n.dropJoin(j)
-			rescan(threads)
-		}()
-		rescan(threads)
+	}
+	err := wait(ctx, own, submitter(ctx, rec), n, done, "wait")
+	if err != nil {
 		select {
 		case <-done:
 			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		default:
 		}
 	}
-	f := &Frame{}
-	j := &Join{by: by, frame: f}
-	own.push(f, "wait")
-	defer own.pop(f) // after the join has gone: then its calls are strangers again
-	n.addJoin(j)
-	threads := joined(by, n)
-	defer func() {
-		n.dropJoin(j)
-		rescan(threads)
-	}()
-	own.rescan()
-	rescan(threads)
-	if own.serve(f, done, ctx.Done()) {
+	return err
+}
+
+// wait is Park and Wait: n is what is waited for, nil if that is not known.
+func wait(ctx context.Context, own *Thread, by, n *Node, done <-chan struct{}, what string) error {
+	var f *Frame
+	var threads []*Thread
+	if own != nil {
+		f = &Frame{}
+		own.push(f, what)
+		defer own.pop(f) // after the join has gone: then its calls are strangers again
+		threads = append(threads, own)
+		if n == nil {
+			n = by
+		}
+	}
+	if n != nil && (by != nil || f != nil) {
+		j := &Join{by: by, frame: f}
+		if by == n {
+			j.by = nil
+		} else if !n.within(by, 8) {
+			threads = append(threads, by.threads()...)
+		}
+		if j.by != nil || f != nil {
+			relate(threads, func() { n.addJoin(j) })
+			defer func() { relate(threads, func() { n.dropJoin(j) }) }()
+		}
+	}
+	if f != nil {
+		if own.serve(f, done, ctx.Done()) {
+			return context.Cause(ctx)
+		}
+		return nil
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// waitFor records that the goroutine of n is about to wait for the end of m,
+// unless m waits for n already, directly or through others.
+func (n *Node) waitFor(m *Node) error {
+	taskWaits.Lock()
+	defer taskWaits.Unlock()
+	for w := m; w != nil; w = w.waitsFor.Load() {
+		if w == n {
+			if m == n {
+				return &DeadlockError{Message: "a task waits for itself"}
+			}
+			return &DeadlockError{Message: "tasks wait for each other"}
+		}
+		if w.group && n.parent.Load() == w {
+			return &DeadlockError{Message: "a task waits for the end of the group that it belongs to"}
+		}
+	}
+	n.waitsFor.Store(m)
 	return nil
 }
 
-// joined returns the threads with frames that wait for by: calls of n that are
-// queued there may be related now. Where by is an ancestor of n they were
-// before.
-func joined(by, n *Node) []*Thread {
-	if by == nil || n.within(by, 8) {
-		return nil
-	}
-	var ts []*Thread
-	by.waiters(func(f *Frame) bool {
-		for _, t := range ts {
-			if t == f.thread {
-				return true
-			}
-		}
-		ts = append(ts, f.thread)
-		return true
-	})
-	return ts
+// taskWaits makes looking for a cycle of task waits and adding to them one
+// step, so that of those who close a cycle exactly one is told.
+var taskWaits sync.Mutex
+
+// A Resource is something that is held by some and waited for by others: its
+// holders' calls are related to the threads that wait for it.
+type Resource struct{ node Node }
+
+// A Hold is one holder's.
+type Hold struct {
+	node *Node
+	join *Join
 }
 
-func rescan(ts []*Thread) {
-	for _, t := range ts {
-		t.rescan()
+// Hold records that whoever waits with ctx, or now runs on this goroutine,
+// holds the resource.
+func (r *Resource) Hold(ctx context.Context) Hold {
+	n := submitter(ctx, goroutine.Current())
+	if n == nil {
+		return Hold{}
 	}
+	h := Hold{n, &Join{by: &r.node}}
+	relate(r.node.threads(), func() { n.addJoin(h.join) })
+	return h
+}
+
+// By reports whether h is the hold of what runs on this goroutine.
+func (h Hold) By() bool {
+	return h.node != nil && h.node == submitter(context.Background(), goroutine.Current())
+}
+
+// Drop ends the hold.
+func (r *Resource) Drop(h Hold) {
+	if h.node != nil {
+		relate(r.node.threads(), func() { h.node.dropJoin(h.join) })
+	}
+}
+
+// Wait waits for done, as [Park] does, and joins the holders.
+func (r *Resource) Wait(ctx context.Context, done <-chan struct{}, what string) error {
+	own, rec := current()
+	return wait(ctx, own, submitter(ctx, rec), &r.node, done, what)
 }
 
 // arm starts the watch over ctx.
@@ -432,15 +515,30 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 		body.Run(ctx)
 		return
 	}
-	c.body, c.scope, c.ctx, c.name, c.pc, c.inline = body, s, ctx, o.Name, o.PC, true
+	c.body, c.scope, c.ctx, c.name, c.inline = body, s, ctx, o.Name, true
+	if c.pc == 0 {
+		c.pc = o.PC
+	}
 	if o.Interrupt != nil {
 		c.stop = &interrupt{fn: o.Interrupt, done: make(chan struct{})}
 	}
-	own, _ := current()
+	own, rec := current()
 	c.begin(ctx)
+	if own == nil && (rec == nil || rec.Node == nil) {
+		// Somewhere to remember a panic that passes through.
+		rec = goroutine.Ensure()
+		rec.Node = &Node{}
+		defer func() {
+			rec.Node = nil
+			rec.ReleaseIfEmpty()
+		}()
+	}
 	c.observed(own)
 	c.ending.Raise()
 }
+
+// SetFunc names the call after the function value fn, unless it has a name.
+func (c *Call) SetFunc(fn any) { c.pc = FuncPC(fn) }
 
 // Plain reports whether a call that runs where it is made needs nothing beside
 // its function.

@@ -2,8 +2,6 @@ package core
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"runtime"
 	"runtime/pprof"
 	"sync/atomic"
@@ -24,10 +22,11 @@ type worker struct {
 	thread atomic.Pointer[Thread]
 	quit   atomic.Bool
 
-	gid     int64
-	tid     int64
-	record  *goroutine.Record
-	unwound int // Goexits that the stack carries: see run
+	gid      int64
+	tid      int64
+	labelled bool // its pprof label names a context
+	record   *goroutine.Record
+	unwound  int // Goexits that the stack carries: see run
 
 	since int64 // pool.mu: when it became idle
 }
@@ -97,16 +96,48 @@ func (w *worker) run() {
 func (w *worker) turn(t *Thread) {
 	t.mu.Lock()
 	if t.worker == nil {
+		if t.moved != nil || t.over {
+			// Another thread was lent while this worker was under way.
+			t.mu.Unlock()
+			w.thread.Store(nil)
+			w.giveBack(false)
+			return
+		}
 		t.attach(w)
 	}
 	for {
-		if c := t.next(); c != nil {
+		switch c := t.next(); {
+		case c != nil:
 			t.mu.Unlock()
 			t.exec(c)
 			t.mu.Lock()
-			continue
-		}
-		if !t.ending {
+		case len(t.leaving) > 0:
+			p := t.leaving[0]
+			last := t.ending && len(t.leaving) == 1
+			t.mu.Unlock()
+			if last {
+				t.endValues(p)
+			}
+			p.exit(t)
+			if last {
+				t.endValues(p)
+			}
+			t.mu.Lock()
+			if t.main.head != nil {
+				continue // left behind by an exit function
+			}
+			t.leaving = t.leaving[1:]
+			if last {
+				t.detach(w, p)
+				return
+			}
+			t.mu.Unlock()
+			p.close()
+			t.mu.Lock()
+		case t.ending:
+			t.detach(w, nil)
+			return
+		default:
 			if t.look() {
 				t.mu.Lock()
 				continue
@@ -115,19 +146,30 @@ func (w *worker) turn(t *Thread) {
 			t.mu.Unlock()
 			return
 		}
-		t.mu.Unlock()
-		t.exits()
-		t.mu.Lock()
-		if t.next0() {
-			continue
-		}
-		t.detach(w)
-		return
 	}
 }
 
-// next0 reports whether an exit function has left work behind.
-func (t *Thread) next0() bool { return t.main.head != nil }
+// endValues runs the exit functions of thread-critical values, last set first.
+// It is called before the last context's own, and after, for what those set.
+func (t *Thread) endValues(p *part) {
+	if t.record.HasCritical() {
+		t.record.EndCritical(func(v any, goexit bool, stack []byte) {
+			e := Ending{Goexit: goexit}
+			if !goexit {
+				e.Panic = &Panic{Value: v, Stack: stack}
+			}
+			t.exitFailed(p, "exit function of a thread-critical value", e)
+		})
+	}
+	t.record.Values = goroutine.Values{}
+}
+
+// close says that the context of p needs the thread no more.
+func (p *part) close() {
+	if p != nil && p.done != nil {
+		close(p.done)
+	}
+}
 
 // attach makes w the goroutine of t. t.mu is held, by w.
 func (t *Thread) attach(w *worker) {
@@ -137,28 +179,31 @@ func (t *Thread) attach(w *worker) {
 	t.gid.Store(w.gid)
 	t.tid.Store(w.tid)
 	w.record.Owner = t
-	if t.name != "" {
-		pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels("asyncsync.context", t.name)))
+	if t.name != "" || w.labelled {
+		w.labelled = t.name != ""
+		ctx := context.Background()
+		if w.labelled {
+			ctx = pprof.WithLabels(ctx, pprof.Labels("asyncsync.context", t.name))
+		}
+		pprof.SetGoroutineLabels(ctx)
 	}
 	enlist(t)
 }
 
-// detach ends the lease and gives w back. t.mu is held, and released. The
-// worker runs nothing: it calls this itself, or sleeps at the bottom of its
-// stack.
-func (t *Thread) detach(w *worker) {
+// detach ends the lease, gives w back, and closes p, the last part. t.mu is
+// held, and released. The worker runs nothing: it calls this itself, or sleeps
+// at the bottom of its stack.
+func (t *Thread) detach(w *worker, p *part) {
 	t.over = true
 	t.worker = nil
+	t.leaving = nil
 	t.gid.Store(0)
+	w.record.Owner = nil
 	w.thread.Store(nil)
-	dones := t.dones
-	t.dones = nil
 	t.mu.Unlock()
 	delist(t)
 	w.giveBack(t.taint.Load())
-	for _, ch := range dones {
-		close(ch)
-	}
+	p.close()
 }
 
 // giveBack returns w to its pool, or ends it.
@@ -175,13 +220,14 @@ func (w *worker) sendHome() {
 	w.wake <- struct{}{}
 }
 
+var threadIDs atomic.Uint64
+
 func newThread(cfg *Config) *Thread {
 	t := &Thread{
-		name:    cfg.Name,
-		policy:  cfg.Policy,
-		onStart: cfg.OnStart,
-		onExit:  cfg.OnExit,
-		scopes:  1,
+		id:     threadIDs.Add(1),
+		name:   cfg.Name,
+		policy: cfg.Policy,
+		parts:  1,
 	}
 	if cfg.Unpinned {
 		t.unpinned = true
@@ -191,16 +237,21 @@ func newThread(cfg *Config) *Thread {
 	return t
 }
 
-// lease gets a goroutine for t. Threads of a synctest bubble have one of their
-// own, started in it: a bubble must not share channels with the outside.
-func (t *Thread) lease() {
-	if t.pool == nil || t.pool.bubble != bubble() {
+// lease gets a goroutine for t, and reports whether t must stand in line for
+// it. Threads of a synctest bubble have one of their own, started in it: a
+// bubble must not share channels with the outside.
+func (t *Thread) lease() (lined bool) {
+	b := bubble()
+	t.spin.never = b != 0
+	if t.pool == nil || t.pool.bubble != b {
 		startWorker(nil, !t.unpinned, t)
-		return
+		return false
 	}
-	if !t.pool.get(t) {
+	ok, lined := t.pool.get(t)
+	if !ok {
 		t.fail(ErrClosed)
 	}
+	return lined
 }
 
 // fail refuses all calls of a thread that cannot have a goroutine.
@@ -214,7 +265,11 @@ func (t *Thread) fail(why error) {
 		out = append(out, c)
 	}
 	t.asked = false
-	t.mu.Unlock()
+	if t.ending && t.moved == nil && !t.over {
+		t.close()
+	} else {
+		t.mu.Unlock()
+	}
 	for _, c := range out {
 		c.scope.leave()
 		c.finish()
@@ -238,9 +293,8 @@ func (t *Thread) withdraw() {
 	}
 }
 
-// unuse says that a scope needs the thread no more. done is closed when the
-// scope's part in the lease is over.
-func (t *Thread) unuse(done chan struct{}) {
+// unuse says that the context of p needs the thread no more.
+func (t *Thread) unuse(p *part) {
 	t.mu.Lock()
 	for t.moved != nil {
 		to := t.moved
@@ -248,25 +302,39 @@ func (t *Thread) unuse(done chan struct{}) {
 		t = to
 		t.mu.Lock()
 	}
-	t.scopes--
-	if t.scopes > 0 {
+	t.parts--
+	switch {
+	case t.parts == 0:
+		t.ending = true
+		t.leaving = append(t.leaving, p)
 		t.mu.Unlock()
-		if done != nil {
-			close(done)
+		t.nudge()
+	case p.started && len(p.onExit) > 0:
+		t.leaving = append(t.leaving, p)
+		wake := t.top == nil && t.rouse()
+		t.mu.Unlock()
+		if wake {
+			t.wake <- struct{}{}
 		}
-		return
+	default:
+		t.mu.Unlock()
+		p.close()
 	}
-	t.ending = true
-	if done != nil {
-		t.dones = append(t.dones, done)
-	}
-	t.mu.Unlock()
-	t.nudge()
 }
 
-// dropped is the cleanup of a scope that was collected without Close. Nothing
-// of it is queued or runs, for a call holds its scope.
-func (t *Thread) dropped() { t.unuse(nil) }
+// A drop is what is left of a context that was collected without Close.
+// Nothing of it is queued or runs, for a call holds its scope.
+type drop struct {
+	thread *Thread
+	part   *part
+}
+
+func dropped(d drop) {
+	if d.part == nil {
+		d.part = &part{}
+	}
+	d.thread.unuse(d.part)
+}
 
 // nudge brings a thread that is ending to its end, if it sleeps or has not
 // begun. One that works gets there by itself.
@@ -297,95 +365,39 @@ func (t *Thread) nudge() {
 		// token that wakes it later.
 		t.parked = false
 		t.worker.record.EndCritical(nil)
-		t.detach(t.worker)
+		var last *part
+		for _, p := range t.leaving {
+			last.close()
+			last = p
+		}
+		t.detach(t.worker, last)
 	}
 }
 
 // close ends a lease that never had a goroutine. t.mu is held, and released.
 func (t *Thread) close() {
 	t.over = true
-	dones := t.dones
-	t.dones = nil
+	leaving := t.leaving
+	t.leaving = nil
 	t.mu.Unlock()
-	for _, ch := range dones {
-		close(ch)
+	for _, p := range leaving {
+		p.close()
 	}
 }
 
+// needsExit reports whether there is something to run before the lease ends.
+// t.mu is held, and t runs nothing.
 func (t *Thread) needsExit() bool {
-	return t.started && len(t.onExit) > 0 || t.worker.record.NeedsExit()
+	for _, p := range t.leaving {
+		if p.needsExit() {
+			return true
+		}
+	}
+	return t.worker.record.NeedsExit()
 }
 
 func (t *Thread) isOver() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.over
-}
-
-// exits runs the exit functions of thread-critical values, last set first, and
-// then the thread's own. Each runs once: where one calls Goexit the worker
-// comes back here for the rest.
-func (t *Thread) exits() {
-	if !t.exitedValues {
-		t.exitedValues = true
-		t.record.EndCritical(func(v any, goexit bool, stack []byte) {
-			t.exitFailed("exit function of a thread-critical value", v, goexit, stack)
-		})
-	}
-	for t.started && len(t.onExit) > 0 {
-		f := t.onExit[0]
-		t.onExit = t.onExit[1:]
-		Observe(f, func(e Ending) {
-			switch {
-			case e.Goexit:
-				t.exitFailed("OnThreadExit function", nil, true, nil)
-			case e.Panic != nil:
-				t.exitFailed("OnThreadExit function", e.Panic.Value, false, e.Panic.Stack)
-			}
-		})
-	}
-}
-
-// Observe runs f and tells end how it ended. A panic goes no further; a Goexit
-// does, after end.
-func Observe(f func(), end func(Ending)) {
-	returned := false
-	defer func() {
-		if returned {
-			end(Ending{})
-			return
-		}
-		end(recovered(recover(), nil))
-	}()
-	f()
-	returned = true
-}
-
-// exitFailed keeps a failure for Close and tells the hook. The thread is not
-// used again: what the function was to undo may not be undone.
-func (t *Thread) exitFailed(what string, v any, goexit bool, stack []byte) {
-	t.taint.Store(true)
-	err := fmt.Errorf("asyncsync: %s of %s panicked: %v", what, t.label(), v)
-	if goexit {
-		err = fmt.Errorf("asyncsync: %s of %s called runtime.Goexit", what, t.label())
-	}
-	t.mu.Lock()
-	t.exitErr = errors.Join(t.exitErr, err)
-	t.mu.Unlock()
-	if goexit {
-		count.goexits.Add(1)
-		return
-	}
-	count.panics.Add(1)
-	if h := hooks.Load(); h != nil && h.Panicked != nil {
-		h.Panicked(CallInfo{Ctx: context.Background(), Name: what, Panic: v, Stack: stack})
-	}
-}
-
-func (t *Thread) takeExitError() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	err := t.exitErr
-	t.exitErr = nil
-	return err
 }

@@ -1,0 +1,5 @@
+//go:build race
+
+package asyncsync_test
+
+const raceDetector = true
