@@ -103,8 +103,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		lent, t.woke = t.run.lend(c)
 	}
 	if !lent {
-		// What was started with go sits in our own run queue: see spin.
-		t.woke = true
+		t.woke = true // what go starts sits in our run queue as well
 		if err := c.post(e); err != nil {
 			return err
 		}
@@ -239,6 +238,7 @@ func (c *Call) runAsync() (woke bool) {
 		woke = c.finish()
 		if goexit && lender != nil {
 			lender.awaitEnd()
+			restore(goroutine.Current(), lender.values)
 		}
 	}()
 	defer func() {

@@ -105,8 +105,15 @@ func WithNode(ctx context.Context, n *Node) context.Context {
 
 // Detach returns ctx without scope and node: what runs with it is nobody's
 // relative and belongs to no thread.
+//
+// Detached from a task, it hangs from what is above the task: its work goes on
+// when the task has ended.
 func Detach(ctx context.Context) context.Context {
-	return &Ctx{Context: foreign(ctx)}
+	base := foreign(ctx)
+	if n := NodeOf(ctx); n != nil && n.life != nil && n.life.layer == base {
+		base = n.life.base
+	}
+	return &Ctx{Context: base}
 }
 
 // bare reports whether ctx carries neither scope nor node.

@@ -1,8 +1,9 @@
 package core
 
 import (
+	"bytes"
+	"fmt"
 	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 )
 
@@ -61,7 +62,28 @@ func recovered(r any, raised *Panic) Ending {
 	if raised != nil && raisedAnew() {
 		return Ending{Panic: raised}
 	}
-	return Ending{Panic: &Panic{Value: r, Stack: debug.Stack()}}
+	return Ending{Panic: &Panic{Value: r, Stack: stack()}}
+}
+
+// stack returns the caller's callers, from the one that panicked on, in the
+// form of runtime.Stack. It is bounded: below a function may lie a long
+// nesting, or what Goexits have left behind.
+func stack() []byte {
+	var pcs [64]uintptr
+	n := runtime.Callers(4, pcs[:])
+	var b bytes.Buffer
+	frames := runtime.CallersFrames(pcs[:n])
+	for {
+		f, more := frames.Next()
+		fmt.Fprintf(&b, "%s()\n\t%s:%d\n", f.Function, f.File, f.Line)
+		if !more {
+			break
+		}
+	}
+	if n == len(pcs) {
+		b.WriteString("...\n")
+	}
+	return b.Bytes()
 }
 
 // raisedAnew reports whether the panic that is being recovered comes from
@@ -69,16 +91,15 @@ func recovered(r any, raised *Panic) Ending {
 // with the same value twice. The stack does: right above the runtime's part of
 // it is who panicked.
 func raisedAnew() bool {
-	var pcs [8]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	for inPanic := false; ; {
-		f, more := frames.Next()
+	var pcs [6]uintptr
+	inPanic := false
+	for _, pc := range pcs[:runtime.Callers(3, pcs[:])] {
+		// Neither function is inlined, so that the entry of a pc is enough.
+		name := runtime.FuncForPC(pc - 1).Name()
 		if inPanic {
-			return f.Function == raise
+			return name == raise
 		}
-		inPanic = f.Function == "runtime.gopanic"
-		if !more {
-			return false
-		}
+		inPanic = name == "runtime.gopanic"
 	}
+	return false
 }

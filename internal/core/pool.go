@@ -2,7 +2,9 @@ package core
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"asyncsync.dev/internal/goroutine"
@@ -18,6 +20,8 @@ type Pool struct {
 	max, maxIdle int
 	timeout      time.Duration
 	bubble       int64 // where it was made: its workers belong there
+
+	lined atomic.Int32 // the length of waiting, for a look without the lock
 
 	mu      sync.Mutex // guards the rest; a leaf lock
 	alive   int
@@ -75,6 +79,7 @@ func (p *Pool) get(t *Thread) (ok, lined bool) {
 	}
 	if p.alive >= p.max {
 		p.waiting = append(p.waiting, t)
+		p.lined.Store(int32(len(p.waiting)))
 		p.mu.Unlock()
 		return true, true
 	}
@@ -82,6 +87,29 @@ func (p *Pool) get(t *Thread) (ok, lined bool) {
 	p.mu.Unlock()
 	startWorker(p, true, t)
 	return true, false
+}
+
+// relend lends the threads that are blocked, and now wait for calls of contexts
+// in line, to these. p may be nil.
+func (p *Pool) relend() {
+	if p == nil || p.lined.Load() == 0 {
+		return
+	}
+	p.mu.Lock()
+	waiting := slices.Clone(p.waiting)
+	p.mu.Unlock()
+	for _, t := range waiting {
+		t.mu.Lock()
+		var scopes []*Scope
+		var nodes []*Node
+		for c := t.main.head; c != nil; c = c.next {
+			scopes, nodes = append(scopes, c.scope.root), append(nodes, c.by)
+		}
+		t.mu.Unlock()
+		for i, s := range scopes {
+			s.borrow(t, nil, nodes[i])
+		}
+	}
 }
 
 // grow accounts for one more worker. p.mu is held.
@@ -104,6 +132,7 @@ func (p *Pool) withdraw(t *Thread) bool {
 	for i, o := range p.waiting {
 		if o == t {
 			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			p.lined.Store(int32(len(p.waiting)))
 			return true
 		}
 	}
@@ -136,6 +165,7 @@ func (p *Pool) dequeue() *Thread {
 	t := p.waiting[0]
 	p.waiting[0] = nil
 	p.waiting = p.waiting[1:]
+	p.lined.Store(int32(len(p.waiting)))
 	return t
 }
 

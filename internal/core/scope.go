@@ -332,9 +332,7 @@ func (r *Scope) borrow(t, own *Thread, by *Node) {
 	wake := from.rouse()
 	from.mu.Unlock()
 	t.mu.Unlock()
-	if wake {
-		from.wake <- struct{}{}
-	}
+	from.tell(wake)
 	if asked {
 		t.pool.withdraw(t)
 	}

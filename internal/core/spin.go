@@ -17,10 +17,10 @@ import (
 // So it is off at first, tried now and then, kept while it hits, and given up
 // for longer and longer while it misses.
 //
-// Nobody spins after having woken somebody: the woken goroutine sits in the
-// waker's own run queue, and can be stolen from there only after a sleep that
-// is longer than any budget. Nobody yields on a locked goroutine, which costs
-// two switches itself.
+// A caller who has woken the thread does not spin: the woken goroutine sits in
+// the waker's own run queue, and is stolen from there only after a sleep longer
+// than the budget. The thread does, for longer, to get back into step. Nobody
+// yields on a locked goroutine, which costs two switches itself.
 type spin struct {
 	// on is what both sides go by; written by the thread's goroutine.
 	on atomic.Bool
@@ -39,14 +39,13 @@ type spin struct {
 	hits    int
 	skip    int // calls until the next trial
 	backoff int
-	trial   bool
 }
 
 // How long, in nanoseconds, and how often.
 const (
 	spinBudget     = 20_000  // must exceed the time it takes to wake a thread
-	spinTrial      = 150_000 // of the first in a trial: the peer may have been woken in our run queue
-	spinMisses     = 6
+	spinTrial      = 150_000 // while the peer has to be stolen from our run queue
+	spinMisses     = 12
 	spinHits       = 256 // after which the back-off begins anew
 	spinMinBackoff = 64
 	spinMaxBackoff = 1 << 16
@@ -73,7 +72,8 @@ func (s *spin) ended() {
 }
 
 // budget returns how long the thread, which has nothing to do, may look for
-// something. woke says that it has just woken somebody.
+// something. woke says that its last caller slept, and so sits in the run queue
+// of this thread's processor: then it takes long to come back, or for ever.
 func (s *spin) budget(woke bool) int64 {
 	if s.never {
 		return 0
@@ -81,13 +81,16 @@ func (s *spin) budget(woke bool) int64 {
 	switch spinMode.Load() {
 	case 1:
 		s.on.Store(true)
+		if woke {
+			return spinTrial
+		}
 		return spinBudget
 	case -1:
 		s.on.Store(false)
 		return 0
 	}
 	if !s.on.Load() {
-		if s.skip > 0 || woke {
+		if s.skip > 0 {
 			return 0
 		}
 		if s.backoff == 0 {
@@ -102,7 +105,7 @@ func (s *spin) budget(woke bool) int64 {
 			return 0
 		}
 		s.seen = s.missed.Load()
-		s.misses, s.trial = 0, true
+		s.misses = 0
 		s.on.Store(true)
 		return spinTrial
 	}
@@ -115,10 +118,6 @@ func (s *spin) budget(woke bool) int64 {
 		return 0
 	}
 	if woke {
-		return 0
-	}
-	if s.trial {
-		s.trial = false
 		return spinTrial
 	}
 	return spinBudget
@@ -159,7 +158,7 @@ func lookout(word *atomic.Uint32, old uint32, budget int64) bool {
 	defer spinners.Add(-1)
 	var start time.Time
 	for {
-		for range 64 {
+		for range 512 {
 			if word.Load() != old {
 				return true
 			}

@@ -66,17 +66,19 @@ type Thread struct {
 	top     *Frame // the frame that serves
 	run     *Call  // the call on top of the stack
 	seq     uint64
-	worker  *worker         // nil before the pool has given one, and after the lease
-	asked   bool            // a worker has been asked for
-	parked  bool            // the goroutine sleeps; whoever clears it sends one token to wake
-	ending  bool            // no scope uses it any more: leave when there is nothing to do
-	over    bool            // the lease is over; nothing is accepted
-	moved   *Thread         // where the calls went when another thread was lent
-	parts   int             // contexts that use this thread
-	closers []*closer       // who wait for the end of its contexts
-	leaving []*part         // of these, closed ones whose exit functions have not run
+	worker  *worker   // nil before the pool has given one, and after the lease
+	asked   bool      // a worker has been asked for
+	parked  bool      // the goroutine sleeps; whoever clears it sends one token to wake
+	ending  bool      // no scope uses it any more: leave when there is nothing to do
+	over    bool      // the lease is over; nothing is accepted
+	moved   *Thread   // where the calls went when another thread was lent
+	parts   int       // contexts that use this thread
+	closers []*closer // who wait for the end of its contexts
+	leaving []*part   // of these, closed ones whose exit functions have not run
+	calls   uint64    // that have ended, inline ones not counted
+
+	parkMu  sync.Mutex      // a leaf lock, apart from mu so as not to add to its load
 	parkers []chan struct{} // of callers; never used beyond this lease, see parker
-	calls   uint64          // that have ended, inline ones not counted
 
 	// Set when the goroutine is found, before anybody can see parked.
 	wake   chan struct{} // 1-buffered
@@ -87,11 +89,12 @@ type Thread struct {
 
 	inline atomic.Uint64 // calls that ran inline; written by the thread's goroutine only
 
-	// signal changes with everything that the thread could be looking for. It
-	// is written under mu.
+	// signal changes after everything that the thread could be looking for.
 	signal atomic.Uint32
-	woke   bool // the thread's goroutine has woken somebody since it last looked; its own
-	spin   spin
+	// Of the thread's goroutine only.
+	woke bool // its last caller slept
+	spun bool // it has spun in vain since it last found something
+	spin spin
 }
 
 // A Frame is a wait of the library made on a thread.
@@ -111,13 +114,11 @@ type Frame struct {
 // complete ends the wait, and reports whether the thread slept.
 func (f *Frame) complete() (woke bool) {
 	t := f.thread
-	t.mu.Lock()
+	t.lock()
 	f.done = true
 	wake := t.top == f && t.rouse()
 	t.mu.Unlock()
-	if wake {
-		t.wake <- struct{}{}
-	}
+	t.tell(wake)
 	return wake
 }
 
@@ -199,13 +200,34 @@ func (t *Thread) next() *Call {
 	return c
 }
 
-// rouse says that there is something to do. It reports whether the thread
-// sleeps, and the caller must send it a token once mu, which is held, is not.
+// rouse says that there is something to do, and reports whether the thread
+// sleeps. The caller must tell it once mu, which is held, is not.
 func (t *Thread) rouse() bool {
-	t.signal.Add(1)
 	was := t.parked
 	t.parked = false
 	return was
+}
+
+// tell sends a thread that sleeps its token, and one that spins a sign. mu is
+// not held: who spins would run into it.
+func (t *Thread) tell(sleeps bool) {
+	if sleeps {
+		t.wake <- struct{}{}
+	} else {
+		t.signal.Add(1)
+	}
+}
+
+// lock locks mu. Where two processors hand calls to each other it is often held
+// by the other side for some nanoseconds, much less than the mutex's own
+// spinning takes.
+func (t *Thread) lock() {
+	for range 64 {
+		if t.mu.TryLock() {
+			return
+		}
+	}
+	t.mu.Lock()
 }
 
 // errMoved and errOver tell a submitter to look for another thread.
@@ -216,7 +238,10 @@ var (
 
 // submit queues c. refused is the error of an account that takes no more work.
 func (t *Thread) submit(c *Call) error {
-	t.mu.Lock()
+	if c.frame == nil && c.parker == nil {
+		c.parker = t.parker()
+	}
+	t.lock()
 	if t.moved != nil || t.over || t.ending && t.parts == 0 {
 		over := t.moved == nil
 		t.mu.Unlock()
@@ -226,9 +251,6 @@ func (t *Thread) submit(c *Call) error {
 		return errMoved
 	}
 	c.thread.Store(t)
-	if c.frame == nil {
-		c.parker = t.parker()
-	}
 	box := t.boxFor(c)
 	related := box != &t.main || t.policy != Related && t.frameFor(c.by) != nil
 	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
@@ -252,10 +274,10 @@ func (t *Thread) submit(c *Call) error {
 	c.woke = wake || ask
 	c.yield = t.seq%yieldEvery == 0
 	t.mu.Unlock()
-	if wake {
-		t.wake <- struct{}{}
-	} else if ask {
+	if ask {
 		c.lined = t.lease()
+	} else {
+		t.tell(wake)
 	}
 	return nil
 }
@@ -309,7 +331,7 @@ func (t *Thread) exec(c *Call) {
 	rec := t.record
 	values, node := rec.Values, rec.Node
 	rec.Values, rec.Node = c.values, c.node
-	t.raised = nil
+	t.raised, t.spun = nil, false
 	c.node.Start()
 	returned, told := false, false
 	// Two deferred functions, because a hook may end in a panic or a Goexit of
@@ -358,7 +380,7 @@ func (c *Call) traced(t *Thread) {
 
 // retire takes the ended call off the stack, and tells its caller.
 func (t *Thread) retire(c *Call) {
-	t.mu.Lock()
+	t.lock()
 	t.run, c.outer = c.outer, nil
 	c.state = ended
 	t.calls++
@@ -377,15 +399,13 @@ func (t *Thread) retire(c *Call) {
 		}
 	}
 	t.spin.ended()
-	if c.finish() {
-		t.woke = true
-	}
+	t.woke = c.finish()
 }
 
 // push puts f on top of t, for the call that now runs there.
 func (t *Thread) push(f *Frame, what string) {
 	f.thread, f.what = t, what
-	t.mu.Lock()
+	t.lock()
 	f.below = t.top
 	if f.below != nil {
 		f.level = f.below.level + 1
@@ -399,7 +419,7 @@ func (t *Thread) push(f *Frame, what string) {
 // pop takes f off, and hands its calls down: to the nearest frame below that
 // waits for them too, else to the thread's own queue.
 func (t *Thread) pop(f *Frame) {
-	t.mu.Lock()
+	t.lock()
 	f.live = false
 	t.top = f.below
 	for c := f.box.head; c != nil; c = f.box.head {
@@ -426,7 +446,7 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 			default:
 			}
 		}
-		t.mu.Lock()
+		t.lock()
 		if f.done {
 			t.mu.Unlock()
 			return false
@@ -459,8 +479,14 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 }
 
 // look spins for something to do, if that is likely to come soon. t.mu is held;
-// it is released if look reports true, and the caller must look again.
+// it is released if look reports true, and the caller must look again, whatever
+// came of it: the sign that is spun for comes after the thing itself, and only
+// a look under mu right before parking is sure to see that.
 func (t *Thread) look() bool {
+	if t.spun {
+		t.spun = false
+		return false
+	}
 	budget := t.spin.budget(t.woke)
 	t.woke = false
 	if budget == 0 {
@@ -470,15 +496,11 @@ func (t *Thread) look() bool {
 	t.mu.Unlock()
 	if lookout(&t.signal, old, budget) {
 		t.spin.hit()
-		return true
+	} else {
+		t.spin.miss()
+		t.spun = true
 	}
-	t.spin.miss()
-	t.mu.Lock()
-	if t.signal.Load() != old {
-		t.mu.Unlock()
-		return true
-	}
-	return false
+	return true
 }
 
 // unpark takes back the sign that the thread sleeps. Where somebody was faster
@@ -541,7 +563,7 @@ func relate(threads []*Thread, change func()) {
 		close(c.free)
 	}
 	for _, t := range wake {
-		t.wake <- struct{}{}
+		t.tell(true)
 	}
 }
 

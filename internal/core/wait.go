@@ -124,11 +124,13 @@ func restore(rec *goroutine.Record, v goroutine.Values) {
 	rec.ReleaseIfEmpty()
 }
 
-// parker returns a channel for a caller to sleep on. t.mu is held.
+// parker returns a channel for a caller to sleep on.
 //
 // Channels are pooled within one lease and never beyond: one made inside a
 // synctest bubble must not be used outside, and a lease is on one side.
 func (t *Thread) parker() chan struct{} {
+	t.parkMu.Lock()
+	defer t.parkMu.Unlock()
 	n := len(t.parkers)
 	if n == 0 {
 		return make(chan struct{}, 1)
@@ -143,11 +145,11 @@ const maxParkers = 256
 
 func (c *Call) unpark() {
 	t := c.thread.Load()
-	t.mu.Lock()
+	t.parkMu.Lock()
 	if len(t.parkers) < maxParkers {
 		t.parkers = append(t.parkers, c.parker)
 	}
-	t.mu.Unlock()
+	t.parkMu.Unlock()
 }
 
 // await waits for c on an ordinary goroutine, and runs the errands of c's
@@ -274,6 +276,7 @@ func (t *Thread) outlast(c *Call, f *Frame) {
 	}()
 	t.serve(f, nil, nil)
 	ended = true
+	t.record.Values = c.values
 }
 
 // begunAlready reports whether c's function has begun, and sees to it that
@@ -374,6 +377,9 @@ func wait(ctx context.Context, own *Thread, by, n *Node, done <-chan struct{}, w
 		}
 		if j.by != nil || f != nil {
 			relate(threads, func() { n.addJoin(j) })
+			for _, t := range threads {
+				t.pool.relend()
+			}
 			defer func() { relate(threads, func() { n.dropJoin(j) }) }()
 		}
 	}

@@ -94,7 +94,7 @@ func (w *worker) run() {
 
 // turn runs what t has to do, and returns when it sleeps or is over.
 func (w *worker) turn(t *Thread) {
-	t.mu.Lock()
+	t.lock()
 	if t.worker == nil {
 		if t.moved != nil || t.over {
 			// Another thread was lent while this worker was under way.
@@ -110,7 +110,7 @@ func (w *worker) turn(t *Thread) {
 		case c != nil:
 			t.mu.Unlock()
 			t.exec(c)
-			t.mu.Lock()
+			t.lock()
 		case len(t.leaving) > 0:
 			p := t.leaving[0]
 			last := t.ending && len(t.leaving) == 1
@@ -122,7 +122,7 @@ func (w *worker) turn(t *Thread) {
 			if last {
 				t.endValues(p)
 			}
-			t.mu.Lock()
+			t.lock()
 			if t.main.head != nil {
 				continue // left behind by an exit function
 			}
@@ -133,13 +133,13 @@ func (w *worker) turn(t *Thread) {
 			}
 			t.mu.Unlock()
 			p.close()
-			t.mu.Lock()
+			t.lock()
 		case t.ending:
 			t.detach(w, nil)
 			return
 		default:
 			if t.look() {
-				t.mu.Lock()
+				t.lock()
 				continue
 			}
 			t.parked = true
@@ -313,9 +313,7 @@ func (t *Thread) unuse(p *part) {
 		t.leaving = append(t.leaving, p)
 		wake := t.top == nil && t.rouse()
 		t.mu.Unlock()
-		if wake {
-			t.wake <- struct{}{}
-		}
+		t.tell(wake)
 	default:
 		t.mu.Unlock()
 		p.close()
@@ -339,6 +337,7 @@ func dropped(d drop) {
 // nudge brings a thread that is ending to its end, if it sleeps or has not
 // begun. One that works gets there by itself.
 func (t *Thread) nudge() {
+	t.signal.Add(1)
 	t.mu.Lock()
 	switch {
 	case t.over || t.moved != nil:
