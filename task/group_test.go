@@ -58,10 +58,10 @@ func ended(t *testing.T, cause error) context.Context {
 func TestGroup_Misuse(t *testing.T) {
 	_, g := task.NewGroup(t.Context())
 	for name, misuse := range map[string]func(){
-		"NewGroup without ctx": func() { task.NewGroup(nil) }, //nolint:staticcheck // on purpose
+		"NewGroup without ctx": func() { task.NewGroup(noCtx) },
 		"Go without function":  func() { g.Go(nil) },
 		"Go with nil option":   func() { g.Go(func(context.Context) error { return nil }, nil) },
-		"Wait without ctx":     func() { g.Wait(nil) }, //nolint:staticcheck // on purpose
+		"Wait without ctx":     func() { g.Wait(noCtx) },
 	} {
 		t.Run(name, func(t *testing.T) { requireMisusePanic(t, misuse) })
 	}

@@ -35,6 +35,9 @@ func guard(t *testing.T) {
 	t.Cleanup(func() { dog.Stop() })
 }
 
+// noCtx is the nil ctx that functions must refuse.
+var noCtx context.Context
+
 // inBubble runs fn in a synctest bubble with a ThreadSensitiveContext made
 // there, which ctx carries. The thread of that context is "the thread" in the
 // comments of these tests. A hang ends the bubble with a report.

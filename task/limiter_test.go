@@ -45,7 +45,7 @@ func TestLimiter_Misuse(t *testing.T) {
 		"Release without Acquire": l.Release,
 		"negative number":         func() { task.NewLimiter(-1) },
 		"SetTotal to a negative":  func() { l.SetTotal(-1) },
-		"Acquire without ctx":     func() { l.Acquire(nil) }, //nolint:staticcheck // on purpose
+		"Acquire without ctx":     func() { l.Acquire(noCtx) },
 		"Release more than once":  func() { require.True(t, l.TryAcquire()); l.Release(); l.Release() },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -109,11 +109,11 @@ func TestTask_Misuse(t *testing.T) {
 	fn := func(context.Context) (int, error) { return 0, nil }
 	tk := task.Go(t.Context(), fn)
 	for name, misuse := range map[string]func(){
-		"Go without ctx":           func() { task.Go(nil, fn) }, //nolint:staticcheck // on purpose
+		"Go without ctx":           func() { task.Go(noCtx, fn) },
 		"Go without function":      func() { task.Go[int](t.Context(), nil) },
 		"Go with nil option":       func() { task.Go(t.Context(), fn, nil) },
-		"Wait without ctx":         func() { tk.Wait(nil) },         //nolint:staticcheck // on purpose
-		"WaitOrCancel without ctx": func() { tk.WaitOrCancel(nil) }, //nolint:staticcheck // on purpose
+		"Wait without ctx":         func() { tk.Wait(noCtx) },
+		"WaitOrCancel without ctx": func() { tk.WaitOrCancel(noCtx) },
 	} {
 		t.Run(name, func(t *testing.T) { requireMisusePanic(t, misuse) })
 	}

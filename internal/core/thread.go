@@ -515,15 +515,6 @@ func (t *Thread) unpark() {
 	}
 }
 
-// block waits on the thread's own goroutine in a frame. what names the wait.
-// The frame is popped whichever way the wait ends: a Goexit in a served call
-// unwinds it too.
-func (t *Thread) block(f *Frame, what string, done, cancel <-chan struct{}) (cancelled bool) {
-	t.push(f, what)
-	defer t.pop(f)
-	return t.serve(f, done, cancel)
-}
-
 // relate makes a change to who waits for whom, and puts the calls that are
 // queued on the given threads where they belong after it. To a submitter it
 // all happens at once: a call that came after the change must not overtake one

@@ -1,0 +1,683 @@
+package nesting
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"asyncsync.dev/asyncsync"
+)
+
+// Config bounds the programs that Generate makes. The zero Config is a good one.
+type Config struct {
+	Ops      int // about how many operations, 40 if 0
+	Depth    int // how deep they nest, 8 if 0
+	Contexts int // at most how many shared contexts, 4 if 0
+	Roots    int // at most how many roots, 3 if 0
+}
+
+// epsilon turns "not below" into "above" where ranks are compared.
+const epsilon = 1e-6
+
+// Generate makes a program.
+//
+// # Why its programs cannot deadlock
+//
+// A strand is code that runs one step after the other, across whatever threads:
+// a root, a task, a member of a group. Every context has a rank. The chain of a
+// strand, at one point, is the contexts whose functions are under way in it or
+// in anything that (through calls, joins and group waits) waits for it there.
+//
+//  1. Up only: a call goes to a context whose rank is not below that of any in
+//     the chain. In a cycle of calls, each queued on a thread whose top
+//     function waits for the next, ranks could then never fall; and where they
+//     stay equal the call is one to the very thread that waits for it, which
+//     therefore serves it.
+//  2. A task begins with an empty chain, for nobody waits for it yet. Whoever
+//     waits for it must itself hold nothing of higher rank than the lowest that
+//     the task (or what that waits for in turn) ever calls. Tasks wait only for
+//     tasks whose generation was complete before, so that waits form no cycle.
+//  3. Down again, as in "A calls B calls back A": only in a sequential region,
+//     one operation of a function on A below which nothing is started that runs
+//     by itself and nothing outside is waited for. Then nobody but the strand
+//     itself is related to A's frame, and its call is served at once. A's
+//     policy must be Related: under All a stranger could sit on top of A and
+//     want B.
+//  4. A context with policy None is never called from below itself: rule 1 with
+//     "above" in place of "not below".
+//  5. A detached call is nobody's relative, so the default thread, which has
+//     the highest rank of the shared ones, must not be in the chain; and what
+//     it calls is never related to what came before.
+//  6. A small pool is a resource of its own, held from the making of a context
+//     that uses it to its Close. Its contexts are private, have the pool's rank,
+//     and are closed however their scope ends; from within, no other context
+//     of the pool is made. The one exception is lent capacity: sync code on a
+//     context of the pool makes another and calls it, in a sequential region.
+//     The region matters: a loan merges two threads into one, so that contexts
+//     ranked between the two would see a cycle that the ranks do not show.
+//  7. No wait of our own (a channel) is for anything that needs a thread which
+//     the waiter holds: sync code waits so only for cancellations and for
+//     functions known to need nothing. Async code also waits so for goroutines
+//     that share its ctx, which are the same submitter as itself.
+//
+// # Why their outcome is known
+//
+// What is closed in the middle has, by then, no task left that uses it. A group
+// has at most one member that fails, after the others have ended. A Goexit that
+// passes through a function on a thread ends whatever is blocked below it
+// there; so it does that only in a root's own strand, and never where policy
+// All may have put the function on top of a stranger. In tasks Goexit happens
+// outside calls. A task that might outlive an adopted thread is joined.
+func Generate(r *rand.Rand, cfg Config) *Program {
+	for _, f := range []struct {
+		field *int
+		or    int
+	}{{&cfg.Ops, 40}, {&cfg.Depth, 8}, {&cfg.Contexts, 4}, {&cfg.Roots, 3}} {
+		if *f.field == 0 {
+			*f.field = f.or
+		}
+	}
+	g := &generator{Rand: r, cfg: cfg, p: &Program{Config: cfg}}
+	n := r.IntN(cfg.Contexts + 1)
+	g.context(defaultThread, float64(n+1), nil)
+	var reach []*Context
+	for i := range n {
+		c := g.context(shared, float64(i+1), nil)
+		g.flavour(c)
+		reach = append(reach, c)
+	}
+	for range r.IntN(3) {
+		g.p.Pools = append(g.p.Pools, 1+r.IntN(3))
+		g.poolRank = append(g.poolRank, r.Float64()*float64(n+1))
+	}
+	roots := 1 + r.IntN(cfg.Roots)
+	g.left = 1 + r.IntN(cfg.Ops)
+	share := g.left/roots + 1
+	for range roots {
+		root := &Root{}
+		s := state{bare: true, cb: -1, goexit: true, root: true, reach: reach, tasks: new([]*Op), min: new(float64)}
+		if len(reach) > 0 && g.coin(2) {
+			root.Context = reach[g.IntN(len(reach))]
+			s.bare, s.scope = false, root.Context
+		}
+		g.left = share
+		root.Body = g.body(s)
+		g.p.Roots = append(g.p.Roots, root)
+	}
+	return g.p
+}
+
+type generator struct {
+	*rand.Rand
+	cfg      Config
+	p        *Program
+	left     int
+	poolRank []float64
+}
+
+// A state is what is known, at one point of the program, without running it.
+type state struct {
+	root      bool     // the strand is a root's
+	sync      *Context // whose thread this is, nil in async code
+	syncScope *Context // the context of the call that runs there
+	scope     *Context // that ctx carries
+	bare      bool     // ctx carries nothing at all
+
+	chain []*Context // what this strand and those that wait for it hold
+	floor float64    // a rank that must be kept above all the same
+	cb    int        // the contexts of chain from here on may be called back; -1 outside a sequential region
+
+	alone    bool // nothing may be left running: no spawn
+	mustJoin bool // tasks must be joined where they are made
+	quiet    bool // nothing may fail
+	goexit   bool // Goexit is allowed
+	pools    uint // pools that may not be used
+
+	reach []*Context // what calls can name
+	tasks *[]*Op     // what can be waited for
+	min   *float64   // the lowest rank that the strand has called
+	depth int
+}
+
+func (s *state) top() float64 {
+	top := s.floor
+	for _, c := range s.chain {
+		top = max(top, c.rank)
+	}
+	return top
+}
+
+// may reports whether the rules allow a call to c.
+func (s *state) may(c *Context) bool {
+	c = c.Root
+	switch {
+	case s.sync == c:
+		return true
+	case c.Policy == asyncsync.None:
+		return c.rank > s.top()
+	case c.rank >= s.top():
+		return true
+	}
+	return s.cb >= 0 && c.Policy == asyncsync.Related && slices.Contains(s.chain[s.cb:], c)
+}
+
+func (s *state) touch(rank float64) { *s.min = min(*s.min, rank) }
+
+// on is the state of a function that s calls on c.
+func (s state) on(c *Context) state {
+	if c.Root.Policy == asyncsync.None {
+		s.touch(c.Root.rank - epsilon)
+	} else {
+		s.touch(c.Root.rank)
+	}
+	s.chain = append(slices.Clip(s.chain), c.Root)
+	s.sync, s.syncScope, s.scope, s.bare = c.Root, c, c, false
+	s.goexit = s.goexit && s.root && c.Root.Policy != asyncsync.All
+	s.quiet = false
+	return s
+}
+
+// away is the state of async code that s calls from a thread.
+func (s state) away() state {
+	if s.scope == nil || s.scope.Root != s.sync {
+		s.scope = s.syncScope
+	}
+	s.sync, s.syncScope, s.bare, s.quiet = nil, nil, false, false
+	return s
+}
+
+// fork is the state of a task that s starts.
+func (s state) fork() state {
+	s.root, s.sync, s.syncScope, s.bare = false, nil, nil, false
+	s.cb = -1
+	tasks := slices.Clone(*s.tasks)
+	s.tasks = &tasks
+	return s
+}
+
+// sequential begins a sequential region, if there is none.
+func (s state) sequential() state {
+	if s.cb >= 0 {
+		return s
+	}
+	s.alone = true
+	s.cb = len(s.chain)
+	if s.sync != nil {
+		for i := len(s.chain) - 1; i >= 0; i-- {
+			if s.chain[i] == s.sync {
+				s.cb = i
+				break
+			}
+		}
+	}
+	return s
+}
+
+func (s state) silent() state {
+	s.quiet, s.goexit = true, false
+	return s
+}
+
+func (g *generator) coin(n int) bool { return g.IntN(n) == 0 }
+
+func (g *generator) context(k contextKind, rank float64, in *Context) *Context {
+	c := &Context{ID: len(g.p.Contexts), Kind: k, Pool: -1, rank: rank}
+	c.Root = c
+	if in != nil {
+		c.Root = in.Root
+		c.rank = in.Root.rank
+	}
+	g.p.Contexts = append(g.p.Contexts, c)
+	return c
+}
+
+func (g *generator) flavour(c *Context) {
+	switch g.IntN(8) {
+	case 0, 1:
+		c.Policy = asyncsync.All
+	case 2:
+		c.Policy = asyncsync.None
+	}
+	c.Unpinned = g.coin(4)
+}
+
+// rank is one for a private context, above all that s holds.
+func (g *generator) rank(s *state) float64 {
+	top, ceiling := s.top(), g.p.Contexts[0].rank
+	if top < ceiling {
+		return top + (ceiling-top)*(0.05+0.9*g.Float64())
+	}
+	return top + 0.01
+}
+
+func (g *generator) newBody(s state) *Body {
+	b := &Body{ID: g.p.Bodies, On: s.sync}
+	g.p.Bodies++
+	return b
+}
+
+func (g *generator) body(s state) *Body {
+	b := g.newBody(s)
+	s.depth++
+	n := g.IntN(5)
+	if s.depth <= 2 {
+		n += 2 + g.IntN(4)
+	}
+	for range n {
+		if g.left <= 0 {
+			break
+		}
+		o := g.op(&s)
+		o.Catch = s.quiet || g.coin(2)
+		b.Ops = append(b.Ops, o)
+		b.goexits = b.goexits || o.goexits()
+	}
+	if !s.quiet {
+		switch g.IntN(10) {
+		case 0, 1:
+			b.End = endError
+		case 2:
+			b.End = endPanic
+		case 3:
+			if s.goexit && g.coin(2) {
+				b.End = endGoexit
+				b.goexits = true
+			}
+		}
+	}
+	return b
+}
+
+// goexits reports whether o may end its caller by Goexit.
+func (o *Op) goexits() bool {
+	switch o.Kind {
+	case opShared, opSpawn:
+		return false
+	case opWait:
+		return o.Task.Body.goexits
+	case opGroup:
+		return o.Fail >= 0 && o.Bodies[o.Fail].goexits
+	}
+	return o.Body != nil && o.Body.goexits
+}
+
+// leaf is a body that calls nothing.
+func (g *generator) leaf(s state) *Body {
+	b := g.newBody(s)
+	for range g.IntN(3) {
+		b.Ops = append(b.Ops, g.variable())
+	}
+	if !s.quiet {
+		b.End = []ending{endReturn, endReturn, endError, endPanic}[g.IntN(4)]
+	}
+	return b
+}
+
+func (g *generator) newOp(k kind) *Op {
+	o := &Op{ID: g.p.Ops, Kind: k, Fail: -1, Cancel: -1}
+	g.p.Ops++
+	return o
+}
+
+func (g *generator) variable() *Op {
+	o := g.newOp(opSet)
+	if g.coin(3) {
+		o.Kind = opDelete
+	}
+	o.Var, o.Val = g.IntN(vars), 1+g.IntN(1000)
+	return o
+}
+
+func (g *generator) op(s *state) *Op {
+	g.left--
+	if s.depth < g.cfg.Depth {
+		for range 6 {
+			if o := g.try(s); o != nil {
+				return o
+			}
+		}
+	}
+	return g.variable()
+}
+
+// target picks where a call goes.
+func (g *generator) target(s *state, o *Op) bool {
+	o.Target = nearest
+	o.On = s.scope
+	if o.On == nil {
+		o.On = g.p.Contexts[0]
+	}
+	if len(s.reach) > 0 && g.coin(2) {
+		o.On = s.reach[g.IntN(len(s.reach))]
+		o.Target = named
+		if o.On.Kind == handle {
+			o.Target = throughDo + targeting(g.IntN(2))
+		}
+	}
+	return s.may(o.On)
+}
+
+func (g *generator) try(s *state) *Op {
+	inner := *s
+	if s.cb < 0 && g.coin(4) {
+		inner = s.sequential()
+	}
+	switch g.IntN(32) {
+	case 0:
+		return g.variable()
+	case 1:
+		o := g.newOp(opUndo)
+		o.Var, o.Val = g.IntN(vars), 1+g.IntN(1000)
+		o.Body = g.body(*s)
+		return o
+	case 2, 3, 4, 5, 6, 7:
+		o := &Op{}
+		if !g.target(s, o) {
+			return nil
+		}
+		*o = *g.with(opCall, o)
+		o.Wrapper = o.Target < throughDo && g.coin(2)
+		o.Body = g.body(inner.on(o.On))
+		return o
+	case 8:
+		o := g.newOp(opCall)
+		o.Target = insensitive
+		if s.sync != nil {
+			inner = inner.away()
+		}
+		o.Body = g.body(inner)
+		return o
+	case 9, 10, 11, 12:
+		o := g.newOp(opFrom)
+		o.Wrapper = g.coin(2)
+		switch {
+		case s.sync != nil:
+			inner = inner.away()
+		case s.bare:
+			o.On = g.context(adopted, s.top()+epsilon, nil)
+			inner = inner.on(o.On)
+			inner.syncScope, inner.sync = nil, nil
+			inner.mustJoin = true
+		}
+		o.Body = g.body(inner)
+		return o
+	case 13, 14, 15:
+		if s.alone || s.mustJoin {
+			return nil
+		}
+		o := g.newOp(opSpawn)
+		f := s.fork()
+		f.chain = nil
+		f.floor = 0
+		if !g.coin(3) {
+			f.floor = s.top()
+		}
+		f.goexit = true
+		f.quiet = false
+		f.min = new(float64)
+		*f.min = math.Inf(1)
+		o.Body = g.body(f)
+		o.rank = *f.min
+		*s.tasks = append(*s.tasks, o)
+		return o
+	case 16, 17, 18:
+		if s.cb >= 0 || len(*s.tasks) == 0 {
+			return nil
+		}
+		t := (*s.tasks)[g.IntN(len(*s.tasks))]
+		if t.rank < s.top() || t.Body.goexits && !s.goexit {
+			return nil
+		}
+		o := g.newOp(opWait)
+		o.Task = t
+		s.touch(t.rank)
+		return o
+	case 19, 20:
+		if s.cb >= 0 {
+			return nil
+		}
+		o := g.newOp(opJoined)
+		f := s.fork()
+		f.quiet = false
+		f.mustJoin = f.mustJoin || s.alone // not to be left running below what is alone
+		o.Body = g.body(f)
+		o.Between = g.between(s)
+		return o
+	case 21, 22:
+		if s.cb >= 0 {
+			return nil
+		}
+		o := g.newOp(opGroup)
+		n := 1 + g.IntN(3)
+		if g.coin(2) {
+			o.Fail = g.IntN(n)
+		}
+		for i := range n {
+			f := s.fork()
+			f.alone = true
+			f.quiet = false
+			if i != o.Fail {
+				f = f.silent()
+			}
+			o.Bodies = append(o.Bodies, g.body(f))
+		}
+		o.Between = g.between(s)
+		return o
+	case 23:
+		if s.cb >= 0 || s.sync != nil {
+			return nil
+		}
+		o := g.newOp(opShared)
+		for range 1 + g.IntN(3) {
+			f := *s
+			f.root, f.goexit, f.quiet, f.alone = false, true, false, true
+			f.tasks = new([]*Op)
+			o.Bodies = append(o.Bodies, g.body(f))
+		}
+		return o
+	case 24, 25:
+		return g.scope(s)
+	case 26:
+		o := g.newOp(opHandle)
+		o.On = g.context(handle, g.rank(s), nil)
+		g.flavour(o.On)
+		if o.On.Policy == asyncsync.None {
+			o.On.Policy = asyncsync.Related
+		}
+		s.touch(o.On.rank)
+		f := *s
+		f.mustJoin = true
+		f.reach = append(slices.Clip(f.reach), o.On)
+		o.Body = g.body(f)
+		return o
+	case 27:
+		d := g.p.Contexts[0]
+		if s.sync != d && d.rank-epsilon < s.top() {
+			return nil
+		}
+		o := g.newOp(opDetach)
+		o.On = d
+		if s.sync != d {
+			s.touch(d.rank - epsilon)
+		}
+		if inner.cb >= 0 {
+			inner.cb = len(inner.chain)
+		}
+		o.Body = g.body(inner.on(d))
+		return o
+	case 28:
+		o := &Op{}
+		if !g.target(s, o) {
+			return nil
+		}
+		return g.with(opCancelBefore, o)
+	case 29:
+		return g.cancelled(s)
+	case 30:
+		o := g.newOp(opTaskCancel)
+		o.N = g.IntN(2)
+		return o
+	default:
+		if s.sync != nil || s.cb >= 0 {
+			return nil
+		}
+		o := g.newOp(opBurst)
+		o.On = g.context(private, g.rank(s), nil)
+		o.On.Unpinned = g.coin(4)
+		o.Burst = burst(g.IntN(int(bursts)))
+		if o.Burst == burstAll {
+			o.On.Policy = asyncsync.All
+		}
+		o.N = 1 + g.IntN(4)
+		if g.coin(2) {
+			o.Cancel = g.IntN(o.N)
+		}
+		s.touch(o.On.rank)
+		return o
+	}
+}
+
+// with makes o, whose target is known, an operation.
+func (g *generator) with(k kind, o *Op) *Op {
+	n := g.newOp(k)
+	n.Target, n.On = o.Target, o.On
+	return n
+}
+
+// between is what a strand does while what it will join runs: nothing that
+// could keep it from joining.
+func (g *generator) between(s *state) *Body {
+	f := s.silent()
+	f.alone = true
+	return g.body(f)
+}
+
+// cancelled is a call that is cancelled or abandoned at some stage.
+func (g *generator) cancelled(s *state) *Op {
+	inner := s.sequential()
+	inner.goexit = false
+	o := &Op{}
+	switch g.IntN(6) {
+	case 0:
+		if s.sync != nil || s.cb >= 0 || !g.target(s, o) {
+			return nil
+		}
+		s.on(o.On) // for the touch
+		o = g.with(opCancelQueued, o)
+		o.N = g.IntN(50)
+		return o
+	case 1:
+		if !g.target(s, o) {
+			return nil
+		}
+		o = g.with(opCancelRunning, o)
+		o.Body = g.body(inner.on(o.On))
+		return o
+	case 2:
+		if s.bare {
+			return nil // that would be an adoption; there are enough
+		}
+		o = g.newOp(opCancelFrom)
+		if s.sync != nil {
+			inner = inner.away()
+		}
+		o.Body = g.body(inner)
+		return o
+	case 3:
+		if !g.target(s, o) {
+			return nil
+		}
+		s.on(o.On)
+		o = g.with(opCancelRace, o)
+		o.N = g.IntN(200)
+		return o
+	case 4:
+		if s.sync != nil || !g.target(s, o) {
+			return nil
+		}
+		o = g.with(opAbandon, o)
+		o.Body = g.leaf(inner.on(o.On))
+		return o
+	default:
+		if s.bare {
+			return nil
+		}
+		o = g.newOp(opAbandonFrom)
+		if s.sync != nil {
+			inner = inner.away()
+		}
+		o.Body = g.leaf(inner)
+		return o
+	}
+}
+
+// scope is a context made in the middle.
+func (g *generator) scope(s *state) *Op {
+	f := *s
+	// A small pool, if the rules allow one: else a context like others.
+	pool := -1
+	if n := len(g.p.Pools); n > 0 && g.coin(2) {
+		i := g.IntN(n)
+		switch {
+		case s.sync != nil && s.sync.Pool == i && s.pools&(1<<(16+i)) == 0:
+			pool = i // lent, if the pool is full
+			f = f.sequential()
+			f.pools |= 1 << (16 + i)
+		case s.pools&(1<<i) == 0 && g.poolRank[i]-epsilon >= s.top():
+			pool = i
+			s.touch(g.poolRank[i] - epsilon)
+		}
+	}
+	o := g.newOp(opScope)
+	natural := s.scope == nil || s.scope.Kind == adopted || s.scope.Kind == defaultThread
+	o.Foreign = !natural && (pool >= 0 || g.coin(2)) || natural && pool < 0 && g.coin(4)
+	lent := pool >= 0 && s.pools&(1<<pool) != 0
+	if lent {
+		o.Foreign = true
+	}
+	switch {
+	case !natural && !o.Foreign:
+		o.On = g.context(nested, 0, s.scope)
+		o.On.Policy, o.On.Unpinned, o.On.Pool = o.On.Root.Policy, o.On.Root.Unpinned, o.On.Root.Pool
+	case pool >= 0:
+		rank := g.poolRank[pool]
+		if lent {
+			rank = max(s.top(), rank)
+		}
+		o.On = g.context(private, rank, nil)
+		o.On.Pool = pool
+		f.pools |= 1 << pool
+		if !lent {
+			f.chain = append(slices.Clip(f.chain), o.On) // the capacity is held throughout
+			if f.cb >= 0 && !slices.Contains(s.chain, o.On) {
+				// Capacity is no function that could be called back.
+				f.cb = len(f.chain)
+			}
+		}
+	default:
+		o.On = g.context(private, g.rank(s), nil)
+		g.flavour(o.On)
+	}
+	o.Close = closing(g.IntN(int(closeWith) + 1))
+	if pool >= 0 && o.Close == closeAtEnd {
+		o.Close = closeBelow
+	}
+	if o.Foreign && o.Close == closeWith {
+		o.Close = closeBelow
+	}
+	if o.Close == closeInside && (s.sync == o.On.Root || !s.may(o.On)) {
+		o.Close = closeBelow
+	}
+	if o.Close == closeInside {
+		s.on(o.On)
+	}
+	if o.Close != closeAtEnd {
+		f.mustJoin = true
+	}
+	if !o.Foreign {
+		f.scope, f.bare = o.On, false
+	}
+	f.reach = append(slices.Clip(f.reach), o.On)
+	o.Body = g.body(f)
+	return o
+}

@@ -1,0 +1,137 @@
+package nesting
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"asyncsync.dev/asyncsync"
+)
+
+// patience is how long a program may take. It bounds a hang, it is no part of
+// any assertion.
+const patience = 30 * time.Second
+
+// warm starts what stays: the default thread.
+func warm(t testing.TB) {
+	t.Helper()
+	if _, err := asyncsync.ToThread(context.Background(), func(context.Context) (int, error) { return 0, nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settled waits until there are no more than n goroutines: those that have
+// done their work take a moment to go.
+func settled(n int) bool {
+	for i := 0; runtime.NumGoroutine() > n; i++ {
+		if i > 2000 {
+			return false
+		}
+		runtime.Gosched()
+		if i > 20 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return true
+}
+
+// try runs one program and compares.
+func try(t testing.TB, p *Program, mode Mode, name string) {
+	t.Helper()
+	goroutines := runtime.NumGoroutine()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	got, err := Run(ctx, p, mode)
+	if err == nil {
+		err = Check(p, got)
+	}
+	cancel()
+	if err == nil && !settled(goroutines) {
+		stacks := make([]byte, 1<<20)
+		err = errors.New("goroutines are left:\n" + string(stacks[:runtime.Stack(stacks, true)]))
+	}
+	if err != nil {
+		t.Fatalf("%s: %v\n\n%v", name, err, p)
+	}
+}
+
+// TestNestings runs random programs. NESTING_SEED=n runs that of one seed,
+// again and again with -count; NESTING_COUNT says how many instead of the
+// default, NESTING_FIRST with which to begin.
+func TestNestings(t *testing.T) {
+	warm(t)
+	if s := os.Getenv("NESTING_SEED"); s != "" {
+		seed := number(t, s)
+		p := program(seed)
+		t.Logf("seed %d:\n%v", seed, p)
+		for _, mode := range []Mode{Watched, Unwatched} {
+			try(t, p, mode, "NESTING_SEED="+s)
+		}
+		return
+	}
+	n := uint64(4000)
+	if testing.Short() || raceEnabled {
+		n = 800
+	}
+	if s := os.Getenv("NESTING_COUNT"); s != "" {
+		n = number(t, s)
+	}
+	first := uint64(0)
+	if s := os.Getenv("NESTING_FIRST"); s != "" {
+		first = number(t, s)
+	}
+	for seed := first; seed < first+n; seed++ {
+		try(t, program(seed), Mode(seed%2), "NESTING_SEED="+strconv.FormatUint(seed, 10))
+	}
+}
+
+func number(t testing.TB, s string) uint64 {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func program(seed uint64) *Program {
+	return Generate(rand.New(rand.NewPCG(seed, 0)), Config{})
+}
+
+// bytesSource takes random numbers from bytes: each decides the high bits of
+// one number, so that to change a byte changes one choice.
+type bytesSource struct {
+	data []byte
+	rest *rand.PCG
+}
+
+func (s *bytesSource) Uint64() uint64 {
+	n := s.rest.Uint64()
+	if len(s.data) == 0 {
+		return n
+	}
+	b := s.data[0]
+	s.data = s.data[1:]
+	return uint64(b)<<56 | n>>8
+}
+
+func FuzzNesting(f *testing.F) {
+	warm(f)
+	f.Add([]byte{})
+	for seed := range uint64(8) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		data := make([]byte, 40<<(seed%4))
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p := Generate(rand.New(&bytesSource{data, rand.NewPCG(uint64(len(data)), 2)}), Config{})
+		try(t, p, Mode(len(data)%2), "this input")
+	})
+}

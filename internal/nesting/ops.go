@@ -1,0 +1,839 @@
+package nesting
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/task"
+)
+
+type function = func(context.Context) (int, error)
+
+func apply(ctx context.Context, f function) (int, error) { return f(ctx) }
+
+// Wrappers made once, for everybody.
+var (
+	send        = asyncsync.SyncToAsync(apply)
+	sendAway    = asyncsync.SyncToAsync(apply, asyncsync.Insensitive())
+	fetch       = asyncsync.AsyncToSync(apply)
+	sendOptions = []asyncsync.Option{asyncsync.Named("program")}
+)
+
+// open makes the context c in ctx.
+func (x *run) open(ctx context.Context, c *Context) *contextState {
+	s := &contextState{Context: c}
+	s.ctx, s.tsc = asyncsync.NewThreadSensitiveContext(ctx, x.options(c)...)
+	return s
+}
+
+func (x *run) options(c *Context) []asyncsync.ContextOption {
+	opts := []asyncsync.ContextOption{asyncsync.WithName(c.String()), asyncsync.Serve(c.Policy)}
+	switch {
+	case c.Unpinned:
+		opts = append(opts, asyncsync.Unpinned())
+	case c.Pool >= 0:
+		opts = append(opts, asyncsync.WithPool(x.pools[c.Pool]))
+	default:
+		opts = append(opts, asyncsync.WithPool(x.pool))
+	}
+	return opts
+}
+
+// later has c closed at the end.
+func (x *run) later(c *contextState) {
+	x.complaints.Lock()
+	x.atEnd = append(x.atEnd, c)
+	x.complaints.Unlock()
+}
+
+// function is b as a function for the library to call, as a. head runs before
+// the operations, tail after them unless one has ended the body.
+func (x *run) function(b *Body, a *activity, head, tail func(context.Context)) function {
+	return func(ctx context.Context) (int, error) {
+		if b.On != nil {
+			a.on = x.contexts[b.On.Root.ID]
+			a.tid = osThread()
+			x.enter(a)
+			defer x.leave(a)
+		}
+		if head != nil {
+			head(ctx)
+		}
+		return x.list(ctx, b, a, tail)
+	}
+}
+
+// list runs the operations of b as a part of a.
+func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.Context)) (int, error) {
+	x.runs[b.ID].Add(1)
+	x.Bodies[b.ID].Start = values()
+	for _, o := range b.Ops {
+		x.step(a)
+		out := x.one(ctx, o, a)
+		if out.Kind == endReturn || o.Catch {
+			continue
+		}
+		if out.Kind == endError {
+			return 0, out.Err
+		}
+		panic(out.Panic)
+	}
+	x.step(a)
+	if tail != nil {
+		tail(ctx)
+	}
+	switch b.End {
+	case endError:
+		return 0, x.ids.errs[b.ID]
+	case endPanic:
+		panic(x.ids.panics[b.ID])
+	case endGoexit:
+		runtime.Goexit()
+	}
+	return b.ID, nil
+}
+
+// one runs o and notes what came of it.
+func (x *run) one(ctx context.Context, o *Op, a *activity) (out Outcome) {
+	defer func() { x.Ops[o.ID] = OpResult{true, out, values()} }()
+	capture(&out, func() (int, error) { return x.op(ctx, o, a) })
+	return out
+}
+
+// call sends f where o says.
+func (x *run) call(ctx context.Context, o *Op, f function, opts ...asyncsync.Option) (int, error) {
+	switch o.Target {
+	case insensitive:
+		if o.Wrapper {
+			return sendAway(ctx, f)
+		}
+		return asyncsync.ToThread(ctx, f, append(opts, asyncsync.Insensitive())...)
+	case throughDo:
+		c := x.contexts[o.On.ID]
+		v := 0
+		err := c.handle.Do(ctx, func(ctx context.Context, got *contextState) (err error) {
+			if got != c {
+				x.complain("#%d: Do has %v, should be %v", o.ID, got.Context, c.Context)
+			}
+			v, err = f(ctx)
+			return err
+		}, opts...)
+		return v, err
+	case throughGet:
+		return asyncsync.Get(ctx, x.contexts[o.On.ID].handle, func(ctx context.Context, _ *contextState) (int, error) {
+			return f(ctx)
+		}, opts...)
+	case named:
+		opts = append(opts, asyncsync.On(x.contexts[o.On.ID].tsc))
+		if o.Wrapper {
+			return asyncsync.SyncToAsync(apply, opts...)(ctx, f)
+		}
+	case nearest:
+		if o.Wrapper && len(opts) == 0 {
+			return send(ctx, f)
+		}
+	}
+	return asyncsync.ToThread(ctx, f, append(opts, sendOptions...)...)
+}
+
+// from is FromThread in either form.
+func (x *run) from(ctx context.Context, o *Op, f function) (int, error) {
+	if o.Wrapper {
+		return fetch(ctx, f)
+	}
+	return asyncsync.FromThread(ctx, f)
+}
+
+// probe is a function that calls nothing, on the thread that o names.
+func (x *run) probe(o *Op, by *activity, f func(context.Context) (int, error)) (function, *activity) {
+	a := x.child(by, &Body{ID: -o.ID, On: o.On})
+	return x.on(o, a, f), a
+}
+
+// on is f with the checks of a function on the thread that o names.
+func (x *run) on(o *Op, a *activity, f function) function {
+	return func(ctx context.Context) (int, error) {
+		a.on = x.contexts[o.On.Root.ID]
+		a.tid = osThread()
+		x.enter(a)
+		defer x.leave(a)
+		return f(ctx)
+	}
+}
+
+func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	cause := x.ids.causes[o.ID]
+	switch o.Kind {
+	case opSet:
+		variables[o.Var].Set(o.Val)
+	case opDelete:
+		variables[o.Var].Delete()
+	case opUndo:
+		defer variables[o.Var].Set(o.Val)()
+		return x.list(ctx, o.Body, a, nil)
+	case opCall:
+		c := x.child(a, o.Body)
+		x.during(a, c, func() { v, err = x.call(ctx, o, x.function(o.Body, c, nil, nil)) })
+	case opFrom:
+		return x.fromThread(ctx, o, a)
+	case opDetach:
+		c := x.child(nil, o.Body)
+		x.during(a, c, func() {
+			v, err = asyncsync.ToThread(asyncsync.Detach(ctx), x.function(o.Body, c, nil, nil))
+		})
+	case opSpawn:
+		x.spawn(ctx, o, a)
+	case opWait:
+		if x.tasks[o.Task.ID] != nil {
+			return x.wait(ctx, o.Task, a)
+		}
+	case opJoined:
+		x.spawn(ctx, o, a)
+		x.list(ctx, o.Between, a, nil)
+		return x.wait(ctx, o, a)
+	case opGroup:
+		return 0, x.group(ctx, o, a)
+	case opShared:
+		var all sync.WaitGroup
+		for _, b := range o.Bodies {
+			c := x.child(a, b)
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				defer forget()
+				var out Outcome
+				capture(&out, func() (int, error) { return x.list(ctx, b, c, nil) })
+			}()
+		}
+		all.Wait()
+	case opScope:
+		return x.scope(ctx, o, a)
+	case opHandle:
+		return x.handle(ctx, o, a)
+	case opCancelBefore:
+		ctx = cancelled(ctx, cause)
+		f, c := x.probe(o, a, func(context.Context) (int, error) {
+			x.complain("#%d: runs with an ended ctx", o.ID)
+			return 0, nil
+		})
+		x.during(a, c, func() { v, err = x.call(ctx, o, f) })
+	case opCancelQueued:
+		return x.cancelQueued(ctx, o, a)
+	case opCancelRunning, opCancelFrom:
+		return x.cancelRunning(ctx, o, a)
+	case opCancelRace:
+		return 0, x.cancelRace(ctx, o, a)
+	case opAbandon, opAbandonFrom:
+		return x.abandon(ctx, o, a)
+	case opTaskCancel:
+		return x.taskCancel(ctx, o, a)
+	case opBurst:
+		x.burst(ctx, o, a)
+	}
+	return v, err
+}
+
+func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	c := x.child(a, o.Body)
+	here := osThread()
+	var head func(context.Context)
+	switch {
+	case o.On != nil:
+		s := &contextState{Context: o.On, tid: here, stack: []*activity{a}}
+		x.contexts[o.On.ID] = s
+		runtime.LockOSThread() // so that here means something
+		defer runtime.UnlockOSThread()
+		s.tid = osThread()
+		a.tid = s.tid
+		x.claim(s, s.tid)
+		defer x.disclaim(s)
+		here = s.tid
+		fallthrough
+	case a.on != nil && !a.on.Unpinned:
+		head = func(context.Context) {
+			if tid := osThread(); tid != 0 && tid == here {
+				x.complain("#%d: async code runs on the thread that it was called from", o.ID)
+			}
+		}
+	}
+	x.during(a, c, func() { v, err = x.from(ctx, o, x.function(o.Body, c, head, nil)) })
+	return v, err
+}
+
+func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
+	c := x.child(a, o.Body)
+	x.acts[o.ID] = c
+	t := task.Go(ctx, x.function(o.Body, c, nil, nil))
+	x.complaints.Lock()
+	x.tasks[o.ID] = t
+	x.spawned = append(x.spawned, o.ID)
+	x.complaints.Unlock()
+}
+
+func (x *run) wait(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	x.during(a, x.acts[o.ID], func() { v, err = x.tasks[o.ID].Wait(ctx) })
+	return v, err
+}
+
+func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
+	all := x.child(a, nil)
+	_, g := task.NewGroup(ctx)
+	var others sync.WaitGroup
+	others.Add(len(o.Bodies))
+	if o.Fail >= 0 {
+		others.Done()
+	}
+	for i, b := range o.Bodies {
+		c := x.child(all, b)
+		f := x.function(b, c, nil, nil)
+		if i == o.Fail {
+			g.Go(func(ctx context.Context) error {
+				defer others.Wait()
+				_, err := f(ctx)
+				return err
+			})
+			continue
+		}
+		g.Go(func(ctx context.Context) error {
+			defer others.Done()
+			_, err := f(ctx)
+			return err
+		})
+	}
+	x.list(ctx, o.Between, a, nil)
+	x.during(a, all, func() { err = g.Wait(ctx) })
+	return err
+}
+
+func (x *run) scope(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	if o.Close == closeWith {
+		err = asyncsync.WithThreadSensitiveContext(ctx, func(ctx context.Context) (err error) {
+			// The context that With has made cannot be named from outside; one
+			// more, nested in it, can.
+			c := x.open(ctx, o.On)
+			x.contexts[o.On.ID] = c
+			defer x.closed(c)
+			v, err = x.list(c.ctx, o.Body, a, nil)
+			return err
+		}, x.options(o.On)...)
+		return v, err
+	}
+	from := ctx
+	if o.Foreign {
+		from = asyncsync.Detach(ctx)
+	}
+	c := x.open(from, o.On)
+	x.contexts[o.On.ID] = c
+	if !o.Foreign {
+		ctx = c.ctx
+	}
+	if o.Close == closeAtEnd {
+		x.later(c)
+		return x.list(ctx, o.Body, a, nil)
+	}
+	defer func() {
+		x.closed(c)
+		x.during(a, &activity{}, func() {
+			if o.Close == shutBelow {
+				if err := c.tsc.Shutdown(context.Background()); err != nil && !errors.Is(err, x.inside(a, c)) {
+					x.complain("Shutdown of %v: %v", c.Context, err)
+				}
+			} else if err := c.tsc.Close(); err != nil {
+				x.complain("Close of %v: %v", c.Context, err)
+			}
+			x.refused(ctx, o, a)
+		})
+	}()
+	v, err = x.list(ctx, o.Body, a, nil)
+	if o.Close == closeInside {
+		f, w := x.probe(o, a, func(ctx context.Context) (int, error) {
+			x.closed(c)
+			if err := c.tsc.Close(); err != nil {
+				x.complain("Close of %v from inside: %v", c.Context, err)
+			}
+			return 0, nil
+		})
+		x.during(a, w, func() {
+			if _, err := asyncsync.ToThread(ctx, f, asyncsync.On(c.tsc)); err != nil {
+				x.complain("#%d: the call that closes: %v", o.ID, err)
+			}
+		})
+	}
+	return v, err
+}
+
+// errNone matches nothing.
+var errNone = errors.New("none")
+
+// inside is what Shutdown may say where it would wait for its own caller.
+func (x *run) inside(a *activity, c *contextState) error {
+	if c.Kind == nested || a.on != nil && a.on.Pool >= 0 && a.on.Pool == c.Pool {
+		return core.ErrDeadlock // c shares a thread, or may have been lent the caller's
+	}
+	return errNone
+}
+
+func (x *run) closed(c *contextState) {
+	if c.Kind != nested {
+		x.disclaim(c)
+	}
+}
+
+// refused checks that the context that o has made, and closed, takes no call.
+func (x *run) refused(ctx context.Context, o *Op, a *activity) {
+	c := x.contexts[o.On.ID]
+	if a.on != nil && (a.on.Context == o.On.Root || a.on.Pool >= 0 && a.on.Pool == o.On.Pool) {
+		return // there the call would run inline
+	}
+	for up := a; up != nil; up = up.parent {
+		if up.on != nil && up.on.Context == o.On.Root {
+			return // related to a function that still runs: it may be let in
+		}
+	}
+	_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+		x.complain("#%d: a call to %v runs after it was closed", o.ID, c.Context)
+		return 0, nil
+	}, asyncsync.On(c.tsc))
+	if !errors.Is(err, asyncsync.ErrClosed) {
+		x.complain("#%d: a call to the closed %v: %v", o.ID, c.Context, err)
+	}
+}
+
+func (x *run) handle(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	c := &contextState{Context: o.On}
+	x.contexts[o.On.ID] = c
+	open, w := x.probe(o, a, nil2)
+	closes := 0
+	x.during(a, w, func() {
+		c.handle, err = asyncsync.Open(ctx, func(ctx context.Context) (*contextState, error) {
+			_, err := open(ctx)
+			return c, err
+		}, func(got *contextState) error {
+			closes++
+			if tid := osThread(); got != c || !c.Unpinned && tid != c.tid {
+				x.complain("#%d: closes %v on OS thread %d, should be %v on %d", o.ID, got.Context, tid, c.Context, c.tid)
+			}
+			return nil
+		}, x.options(o.On)...)
+	})
+	if err != nil {
+		x.complain("#%d: Open: %v", o.ID, err)
+		return 0, err
+	}
+	defer func() {
+		x.closed(c)
+		x.during(a, &activity{}, func() {
+			if err := c.handle.Close(); err != nil {
+				x.complain("#%d: Close: %v", o.ID, err)
+			}
+			if closes != 1 {
+				x.complain("#%d: the value was closed %d times", o.ID, closes)
+			}
+			err := c.handle.Do(ctx, func(context.Context, *contextState) error {
+				x.complain("#%d: Do runs after Close", o.ID)
+				return nil
+			})
+			if !errors.Is(err, asyncsync.ErrClosed) {
+				x.complain("#%d: Do after Close: %v", o.ID, err)
+			}
+		})
+	}()
+	return x.list(ctx, o.Body, a, nil)
+}
+
+func nil2(context.Context) (int, error) { return 0, nil }
+
+// busy has a function occupy the thread of o.On until release is closed, and
+// then run f. It returns when the function runs.
+func (x *run) busy(ctx context.Context, o *Op, a *activity, release <-chan struct{}, f func(context.Context, *activity)) (ended *sync.WaitGroup) {
+	started := make(chan struct{})
+	ended = new(sync.WaitGroup)
+	ended.Add(1)
+	var self *activity
+	g, self := x.probe(o, a, func(ctx context.Context) (int, error) {
+		close(started)
+		<-release
+		if f != nil {
+			f(ctx, self)
+		}
+		return 0, nil
+	})
+	go func() {
+		defer ended.Done()
+		if _, err := x.call(ctx, o, g); err != nil {
+			x.complain("#%d: the busy function: %v", o.ID, err)
+			close(started)
+		}
+	}()
+	<-started
+	return ended
+}
+
+func (x *run) cancelQueued(ctx context.Context, o *Op, a *activity) (int, error) {
+	release := make(chan struct{})
+	ended := x.busy(ctx, o, a, release, nil)
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		for range o.N {
+			runtime.Gosched()
+		}
+		cancel(x.ids.causes[o.ID])
+	}()
+	f, _ := x.probe(o, a, func(context.Context) (int, error) {
+		x.complain("#%d: runs after it was cancelled in the queue", o.ID)
+		return 0, nil
+	})
+	var opts []asyncsync.Option
+	if o.N%2 == 0 {
+		opts = append(opts, asyncsync.Abandon())
+	}
+	_, err := x.call(ctx, o, f, opts...)
+	close(release)
+	ended.Wait()
+	return 0, err
+}
+
+// cancelRunning cancels a function that has done all it has to.
+func (x *run) cancelRunning(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	cause := x.ids.causes[o.ID]
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c := x.child(a, o.Body)
+	f := x.function(o.Body, c, nil, func(ctx context.Context) {
+		go cancel(cause)
+		<-ctx.Done()
+		if got := context.Cause(ctx); got != error(cause) {
+			x.complain("#%d: the function's ctx has cause %v, should be %v", o.ID, got, cause)
+		}
+		_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+			x.complain("#%d: a call below runs with an ended ctx", o.ID)
+			return 0, nil
+		})
+		if err != error(cause) {
+			x.complain("#%d: a call with an ended ctx: %v, should be %v", o.ID, err, cause)
+		}
+	})
+	x.during(a, c, func() {
+		if o.Kind == opCancelFrom {
+			v, err = x.from(ctx, o, f)
+		} else {
+			v, err = x.call(ctx, o, f)
+		}
+	})
+	return v, err
+}
+
+func (x *run) cancelRace(ctx context.Context, o *Op, a *activity) error {
+	cause := x.ids.causes[o.ID]
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range o.N {
+			runtime.Gosched()
+		}
+		cancel(cause)
+	}()
+	var ran atomic.Int32
+	f, c := x.probe(o, a, func(context.Context) (int, error) {
+		ran.Add(1)
+		return -1, nil
+	})
+	x.during(a, c, func() {
+		v, err := x.call(ctx, o, f)
+		switch {
+		case err == nil && v == -1 && ran.Load() == 1:
+		case err == error(cause) && ran.Load() == 0:
+		default:
+			x.complain("#%d: returns %d, %v and ran %d times", o.ID, v, err, ran.Load())
+		}
+	})
+	<-done
+	return nil
+}
+
+func (x *run) abandon(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	cause := x.ids.causes[o.ID]
+	ctx, cancel := context.WithCancelCause(ctx)
+	release := make(chan struct{})
+	c := x.child(a, o.Body)
+	x.strays.Add(1)
+	f := x.function(o.Body, c, func(context.Context) {
+		go cancel(cause)
+		<-release
+	}, nil)
+	g := func(ctx context.Context) (int, error) {
+		defer x.strays.Done()
+		return f(ctx)
+	}
+	x.during(a, c, func() {
+		if o.Kind == opAbandonFrom {
+			v, err = asyncsync.FromThread(ctx, g, asyncsync.Abandon())
+		} else {
+			v, err = x.call(ctx, o, g, asyncsync.Abandon())
+		}
+	})
+	if !errors.Is(err, cause) {
+		x.complain("#%d: %v does not wrap %v", o.ID, err, cause)
+	}
+	close(release)
+	return v, err
+}
+
+func (x *run) taskCancel(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	cause := x.ids.causes[o.ID]
+	started := make(chan struct{})
+	t := task.Go(ctx, func(ctx context.Context) (int, error) {
+		close(started)
+		<-ctx.Done()
+		return 0, context.Cause(ctx)
+	})
+	<-started
+	c := x.child(a, nil)
+	x.during(a, c, func() {
+		if o.N == 0 {
+			if !t.Cancel(cause) {
+				x.complain("#%d: Cancel says no", o.ID)
+			}
+			v, err = t.Wait(ctx)
+		} else {
+			v, err = t.WaitOrCancel(cancelled(ctx, cause))
+		}
+	})
+	if !t.Cancelled() {
+		x.complain("#%d: Cancelled says no", o.ID)
+	}
+	return v, err
+}
+
+// until polls: for what has no signal to wait for.
+func (x *run) until(f func() bool) {
+	for !f() {
+		select {
+		case <-x.hung:
+			runtime.Goexit()
+		default:
+		}
+		runtime.Gosched()
+		time.Sleep(time.Microsecond)
+	}
+}
+
+// burst queues calls of one submitter one after the other, on a context of its
+// own, behind a busy function, and checks in which order they run.
+func (x *run) burst(ctx context.Context, o *Op, a *activity) {
+	opts := x.options(o.On)
+	if o.Burst == burstFull {
+		opts = append(opts, asyncsync.QueueLimit(o.N))
+	}
+	c := &contextState{Context: o.On}
+	c.ctx, c.tsc = asyncsync.NewThreadSensitiveContext(asyncsync.Detach(ctx), opts...)
+	x.contexts[o.On.ID] = c
+	o = &Op{ID: o.ID, Target: named, On: o.On, N: o.N, Cancel: o.Cancel, Burst: o.Burst}
+
+	if o.Burst == burstLeft {
+		x.burstLeft(ctx, o, a, c)
+		return
+	}
+
+	var order []int // touched on the context's thread only
+	var refused atomic.Int32
+	release, submitted, served := make(chan struct{}), make(chan struct{}), make(chan struct{})
+
+	submit := func(ctx context.Context, a *activity) {
+		defer close(served)
+		var all sync.WaitGroup
+		cause := x.ids.causes[o.ID]
+		toCancel, cancel := context.WithCancelCause(ctx)
+		cancelledOne := make(chan struct{})
+		for i := range o.N {
+			ctx := ctx
+			if i == o.Cancel {
+				ctx = toCancel
+			}
+			f, _ := x.probe(o, a, func(context.Context) (int, error) {
+				order = append(order, i)
+				return 0, nil
+			})
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				_, err := x.call(ctx, o, f)
+				if i == o.Cancel {
+					defer close(cancelledOne)
+				}
+				switch {
+				case err == nil && i != o.Cancel:
+				case i == o.Cancel && err == error(cause):
+				case o.Burst == burstShutdown && errors.Is(err, asyncsync.ErrClosed):
+					refused.Add(1)
+				default:
+					x.complain("#%d: call %d of the burst: %v", o.ID, i, err)
+				}
+			}()
+			x.until(func() bool { return c.tsc.Stats().Queued == i+1 })
+		}
+		if o.Burst == burstFull {
+			x.refusedFull(ctx, o, c)
+		}
+		cancel(cause)
+		if o.Cancel >= 0 {
+			<-cancelledOne
+		}
+		close(submitted)
+		all.Wait()
+	}
+
+	var t *task.Task[int]
+	var child *activity
+	if o.Burst == burstJoined {
+		child = x.child(a, nil)
+		begin := make(chan struct{})
+		t = task.Go(ctx, func(ctx context.Context) (int, error) {
+			<-begin
+			submit(ctx, child)
+			return 0, nil
+		})
+		ended := x.busy(ctx, o, a, release, func(ctx context.Context, self *activity) {
+			x.during(self, child, func() { t.Wait(ctx) })
+		})
+		close(begin)
+		<-submitted
+		close(release)
+		ended.Wait()
+	} else {
+		ended := x.busy(ctx, o, a, release, func(ctx context.Context, self *activity) {
+			if o.Burst == burstAll {
+				x.during(self, x.child(self, nil), func() {
+					asyncsync.FromThread(ctx, func(context.Context) (int, error) {
+						<-served
+						return 0, nil
+					})
+				})
+			}
+		})
+		go submit(ctx, a)
+		<-submitted
+		x.closed(c)
+		switch o.Burst {
+		case burstShutdown:
+			cause := errors.New("impatience")
+			if err := c.tsc.Shutdown(cancelled(context.Background(), cause)); !errors.Is(err, cause) {
+				x.complain("#%d: Shutdown gives up with %v", o.ID, err)
+			}
+			<-served
+		case burstClose:
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if err := c.tsc.Close(); err != nil {
+					x.complain("#%d: Close: %v", o.ID, err)
+				}
+			}()
+			x.until(func() bool { return c.tsc.Stats().Closed })
+			x.refused(ctx, o, a)
+			defer func() { <-done }()
+		}
+		close(release)
+		ended.Wait()
+	}
+	<-served
+	x.closed(c)
+	if err := c.tsc.Close(); err != nil {
+		x.complain("#%d: Close: %v", o.ID, err)
+	}
+	var want []int
+	for i := range o.N {
+		if i != o.Cancel && o.Burst != burstShutdown {
+			want = append(want, i)
+		}
+	}
+	if len(order) != len(want) {
+		x.complain("#%d: %v ran, should be %v", o.ID, order, want)
+		return
+	}
+	for i := range want {
+		if order[i] != want[i] {
+			x.complain("#%d: ran in order %v, should be %v", o.ID, order, want)
+			return
+		}
+	}
+}
+
+func (x *run) refusedFull(ctx context.Context, o *Op, c *contextState) {
+	_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+		x.complain("#%d: a call beyond the QueueLimit runs", o.ID)
+		return 0, nil
+	}, asyncsync.On(c.tsc))
+	if !errors.Is(err, asyncsync.ErrQueueFull) {
+		x.complain("#%d: a call beyond the QueueLimit: %v", o.ID, err)
+	}
+}
+
+// burstLeft has a function block in FromThread, and another run on top of it
+// while calls are queued for both the wait and the thread. The wait ends, so
+// that the former are handed down.
+func (x *run) burstLeft(ctx context.Context, o *Op, a *activity, c *contextState) {
+	var order []int // touched on the context's thread only
+	var all sync.WaitGroup
+	self := x.child(a, &Body{ID: -o.ID, On: o.On})
+	below := x.child(self, nil)
+	async := func(inner context.Context) (int, error) {
+		release := make(chan struct{})
+		busy := x.busy(inner, o, below, release, nil)
+		for i := range o.N {
+			by, from := below, inner
+			if i%2 == 1 {
+				by, from = a, ctx // a stranger to the wait
+			}
+			g, _ := x.probe(o, by, func(context.Context) (int, error) {
+				order = append(order, i)
+				return 0, nil
+			})
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				if _, err := x.call(from, o, g); err != nil {
+					x.complain("#%d: call %d of the burst: %v", o.ID, i, err)
+				}
+			}()
+			x.until(func() bool { return c.tsc.Stats().Queued == i+1 })
+		}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			time.Sleep(100 * time.Microsecond) // for the wait to end, most of the time
+			close(release)
+			busy.Wait()
+		}()
+		return 0, nil
+	}
+	f := x.on(o, self, func(ctx context.Context) (v int, err error) {
+		x.during(self, below, func() { v, err = asyncsync.FromThread(ctx, async) })
+		return v, err
+	})
+	if _, err := x.call(ctx, o, f); err != nil {
+		x.complain("#%d: the function that waits: %v", o.ID, err)
+	}
+	all.Wait()
+	x.closed(c)
+	if err := c.tsc.Close(); err != nil {
+		x.complain("#%d: Close: %v", o.ID, err)
+	}
+	last := [2]int{-1, -1}
+	for _, i := range order {
+		if i < last[i%2] {
+			x.complain("#%d: ran in order %v", o.ID, order)
+		}
+		last[i%2] = i
+	}
+	if len(order) != o.N {
+		x.complain("#%d: %v ran, should be %d", o.ID, order, o.N)
+	}
+}

@@ -1,0 +1,273 @@
+package nesting
+
+import (
+	"fmt"
+	"strings"
+
+	"asyncsync.dev/asyncsync"
+)
+
+// A Program is a tree of operations: some roots that run side by side, each on
+// a plain goroutine of its own.
+type Program struct {
+	Config   Config     // that it was made with
+	Contexts []*Context // all, in order of id; the first is the default thread
+	Pools    []int      // MaxThreads of the small pools
+	Roots    []*Root
+
+	// Counts, for tables with a place for each.
+	Ops, Bodies int
+}
+
+// A Root is one goroutine that the program starts with.
+type Root struct {
+	Context *Context // whose ctx it starts with; nil for a bare one
+	Body    *Body
+}
+
+type contextKind int
+
+const (
+	defaultThread contextKind = iota
+	shared                    // made before the roots start, closed after they have ended
+	private                   // made by one operation, for those below it
+	nested                    // made inside another: shares the thread of root
+	handle                    // that of a Handle
+	adopted                   // a goroutine that became a thread in FromThread
+)
+
+func (k contextKind) String() string {
+	return [...]string{"default", "shared", "private", "nested", "handle", "adopted"}[k]
+}
+
+// A Context is a thread-sensitive context, or something like it, that calls
+// can go to.
+type Context struct {
+	ID       int
+	Kind     contextKind
+	Root     *Context // whose thread it has: itself unless nested
+	Policy   asyncsync.Policy
+	Unpinned bool
+	Pool     int // index of the small pool, -1 for one that is large enough
+	rank     float64
+}
+
+func (c *Context) String() string {
+	if c == nil {
+		return "none"
+	}
+	s := fmt.Sprintf("c%d(%v", c.ID, c.Kind)
+	if c.Root != c {
+		s += fmt.Sprintf(" in c%d", c.Root.ID)
+	}
+	if c.Policy != asyncsync.Related {
+		s += fmt.Sprintf(" %v", c.Policy)
+	}
+	if c.Unpinned {
+		s += " unpinned"
+	}
+	if c.Pool >= 0 {
+		s += fmt.Sprintf(" pool%d", c.Pool)
+	}
+	return s + ")"
+}
+
+type kind int
+
+const (
+	opSet           kind = iota // Var.Set
+	opDelete                    // Var.Delete
+	opUndo                      // Var.Set, Body, undo
+	opCall                      // ToThread
+	opFrom                      // FromThread
+	opSpawn                     // task.Go
+	opWait                      // Task.Wait for Task
+	opJoined                    // task.Go of Body, then Between, then Wait whatever happens
+	opGroup                     // NewGroup, a member for each of Bodies, Between, Wait
+	opShared                    // goroutines for Bodies that share the ctx, awaited
+	opScope                     // NewThreadSensitiveContext, Body, Close in some way
+	opHandle                    // Open, Body, Handle.Close
+	opDetach                    // ToThread with a detached ctx
+	opCancelBefore              // a call with an ended ctx
+	opCancelQueued              // a call that is cancelled behind a busy function
+	opCancelRunning             // a ToThread call cancelled at the end of Body
+	opCancelFrom                // a FromThread call cancelled at the end of Body
+	opCancelRace                // a call that is cancelled at any time
+	opAbandon                   // a ToThread call that is abandoned while it runs
+	opAbandonFrom               // a FromThread call that is
+	opTaskCancel                // a task that is cancelled while it runs
+	opBurst                     // calls queued behind a busy function: see burst
+)
+
+func (k kind) String() string {
+	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
+		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
+		"cancel-race", "abandon", "abandon-from", "task-cancel", "burst"}[k]
+}
+
+// How an operation that sends a function names the thread.
+type targeting int
+
+const (
+	nearest     targeting = iota // no option
+	named                        // On
+	insensitive                  // Insensitive
+	throughDo                    // Handle.Do
+	throughGet                   // asyncsync.Get
+)
+
+func (t targeting) String() string {
+	return [...]string{"nearest", "on", "insensitive", "do", "get"}[t]
+}
+
+// How a scope ends.
+type closing int
+
+const (
+	closeAtEnd  closing = iota // of the program, by Run
+	closeBelow                 // by Close, where it was made
+	shutBelow                  // by Shutdown
+	closeInside                // by Close, from its own thread
+	closeWith                  // by WithThreadSensitiveContext
+)
+
+func (c closing) String() string {
+	return [...]string{"at the end", "Close", "Shutdown", "Close inside", "With"}[c]
+}
+
+// What happens to the calls of a burst.
+type burst int
+
+const (
+	burstPlain    burst = iota // the busy function returns
+	burstAll                   // it blocks, and the policy is All
+	burstJoined                // it waits for the task that made the calls
+	burstShutdown              // a Shutdown gives up
+	burstClose                 // a Close comes in between
+	burstFull                  // there is a QueueLimit
+	burstLeft                  // half of them are served by a wait that ends before they are
+	bursts
+)
+
+func (b burst) String() string {
+	return [...]string{"plain", "all", "joined", "shutdown", "close", "full", "left"}[b]
+}
+
+// An Op is one operation. It runs at most once.
+type Op struct {
+	ID      int
+	Kind    kind
+	Catch   bool // an error or a panic ends here; a Goexit never does
+	Wrapper bool // through a wrapper made before, instead of a one-shot
+
+	Var, Val int
+	Target   targeting
+	On       *Context // opCall and its kind: where it runs. opScope, opHandle, opBurst: what is made
+	Foreign  bool     // opScope: made with a detached ctx, entered by On alone
+	Close    closing
+	Task     *Op // opWait: the opSpawn or opJoined
+	Fail     int // opGroup: the member that may fail, -1 for none; it ends last
+	N        int // opBurst: how many; opCancelRace: how late
+	Cancel   int // opBurst: which is cancelled in the queue, -1 for none
+	Burst    burst
+	rank     float64 // opSpawn: the lowest that the task calls
+
+	Body    *Body
+	Bodies  []*Body
+	Between *Body
+}
+
+type ending int
+
+const (
+	endReturn ending = iota
+	endError
+	endPanic
+	endGoexit
+)
+
+func (e ending) String() string { return [...]string{"return", "error", "panic", "goexit"}[e] }
+
+// A Body is what a function does: operations one after the other, then an end.
+type Body struct {
+	ID  int
+	On  *Context // whose thread it runs on, nil for async code
+	Ops []*Op
+	End ending
+
+	goexits bool // it may end in Goexit
+}
+
+// String returns the program as an indented tree.
+func (p *Program) String() string {
+	var b strings.Builder
+	for i, n := range p.Pools {
+		fmt.Fprintf(&b, "pool%d: MaxThreads %d\n", i, n)
+	}
+	for _, c := range p.Contexts {
+		fmt.Fprintf(&b, "%v rank %.4g\n", c, c.rank)
+	}
+	for i, r := range p.Roots {
+		fmt.Fprintf(&b, "root %d, ctx of %v:\n", i, r.Context)
+		r.Body.write(&b, "  ")
+	}
+	return b.String()
+}
+
+func (b *Body) write(w *strings.Builder, indent string) {
+	where := "async"
+	if b.On != nil {
+		where = "on " + b.On.String()
+	}
+	fmt.Fprintf(w, "%sb%d %s {\n", indent, b.ID, where)
+	for _, o := range b.Ops {
+		o.write(w, indent+"  ")
+	}
+	fmt.Fprintf(w, "%s} %v\n", indent, b.End)
+}
+
+func (o *Op) write(w *strings.Builder, indent string) {
+	fmt.Fprintf(w, "%s#%d %v", indent, o.ID, o.Kind)
+	switch o.Kind {
+	case opSet, opUndo:
+		fmt.Fprintf(w, " v%d=%d", o.Var, o.Val)
+	case opDelete:
+		fmt.Fprintf(w, " v%d", o.Var)
+	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon:
+		fmt.Fprintf(w, " %v %v", o.Target, o.On)
+	case opFrom:
+		if o.On != nil {
+			fmt.Fprintf(w, " adopts %v", o.On)
+		}
+	case opWait:
+		fmt.Fprintf(w, " for #%d", o.Task.ID)
+	case opScope:
+		fmt.Fprintf(w, " %v, closed: %v", o.On, o.Close)
+		if o.Foreign {
+			w.WriteString(", foreign")
+		}
+	case opHandle:
+		fmt.Fprintf(w, " %v", o.On)
+	case opGroup:
+		fmt.Fprintf(w, " fail %d", o.Fail)
+	case opBurst:
+		fmt.Fprintf(w, " %v %v of %d, cancel %d", o.On, o.Burst, o.N, o.Cancel)
+	}
+	if o.Wrapper {
+		w.WriteString(" wrapper")
+	}
+	if o.Catch {
+		w.WriteString(" catch")
+	}
+	w.WriteString("\n")
+	if o.Body != nil {
+		o.Body.write(w, indent+"  ")
+	}
+	for _, b := range o.Bodies {
+		b.write(w, indent+"  ")
+	}
+	if o.Between != nil {
+		fmt.Fprintf(w, "%s between:\n", indent)
+		o.Between.write(w, indent+"  ")
+	}
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package nesting
+
+const raceEnabled = true

@@ -1,0 +1,394 @@
+package nesting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/local"
+	"asyncsync.dev/task"
+)
+
+// ErrHung is matched by the error of a Run that gave up.
+var ErrHung = errors.New("the program hangs")
+
+// A HungError says where everybody was.
+type HungError struct{ Stacks string }
+
+func (e *HungError) Error() string        { return "the program hangs; all goroutines:\n\n" + e.Stacks }
+func (e *HungError) Is(target error) bool { return target == ErrHung }
+
+// Mode says how closely Run watches.
+type Mode int
+
+const (
+	// Watched keeps a record of who waits for whom, and checks for every
+	// function that runs on top of another that this one depends on it. The
+	// record has a lock, which orders what the library may have left unordered.
+	Watched Mode = iota
+	// Unwatched takes no lock that the library does not take: for the race
+	// detector.
+	Unwatched
+)
+
+// The variables of all programs. Roots start without values, so that programs
+// do not see each other's.
+var variables = func() (vs [vars]*local.Var[int]) {
+	for i := range vs {
+		vs[i] = local.New[int]()
+	}
+	return
+}()
+
+func values() (v Values) {
+	for i := range variables {
+		v[i], _ = variables[i].Get()
+	}
+	return v
+}
+
+func forget() {
+	for _, v := range variables {
+		v.Delete()
+	}
+}
+
+// Run interprets p and returns what it saw. When ctx ends first it gives up,
+// leaves everything as it is, and returns a [HungError]; the program itself
+// does not see ctx.
+func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
+	ids := identify(p)
+	x := &run{
+		p:        p,
+		mode:     mode,
+		Result:   newResult(p, ids),
+		contexts: make([]*contextState, len(p.Contexts)),
+		runs:     make([]atomic.Int32, p.Bodies),
+		tasks:    make([]*task.Task[int], p.Ops),
+		acts:     make([]*activity, p.Ops),
+		hung:     make(chan struct{}),
+	}
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		x.all()
+	}()
+	select {
+	case <-finished:
+		for i := range x.runs {
+			x.Bodies[i].Runs = int(x.runs[i].Load())
+		}
+		return x.Result, nil
+	case <-ctx.Done():
+		stacks := make([]byte, 1<<22)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		close(x.hung)
+		return nil, &HungError{string(stacks)}
+	}
+}
+
+// run is one run of a program.
+//
+// Results are written without a lock, each to a place of its own, by whoever
+// runs the operation, and read when everything has ended. So are tasks, which
+// are read by who comes later in the program.
+type run struct {
+	*Result
+	p        *Program
+	mode     Mode
+	pool     *asyncsync.ThreadPool // large enough
+	pools    []*asyncsync.ThreadPool
+	contexts []*contextState
+	runs     []atomic.Int32
+	tasks    []*task.Task[int]
+	strays   sync.WaitGroup // functions that were abandoned
+	hung     chan struct{}
+
+	complaints sync.Mutex // guards Complaints and spawned
+	spawned    []int      // operations that have started a task
+	acts       []*activity
+
+	mu    sync.Mutex // guards the rest, when watched
+	clock int
+	waits []*wait
+	atEnd []*contextState
+	tids  map[int]*contextState // of contexts that are in use
+}
+
+// contextState is a context that exists. Its fields are plain, for only
+// functions on the context's thread touch them: they are probes.
+type contextState struct {
+	*Context
+	ctx    context.Context
+	tsc    *asyncsync.ThreadSensitiveContext
+	handle *asyncsync.Handle[*contextState]
+	tid    int
+	stack  []*activity
+	steps  int
+}
+
+// An activity is one function under way, or a group.
+type activity struct {
+	parent  *activity // whose ctx it was started with; nil if nobody's relative
+	body    *Body
+	on      *contextState // nil in async code
+	began   int           // clock, when it was submitted
+	waiting *wait         // touched by its own goroutine only
+	tid     int
+}
+
+// A wait is an activity that waits for another.
+type wait struct {
+	by, target *activity
+	from, to   int // clock; to is 0 while it lasts
+}
+
+func (x *run) complain(format string, args ...any) {
+	x.complaints.Lock()
+	defer x.complaints.Unlock()
+	x.Complaints = append(x.Complaints, fmt.Sprintf(format, args...))
+}
+
+func (x *run) child(parent *activity, b *Body) *activity {
+	a := &activity{parent: parent, body: b}
+	if x.mode == Watched {
+		x.mu.Lock()
+		x.clock++
+		a.began = x.clock
+		x.mu.Unlock()
+	}
+	return a
+}
+
+// during calls f, in which a waits for target.
+func (x *run) during(a, target *activity, f func()) {
+	w := &wait{by: a, target: target}
+	if x.mode == Watched {
+		x.mu.Lock()
+		x.clock++
+		w.from = x.clock
+		x.waits = append(x.waits, w)
+		x.mu.Unlock()
+	}
+	outer := a.waiting
+	a.waiting = w
+	defer func() {
+		a.waiting = outer
+		if x.mode == Watched {
+			x.mu.Lock()
+			x.clock++
+			w.to = x.clock
+			x.mu.Unlock()
+		}
+	}()
+	f()
+}
+
+// depends reports whether what w waits for is, or may wait for, the caller of
+// a, by the waits there have been at some time since a was submitted: what was
+// so then, the library may have acted upon.
+func (x *run) depends(w *wait, a *activity) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	todo, seen := []*activity{a}, map[*activity]bool{}
+	for len(todo) > 0 {
+		n := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if n == nil || seen[n] {
+			continue
+		}
+		seen[n] = true
+		if n == w.target {
+			return true
+		}
+		todo = append(todo, n.parent)
+		for _, o := range x.waits {
+			if o.target == n && (o.to == 0 || o.to >= a.began) {
+				todo = append(todo, o.by)
+			}
+		}
+	}
+	return false
+}
+
+// enter says that a begins to run on its thread; leave that it ends.
+func (x *run) enter(a *activity) {
+	c := a.on
+	tid := osThread()
+	switch {
+	case c.tid == 0:
+		c.tid = tid
+		x.claim(c, tid)
+	case c.tid != tid && !c.Unpinned:
+		x.complain("b%d: runs on OS thread %d, but %v has %d", a.body.ID, tid, c.Context, c.tid)
+	}
+	if n := len(c.stack); n > 0 {
+		below := c.stack[n-1]
+		switch w := below.waiting; {
+		case w == nil:
+			x.complain("b%d: runs on %v between the steps of b%d, which waits for nothing", a.body.ID, c.Context, below.body.ID)
+		case w.target == a:
+			// A call of its own, inline.
+		case c.Policy == asyncsync.None:
+			x.complain("b%d: runs on top of b%d, but %v serves nobody", a.body.ID, below.body.ID, c.Context)
+		case c.Policy == asyncsync.Related && x.mode == Watched && !x.depends(w, a):
+			x.complain("b%d: a stranger, runs on top of b%d on %v", a.body.ID, below.body.ID, c.Context)
+		}
+	}
+	c.stack = append(c.stack, a)
+	c.steps++
+}
+
+func (x *run) leave(a *activity) {
+	c := a.on
+	x.step(a)
+	if n := len(c.stack); n > 0 {
+		c.stack = c.stack[:n-1]
+	}
+}
+
+// step is called wherever a is about to do something: it must be the one that
+// runs on its context, on the thread it began on.
+func (x *run) step(a *activity) {
+	c := a.on
+	if c == nil {
+		return
+	}
+	c.steps++
+	if n := len(c.stack); n == 0 || c.stack[n-1] != a {
+		x.complain("b%d: another function has begun on %v in between and not ended", a.body.ID, c.Context)
+	}
+	if tid := osThread(); tid != a.tid && !c.Unpinned {
+		x.complain("b%d: has moved from OS thread %d to %d", a.body.ID, a.tid, tid)
+	}
+}
+
+// claim notes that c has the OS thread tid, which no other context in use may
+// have, unless a full pool has lent it.
+func (x *run) claim(c *contextState, tid int) {
+	if c.Unpinned || tid == 0 || x.mode != Watched {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if o := x.tids[tid]; o != nil && o != c && (o.Pool < 0 || o.Pool != c.Pool) {
+		x.complain("%v has OS thread %d, which is that of %v", c.Context, tid, o.Context)
+	}
+	x.tids[tid] = c
+}
+
+// disclaim is called before c is closed.
+func (x *run) disclaim(c *contextState) {
+	if x.mode != Watched {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for tid, o := range x.tids {
+		if o.Context == c.Context {
+			delete(x.tids, tid)
+		}
+	}
+}
+
+// all runs the whole program.
+func (x *run) all() {
+	x.tids = map[int]*contextState{}
+	x.pool = asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1000})
+	for _, n := range x.p.Pools {
+		x.pools = append(x.pools, asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: n}))
+	}
+	for _, c := range x.p.Contexts {
+		switch c.Kind {
+		case defaultThread:
+			x.contexts[c.ID] = &contextState{Context: c}
+		case shared:
+			x.contexts[c.ID] = x.open(context.Background(), c)
+			x.later(x.contexts[c.ID])
+		}
+	}
+	var roots sync.WaitGroup
+	for i, r := range x.p.Roots {
+		ctx := context.Background()
+		if r.Context != nil {
+			ctx = x.contexts[r.Context.ID].ctx
+		}
+		roots.Add(1)
+		go func() {
+			defer roots.Done()
+			defer forget()
+			a := x.child(nil, r.Body)
+			capture(&x.Roots[i], func() (int, error) { return x.list(ctx, r.Body, a, nil) })
+		}()
+	}
+	roots.Wait()
+	x.drain()
+	x.strays.Wait()
+	for i := len(x.atEnd) - 1; i >= 0; i-- {
+		c := x.atEnd[i]
+		x.disclaim(c)
+		if err := c.tsc.Close(); err != nil {
+			x.complain("Close of %v: %v", c.Context, err)
+		}
+		if st := c.tsc.Stats(); !st.Closed || st.Queued != 0 && c.Kind != nested || st.Running && c.Kind != nested {
+			x.complain("%v after Close: %+v", c.Context, st)
+		}
+	}
+	for _, p := range append(x.pools, x.pool) {
+		if err := p.Close(); err != nil {
+			x.complain("Close of a pool: %v", err)
+		}
+		if st := p.Stats(); st.Threads != 0 {
+			x.complain("a closed pool: %+v", st)
+		}
+	}
+}
+
+// drain waits for all tasks. One that runs may start others, but has done so
+// when it ends.
+func (x *run) drain() {
+	for i := 0; ; i++ {
+		x.complaints.Lock()
+		if i == len(x.spawned) {
+			x.complaints.Unlock()
+			return
+		}
+		o := x.spawned[i]
+		t := x.tasks[o]
+		x.complaints.Unlock()
+		done := make(chan Outcome)
+		go func() {
+			var out Outcome
+			defer func() {
+				forget()
+				done <- out
+			}()
+			capture(&out, func() (int, error) { return t.Wait(context.Background()) })
+		}()
+		x.Tasks[o] = <-done
+	}
+}
+
+// capture runs f and stores how it ended. A panic ends here; a Goexit goes on.
+func capture(out *Outcome, f func() (int, error)) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		*out = Outcome{Kind: endGoexit}
+		if v := recover(); v != nil {
+			*out = Outcome{Kind: endPanic, Panic: v}
+		}
+	}()
+	v, err := f()
+	returned = true
+	*out = Outcome{Val: v}
+	if err != nil {
+		*out = Outcome{Kind: endError, Err: err}
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package nesting
+
+func osThread() int { return 0 }
