@@ -48,6 +48,7 @@ func SyncToAsync[A, R any](fn Func[A, R], opts ...Option) Func[A, R] {
 	w := &toThread[A, R]{fn: fn, settings: apply("SyncToAsync", opts)}
 	w.checkToThread("SyncToAsync")
 	w.PC = core.FuncPC(fn)
+	w.plain = w.on == nil && !w.insensitive && w.Options.Interrupt == nil
 	return w.call
 }
 
@@ -77,7 +78,7 @@ func oneShot[R any]() *toThread[func(context.Context) (R, error), R] {
 	key := reflect.TypeFor[R]()
 	w, ok := oneShots.Load(key)
 	if !ok {
-		w, _ = oneShots.LoadOrStore(key, &toThread[func(context.Context) (R, error), R]{fn: callArg[R], named: true})
+		w, _ = oneShots.LoadOrStore(key, &toThread[func(context.Context) (R, error), R]{fn: callArg[R], plain: true, named: true})
 	}
 	return w.(*toThread[func(context.Context) (R, error), R])
 }
@@ -88,11 +89,15 @@ var oneShots sync.Map // reflect.Type of the result -> *toThread
 type toThread[A, R any] struct {
 	settings
 	fn      Func[A, R]
+	plain   bool      // no option changes where or how an inline call runs
 	named   bool      // after its argument, which is a function
 	records sync.Pool // of *record[A, R]
 }
 
 func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
+	if w.plain && core.Inline(ctx) {
+		return w.fn(ctx, arg)
+	}
 	checkCtx(ctx, "call of a SyncToAsync function")
 	if w.insensitive {
 		return w.anywhere(ctx, arg)
@@ -120,6 +125,7 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 
 // inline runs the function where it is called: on the thread.
 func (w *toThread[A, R]) inline(ctx context.Context, scope *core.Scope, arg A) (result R, err error) {
+	ctx = core.Afterlife(ctx)
 	if err := core.Ended(ctx); err != nil {
 		return zero[R](), err
 	}

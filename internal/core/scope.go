@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/trace"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -742,6 +743,26 @@ func (s *Scope) CountInline() {
 	// needed on the shortest path there is.
 	n := &s.root.thread.Load().inline
 	n.Store(n.Load() + 1)
+}
+
+// Inline is the shortest way of a call: ctx names the scope whose function the
+// calling goroutine runs, has not ended, and nobody watches. It reports whether
+// that is so, and has counted the call then. Everything else takes the long way,
+// which comes to the same.
+func Inline(ctx context.Context) bool {
+	c, ok := ctx.(*Ctx)
+	if !ok || c.scope == nil {
+		return false
+	}
+	t := c.scope.root.thread.Load()
+	if t == nil || !t.mine() || t.run == nil || t.run.scope != c.scope {
+		return false
+	}
+	if c.Context.Done() != nil && c.Context.Err() != nil || hooks.Load() != nil || trace.IsEnabled() {
+		return false
+	}
+	t.inline.Store(t.inline.Load() + 1)
+	return true
 }
 
 // EnterInline opens an account for a call that runs inline, where that is not

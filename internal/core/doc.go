@@ -1,0 +1,46 @@
+// Package core is the runtime under asyncsync and task: threads, the calls on
+// their way to them, and who waits for whom. The packages above put types and
+// names around it.
+//
+// # The way of a call
+//
+// A call is submitted to a [Scope], a context in the sense of the public API
+// ([Scope.Do]). The scope knows its [Thread], which is a queue, a stack of
+// frames and, from the first call on, the goroutine of a worker. Submitting
+// finds the list that the call belongs in, and wakes the thread if it serves
+// that list now ([Thread.submit]). The thread takes calls one by one
+// ([Thread.next]) and runs them ([Thread.exec]); the end of one is recorded, its
+// account closed, and its caller told ([Thread.retire], [Call.finish]). The
+// caller, meanwhile, sleeps on an ordinary goroutine ([Call.await]) or serves in
+// a frame of its own thread ([Thread.serve]).
+//
+// A [Frame] is a wait made on a thread. While it stands, the thread runs the
+// calls of those whom the wait may depend on: a call is put into the box of the
+// highest frame that waits for its submitter, which is looked up from the
+// submitter's [Node] through its ancestors and their joins ([Thread.frameFor]).
+// What is in nobody's box is a stranger's and waits in the thread's own queue.
+//
+// AsyncToSync blocks in a frame too, for a function that runs elsewhere
+// ([Away]): best on the goroutine that waits for the call which is blocked, and
+// has nothing else to do ([Call.lend]).
+//
+// # Locks
+//
+// From the outside in: Executor.mu, Scope.mu, Thread.mu, Node.mu. Pool.mu,
+// part.mu, Thread.parkMu and a life's mu are taken alone or innermost. Several
+// threads are locked together in relate, in the order of their ids, and in
+// borrow, which holds one without a worker first. taskWaits and live are held
+// around nothing but reads of atomics and, for live, Thread.mu.
+//
+// No callback is called and nobody is woken under a lock. Accounts of accepted
+// calls are one atomic word per scope, so that closing needs neither the
+// thread's cooperation nor a lock shared with it.
+//
+// # Goexit
+//
+// A Goexit cannot be stopped, only accompanied: what has to go on after one
+// (a worker's loop, a drain, the exit functions of a thread) goes on inside a
+// deferred function of the goroutine that is unwinding. Every wait pops its
+// frame in a deferred function, and every function that is run is wrapped so
+// that its end is recorded whichever way it comes.
+package core
