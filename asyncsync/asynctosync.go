@@ -19,7 +19,8 @@ import (
 // [runtime.LockOSThread] in an init function, it makes the program's main
 // thread available to everything below: what a GUI needs.
 //
-// Called from async code, fn is called directly.
+// Called from async code, fn is called directly, or with [Abandon] on a
+// goroutine of its own.
 //
 // fn's ctx is derived from ctx. When ctx ends fn sees it, and the call waits
 // for what fn makes of it, serving meanwhile. Endings, local variables and

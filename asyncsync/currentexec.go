@@ -30,10 +30,12 @@ func (e *CurrentThreadExecutor) Post(fn func()) error {
 }
 
 // RunUntil runs posted functions until done is closed or delivers, and then
-// those that are still queued. It must be called on the goroutine that made
-// the executor: elsewhere it returns [ErrWrongThread]. If that is not a thread
-// of this library already it is locked to its OS thread and becomes one for
-// the duration; if it is, RunUntil is a wait that serves like any other.
+// those that had been posted before; what these post in turn is left for the
+// next RunUntil. It must be called on the goroutine that made the executor:
+// elsewhere it returns [ErrWrongThread]. If that is not a thread of this
+// library already it is locked to its OS thread and becomes one for the
+// duration; if it is, RunUntil also serves the calls of what the function that
+// calls it has started.
 //
 // If a posted function panics so does RunUntil; functions not yet begun stay
 // for the next RunUntil.

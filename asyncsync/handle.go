@@ -117,7 +117,7 @@ func (h *Handle[T]) Value() (T, error) {
 // Called on the handle's own thread, or from async code below a function that
 // runs there, it returns at once, and the rest happens when that function
 // ends; what the close function comes to then, the next Close from outside
-// says. Any further Close waits for the first and returns nil.
+// says. Only one Close is told; any other waits and returns nil.
 func (h *Handle[T]) Close() error {
 	h.check("Close")
 	if !h.tsc.scope.CloseAndWait() || h.in.told.Swap(true) {

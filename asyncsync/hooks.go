@@ -6,11 +6,12 @@ import "asyncsync.dev/internal/core"
 // included. Nil ones are not called; without hooks calls cost nothing extra.
 //
 // Queued is called by the caller, Started and Ended on the thread right before
-// and after the function, Panicked where a panic began, once however many
-// callers it passes through, and Abandoned on a goroutine of its own when the
-// function of an abandoned call has ended. No lock is held: hooks may call
-// into this library. A hook that panics or calls [runtime.Goexit] ends the
-// call it was told of in that way.
+// and after the function. A call that did not run after all is told to Ended
+// by its caller, with the reason as Err and no Started before. Panicked is
+// called where a panic began, once however many callers it passes through, and
+// Abandoned on a goroutine of its own when the function of an abandoned call
+// has ended. No lock is held: hooks may call into this library. A hook that
+// panics or calls [runtime.Goexit] ends the call it was told of in that way.
 type Hooks = core.Hooks
 
 // CallInfo is what a hook is told of one call. Fields that are not known yet,

@@ -1,6 +1,7 @@
 package asyncsync_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -14,6 +15,9 @@ import (
 // After the whole suite no goroutine is left but the default thread of the
 // process, and no OS thread in the default pool once that is closed.
 func TestMain(m *testing.M) {
+	spin := flag.Int("spin", 0, "1 has threads and callers always spin before they sleep, -1 never")
+	flag.Parse()
+	core.SetSpin(*spin)
 	before := runtime.NumGoroutine()
 	code := m.Run()
 	if code == 0 {

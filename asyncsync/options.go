@@ -226,7 +226,8 @@ func OnThreadStart(f func()) ContextOption {
 
 // OnThreadExit has f called on the thread when the context gives it back,
 // after the exit functions of its thread-critical variables, if the thread has
-// run anything. A failure of f is returned by Close.
+// run anything. (Where contexts share a thread, these run when the last gives
+// it back.) A failure of f is returned by Close.
 func OnThreadExit(f func()) ContextOption {
 	if f == nil {
 		panic("asyncsync: OnThreadExit: nil function")
@@ -271,7 +272,9 @@ type ThreadPoolConfig struct {
 //
 // A call from below a function that holds a thread of a full pool, into a
 // context that has none yet, does not wait: that context is lent the thread of
-// the function, and shares it until both are closed.
+// the function, and shares it until both are closed. The same happens when a
+// function begins to wait for a task that stands in line. A thread that serves
+// nobody ([None]) is lent only to its own function.
 type ThreadPool struct{ pool *core.Pool }
 
 // NewThreadPool returns a pool. It starts no thread.

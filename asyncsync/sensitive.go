@@ -86,12 +86,14 @@ func WithThreadSensitiveContext(ctx context.Context, fn func(context.Context) er
 // waits for the one that runs, and gives the thread back. Calls nested in a
 // function that still runs are served until it ends. It cancels no ctx.
 //
-// Called from the context's own thread, or from async code below a function
-// that blocks it, Close refuses new calls and returns at once; the rest
-// happens when that function ends. On another thread it serves while it waits.
+// Called from the context's own thread, or from a function or task that the
+// thread is blocked for, or comes to be blocked for meanwhile, Close refuses
+// new calls and returns; the rest happens when the function on the thread
+// ends. A goroutine started with a plain go statement is not known to be below
+// anything: there Close waits. On another thread it serves while it waits.
 //
-// It returns the failures of [OnThreadExit] functions. A second Close, also
-// one at the same time, waits as the first does and returns nil.
+// It returns the failures of [OnThreadExit] functions, to the first Close that
+// has waited for the end; any other returns nil.
 func (tsc *ThreadSensitiveContext) Close() error {
 	tsc.check("Close")
 	return tsc.scope.Close()
@@ -133,8 +135,9 @@ func Taint(ctx context.Context) {
 // Detach returns ctx without its context and without its place among callers,
 // for work that goes on in the background: what runs with it is nobody's
 // relative, is not served by threads that are blocked, and, without [On], goes
-// to the default thread. Values, deadline and cancellation stay: see
-// [context.WithoutCancel] for these.
+// to the default thread. Values, deadline and cancellation stay, but for the
+// cancellation of the task that it is called in: see [context.WithoutCancel]
+// for the rest.
 func Detach(ctx context.Context) context.Context {
 	checkCtx(ctx, "Detach")
 	return core.Detach(ctx)

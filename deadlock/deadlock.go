@@ -7,8 +7,9 @@
 // waits for, and what is queued behind it.
 //
 // A wait that is certain never to end is refused with an [*Error]. So far
-// these are a task that waits for itself, and a Shutdown that would have to
-// wait for the function that called it.
+// these are a task that waits for itself, tasks that wait for each other, a
+// task that waits for the group it belongs to, and a Shutdown that would have
+// to wait for the function that called it.
 package deadlock
 
 import (

@@ -45,6 +45,7 @@ func NewGroup(ctx context.Context) (context.Context, *Group) {
 // Go starts fn as a task of the group. It may be called from the group's own
 // tasks, and until Wait has returned.
 func (g *Group) Go(fn func(ctx context.Context) error, opts ...Option) {
+	g.check("Go")
 	if fn == nil {
 		panic("task: Group.Go: nil function")
 	}
@@ -67,6 +68,13 @@ func (g *Group) Go(fn func(ctx context.Context) error, opts ...Option) {
 	m.task.OnEnd(m.ended)
 	core.StartTask(g.core.Context(), &m.task, m, o)
 	started = true
+}
+
+// check panics if g was not made by NewGroup.
+func (g *Group) check(what string) {
+	if g == nil || g.cancel == nil {
+		panic("task: Group." + what + ": nil Group, or one not made by NewGroup")
+	}
 }
 
 // leave counts one task less.
@@ -132,6 +140,7 @@ func (m *member) ended() {
 //
 // Like [Task.Wait] it joins the tasks and may be called from sync code.
 func (g *Group) Wait(ctx context.Context) error {
+	g.check("Wait")
 	if ctx == nil {
 		panic("task: Group.Wait: nil ctx")
 	}

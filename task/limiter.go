@@ -33,6 +33,13 @@ func NewLimiter(n int) *Limiter {
 	return &Limiter{total: n, line: list.New()}
 }
 
+// check panics if l was not made by NewLimiter.
+func (l *Limiter) check(what string) {
+	if l == nil || l.line == nil {
+		panic("task: Limiter." + what + ": nil Limiter, or one not made by NewLimiter")
+	}
+}
+
 func checkTotal(what string, n int) {
 	if n < 0 {
 		panic(fmt.Sprintf("task: %s: negative number of tokens %d", what, n))
@@ -47,6 +54,7 @@ func checkTotal(what string, n int) {
 // joined meanwhile, as a task that is waited for: its calls to the thread are
 // run, so that it can come to its Release.
 func (l *Limiter) Acquire(ctx context.Context) error {
+	l.check("Acquire")
 	if ctx == nil {
 		panic("task: Limiter.Acquire: nil ctx")
 	}
@@ -129,6 +137,7 @@ func (l *Limiter) grant() {
 
 // TryAcquire takes a token if one is free and nobody waits for it.
 func (l *Limiter) TryAcquire() bool {
+	l.check("TryAcquire")
 	l.mu.Lock()
 	if l.used >= l.total || l.line.Len() > 0 {
 		l.mu.Unlock()
@@ -142,6 +151,7 @@ func (l *Limiter) TryAcquire() bool {
 
 // Release gives a token back. Without one taken it panics.
 func (l *Limiter) Release() {
+	l.check("Release")
 	l.mu.Lock()
 	if l.used == 0 {
 		l.mu.Unlock()
@@ -158,6 +168,7 @@ func (l *Limiter) Release() {
 // SetTotal changes the number of tokens. Those taken stay taken: after a
 // reduction nobody gets one until enough have been released.
 func (l *Limiter) SetTotal(n int) {
+	l.check("SetTotal")
 	checkTotal("Limiter.SetTotal", n)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,6 +185,7 @@ type LimiterStats struct {
 
 // Stats returns the state of the limiter.
 func (l *Limiter) Stats() LimiterStats {
+	l.check("Stats")
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return LimiterStats{Total: l.total, Used: l.used, Waiting: l.line.Len()}

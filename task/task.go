@@ -83,6 +83,7 @@ func options(what string, pc uintptr, opts []Option) *core.Options {
 // Visual Studio's JoinableTaskFactory.) A task that waits for itself, or for
 // one that waits for it, gets an error matching deadlock.ErrDeadlock.
 func (t *Task[R]) Wait(ctx context.Context) (R, error) {
+	t.check("Wait")
 	if ctx == nil {
 		panic("task: Wait: nil ctx")
 	}
@@ -98,6 +99,7 @@ func (t *Task[R]) Wait(ctx context.Context) (R, error) {
 // and goes on waiting: nothing is left running behind the caller's back. The
 // task's own outcome is returned, whatever it made of the cancellation.
 func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
+	t.check("WaitOrCancel")
 	if ctx == nil {
 		panic("task: WaitOrCancel: nil ctx")
 	}
@@ -119,7 +121,17 @@ func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
 // Cancel ends the ctx of the task's function with the given cause, nil meaning
 // [context.Canceled]. It does not wait. It reports whether it was the one to
 // do so: false if the task has ended, or was cancelled before.
-func (t *Task[R]) Cancel(cause error) bool { return t.task.Cancel(cause) }
+func (t *Task[R]) Cancel(cause error) bool {
+	t.check("Cancel")
+	return t.task.Cancel(cause)
+}
+
+// check panics if t was not made by Go.
+func (t *Task[R]) check(what string) {
+	if t == nil || t.fn == nil {
+		panic("task: Task." + what + ": nil Task, or one not made by Go")
+	}
+}
 
 // Cancelled reports whether Cancel has ended the task's ctx while the task
 // ran. What the function made of it, Wait tells.

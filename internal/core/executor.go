@@ -109,6 +109,12 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) {
 	e.thread, e.scope, e.frame = t, s, f
 	e.resend()
 	e.mu.Unlock()
+	if n := submitter(context.Background(), t.record); n != nil {
+		// What done waits for is not known; see Park.
+		j := &Join{frame: f}
+		relate(t, nil, func() { n.addJoin(j) })
+		defer relate(t, nil, func() { n.dropJoin(j) })
+	}
 	defer func() {
 		e.mu.Lock()
 		e.keep(f)

@@ -318,6 +318,9 @@ func (r *Scope) borrow(t, own *Thread, by *Node) {
 		return
 	}
 	from.parts += t.parts
+	if t.taint.Load() {
+		from.taint.Store(true)
+	}
 	t.moved = from
 	r.thread.Store(from)
 	for c := t.main.head; c != nil; c = t.main.head {
@@ -567,22 +570,20 @@ func (s *Scope) await(ctx context.Context) int {
 		by, _ = rec.Node.(*Node)
 	}
 	var f *Frame
-	threads := by.threads()
 	if own != nil {
 		f = &Frame{}
 		own.push(f, "close")
 		defer own.pop(f)
-		threads = append(threads, own)
 	}
-	if len(threads) > 0 {
+	if own != nil || by != nil {
 		j := &Join{by: by, frame: f}
 		nodes := s.accepted()
-		relate(threads, func() {
+		relate(own, by, func() {
 			for _, n := range nodes {
 				n.addJoin(j)
 			}
 		})
-		defer relate(threads, func() {
+		defer relate(own, by, func() {
 			for _, n := range nodes {
 				n.dropJoin(j)
 			}

@@ -27,7 +27,7 @@ type life struct {
 
 	gone atomic.Bool // the layer has been released
 
-	mu       sync.Mutex // guards the rest; nests under that of the parent's life
+	mu       sync.Mutex // guards the rest; that of a life above nests under it
 	over     bool       // the function has ended
 	held     int        // children whose layer hangs from this one, and the function
 	parent   *life      // that cancels us; nil once it is over

@@ -516,13 +516,22 @@ func (t *Thread) unpark() {
 }
 
 // relate makes a change to who waits for whom, and puts the calls that are
-// queued on the given threads where they belong after it. To a submitter it
+// queued on the threads concerned where they belong after it. To a submitter it
 // all happens at once: a call that came after the change must not overtake one
 // that came before.
-func relate(threads []*Thread, change func()) {
+//
+// The threads are own, which may be nil, and those of all frames that wait for
+// by. They are looked up under the same lock as the change: of two joins that
+// make one chain, the second must find the threads that the first has added.
+func relate(own *Thread, by *Node, change func()) []*Thread {
+	relations.Lock()
+	defer relations.Unlock()
+	threads := by.threads()
+	if own != nil {
+		threads = append(threads, own)
+	}
 	// Several threads are locked here, in the order of their ids. The only
 	// other place is borrow, which holds one that has no frames yet.
-	threads = slices.Clone(threads)
 	slices.SortFunc(threads, func(a, b *Thread) int { return cmp.Compare(a.id, b.id) })
 	threads = slices.Compact(threads)
 	for _, t := range threads {
@@ -556,7 +565,11 @@ func relate(threads []*Thread, change func()) {
 	for _, t := range wake {
 		t.tell(true)
 	}
+	return threads
 }
+
+// relations serializes relate; it nests outside Thread.mu.
+var relations sync.Mutex
 
 // threads returns the threads of all frames that wait for n.
 func (n *Node) threads() []*Thread {

@@ -358,29 +358,27 @@ func Wait(ctx context.Context, n *Node, done <-chan struct{}) error {
 // wait is Park and Wait: n is what is waited for, nil if that is not known.
 func wait(ctx context.Context, own *Thread, by, n *Node, done <-chan struct{}, what string) error {
 	var f *Frame
-	var threads []*Thread
 	if own != nil {
 		f = &Frame{}
 		own.push(f, what)
 		defer own.pop(f) // after the join has gone: then its calls are strangers again
-		threads = append(threads, own)
 		if n == nil {
 			n = by
 		}
 	}
 	if n != nil && (by != nil || f != nil) {
 		j := &Join{by: by, frame: f}
+		up := by // whose waiters come to wait for n
 		if by == n {
-			j.by = nil
-		} else if !n.within(by, 8) {
-			threads = append(threads, by.threads()...)
+			j.by, up = nil, nil
+		} else if n.within(by, 8) {
+			up = nil // they did before
 		}
 		if j.by != nil || f != nil {
-			relate(threads, func() { n.addJoin(j) })
-			for _, t := range threads {
+			for _, t := range relate(own, up, func() { n.addJoin(j) }) {
 				t.pool.relend()
 			}
-			defer func() { relate(threads, func() { n.dropJoin(j) }) }()
+			defer relate(own, up, func() { n.dropJoin(j) })
 		}
 	}
 	if f != nil {
@@ -439,7 +437,7 @@ func (r *Resource) Hold(ctx context.Context) Hold {
 		return Hold{}
 	}
 	h := Hold{n, &Join{by: &r.node}}
-	relate(r.node.threads(), func() { n.addJoin(h.join) })
+	relate(nil, &r.node, func() { n.addJoin(h.join) })
 	return h
 }
 
@@ -451,7 +449,7 @@ func (h Hold) By() bool {
 // Drop ends the hold.
 func (r *Resource) Drop(h Hold) {
 	if h.node != nil {
-		relate(r.node.threads(), func() { h.node.dropJoin(h.join) })
+		relate(nil, &r.node, func() { h.node.dropJoin(h.join) })
 	}
 }
 

@@ -22,11 +22,10 @@ type worker struct {
 	thread atomic.Pointer[Thread]
 	quit   atomic.Bool
 
-	gid      int64
-	tid      int64
-	labelled bool // its pprof label names a context
-	record   *goroutine.Record
-	unwound  int // Goexits that the stack carries: see run
+	gid     int64
+	tid     int64
+	record  *goroutine.Record
+	unwound int // Goexits that the stack carries: see run
 
 	since int64 // pool.mu: when it became idle
 }
@@ -179,14 +178,11 @@ func (t *Thread) attach(w *worker) {
 	t.gid.Store(w.gid)
 	t.tid.Store(w.tid)
 	w.record.Owner = t
-	if t.name != "" || w.labelled {
-		w.labelled = t.name != ""
-		ctx := context.Background()
-		if w.labelled {
-			ctx = pprof.WithLabels(ctx, pprof.Labels("asyncsync.context", t.name))
-		}
-		pprof.SetGoroutineLabels(ctx)
+	labels := context.Background()
+	if t.name != "" {
+		labels = pprof.WithLabels(labels, pprof.Labels("asyncsync.context", t.name))
 	}
+	pprof.SetGoroutineLabels(labels)
 	enlist(t)
 }
 
