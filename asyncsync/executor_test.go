@@ -81,6 +81,25 @@ func TestExecutorPostedFunctionPosts(t *testing.T) {
 	require.Equal(t, []string{"one", "two"}, got)
 }
 
+// An exit function of a thread may run an executor.
+func TestExecutorInExitFunction(t *testing.T) {
+	guard(t)
+	var got []string
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.OnThreadExit(func() {
+		exec := asyncsync.NewCurrentThreadExecutor()
+		done := make(chan struct{})
+		exec.Post(func() { got = append(got, "posted"); close(done) })
+		if err := exec.RunUntil(done); err != nil {
+			t.Error(err)
+		}
+		got = append(got, "exit")
+	}))
+	_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) { return 0, nil })
+	require.NoError(t, err)
+	require.NoError(t, tsc.Close())
+	require.Equal(t, []string{"posted", "exit"}, got)
+}
+
 // Insensitive calls go there, and their results come back.
 func TestExecutorTakesCalls(t *testing.T) {
 	guard(t)

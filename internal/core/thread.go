@@ -242,7 +242,7 @@ func (t *Thread) submit(c *Call) error {
 		c.parker = t.parker()
 	}
 	t.lock()
-	if t.moved != nil || t.over || t.ending && t.parts == 0 {
+	if t.moved != nil || t.over || t.ending && t.parts == 0 && c.pin == nil {
 		over := t.moved == nil
 		t.mu.Unlock()
 		if over {

@@ -333,6 +333,11 @@ func Wait(ctx context.Context, n *Node, done <-chan struct{}) error {
 	}
 	ctx = afterlife(ctx)
 	if err := Ended(ctx); err != nil {
+		select {
+		case <-done: // before ctx, perhaps
+			return nil
+		default:
+		}
 		return err
 	}
 	own, rec := current()
