@@ -18,7 +18,8 @@ type Elsewhere struct {
 	Err error
 }
 
-// A claim settles whether a function that was posted elsewhere runs.
+// A claim settles whether a function begins, between whoever is to run it and a
+// caller who gives it up or abandons it.
 const (
 	unclaimed = iota
 	claimedByRunner
@@ -29,7 +30,7 @@ const (
 // meanwhile, for this is a wait in a frame; an ordinary goroutine sleeps.
 // After nil the caller must look at c.Ending.
 func Away(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) error {
-	ctx = afterlife(ctx)
+	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		return err
 	}
@@ -322,6 +323,3 @@ func Here() *Thread {
 	t, _ := current()
 	return t
 }
-
-// Bare reports whether ctx carries neither a context, nor a node or frame.
-func Bare(ctx context.Context) bool { return bare(ctx) }

@@ -75,7 +75,7 @@ type Call struct {
 	errand *Call         // an async function for the caller's goroutine: see lend
 	lender *Call         // of an errand: the call whose caller runs it
 	bound  bool          // the caller runs no errands; set by the submitter, or by the thread after a Goexit
-	claim  atomic.Uint32 // of a function that was posted elsewhere
+	claim  atomic.Uint32 // settles whether the function begins: see unclaimed
 	done   chan struct{} // of a task: closed when it has ended
 	onEnd  func()        // of a task: called before that
 	parker chan struct{} // set by the caller before waiterParked

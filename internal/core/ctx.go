@@ -64,9 +64,9 @@ func foreign(ctx context.Context) context.Context {
 	return base
 }
 
-// afterlife returns ctx, or, if that is the ctx of a task that is over, one
+// Afterlife returns ctx, or, if that is the ctx of a task that is over, one
 // that is not cancelled for it: see foreign.
-func afterlife(ctx context.Context) context.Context {
+func Afterlife(ctx context.Context) context.Context {
 	c, ok := ctx.(*Ctx)
 	if !ok || c.node == nil || c.node.life == nil || !c.node.life.gone.Load() {
 		return ctx
@@ -77,10 +77,6 @@ func afterlife(ctx context.Context) context.Context {
 	}
 	return &Ctx{Context: base, scope: c.scope, node: c.node}
 }
-
-// Afterlife is ctx for something that is started, or waited for, with the ctx
-// of a task that may be over.
-func Afterlife(ctx context.Context) context.Context { return afterlife(ctx) }
 
 // NodeOf returns the node that ctx carries, or nil.
 func NodeOf(ctx context.Context) *Node {
@@ -98,11 +94,6 @@ func ScopeOf(ctx context.Context) *Scope {
 	return nil
 }
 
-// WithNode returns ctx with node n, keeping its scope.
-func WithNode(ctx context.Context, n *Node) context.Context {
-	return &Ctx{Context: foreign(ctx), scope: ScopeOf(ctx), node: n}
-}
-
 // Detach returns ctx without scope and node: what runs with it is nobody's
 // relative and belongs to no thread.
 //
@@ -116,8 +107,8 @@ func Detach(ctx context.Context) context.Context {
 	return &Ctx{Context: base}
 }
 
-// bare reports whether ctx carries neither scope nor node.
-func bare(ctx context.Context) bool {
+// Bare reports whether ctx carries neither scope nor node.
+func Bare(ctx context.Context) bool {
 	c := From(ctx)
 	return c == nil || c.scope == nil && c.node == nil
 }

@@ -103,7 +103,9 @@ func (s *Scope) Name() string {
 func (s *Scope) limit() int { return s.root.cfg.Limit }
 
 // enter opens an account for one call. related calls of a function that still
-// runs are let in after Close.
+// runs are let in after Close. t.mu is held. Where an outer scope refuses, and
+// this one was closed in between, settling closes its done channel under that
+// lock; the other order could end the thread's lease under it.
 func (s *Scope) enter(related bool) error {
 	if !s.admit(related) {
 		return ErrClosed

@@ -135,7 +135,7 @@ func (l *life) release() {
 		if !last {
 			return
 		}
-		l.gone.Store(true) // before the cancel: see afterlife
+		l.gone.Store(true) // before the cancel: see Afterlife
 		l.cancel(nil)
 		l = up
 	}
@@ -235,8 +235,10 @@ func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.Can
 // Context returns the context of the group's tasks.
 func (g *Group) Context() context.Context { return &g.nc.Ctx }
 
-// Add says that a task of the group starts, Done that it has ended.
-func (g *Group) Add()  { g.nc.own.Start() }
+// Add says that a task of the group starts.
+func (g *Group) Add() { g.nc.own.Start() }
+
+// Done says that a task of the group has ended.
 func (g *Group) Done() { g.nc.own.End() }
 
 // Wait waits for done, which the end of the last task closes: see [Wait].

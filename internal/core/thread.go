@@ -22,6 +22,7 @@ const (
 	None                  // not any
 )
 
+// String returns the name of the policy.
 func (p Policy) String() string {
 	switch p {
 	case Related:
@@ -57,9 +58,10 @@ type Thread struct {
 	// taint asks the pool to destroy the OS thread when it is given back.
 	taint atomic.Bool
 
-	// mu guards what follows, and the calls and frames of the thread. Nothing
-	// is locked under it but Node.mu; no callback runs and nobody is woken
-	// under it.
+	// mu guards what follows, and the calls and frames of the thread. The
+	// thread's own goroutine, which alone changes run, may read run without it.
+	// Node.mu is locked under it, and live for a thread that is not listed
+	// yet; no callback runs and, but for Scope.enter, nobody is woken.
 	mu      sync.Mutex
 	main    list   // calls of strangers, and of everybody while no frame stands
 	waiting int    // calls in main and in all boxes
@@ -91,10 +93,11 @@ type Thread struct {
 
 	// signal changes after everything that the thread could be looking for.
 	signal atomic.Uint32
-	// Of the thread's goroutine only.
+	spin   spin // says itself who may touch what
+
+	// Touched by the thread's goroutine only, to decide whether to spin.
 	woke bool // its last caller slept
 	spun bool // it has spun in vain since it last found something
-	spin spin
 }
 
 // A Frame is a wait of the library made on a thread.

@@ -49,7 +49,7 @@ func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 }
 
 func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bool, err error) {
-	ctx = afterlife(ctx)
+	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		count.cancelled.Add(1)
 		return false, err
@@ -331,7 +331,7 @@ func Wait(ctx context.Context, n *Node, done <-chan struct{}) error {
 		return nil
 	default:
 	}
-	ctx = afterlife(ctx)
+	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		select {
 		case <-done: // before ctx, perhaps
@@ -604,7 +604,10 @@ type DeadlockError struct {
 	Message string
 }
 
-func (e *DeadlockError) Error() string        { return fmt.Sprintf("deadlock: %s", e.Message) }
+// Error says which wait it was.
+func (e *DeadlockError) Error() string { return fmt.Sprintf("deadlock: %s", e.Message) }
+
+// Is reports whether target is ErrDeadlock.
 func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
 
 // ErrDeadlock is matched by every DeadlockError.

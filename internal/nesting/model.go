@@ -22,6 +22,7 @@ type Outcome struct {
 	Panic any
 }
 
+// String returns the outcome as the reports show it.
 func (o Outcome) String() string {
 	switch o.Kind {
 	case endError:

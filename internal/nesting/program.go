@@ -52,6 +52,7 @@ type Context struct {
 	rank     float64
 }
 
+// String returns the context's name in a printed program.
 func (c *Context) String() string {
 	if c == nil {
 		return "none"

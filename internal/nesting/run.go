@@ -19,7 +19,10 @@ var ErrHung = errors.New("the program hangs")
 // A HungError says where everybody was.
 type HungError struct{ Stacks string }
 
-func (e *HungError) Error() string        { return "the program hangs; all goroutines:\n\n" + e.Stacks }
+// Error returns all stacks.
+func (e *HungError) Error() string { return "the program hangs; all goroutines:\n\n" + e.Stacks }
+
+// Is reports whether target is ErrHung.
 func (e *HungError) Is(target error) bool { return target == ErrHung }
 
 // Mode says how closely Run watches.
