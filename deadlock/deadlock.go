@@ -36,12 +36,12 @@ type Report struct {
 type Thread = core.ThreadState
 
 // A StackEntry is one call on a thread, and the wait that blocks it.
-type StackEntry = core.StackEntry
+type StackEntry = core.CallState
 
 // Take returns a report. It may be called from anywhere at any time. It takes
 // a lock of each thread in turn and no other, and names at most the first 16
 // calls of a queue.
-func Take() *Report { return &Report{Threads: core.Snapshot()} }
+func Take() *Report { return &Report{Threads: core.TakeGraph().Threads} }
 
 // String returns the report as text for people, a few lines a thread.
 func (r *Report) String() string {
@@ -79,21 +79,29 @@ func write(b *strings.Builder, t *Thread) {
 		if i > 0 {
 			what = "below it"
 		}
-		call := e.Call
+		call := e.Name
 		if call == "" {
 			call = "its caller"
 		}
 		fmt.Fprintf(b, "  %s %s", what, call)
-		if e.Wait != "" {
-			fmt.Fprintf(b, ", blocked in %s", e.Wait)
+		if e.Wait != nil {
+			fmt.Fprintf(b, ", blocked in %s", e.Wait.Kind)
 		}
 		b.WriteByte('\n')
 	}
 	if t.Queued > 0 {
-		fmt.Fprintf(b, "  %d queued: %s", t.Queued, strings.Join(t.Queue, ", "))
+		fmt.Fprintf(b, "  %d queued: %s", t.Queued, names(t.Queue))
 		if more := t.Queued - len(t.Queue); more > 0 {
 			fmt.Fprintf(b, " and %d more", more)
 		}
 		b.WriteByte('\n')
 	}
+}
+
+func names(calls []StackEntry) string {
+	var s []string
+	for _, c := range calls {
+		s = append(s, c.Name)
+	}
+	return strings.Join(s, ", ")
 }

@@ -53,8 +53,13 @@ func TestTakeShowsStackAndQueue(t *testing.T) {
 	report := deadlock.Take()
 	db, ok := find(report, "db")
 	require.True(t, ok, "%v", report)
-	require.Equal(t, []deadlock.StackEntry{{Call: "inner"}, {Call: "outer", Wait: "async"}}, db.Stack)
-	require.Equal(t, []string{"stranger"}, db.Queue)
+	require.Len(t, db.Stack, 2)
+	require.Equal(t, "inner", db.Stack[0].Name)
+	require.Nil(t, db.Stack[0].Wait)
+	require.Equal(t, "outer", db.Stack[1].Name)
+	require.Equal(t, "async", db.Stack[1].Wait.Kind)
+	require.Len(t, db.Queue, 1)
+	require.Equal(t, "stranger", db.Queue[0].Name)
 	require.Equal(t, 1, db.Queued)
 	text := report.String()
 	for _, want := range []string{"thread db: goroutine ", "runs inner", "below it outer, blocked in async", "1 queued: stranger"} {
@@ -73,7 +78,7 @@ func TestTakeShowsStackAndQueue(t *testing.T) {
 
 // A long queue is counted in full and named in part.
 func TestReportIsBounded(t *testing.T) {
-	r := &deadlock.Report{Threads: []deadlock.Thread{{Name: "x", Queued: 1000, Queue: []string{"a", "b"}}}}
+	r := &deadlock.Report{Threads: []deadlock.Thread{{Name: "x", Queued: 1000, Queue: []deadlock.StackEntry{{Name: "a"}, {Name: "b"}}}}}
 	require.Contains(t, r.String(), "1000 queued: a, b and 998 more")
 	require.Less(t, strings.Count(r.String(), "\n"), 5)
 }

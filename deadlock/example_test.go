@@ -16,7 +16,7 @@ func ExampleTake() {
 	_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
 		for _, t := range deadlock.Take().Threads {
 			if t.Name == "ledger" {
-				fmt.Println(t.Name, "runs", t.Stack[0].Call, "with", t.Queued, "queued")
+				fmt.Println(t.Name, "runs", t.Stack[0].Name, "with", t.Queued, "queued")
 			}
 		}
 		return 0, nil

@@ -9,6 +9,7 @@ import (
 	"runtime/trace"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"asyncsync.dev/internal/goroutine"
 )
@@ -601,7 +602,22 @@ func callName(name string, pc uintptr) string {
 
 // A DeadlockError says that a wait would never have ended.
 type DeadlockError struct {
+	// Message says which wait it was.
 	Message string
+	// Cycle is who waits for whom: each link for the next, the last for the
+	// first, which is the wait that was refused.
+	Cycle []Link
+}
+
+// A Link is one wait in a cycle.
+type Link struct {
+	Who       string        // the function that waits
+	Goroutine int64         // that it runs on, 0 if that is not known
+	Thread    string        // and the name of the thread, if that is one
+	Kind      string        // of wait: see [WaitState]
+	For       string        // the name of what is waited for
+	Age       time.Duration // of the wait, -1 if it does not sleep yet
+	Site      string        // file:line of the wait in the user's code, "" if that is not known
 }
 
 // Error says which wait it was.
