@@ -228,7 +228,9 @@ func (w *toThread[A, R]) name(r *record[A, R]) {
 // free takes back a record that nobody else refers to: its function has
 // returned and its caller has been told. Others are left to the collector.
 func (w *toThread[A, R]) free(r *record[A, R]) {
-	*r = record[A, R]{}
+	var arg A
+	r.Reset()
+	r.fn, r.arg, r.result, r.err = nil, arg, zero[R](), nil
 	w.records.Put(r)
 }
 

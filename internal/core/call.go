@@ -3,7 +3,6 @@ package core
 import (
 	"context"
 	"sync/atomic"
-	"time"
 
 	"asyncsync.dev/internal/goroutine"
 )
@@ -17,6 +16,7 @@ type Body interface {
 // is the one claim that settles running against cancelling against closing.
 const (
 	queued  = iota // in a list of its thread
+	offered        // in a slot of its thread: see Thread.offer
 	running        // taken by the thread
 	ended          // the function has ended
 	revoked        // taken out before it ran
@@ -32,54 +32,98 @@ const (
 )
 
 // A Call is one function on its way to a thread and back.
+//
+// The fields are in the order of who touches them: on two processors a hop
+// costs what it costs to send these cache lines to and fro. First what the
+// thread reads or writes of every call, then what most calls leave alone, then
+// wait, on which the caller may be spinning: what the thread writes before the
+// end is kept a cache line away from it.
 type Call struct {
 	// Set by the submitter before the call is shared.
-	body    Body
-	ctx     context.Context // what the function receives
-	scope   *Scope          // whose accounts it is in
-	by      *Node           // who submitted it
-	node    *Node           // what it runs as
-	frame   *Frame          // the frame that waits for it, nil if a goroutine does
-	pin     *Frame          // the frame that must run it, nil for any
-	name    string
-	watched *Hooks  // the hooks that were set when the call was made
-	pc      uintptr // the wrapped function, for its name
-	inline  bool    // runs where it was made
+	body  Body
+	ctx   context.Context // what the function receives
+	scope *Scope          // whose accounts it is in
+	node  *Node           // what it runs as
 
-	queuedAt time.Time
+	// Guarded by the mu of thread.
+	outer *Call // the call below on the thread's stack, while running
+	state uint32
+
+	claim atomic.Uint32 // settles whether the function begins: see unclaimed
 
 	// Guarded by the mu of thread.
 	prev, next *Call
 	list       *list
 	seq        uint64
-	state      uint32
-	refusal    error // why it was revoked by somebody else than its caller
-	outer      *Call // the call below on the thread's stack, while running
 
 	// thread is the thread whose lock guards the call. It changes, under both
 	// locks, when a scope that waits for capacity is lent another's thread.
 	thread atomic.Pointer[Thread]
 
 	// Written by the thread that runs the call before wait becomes callEnded,
-	// read by the caller after.
-	startedAt, endedAt time.Time
-	ending             Ending
-	values             goroutine.Values // the caller's at first, what the call left at last
+	// read by the caller after; values, too.
+	ending Ending
+
+	// Set by the submitter before the call is shared.
+	by    *Node  // who submitted it
+	pin   *Frame // the frame that must run it, nil for any
+	name  string
+	pc    uintptr       // the wrapped function, for its name
+	done  chan struct{} // of a task: closed when it has ended
+	onEnd func()        // of a task: called before that
+
+	refusal error // why it was revoked by somebody else than its caller; guarded by the mu of thread
+	lender  *Call // of an errand: the call whose caller runs it
+
+	wait    atomic.Uint32
+	settles bool             // the caller closes its account: see retire; set by the submitter
+	bound   bool             // the caller runs no errands; set by the submitter, or by the thread after a Goexit
+	inline  bool             // runs where it was made
+	values  goroutine.Values // the caller's at first, what the call left at last
+	frame   *Frame           // the frame that waits for it, nil if a goroutine does
+	watched *watch
+	stop    *interrupt
+	errand  *Call         // an async function for the caller's goroutine: see lend
+	parker  chan struct{} // set by the caller before waiterParked
 
 	// Of the submitter's goroutine only.
 	woke  bool // submitting has woken the thread
 	lined bool // the thread stands in line for a worker
 	yield bool // let others run when the call has ended: see yieldEvery
+}
 
-	wait   atomic.Uint32
-	errand *Call         // an async function for the caller's goroutine: see lend
-	lender *Call         // of an errand: the call whose caller runs it
-	bound  bool          // the caller runs no errands; set by the submitter, or by the thread after a Goexit
-	claim  atomic.Uint32 // settles whether the function begins: see unclaimed
-	done   chan struct{} // of a task: closed when it has ended
-	onEnd  func()        // of a task: called before that
-	parker chan struct{} // set by the caller before waiterParked
-	stop   *interrupt
+// Reset makes a call whose function has returned, and whose caller has been
+// told, fit to be used again. What most calls leave alone is not written, and
+// nothing atomically: nobody else has it, and its cache lines come back from
+// another processor while the caller goes on.
+func (c *Call) Reset() {
+	if c.watched != nil || c.stop != nil || c.errand != nil {
+		*c = Call{}
+		return
+	}
+	c.body, c.ctx, c.scope, c.node = nil, nil, nil, nil
+	c.claim, c.wait = atomic.Uint32{}, atomic.Uint32{}
+	c.thread = atomic.Pointer[Thread]{}
+	if c.by != nil {
+		c.by = nil
+	}
+	if c.name != "" {
+		c.name = ""
+	}
+	if c.pc != 0 {
+		c.pc = 0
+	}
+	c.settles, c.bound, c.woke, c.lined, c.yield = false, false, false, false, false
+	c.values = goroutine.Values{}
+	c.frame, c.parker = nil, nil
+}
+
+// settle closes the account of a call that has ended, if its caller is to do
+// that. Only for the caller.
+func (c *Call) settle() {
+	if c.settles {
+		c.scope.leave()
+	}
 }
 
 // Ending returns how the function ended. Only for the caller of a call that
@@ -131,8 +175,9 @@ func (l *list) remove(c *Call) {
 	l.len--
 }
 
-// finish tells the caller, and reports whether it slept. The caller may then use the record again: nothing of it
-// may be read after the swap, unless the caller sleeps or has gone.
+// finish tells the caller, and reports whether it slept. The caller may then
+// use the record again: nothing of it may be read after the swap, unless the
+// caller sleeps or has gone.
 func (c *Call) finish() (woke bool) {
 	f, done := c.frame, c.done
 	if c.onEnd != nil {
@@ -162,7 +207,7 @@ func (c *Call) finish() (woke bool) {
 // function calls it, and it waits for a next: so errands nest like the calls
 // do, and two stacks carry a nesting of any depth.
 func (c *Call) lend(a *Call) (lent, woke bool) {
-	if c.bound || c.frame != nil || c.parker == nil {
+	if c.bound || c.frame != nil {
 		return false, false
 	}
 	c.errand = a
@@ -188,9 +233,10 @@ func (c *Call) lend(a *Call) (lent, woke bool) {
 // end has woken the thread. ran is false if there is nothing to run, but c has
 // ended.
 func (c *Call) runErrand() (ran, woke bool) {
-	a := c.errand
-	if !c.wait.CompareAndSwap(errand, nobodyParked) {
+	if c.wait.Load() != errand {
 		return false, false
 	}
+	a := c.errand
+	c.wait.Store(nobodyParked) // nobody else changes it while it is errand
 	return true, a.begun()
 }

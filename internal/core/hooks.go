@@ -62,13 +62,20 @@ func (c *Call) info(t *Thread) CallInfo {
 	if t != nil {
 		i.Thread = int(t.tid.Load())
 	}
-	if !c.startedAt.IsZero() {
-		i.QueueTime = c.startedAt.Sub(c.queuedAt)
-		if !c.endedAt.IsZero() {
-			i.RunTime = c.endedAt.Sub(c.startedAt)
+	if w := c.watched; w != nil && !w.startedAt.IsZero() {
+		i.QueueTime = w.startedAt.Sub(w.queuedAt)
+		if !w.endedAt.IsZero() {
+			i.RunTime = w.endedAt.Sub(w.startedAt)
 		}
 	}
 	return i
+}
+
+// A watch is the hooks that were set when a call was made, and what they are
+// told of it: queuedAt is set by the submitter, the rest by the thread.
+type watch struct {
+	*Hooks
+	queuedAt, startedAt, endedAt time.Time
 }
 
 // begin tells the hooks that a call was made.
@@ -77,8 +84,7 @@ func (c *Call) begin(ctx context.Context) {
 	if h == nil {
 		return
 	}
-	c.watched = h
-	c.queuedAt = time.Now()
+	c.watched = &watch{Hooks: h, queuedAt: time.Now()}
 	if h.Queued != nil {
 		i := c.info(nil)
 		i.Ctx = ctx
@@ -91,7 +97,7 @@ func (c *Call) started(t *Thread) {
 	if c.watched == nil {
 		return
 	}
-	c.startedAt = time.Now()
+	c.watched.startedAt = time.Now()
 	if c.watched.Started != nil {
 		c.watched.Started(c.info(t))
 	}
@@ -99,21 +105,19 @@ func (c *Call) started(t *Thread) {
 
 // over tells them how it ended.
 func (c *Call) over(t *Thread) {
-	h := c.watched
-	if h == nil {
-		h = hooks.Load()
-		if h == nil || c.ending.Panic == nil {
+	if c.watched == nil {
+		if c.ending.Panic == nil || hooks.Load() == nil {
 			return
 		}
 	} else {
-		c.endedAt = time.Now()
+		c.watched.endedAt = time.Now()
 	}
 	i := c.outcome(t)
 	if p := c.ending.Panic; p != nil {
 		p.tell(i)
 	}
-	if c.watched != nil && h.Ended != nil {
-		h.Ended(i)
+	if w := c.watched; w != nil && w.Ended != nil {
+		w.Ended(i)
 	}
 }
 
@@ -124,7 +128,7 @@ func (c *Call) refused(ctx context.Context, err error) {
 		return
 	}
 	i := c.info(nil)
-	i.Ctx, i.Err, i.QueueTime = ctx, err, time.Since(c.queuedAt)
+	i.Ctx, i.Err, i.QueueTime = ctx, err, time.Since(c.watched.queuedAt)
 	c.watched.Ended(i)
 }
 

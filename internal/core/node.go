@@ -19,10 +19,6 @@ type Node struct {
 	// ancestors in memory for ever.
 	parent atomic.Pointer[Node]
 
-	// running counts the functions that now run as this node. Zero means the
-	// node has ended, or is a call's node that waits to be used again.
-	running atomic.Int32
-
 	// frame is the frame that waits for this node from birth. It is set before
 	// the node is shared, and never changes.
 	frame *Frame
@@ -42,6 +38,12 @@ type Node struct {
 
 	mu    sync.Mutex              // serializes writers of joins; a leaf lock
 	joins atomic.Pointer[[]*Join] // copied on write, so that readers take no lock
+
+	// running counts the functions that now run as this node. Zero means the
+	// node has ended, or is a call's node that waits to be used again. It comes
+	// last because the thread writes it at every call, and callers read the Ctx
+	// that lies before the node: see nodeCtx.
+	running atomic.Int32
 }
 
 // A Join says that somebody waits for a node: a node, a frame, or both.

@@ -39,18 +39,18 @@ type Config struct {
 type Scope struct {
 	ctx Ctx // the context that carries the scope, here to save an allocation
 
-	root *Scope // the outermost, itself if this is it
-	up   *Scope // the next one out, nil if this is the outermost
-	kind scopeKind
-	cfg  Config
+	root   *Scope                 // the outermost, itself if this is it
+	up     *Scope                 // the next one out, nil if this is the outermost
+	thread atomic.Pointer[Thread] // root only; set under mu, or moved by borrow
+	part   *part                  // root only; fixed at birth, nil without start and exit functions
+	kind   scopeKind
+	cfg    Config
 
 	// account is twice the number of calls accepted and not ended, plus one
 	// when the scope is closed. It never grows from 1: what is closed and idle
-	// stays so. That makes the step to 1 happen once, whoever takes it.
+	// stays so. That makes the step to 1 happen once, whoever takes it. Both
+	// sides of a call write it, so it is kept away from what they read.
 	account atomic.Int64
-
-	thread atomic.Pointer[Thread] // root only; set under mu, or moved by borrow
-	part   *part                  // root only; fixed at birth, nil without start and exit functions
 
 	mu      sync.Mutex    // guards the rest; nests outside Thread.mu
 	over    bool          // closed, idle, and the thread given back
@@ -634,7 +634,7 @@ func (s *Scope) accepted() (nodes []*Node) {
 			nodes = append(nodes, c.node)
 		}
 	}
-	t.mu.Lock()
+	t.lockSettled()
 	defer t.mu.Unlock()
 	for c := t.main.head; c != nil; c = c.next {
 		add(c)

@@ -51,9 +51,14 @@ const (
 	spinMaxBackoff = 1 << 16
 )
 
-// spinners counts who spins now in the whole process. More than there are
-// processors would take turns on them.
-var spinners atomic.Int32
+// spinners counts who spins now in the whole process, beyond the first moment.
+// More than there are processors would take turns on them. It has a cache line
+// of its own: what lies around it is read at every call.
+var spinners struct {
+	_ [64]byte
+	atomic.Int32
+	_ [60]byte
+}
 
 // spinMode forces the decision, for tests: 0 learns, 1 always, -1 never.
 var spinMode atomic.Int32
@@ -148,29 +153,55 @@ func (s *spin) stop() {
 	s.backoff = min(2*s.backoff, spinMaxBackoff)
 }
 
-// lookout spins until word is no longer old or the budget, in nanoseconds, is
-// spent, and reports whether it has changed.
-func lookout(word *atomic.Uint32, old uint32, budget int64) bool {
+// lookout spins until word is no longer old, or there is a call in s, which may
+// be nil, or the budget, in nanoseconds, is spent. It reports false for the last.
+//
+// Where both sides are in step the first round sees it, and touches nothing
+// that others write.
+func lookout(word *atomic.Uint32, old uint32, s *slot, budget int64) bool {
+	if s == nil {
+		s = &noSlot
+	}
+	if look(word, old, s, spinFirst) {
+		return true
+	}
 	if int(spinners.Add(1)) > processorsNow() {
 		spinners.Add(-1)
 		return false
 	}
 	defer spinners.Add(-1)
-	var start time.Time
+	start := time.Now()
 	for {
-		for range 512 {
-			if word.Load() != old {
-				return true
-			}
+		if look(word, old, s, spinRound) {
+			return true
 		}
-		// The clock is first read after the first round: most spins end in it.
-		if start.IsZero() {
-			start = time.Now()
-		} else if int64(time.Since(start)) > budget {
+		if int64(time.Since(start)) > budget {
 			return false
 		}
 	}
 }
+
+// How often a spin looks before it counts as one, and between two looks at the
+// clock.
+const (
+	spinFirst = 2048
+	spinRound = 512
+)
+
+func look(word *atomic.Uint32, old uint32, s *slot, times int) bool {
+	for range times {
+		if word.Load() != old {
+			return true
+		}
+		if c := s.Load(); c != nil && c != slotOpen {
+			return true
+		}
+	}
+	return false
+}
+
+// noSlot is that of callers.
+var noSlot slot
 
 // processorsNow is processors, remembered: GOMAXPROCS takes a lock.
 func processorsNow() int {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"runtime"
 	"runtime/trace"
 	"slices"
 	"sync"
@@ -58,46 +59,57 @@ type Thread struct {
 	// taint asks the pool to destroy the OS thread when it is given back.
 	taint atomic.Bool
 
+	// Set when the goroutine is found, before anybody can see parked.
+	wake   chan struct{} // 1-buffered
+	record *goroutine.Record
+
+	_ [64]byte // from here on both sides write
+
 	// mu guards what follows, and the calls and frames of the thread. The
 	// thread's own goroutine, which alone changes run, may read run without it.
 	// Node.mu is locked under it, and live for a thread that is not listed
 	// yet; no callback runs and, but for Scope.enter, nobody is woken.
 	mu      sync.Mutex
 	main    list   // calls of strangers, and of everybody while no frame stands
-	waiting int    // calls in main and in all boxes
 	top     *Frame // the frame that serves
-	run     *Call  // the call on top of the stack
 	seq     uint64
-	worker  *worker   // nil before the pool has given one, and after the lease
-	asked   bool      // a worker has been asked for
+	waiting int       // calls in main and in all boxes
 	parked  bool      // the goroutine sleeps; whoever clears it sends one token to wake
+	asked   bool      // a worker has been asked for
 	ending  bool      // no scope uses it any more: leave when there is nothing to do
 	over    bool      // the lease is over; nothing is accepted
-	moved   *Thread   // where the calls went when another thread was lent
 	parts   int       // contexts that use this thread
-	closers []*closer // who wait for the end of its contexts
-	leaving []*part   // of these, closed ones whose exit functions have not run
+	moved   *Thread   // where the calls went when another thread was lent
+	worker  *worker   // nil before the pool has given one, and after the lease
+	run     *Call     // the call on top of the stack
 	calls   uint64    // that have ended, inline ones not counted
+	leaving []*part   // closed contexts whose exit functions have not run
+	closers []*closer // who wait for the end of its contexts
 
-	parkMu  sync.Mutex      // a leaf lock, apart from mu so as not to add to its load
-	parkers []chan struct{} // of callers; never used beyond this lease, see parker
-
-	// Set when the goroutine is found, before anybody can see parked.
-	wake   chan struct{} // 1-buffered
-	record *goroutine.Record
-
-	// Touched by the thread's goroutine only.
-	raised *Panic // see Ending.Raise
-
-	inline atomic.Uint64 // calls that ran inline; written by the thread's goroutine only
+	_ [64]byte
 
 	// signal changes after everything that the thread could be looking for.
 	signal atomic.Uint32
-	spin   spin // says itself who may touch what
 
-	// Touched by the thread's goroutine only, to decide whether to spin.
-	woke bool // its last caller slept
-	spun bool // it has spun in vain since it last found something
+	_ [60]byte
+
+	slot slot // for calls of the main queue
+
+	_ [56]byte
+
+	spin spin // says itself who may touch what
+
+	// Touched by the thread's goroutine only.
+	woke   bool          // its last caller slept
+	spun   bool          // it has spun in vain since it last found something
+	seen   uint32        // what signal was when it last took a call
+	raised *Panic        // see Ending.Raise
+	inline atomic.Uint64 // calls that ran inline; read by others
+
+	_ [64]byte
+
+	parkMu  sync.Mutex      // a leaf lock, apart from mu so as not to add to its load
+	parkers []chan struct{} // of callers; never used beyond this lease, see parker
 }
 
 // A Frame is a wait of the library made on a thread.
@@ -112,6 +124,67 @@ type Frame struct {
 	box  list
 	live bool
 	done bool
+
+	slot slot // for calls of the box
+}
+
+// A slot is the short way to a thread that spins: a call is put there instead of
+// into a list, and the lock of the thread stays in the cache of its processor.
+// It is nil while it is closed, slotOpen while a call may be put there. A call
+// that is taken stays in it until it has ended, which spares the cache line a
+// journey; what is in the slot and not on the thread's stack is yet to be taken.
+// But for putting a call there, only the thread's goroutine writes it.
+type slot struct{ atomic.Pointer[Call] }
+
+var slotOpen = new(Call)
+
+// close closes the slot, unless there is a call in it, which it returns.
+func (s *slot) close() *Call {
+	switch c := s.Load(); {
+	case c == nil:
+		return nil
+	case c != slotOpen:
+		return c
+	case s.CompareAndSwap(slotOpen, nil):
+		return nil
+	default:
+		return s.Load()
+	}
+}
+
+// clear takes out a call that has ended.
+func (s *slot) clear() {
+	if s.Load() != nil {
+		s.Store(nil)
+	}
+}
+
+// offer puts c into the slot that the thread, where it is now, has open for calls
+// of its submitter, and reports whether that has worked. The account of c is
+// open; related is whether it was opened as that of a related call.
+func (t *Thread) offer(c *Call, s *slot) bool {
+	c.thread.Store(t)
+	c.state = offered
+	c.settles = c.frame == nil && !c.bound
+	return s.CompareAndSwap(slotOpen, c)
+}
+
+// slotFor returns the slot for calls of n, and whether those in it are related
+// to a frame. That of a frame is open only while the frame is on top, and then
+// frameFor would come to the same.
+func (t *Thread) slotFor(n *Node) (s *slot, related bool) {
+	if n != nil && n.frame != nil && n.frame.thread == t {
+		return &n.frame.slot, true
+	}
+	return &t.slot, false
+}
+
+// here returns the slot for what the thread serves now. Only for its goroutine.
+func (t *Thread) here() *slot {
+	if t.top == nil {
+		return &t.slot
+	}
+	return &t.top.slot
 }
 
 // complete ends the wait, and reports whether the thread slept.
@@ -182,6 +255,10 @@ func (t *Thread) serves(l *list) bool {
 
 // next takes the call to run now, or nil. t.mu is held.
 func (t *Thread) next() *Call {
+	if c := t.here().close(); c != nil {
+		t.accept(c)
+		return t.take(c)
+	}
 	var c *Call
 	switch {
 	case t.top == nil:
@@ -194,12 +271,25 @@ func (t *Thread) next() *Call {
 	case t.policy == All:
 		c = t.main.head
 	}
-	if c != nil {
-		c.list.remove(c)
-		t.waiting--
-		c.state = running
-		c.outer, t.run = t.run, c
+	if c == nil {
+		return nil
 	}
+	c.list.remove(c)
+	t.waiting--
+	return t.take(c)
+}
+
+// accept gives c its number. t.mu is held.
+func (t *Thread) accept(c *Call) {
+	t.seq++
+	c.seq = t.seq
+}
+
+// take puts c on top of the stack. t.mu is held.
+func (t *Thread) take(c *Call) *Call {
+	c.state = running
+	c.outer, t.run = t.run, c
+	t.seen = t.signal.Load()
 	return c
 }
 
@@ -233,6 +323,39 @@ func (t *Thread) lock() {
 	t.mu.Lock()
 }
 
+// lockSettled locks mu at a moment when no call is on its way through a slot. A
+// thread that has one there is about to take it, or to take it out; a call in a
+// slot is not to be looked at, for its caller may be using the record again.
+func (t *Thread) lockSettled() {
+	for {
+		t.lock()
+		on := t.slot.passing(t)
+		for f := t.top; f != nil && !on; f = f.below {
+			on = f.slot.passing(t)
+		}
+		if !on {
+			return
+		}
+		t.mu.Unlock()
+		runtime.Gosched()
+	}
+}
+
+// passing reports whether there is a call in the slot that is not on the stack
+// of t. t.mu is held.
+func (s *slot) passing(t *Thread) bool {
+	p := s.Load()
+	if p == nil || p == slotOpen {
+		return false
+	}
+	for c := t.run; c != nil; c = c.outer {
+		if c == p {
+			return false
+		}
+	}
+	return true
+}
+
 // errMoved and errOver tell a submitter to look for another thread.
 var (
 	errMoved = errors.New("moved")
@@ -241,8 +364,15 @@ var (
 
 // submit queues c. refused is the error of an account that takes no more work.
 func (t *Thread) submit(c *Call) error {
-	if c.frame == nil && c.parker == nil {
-		c.parker = t.parker()
+	if s, related := t.slotFor(c.by); c.pin == nil && s.Load() == slotOpen {
+		if err := c.scope.enter(related); err != nil {
+			return err
+		}
+		if t.offer(c, s) {
+			return nil
+		}
+		c.settles = false
+		c.scope.leave()
 	}
 	t.lock()
 	if t.moved != nil || t.over || t.ending && t.parts == 0 && c.pin == nil {
@@ -264,8 +394,7 @@ func (t *Thread) submit(c *Call) error {
 		t.mu.Unlock()
 		return err
 	}
-	t.seq++
-	c.seq = t.seq
+	t.accept(c)
 	c.state = queued
 	box.push(c)
 	t.waiting++
@@ -295,6 +424,7 @@ func (c *Call) revoke(why error) bool {
 			continue
 		}
 		if c.state != queued {
+			// One that is offered runs at once, unless its ctx has ended.
 			t.mu.Unlock()
 			return false
 		}
@@ -327,7 +457,9 @@ func (t *Thread) exec(c *Call) {
 		c.state, c.refusal = revoked, err
 		t.mu.Unlock()
 		count.cancelled.Add(1)
-		c.scope.leave()
+		if !c.settles {
+			c.scope.leave()
+		}
 		c.finish()
 		return
 	}
@@ -344,7 +476,9 @@ func (t *Thread) exec(c *Call) {
 			c.ending = recovered(recover(), nil)
 		}
 		c.node.End()
-		c.values = rec.Values
+		if rec.Values != c.values {
+			c.values = rec.Values
+		}
 		rec.Values, rec.Node = values, node
 		t.retire(c)
 	}()
@@ -387,11 +521,20 @@ func (t *Thread) retire(c *Call) {
 	t.run, c.outer = c.outer, nil
 	c.state = ended
 	t.calls++
+	if c.ending.Goexit {
+		t.here().clear() // nobody will glance
+	}
 	t.mu.Unlock()
 	c.ending.count()
 	// The account is closed before the caller wakes: a caller that closes the
-	// context next finds it idle.
-	c.scope.leave()
+	// context next finds it idle. A caller that spins does it itself, which
+	// spares the account the way to this processor and back.
+	if c.ending.Goexit {
+		c.settles = false
+	}
+	if !c.settles {
+		c.scope.leave()
+	}
 	if c.ending.Goexit && c.wait.Load() != callerGone {
 		// The frames of the functions that have ended so stay on the stack,
 		// below what runs from here on, and the record with them: it must not
@@ -424,6 +567,13 @@ func (t *Thread) push(f *Frame, what string) {
 func (t *Thread) pop(f *Frame) {
 	t.lock()
 	f.live = false
+	if c := f.slot.close(); c != nil {
+		f.slot.clear()
+		t.accept(c)
+		c.state = queued
+		f.box.push(c)
+		t.waiting++
+	}
 	t.top = f.below
 	for c := f.box.head; c != nil; c = f.box.head {
 		f.box.remove(c)
@@ -457,6 +607,7 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 		if c := t.next(); c != nil {
 			t.mu.Unlock()
 			t.exec(c)
+			t.glance()
 			continue
 		}
 		if t.look() {
@@ -481,6 +632,33 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 	}
 }
 
+// glance is look for a thread that has just run a call, in step with its
+// callers: it spares them the lock, which they want for the next call. mu is not
+// held.
+func (t *Thread) glance() {
+	if t.woke || !t.spin.on.Load() {
+		t.here().clear()
+		return
+	}
+	t.scan(t.seen, spinBudget)
+}
+
+// scan spins until there is a call in the slot or the signal is not old.
+func (t *Thread) scan(old uint32, budget int64) {
+	s := t.here()
+	if t.policy != None || t.top == nil {
+		s.Store(slotOpen)
+	} else {
+		s.clear()
+	}
+	if lookout(&t.signal, old, s, budget) {
+		t.spin.hit()
+	} else {
+		t.spin.miss()
+		t.spun = true
+	}
+}
+
 // look spins for something to do, if that is likely to come soon. t.mu is held;
 // it is released if look reports true, and the caller must look again, whatever
 // came of it: the sign that is spun for comes after the thing itself, and only
@@ -497,12 +675,7 @@ func (t *Thread) look() bool {
 	}
 	old := t.signal.Load()
 	t.mu.Unlock()
-	if lookout(&t.signal, old, budget) {
-		t.spin.hit()
-	} else {
-		t.spin.miss()
-		t.spun = true
-	}
+	t.scan(old, budget)
 	return true
 }
 
@@ -620,6 +793,7 @@ func (t *Thread) drain() {
 		}
 		t.mu.Unlock()
 		t.exec(c)
+		t.here().clear()
 	}
 }
 

@@ -125,6 +125,18 @@ func restore(rec *goroutine.Record, v goroutine.Values) {
 	rec.ReleaseIfEmpty()
 }
 
+// park says that the caller of c is about to sleep, unless there is something
+// for it to do.
+func (c *Call) park() bool {
+	if c.wait.Load() != nobodyParked {
+		return false
+	}
+	if c.parker == nil {
+		c.parker = c.thread.Load().parker()
+	}
+	return c.wait.CompareAndSwap(nobodyParked, waiterParked)
+}
+
 // parker returns a channel for a caller to sleep on.
 //
 // Channels are pooled within one lease and never beyond: one made inside a
@@ -145,6 +157,9 @@ func (t *Thread) parker() chan struct{} {
 const maxParkers = 256
 
 func (c *Call) unpark() {
+	if c.parker == nil {
+		return
+	}
 	t := c.thread.Load()
 	t.parkMu.Lock()
 	if len(t.parkers) < maxParkers {
@@ -159,7 +174,7 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 	done, woke := ctx.Done(), c.woke
 	for {
 		c.look(woke)
-		if c.wait.CompareAndSwap(nobodyParked, waiterParked) {
+		if c.park() {
 			select {
 			case <-c.parker:
 			case <-done:
@@ -179,6 +194,7 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 		var ran bool
 		if ran, woke = c.runErrand(); !ran {
 			c.unpark()
+			c.settle()
 			if c.yield {
 				yield()
 			}
@@ -194,7 +210,7 @@ func (c *Call) look(woke bool) {
 	if woke || !t.spin.on.Load() {
 		return
 	}
-	if !lookout(&c.wait, nobodyParked, spinBudget) {
+	if !lookout(&c.wait, nobodyParked, nil, spinBudget) {
 		t.spin.missed.Add(1)
 	}
 }
@@ -224,10 +240,11 @@ func (c *Call) awaitEnd() {
 		}
 	}()
 	for {
-		if c.wait.CompareAndSwap(nobodyParked, waiterParked) {
+		if c.park() {
 			<-c.parker
 		}
 		if ran, _ := c.runErrand(); !ran {
+			c.settle()
 			ended = true
 			return
 		}

@@ -109,6 +109,7 @@ func (w *worker) turn(t *Thread) {
 		case c != nil:
 			t.mu.Unlock()
 			t.exec(c)
+			t.glance()
 			t.lock()
 		case len(t.leaving) > 0:
 			p := t.leaving[0]
