@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
 )
 
 // patience is how long a program may take. It bounds a hang, it is no part of
@@ -85,7 +86,10 @@ func TestNestings(t *testing.T) {
 	if s := os.Getenv("NESTING_FIRST"); s != "" {
 		first = number(t, s)
 	}
+	defer core.SetSpin(0)
 	for seed := first; seed < first+n; seed++ {
+		// Programs are too short for a thread to learn that spinning pays.
+		core.SetSpin(int(seed % 4 / 3))
 		try(t, program(seed), Mode(seed%2), "NESTING_SEED="+strconv.FormatUint(seed, 10))
 	}
 }
