@@ -49,11 +49,11 @@ func Open[T any](ctx context.Context, open func(context.Context) (T, error), clo
 		panic("asyncsync: Open: nil open function")
 	}
 	in := &handle[T]{close: close}
-	cfg := contextConfig("Open", opts)
+	cfg := *contextConfig("Open", opts)
 	cfg.Fresh = true
 	cfg.OnExit = append([]func(){in.exit}, cfg.OnExit...)
 	h := &Handle[T]{tsc: &ThreadSensitiveContext{}, in: in}
-	h.tsc.scope.Init(context.Background(), cfg)
+	h.tsc.scope.Init(context.Background(), &cfg)
 	opened := false
 	defer func() {
 		if !opened {

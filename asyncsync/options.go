@@ -235,16 +235,16 @@ func OnThreadExit(f func()) ContextOption {
 	return func(c *core.Config) { c.OnExit = append(c.OnExit, f) }
 }
 
-func contextConfig(what string, opts []ContextOption) core.Config {
+func contextConfig(what string, opts []ContextOption) *core.Config {
 	if len(opts) == 0 {
-		return core.Config{}
+		return core.DefaultConfig
 	}
-	var c core.Config
+	c := &core.Config{}
 	for _, o := range opts {
 		if o == nil {
 			panic("asyncsync: " + what + ": nil ContextOption")
 		}
-		o(&c)
+		o(c)
 	}
 	if c.Unpinned && c.Pool != nil {
 		panic("asyncsync: " + what + ": an Unpinned context takes no thread from a pool")

@@ -285,7 +285,7 @@ func Adopt(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) err
 func adopt(name string) (*Thread, *Scope) {
 	runtime.LockOSThread()
 	rec := goroutine.Ensure()
-	s := &Scope{kind: adoptedScope, cfg: Config{Name: name}}
+	s := &Scope{kind: adoptedScope, cfg: &Config{Name: name}}
 	s.root = s
 	t := &Thread{id: threadIDs.Add(1), adopted: true, name: name, parts: 1, record: rec, wake: make(chan struct{}, 1)}
 	t.spin.never = bubble() != 0

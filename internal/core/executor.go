@@ -88,7 +88,7 @@ func (e *Executor) RunUntil(done <-chan struct{}) {
 		s = t.scopeNow(context.Background())
 	}
 	if s == nil { // in an exit function
-		s = &Scope{kind: adoptedScope}
+		s = &Scope{kind: adoptedScope, cfg: DefaultConfig}
 		s.root = s
 	}
 	e.serve(t, s, done)

@@ -10,15 +10,47 @@ import (
 // functions to run on it first and last.
 type part struct {
 	onStart []func()
-	done    chan struct{} // closed when the context needs the thread no more; set by Scope.finish
 
 	// Of the thread's goroutine only.
 	started bool     // onStart have returned
 	onExit  []func() // that have not run yet
 
-	mu      sync.Mutex // a leaf lock
-	err     error      // of the exit functions
-	failure Ending     // of the first that failed
+	mu      sync.Mutex    // guards the rest; a leaf lock
+	over    bool          // the context needs the thread no more
+	done    chan struct{} // closed then; nil while nobody waits
+	err     error         // of the exit functions
+	failure Ending        // of the first that failed
+}
+
+// close says that the context of p, which may be nil, needs the thread no more.
+func (p *part) close() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	p.over = true
+	done := p.done
+	p.mu.Unlock()
+	if done != nil {
+		close(done)
+	}
+}
+
+// tell has done closed when the context needs the thread no more.
+func (p *part) tell(done chan struct{}) {
+	p.mu.Lock()
+	over := p.over
+	p.done = done
+	p.mu.Unlock()
+	if over {
+		close(done)
+	}
+}
+
+func (p *part) isOver() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.over
 }
 
 // newPart returns nil where there is nothing to run.

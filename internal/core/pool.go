@@ -154,7 +154,11 @@ func (p *Pool) put(w *worker) {
 	}
 	w.since = time.Now().UnixNano()
 	p.idle = append(p.idle, w)
-	p.arm()
+	// The timer is set for the one that has been idle longest; only a surplus
+	// wants it earlier.
+	if p.due == 0 || len(p.idle) > p.maxIdle {
+		p.arm()
+	}
 	p.mu.Unlock()
 }
 

@@ -43,20 +43,20 @@ type Scope struct {
 	up     *Scope                 // the next one out, nil if this is the outermost
 	thread atomic.Pointer[Thread] // root only; set under mu, or moved by borrow
 	part   *part                  // root only; fixed at birth, nil without start and exit functions
+	made   *Thread                // root only; the first that thread was; set under mu
+	cfg    *Config                // never changed
 	kind   scopeKind
-	cfg    Config
+
+	over atomic.Bool // closed, idle, and there was no thread to give back; set under mu
 
 	// account is twice the number of calls accepted and not ended, plus one
 	// when the scope is closed. It never grows from 1: what is closed and idle
-	// stays so. That makes the step to 1 happen once, whoever takes it. Both
-	// sides of a call write it, so it is kept away from what they read.
+	// stays so. That makes the step to 1 happen once, whoever takes it.
 	account atomic.Int64
 
-	mu      sync.Mutex    // guards the rest; nests outside Thread.mu
-	over    bool          // closed, idle, and the thread given back
-	done    chan struct{} // closed with over; made when there is something to wait for
-	cleanup runtime.Cleanup
-	dropped bool // cleanup is set
+	mu   sync.Mutex    // guards the rest; nests outside Thread.mu
+	end  *part         // what thread was told to leave last: its end is that of the scope
+	done chan struct{} // closed when the scope is over; made when somebody waits for that
 }
 
 type scopeKind uint8
@@ -70,13 +70,10 @@ const (
 
 // Init makes s a scope entered from ctx and returns the context that carries
 // it. Inside another scope it shares that one's thread, unless cfg.Fresh.
-func (s *Scope) Init(ctx context.Context, cfg Config) context.Context {
-	if cfg.Pool == nil {
-		cfg.Pool = DefaultPool
-	}
+func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 	s.cfg = cfg
 	s.root = s
-	s.part = newPart(&cfg)
+	s.part = newPart(cfg)
 	up := From(ctx)
 	s.ctx.Context = foreign(ctx)
 	s.ctx.scope = s
@@ -88,6 +85,9 @@ func (s *Scope) Init(ctx context.Context, cfg Config) context.Context {
 	}
 	return &s.ctx
 }
+
+// DefaultConfig is that of scopes which do not say. It must not be changed.
+var DefaultConfig = &Config{}
 
 // Made reports whether Init has been called.
 func (s *Scope) Made() bool { return s.root != nil }
@@ -183,12 +183,9 @@ func (s *Scope) shut() {
 // finish runs once, when the scope is closed and its last call has ended.
 func (s *Scope) finish() {
 	s.mu.Lock()
-	if s.dropped {
-		s.cleanup.Stop()
-	}
 	t := s.thread.Load()
 	if s.root != s || t == nil {
-		s.over = true
+		s.over.Store(true)
 		if s.done != nil {
 			close(s.done)
 		}
@@ -196,10 +193,18 @@ func (s *Scope) finish() {
 		return
 	}
 	p := s.part
-	if p == nil {
+	switch {
+	case p != nil:
+	case s.made != nil:
+		p = &s.made.end
+	default:
 		p = &part{}
 	}
-	p.done = s.finished()
+	p.done = s.done // nobody else has p yet
+	s.end = p
+	if s.made != nil {
+		s.made.cleanup.Stop()
+	}
 	s.mu.Unlock()
 	t.unuse(p)
 }
@@ -209,6 +214,9 @@ func (s *Scope) finish() {
 func (s *Scope) finished() chan struct{} {
 	if s.done == nil {
 		s.done = make(chan struct{})
+		if s.end != nil {
+			s.end.tell(s.done)
+		}
 	}
 	return s.done
 }
@@ -224,16 +232,19 @@ func (s *Scope) bound() *Thread {
 	if t := s.thread.Load(); t != nil {
 		return t
 	}
-	t := newThread(&s.cfg)
-	s.thread.Store(t)
+	t := newThread(s.cfg)
 	if s.kind == contextScope {
+		if t.pool == nil && !t.unpinned {
+			t.pool = DefaultPool
+		}
+		s.made = t
 		if bubble() == 0 {
 			// The cleanup runs outside of all bubbles, and could not wake a
 			// thread inside one.
-			s.cleanup = runtime.AddCleanup(s, dropped, drop{t, s.part})
-			s.dropped = true
+			t.cleanup = runtime.AddCleanup(s, dropped, drop{t, s.part})
 		}
 	}
+	s.thread.Store(t)
 	return t
 }
 
@@ -375,7 +386,7 @@ func Default() *Scope {
 	}
 	s, ok := bubbles.Load(b)
 	if !ok {
-		n := &Scope{kind: bubbleScope, cfg: Config{Name: "default"}}
+		n := &Scope{kind: bubbleScope, cfg: &Config{Name: "default"}}
 		n.root = n
 		n.ctx.Context = context.Background()
 		n.ctx.scope = n
@@ -390,7 +401,7 @@ var (
 )
 
 func newDefault() *Scope {
-	s := &Scope{kind: defaultScope, cfg: Config{Name: "default"}}
+	s := &Scope{kind: defaultScope, cfg: &Config{Name: "default"}}
 	s.root = s
 	s.ctx.Context = context.Background()
 	s.ctx.scope = s
@@ -412,7 +423,7 @@ func (s *Scope) retireBubble() {
 	}
 	t.ending = true
 	t.parts = 0
-	t.leaving = append(t.leaving, &part{})
+	t.leave(&part{})
 	t.mu.Unlock()
 	s.thread.CompareAndSwap(t, nil)
 	t.nudge()
@@ -451,6 +462,9 @@ func Resolve(ctx context.Context, on *Scope) (*Scope, error) {
 // on it, it does not wait: closing completes when that function ends.
 func (s *Scope) Close() error {
 	s.shut()
+	if s.isDone() {
+		return s.exitError()
+	}
 	if s.Inside() {
 		return nil
 	}
@@ -468,18 +482,13 @@ func (s *Scope) CloseAndWait() bool {
 }
 
 func (s *Scope) isDone() bool {
-	s.mu.Lock()
-	done, over := s.done, s.over
-	s.mu.Unlock()
-	if over || done == nil {
-		return over
-	}
-	select {
-	case <-done:
+	if s.over.Load() {
 		return true
-	default:
-		return false
 	}
+	s.mu.Lock()
+	p := s.end
+	s.mu.Unlock()
+	return p != nil && p.isOver()
 }
 
 // Shutdown is Close until ctx ends; then calls still queued are refused, and
@@ -554,17 +563,12 @@ type closer struct {
 // meanwhile, and what the scope still runs is joined.
 func (s *Scope) await(ctx context.Context) int {
 	s.mu.Lock()
-	if s.over {
+	if s.over.Load() || s.end != nil && s.end.isOver() {
 		s.mu.Unlock()
 		return closed
 	}
 	done := s.finished()
 	s.mu.Unlock()
-	select {
-	case <-done:
-		return closed
-	default:
-	}
 	// What the scope still runs is joined; no other calls come.
 	own, rec := current()
 	var by *Node

@@ -110,6 +110,13 @@ type Thread struct {
 
 	parkMu  sync.Mutex      // a leaf lock, apart from mu so as not to add to its load
 	parkers []chan struct{} // of callers; never used beyond this lease, see parker
+
+	// Of the scope that the thread was made for, and guarded by its mu: here to
+	// save an allocation.
+	end     part
+	cleanup runtime.Cleanup
+	first   [1]*part         // backs leaving
+	few     [2]chan struct{} // backs parkers
 }
 
 // A Frame is a wait of the library made on a thread.

@@ -162,6 +162,9 @@ func (c *Call) unpark() {
 	}
 	t := c.thread.Load()
 	t.parkMu.Lock()
+	if t.parkers == nil {
+		t.parkers = t.few[:0]
+	}
 	if len(t.parkers) < maxParkers {
 		t.parkers = append(t.parkers, c.parker)
 	}

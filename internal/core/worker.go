@@ -164,13 +164,6 @@ func (t *Thread) endValues(p *part) {
 	t.record.Values = goroutine.Values{}
 }
 
-// close says that the context of p needs the thread no more.
-func (p *part) close() {
-	if p != nil && p.done != nil {
-		close(p.done)
-	}
-}
-
 // attach makes w the goroutine of t. t.mu is held, by w.
 func (t *Thread) attach(w *worker) {
 	t.worker = w
@@ -303,11 +296,11 @@ func (t *Thread) unuse(p *part) {
 	switch {
 	case t.parts == 0:
 		t.ending = true
-		t.leaving = append(t.leaving, p)
+		t.leave(p)
 		t.mu.Unlock()
 		t.nudge()
 	case p.started && len(p.onExit) > 0:
-		t.leaving = append(t.leaving, p)
+		t.leave(p)
 		wake := t.top == nil && t.rouse()
 		t.mu.Unlock()
 		t.tell(wake)
@@ -315,6 +308,14 @@ func (t *Thread) unuse(p *part) {
 		t.mu.Unlock()
 		p.close()
 	}
+}
+
+// leave puts p among those that leave. t.mu is held.
+func (t *Thread) leave(p *part) {
+	if t.leaving == nil {
+		t.leaving = t.first[:0]
+	}
+	t.leaving = append(t.leaving, p)
 }
 
 // A drop is what is left of a context that was collected without Close.
@@ -326,7 +327,7 @@ type drop struct {
 
 func dropped(d drop) {
 	if d.part == nil {
-		d.part = &part{}
+		d.part = &d.thread.end
 	}
 	d.thread.unuse(d.part)
 }
