@@ -31,7 +31,7 @@ func (e *Executor) Mine() bool { return goroutine.ID() == e.gid }
 func (e *Executor) Post(fn func()) {
 	// What a function on the executor's thread waits for is run on top of it,
 	// even if that function was posted itself.
-	p := &posted{e, fn, submitter(context.Background(), goroutine.Current())}
+	p := &posted{e, fn, ownNode()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.frame == nil || e.send(p) != nil {

@@ -76,6 +76,7 @@ type Thread struct {
 	waiting int       // calls in main and in all boxes
 	parked  bool      // the goroutine sleeps; whoever clears it sends one token to wake
 	asked   bool      // a worker has been asked for
+	held    bool      // a caller's goroutine is the thread: see hold
 	ending  bool      // no scope uses it any more: leave when there is nothing to do
 	over    bool      // the lease is over; nothing is accepted
 	parts   int       // contexts that use this thread
@@ -110,6 +111,10 @@ type Thread struct {
 
 	parkMu  sync.Mutex      // a leaf lock, apart from mu so as not to add to its load
 	parkers []chan struct{} // of callers; never used beyond this lease, see parker
+
+	listed     atomic.Bool     // of an unpinned thread: enlisted
+	workerOnly bool            // it is not to be held any more; guarded by mu
+	critical   goroutine.Aside // what a holder has left for the worker; guarded by mu
 
 	// Of the scope that the thread was made for, and guarded by its mu: here to
 	// save an allocation.
@@ -406,7 +411,7 @@ func (t *Thread) submit(c *Call) error {
 	box.push(c)
 	t.waiting++
 	wake := t.serves(box) && t.rouse()
-	ask := t.worker == nil && !t.asked && !t.adopted
+	ask := t.worker == nil && !t.asked && !t.adopted && !t.held
 	if ask {
 		t.asked = true
 	}
@@ -564,6 +569,9 @@ func (t *Thread) push(f *Frame, what string) {
 		f.level = f.below.level + 1
 	}
 	f.call = t.run
+	if t.wake == nil {
+		t.wake = make(chan struct{}, 1) // it is held
+	}
 	f.live = true
 	t.top = f
 	t.mu.Unlock()
@@ -807,12 +815,20 @@ func (t *Thread) drain() {
 // current returns the thread whose goroutine calls, and its record; both may
 // be nil.
 func current() (*Thread, *goroutine.Record) {
-	rec := goroutine.Current()
-	if rec == nil {
-		return nil, nil
+	gid := goroutine.ID()
+	rec := goroutine.Of(gid)
+	if rec != nil {
+		if t, ok := rec.Owner.(*Thread); ok {
+			return t, rec
+		}
 	}
-	t, _ := rec.Owner.(*Thread)
-	return t, rec
+	if t := heldBy(gid); t != nil {
+		rec = goroutine.Ensure()
+		rec.Owner, rec.Node = t, t.run.node
+		t.record = rec
+		return t, rec
+	}
+	return nil, rec
 }
 
 // mine reports whether the caller's goroutine is the thread.

@@ -74,6 +74,9 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 	if own == nil {
 		cx := callCtx(ctx, s)
 		c.ctx, c.node = cx, cx.node
+		if !o.Abandon && s.hold(c, rec) {
+			return false, nil
+		}
 		c.bound = o.Abandon
 		if err := s.submit(c, nil); err != nil {
 			return false, err
@@ -458,7 +461,7 @@ type Hold struct {
 // Hold records that whoever waits with ctx, or now runs on this goroutine,
 // holds the resource.
 func (r *Resource) Hold(ctx context.Context) Hold {
-	n := submitter(ctx, goroutine.Current())
+	n := submitter(ctx, record())
 	if n == nil {
 		return Hold{}
 	}
@@ -469,7 +472,7 @@ func (r *Resource) Hold(ctx context.Context) Hold {
 
 // By reports whether h is the hold of what runs on this goroutine.
 func (h Hold) By() bool {
-	return h.node != nil && h.node == submitter(context.Background(), goroutine.Current())
+	return h.node != nil && h.node == ownNode()
 }
 
 // Drop ends the hold.

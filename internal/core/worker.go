@@ -104,6 +104,7 @@ func (w *worker) turn(t *Thread) {
 		}
 		t.attach(w)
 	}
+	t.adoptCritical()
 	for {
 		switch c := t.next(); {
 		case c != nil:
@@ -340,6 +341,8 @@ func (t *Thread) nudge() {
 	switch {
 	case t.over || t.moved != nil:
 		t.mu.Unlock()
+	case t.held:
+		t.mu.Unlock() // it is put down before its account is closed
 	case t.worker == nil && t.asked:
 		t.mu.Unlock()
 		if t.pool == nil || !t.pool.withdraw(t) {
@@ -377,6 +380,9 @@ func (t *Thread) close() {
 	leaving := t.leaving
 	t.leaving = nil
 	t.mu.Unlock()
+	if t.listed.Load() {
+		delist(t)
+	}
 	for _, p := range leaving {
 		p.close()
 	}

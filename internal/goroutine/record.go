@@ -18,6 +18,9 @@ func Current() *Record {
 	return lookup(ID())
 }
 
+// Of is Current for a caller that knows the id of its goroutine.
+func Of(id int64) *Record { return lookup(id) }
+
 // Ensure returns the record of the calling goroutine, and makes and registers one if
 // there is none.
 func Ensure() *Record {
