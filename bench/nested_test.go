@@ -81,8 +81,8 @@ func byHand(b *testing.B, _ between, bottom bottom) func(int) error {
 }
 
 // BenchmarkNested goes down through depth levels and back; the figure is for
-// all of them, and those per level for one. goroutines is how many the descent
-// has added at the bottom.
+// all of them, and those per level for one, the first caller's hop to the thread
+// included. goroutines is how many the descent has added at the bottom.
 func BenchmarkNested(b *testing.B) {
 	for _, e := range engines {
 		for depth := 1; depth <= 4096; depth *= 2 {
