@@ -2,29 +2,55 @@ package asyncsync_test
 
 import (
 	"context"
+	"flag"
+	"math"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
 )
 
-// What a call may allocate.
+// allocsPerRun is testing.AllocsPerRun with as many processors as there are:
+// with one, no thread finds its caller awake.
+func allocsPerRun(run func()) float64 {
+	const runs = 200
+	return math.Floor(allocated(func() {
+		for range runs {
+			run()
+		}
+	}).objects / runs)
+}
+
+// forceSpin has threads and callers always spin (1), or never (-1), until the
+// test ends. Where they could not find each other awake, the test is skipped.
+func forceSpin(t *testing.T, mode int) {
+	t.Helper()
+	if mode == 1 && min(runtime.GOMAXPROCS(0), runtime.NumCPU()) < 2 {
+		t.Skip("there is one processor")
+	}
+	before, err := strconv.Atoi(flag.Lookup("spin").Value.String())
+	require.NoError(t, err)
+	core.SetSpin(mode)
+	t.Cleanup(func() { core.SetSpin(before) })
+}
+
+// What a call may allocate, in every situation: the caller and the thread sleep,
+// or find each other awake; the call is queued, or runs where it is made.
 func TestAllocs(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates, and drops pooled records at random")
 	}
-	guard(t)
-	ctx, _ := newContext(t)
-	cancelled, cancel := context.WithCancel(ctx)
-	defer cancel()
-	cancellable, tsc := asyncsync.NewThreadSensitiveContext(cancelled)
-	defer tsc.Close()
-	wrapped := asyncsync.SyncToAsync(func(_ context.Context, n int) (int, error) { return n + 1, nil })
-	named := asyncsync.SyncToAsync(func(_ context.Context, n int) (int, error) { return n + 1, nil }, asyncsync.Named("named"), asyncsync.Abandon())
+	add := func(_ context.Context, n int) (int, error) { return n + 1, nil }
+	wrapped := asyncsync.SyncToAsync(add)
+	named := asyncsync.SyncToAsync(add, asyncsync.Named("named"), asyncsync.Abandon())
+	wide := asyncsync.SyncToAsync(func(_ context.Context, x [6]int) ([6]int, error) { return x, nil })
 	one := func(context.Context) (int, error) { return 1, nil }
-	check := func(ctx context.Context, call asyncsync.Func[int, int]) func() {
-		return func() {
+	through := func(call asyncsync.Func[int, int]) func(context.Context) {
+		return func(ctx context.Context) {
 			if n, err := call(ctx, 1); n != 2 || err != nil {
 				panic(err)
 			}
@@ -33,38 +59,152 @@ func TestAllocs(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		budget float64
-		inline bool
-		run    func(ctx context.Context) func()
+		run    func(context.Context)
 	}{
-		{"wrapper, queued", 0, false, func(ctx context.Context) func() { return check(ctx, wrapped) }},
-		{"wrapper with options, queued", 0, false, func(ctx context.Context) func() { return check(ctx, named) }},
-		{"wrapper, inline", 0, true, func(ctx context.Context) func() { return check(ctx, wrapped) }},
-		// At most its closure.
-		{"ToThread, inline", 1, true, func(ctx context.Context) func() {
-			return func() { asyncsync.ToThread(ctx, one) }
-		}},
-		{"ToThread, queued", 1, false, func(ctx context.Context) func() {
-			return func() { asyncsync.ToThread(ctx, one) }
+		{"wrapper", 0, through(wrapped)},
+		{"wrapper with options", 0, through(named)},
+		{"wrapper of a large argument and result", 0, func(ctx context.Context) { wide(ctx, [6]int{}) }},
+		{"ToThread, capturing nothing", 0, func(ctx context.Context) { asyncsync.ToThread(ctx, one) }},
+		{"ToThread, capturing", 1, func(ctx context.Context) {
+			asyncsync.ToThread(ctx, func(context.Context) (context.Context, error) { return ctx, nil })
 		}},
 	} {
-		for name, ctx := range map[string]context.Context{"": ctx, ", cancellable": cancellable} {
-			t.Run(c.name+name, func(t *testing.T) {
-				guard(t)
-				var got float64
-				measure := func(ctx context.Context) {
-					run := c.run(ctx)
-					for range 10 {
-						run()
+		for spinning, mode := range map[string]int{"cold": -1, "hot": 1} {
+			for _, engine := range nestings[:2] {
+				t.Run(c.name+"/"+spinning+"/"+engine.name, func(t *testing.T) {
+					guard(t)
+					forceSpin(t, mode)
+					above, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					for name, root := range map[string]context.Context{"plain": context.Background(), "cancellable": above} {
+						ctx, tsc := asyncsync.NewThreadSensitiveContext(root, engine.context...)
+						require.LessOrEqual(t, allocsPerRun(func() { c.run(ctx) }), c.budget, "%s ctx, queued", name)
+						require.NoError(t, to(ctx, func(ctx context.Context) error {
+							require.LessOrEqual(t, allocsPerRun(func() { c.run(ctx) }), c.budget, "%s ctx, inline", name)
+							return nil
+						}))
+						require.NoError(t, tsc.Close())
 					}
-					got = testing.AllocsPerRun(200, run)
+				})
+			}
+		}
+	}
+}
+
+// A ctx that carries no context, or hides it below a foreign one, does not
+// remember the context that the function gets: that is made for each call.
+func TestAllocsOfForeignCtx(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	call := asyncsync.SyncToAsync(func(_ context.Context, n int) (int, error) { return n, nil })
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	defer tsc.Close()
+	type key struct{}
+	on := asyncsync.SyncToAsync(func(_ context.Context, n int) (int, error) { return n, nil }, asyncsync.On(tsc))
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		call asyncsync.Func[int, int]
+	}{
+		{"default thread", context.Background(), call},
+		{"named context", context.Background(), on},
+		{"value over the context", context.WithValue(ctx, key{}, 1), call},
+	} {
+		guard(t)
+		got := allocsPerRun(func() {
+			if _, err := c.call(c.ctx, 1); err != nil {
+				panic(err)
+			}
+		})
+		require.LessOrEqual(t, got, 1.0, c.name)
+	}
+}
+
+// What a level of nesting may allocate, with wrappers made beforehand: both
+// functions' contexts with their nodes, the record and the frame of the wait.
+// On the same thread there is nothing to remember.
+func TestAllocsOfNesting(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates, and drops pooled records at random")
+	}
+	for _, n := range nestings {
+		for spinning, mode := range map[string]int{"cold": -1, "hot": 1} {
+			t.Run(n.name+"/"+spinning, func(t *testing.T) {
+				guard(t)
+				forceSpin(t, mode)
+				ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), n.context...)
+				defer tsc.Close()
+				budget := 4.0
+				if n.name == "same thread" {
+					budget = 0
 				}
-				if c.inline {
-					require.NoError(t, to(ctx, func(ctx context.Context) error { measure(ctx); return nil }))
-				} else {
-					measure(ctx)
-				}
-				require.LessOrEqual(t, got, c.budget)
+				descend := n.descent(nil, atBottom)
+				const depth = 64
+				got := allocated(func() { descend(ctx, depth) }).objects / depth
+				require.LessOrEqual(t, math.Floor(got), budget)
 			})
 		}
 	}
+}
+
+// An AsyncToSync function that calls nothing, and a call from one thread to
+// another, whose caller waits in a frame.
+func TestAllocsOfAsyncToSync(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	fn := func(_ context.Context, n int) (int, error) { return n, nil }
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	defer tsc.Close()
+	same := asyncsync.AsyncToSync(fn, asyncsync.SameThread())
+	away := asyncsync.AsyncToSync(fn)
+	guard(t)
+	require.NoError(t, to(ctx, func(ctx context.Context) error {
+		require.Zero(t, allocsPerRun(func() { same(ctx, 1) }), "SameThread")
+		require.LessOrEqual(t, allocsPerRun(func() { away(ctx, 1) }), 4.0)
+		return nil
+	}))
+	_, other := asyncsync.NewThreadSensitiveContext(context.Background())
+	defer other.Close()
+	there := asyncsync.SyncToAsync(fn, asyncsync.On(other))
+	require.NoError(t, to(ctx, func(ctx context.Context) error {
+		require.LessOrEqual(t, allocsPerRun(func() { there(ctx, 1) }), 2.0, "to another thread")
+		return nil
+	}))
+}
+
+// A context that is not used costs itself, and no thread.
+func TestAllocsOfContexts(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	guard(t)
+	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
+	defer pool.Close()
+	bg := context.Background()
+	pooled := asyncsync.WithPool(pool)
+	require.LessOrEqual(t, allocsPerRun(func() {
+		_, tsc := asyncsync.NewThreadSensitiveContext(bg)
+		tsc.Close()
+	}), 1.0, "unused")
+	require.LessOrEqual(t, allocsPerRun(func() {
+		_, tsc := asyncsync.NewThreadSensitiveContext(bg, pooled)
+		tsc.Close()
+	}), 2.0, "unused, with an option")
+	require.Zero(t, pool.Stats().Started, "threads")
+	call := asyncsync.SyncToAsync(func(_ context.Context, n int) (int, error) { return n, nil })
+	once := func(calls int) float64 {
+		return allocsPerRun(func() {
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(bg, pooled)
+			for range calls {
+				call(ctx, 1)
+			}
+			tsc.Close()
+		})
+	}
+	first := once(1)
+	t.Logf("one call: %v", first)
+	require.LessOrEqual(t, first, 14.0, "used for one call")
+	require.LessOrEqual(t, once(10), first, "used for ten calls")
 }

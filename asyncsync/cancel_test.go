@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -359,6 +360,7 @@ func TestCancelQueuedRace(t *testing.T) {
 		ran := false
 		r := start(func() error { return to(ctx, func(context.Context) error { ran = true; return nil }) })
 		for tsc.Stats().Queued != 1 {
+			runtime.Gosched()
 		}
 		cancel(errCause)
 		close(leave)

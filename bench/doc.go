@@ -2,54 +2,52 @@
 // their figures are compared with in the same run.
 //
 // Machines differ and are noisy, so a figure says little by itself: compare it
-// with that of the baseline beside it. Figures of calls whose caller sleeps are
-// best taken on one core (taskset -c 0), where the kernel cannot choose
-// between waking a thread here or there:
+// with that of the baseline beside it, and repeat it. Figures of calls whose
+// caller sleeps are best taken on one core (taskset -c 0), where the kernel
+// cannot choose between waking a thread here or there:
 //
 //	go test -run '^$' -bench . -benchmem -count 5 ./bench
 //	GOMAXPROCS=1 taskset -c 0 go test -run '^$' -bench 'Hop|Nested' -count 5 ./bench
+//
+// # Names
+//
+// Every part of a name after the first is key=value, so that benchstat can
+// compare by them:
+//
+//	Inline      a call from the thread to itself
+//	Hop         a call to a thread: mode, engine, load, detector
+//	Paced       calls with a gap between them: gap, spin; percentiles
+//	Callers     many goroutines that call one thread: n
+//	Pipelined   calls made as tasks before the first is waited for: ahead
+//	Nested      levels of nesting: engine, depth, detector
+//	Deep        levels that have something with them: with, depth
+//	Ending      how all levels end: ending, depth
+//	Stranger    a call that nobody below waits for: depth
+//	Cancel      calls that are taken out of the queue: queued
+//	Context     contexts made, used and closed: calls
+//	HopLocals   a call, with local variables set: vars
+//	Local       one variable of which many goroutines hold a value: op, goroutines
+//	Task        a task, started and waited for
+//
+// Of Hop, mode=cold is a call whose two sides sleep, mode=hot one whose sides
+// look out for each other whether that pays or not, and mode=learned one as
+// every program has it. engine=channel is what one would write by hand, a
+// locked goroutine behind a channel. load=goroutines has a goroutine of this
+// process, and load=processes another process, busy on each processor.
+//
+// # GOMAXPROCS
+//
+//	go test -run '^$' -bench 'Hop|Nested' -cpu 4,1,2,4 ./bench
+//
+// runs them with one processor, with two and with four; more of them than the
+// machine has are worth a look, for that is what containers with a quota do.
+//
+// The last entry stands at the front for a reason: package testing makes the
+// first run of a benchmark before it sets GOMAXPROCS to the first entry, while
+// it is still what the benchmark before has left, which is the last. That run
+// is a probe of one iteration, and harmless, unless it is all there is: where a
+// single iteration takes longer than -benchtime (a descent of 4096 levels may)
+// and where b.Loop is used, which does not probe. With -cpu 1,2 the rows for
+// one processor would be measured with two. As it is, the first row of each is
+// measured with the number that its name has, and the others are right anyway.
 package bench
-
-import "runtime"
-
-// A Channel is what programs do without this module: a goroutine locked to
-// its OS thread that takes functions from a channel, and a channel for each
-// call to tell that it is done.
-type Channel struct {
-	calls chan call
-	gone  chan struct{}
-}
-
-type call struct {
-	fn   func()
-	done chan struct{}
-}
-
-// NewChannel starts the goroutine.
-func NewChannel() *Channel {
-	c := &Channel{calls: make(chan call), gone: make(chan struct{})}
-	go func() {
-		defer close(c.gone)
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		for call := range c.calls {
-			call.fn()
-			close(call.done)
-		}
-	}()
-	return c
-}
-
-// Call runs fn on the goroutine and waits for it. Called from fn it would
-// wait for ever.
-func (c *Channel) Call(fn func()) {
-	done := make(chan struct{})
-	c.calls <- call{fn, done}
-	<-done
-}
-
-// Close ends the goroutine.
-func (c *Channel) Close() {
-	close(c.calls)
-	<-c.gone
-}

@@ -7,58 +7,13 @@ import (
 	"asyncsync.dev/bench"
 )
 
-// A frame is a function on the thread that is blocked, in the way that one
-// would write it without this module: it takes the calls made below it from a
-// channel of its own until what it waits for is done.
-type frame struct {
-	calls chan frameCall
-	done  chan struct{}
-}
-
-type frameCall struct {
-	fn   func()
-	done chan struct{}
-}
-
-// await is sync code that runs async code and waits for it: a fresh goroutine,
-// a channel for calls, and one to tell that it is done.
-func await(level int, bottom func()) {
-	f := &frame{calls: make(chan frameCall), done: make(chan struct{})}
-	go func() {
-		defer close(f.done)
-		f.call(level-1, bottom)
-	}()
-	for {
-		select {
-		case c := <-f.calls:
-			c.fn()
-			close(c.done)
-		case <-f.done:
-			return
-		}
-	}
-}
-
-// call is async code that runs sync code on the thread and waits for it, with a
-// channel for each call to tell that it is done.
-func (f *frame) call(level int, bottom func()) {
-	if level == 0 {
-		if bottom != nil {
-			bottom()
-		}
-		return
-	}
-	done := make(chan struct{})
-	f.calls <- frameCall{func() { await(level, bottom) }, done}
-	<-done
-}
-
-// startByHand starts a thread that nests in this way.
+// startByHand starts a thread that nests in the way that one would write it
+// without this module.
 func startByHand() (*nest, error) {
 	c := bench.NewChannel()
 	return &nest{
 		descend: func(depth int, bottom func()) error {
-			c.Call(func() { await(depth, bottom) })
+			c.Descend(depth, bottom)
 			return nil
 		},
 		from: func(f func() error) error { return f() },

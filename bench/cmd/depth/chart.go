@@ -86,10 +86,21 @@ func drawDepth(dir string, rs results, ps []place, depths []int) ([]string, erro
 				legend.Add(l.what, thumbs...)
 			}
 		}
+		if f, ok := rs.of(floorOfLevel(p)); ok {
+			line, err := addFloor(panel, f.median, depths)
+			if err != nil {
+				return nil, err
+			}
+			if !known["floor"] {
+				known["floor"] = true
+				legend.Add("floor: two round trips", line)
+			}
+		}
 		panel.X.Min, panel.X.Max = float64(depths[0]), float64(depths[len(depths)-1])
 		panel.Y.Min, panel.Y.Max = low, high
 		panels = append(panels, panel)
 	}
+	delete(known, "floor")
 	if len(known) == 0 {
 		return nil, fmt.Errorf("chart: there is nothing to draw")
 	}
@@ -114,11 +125,38 @@ func panelTitle(p place) string {
 	return "two cores, GOMAXPROCS=2: the threads may find each other awake"
 }
 
+// floorOfLevel picks what the two round trips of a level take at best: with the
+// kernel where the threads sleep, with a word in memory where they are awake.
+func floorOfLevel(p place) pick {
+	trip := value(p, "call", "spin")
+	if p == oneCore {
+		trip = value(p, "call", "futex")
+	}
+	return plus(trip, trip)
+}
+
+// addFloor draws a line at one height.
+func addFloor(p *plot.Plot, height float64, depths []int) (*plotter.Line, error) {
+	line, err := plotter.NewLine(plotter.XYs{{X: float64(depths[0]), Y: height}, {X: float64(depths[len(depths)-1]), Y: height}})
+	if err != nil {
+		return nil, err
+	}
+	line.Color, line.Width = floorColor, vg.Points(1.2)
+	line.Dashes = []vg.Length{vg.Points(5), vg.Points(4)}
+	p.Add(line)
+	return line, nil
+}
+
+var floorColor = color.RGBA{0x00, 0x00, 0x00, 0xff}
+
 // decades returns the least and the greatest of the medians, rounded to
 // powers of ten: all panels have the same axis.
 func decades(rs results, ps []place, depths []int) (low, high float64) {
 	low, high = math.Inf(1), math.Inf(-1)
 	for _, p := range ps {
+		if f, ok := rs.of(floorOfLevel(p)); ok {
+			low, high = min(low, f.median), max(high, f.median)
+		}
 		for _, l := range lines() {
 			for _, d := range depths {
 				if f, ok := rs.of(value(p, "level", l.name, d)); ok {
@@ -186,7 +224,7 @@ func lay(c draw.Canvas, panels []*plot.Plot, legend plot.Legend) {
 	note.Font = font.From(note.Font, vg.Points(9))
 	note.YAlign = draw.YBottom
 	c.FillText(note, vg.Point{X: right + vg.Points(10), Y: c.Min.Y + vg.Points(44)},
-		"One level: SyncToAsync, AsyncToSync,\nand back. Median of the rounds;\nbars from the least to the greatest.\nLower is better.")
+		"One level: SyncToAsync, AsyncToSync,\nand back. Median of the rounds;\nbars from the least to the greatest.\nLower is better. The floor is what the\nmachine takes for two round trips of\ntwo threads: with a futex on one core,\nwith a word in memory on two.")
 }
 
 // depthTicks are at all depths, every other one labelled.

@@ -76,7 +76,7 @@ func TestChartIsDrawn(t *testing.T) {
 		}
 		require.NoError(t, err)
 	}
-	for _, text := range []string{"time per level", "two cores", "1024", "10 µs", "Python: asgiref", "this module, SameThread"} {
+	for _, text := range []string{"time per level", "two cores", "1024", "10 µs", "Python: asgiref", "this module, SameThread", "floor: two round trips"} {
 		assert.Contains(t, string(vector), text)
 	}
 

@@ -39,35 +39,6 @@ func TestByHandTakesAGoroutineALevelAndLeavesNone(t *testing.T) {
 	assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, 10*time.Second, time.Millisecond)
 }
 
-// The sync half of the one by hand stays on one thread: it is written for that.
-func TestByHandRunsSyncCodeOnOneGoroutine(t *testing.T) {
-	ids := map[string]int{}
-	f := &frame{calls: make(chan frameCall), done: make(chan struct{})}
-	go func() {
-		defer close(f.done)
-		for range 3 {
-			done := make(chan struct{})
-			f.calls <- frameCall{func() { ids[goroutine()]++ }, done}
-			<-done
-		}
-	}()
-	for open := true; open; {
-		select {
-		case c := <-f.calls:
-			c.fn()
-			close(c.done)
-		case <-f.done:
-			open = false
-		}
-	}
-	assert.Equal(t, map[string]int{goroutine(): 3}, ids)
-}
-
-func goroutine() string {
-	b := make([]byte, 32)
-	return string(b[:runtime.Stack(b, false)])
-}
-
 func TestCallsAreMade(t *testing.T) {
 	for _, k := range calls {
 		t.Run(k.name, func(t *testing.T) {

@@ -67,6 +67,8 @@ func newLab(ctx context.Context, c config) (*lab, error) {
 			}
 			l.snakes = append(l.snakes, s)
 		}
+	} else {
+		l.note("no rows of Python: for these run it with -python, where asgiref and anyio are installed (on Debian: apt-get install python3-asgiref python3-anyio).")
 	}
 	return l, nil
 }

@@ -39,6 +39,17 @@ func TestQuickRunMeasuresEverything(t *testing.T) {
 	assert.FileExists(t, filepath.Join(dir, "depth.png"))
 }
 
+func TestWithoutPythonItSaysHowToGetIt(t *testing.T) {
+	for _, python := range []bool{false, true} {
+		l, err := newLab(t.Context(), config{quick: true, python: python})
+		require.NoError(t, err)
+		defer l.close()
+		if len(l.snakes) < len(snakes) {
+			assert.Contains(t, strings.Join(l.notes, "\n"), "apt-get install python3-")
+		}
+	}
+}
+
 func TestWrongUsage(t *testing.T) {
 	for name, args := range map[string][]string{
 		"an unknown flag":    {"-deep"},

@@ -37,7 +37,7 @@ func (p promise) bound() string {
 const (
 	needTwo     = "needs two processors"
 	needFutex   = "needs a C compiler, and Linux"
-	needPython  = "needs -python"
+	needPython  = "needs -python, asgiref"
 	needDeep    = "needs more depth"
 	needNothing = "was not measured"
 )
