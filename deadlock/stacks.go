@@ -105,7 +105,8 @@ func header(line string) (g stack, ok bool) {
 		case part == "locked to thread":
 			g.Locked = true
 		case strings.HasSuffix(part, " minutes"):
-			g.Minutes, _ = strconv.Atoi(strings.TrimSuffix(part, " minutes"))
+			n, _ := strconv.Atoi(strings.TrimSuffix(part, " minutes"))
+			g.Minutes = max(n, 0)
 		case strings.HasPrefix(part, "synctest bubble "):
 			g.bubble, _ = strconv.Atoi(strings.TrimPrefix(part, "synctest bubble "))
 		}

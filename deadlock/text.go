@@ -11,7 +11,8 @@ import (
 // String returns the report as text for people: the threads, the waits between
 // them, and the stacks of the goroutines involved. It can be pasted into an
 // issue as it is; it contains names, functions and paths of the program, and no
-// arguments or values.
+// arguments or values. Of this module's own functions the stacks have those that
+// were called from outside.
 func (r *Report) String() string {
 	var b strings.Builder
 	n := len(r.Threads) + r.MoreThreads
@@ -21,7 +22,7 @@ func (r *Report) String() string {
 		r.writeThread(&b, &r.Threads[i])
 	}
 	if r.MoreThreads > 0 {
-		fmt.Fprintf(&b, "\nand %s more\n", count(r.MoreThreads, "thread"))
+		fmt.Fprintf(&b, "\nand %s\n", count(r.MoreThreads, "more thread"))
 	}
 	if len(r.Waits) > 0 {
 		b.WriteString("\nwho waits for whom\n")
@@ -81,7 +82,7 @@ func (r *Report) writeThread(b *strings.Builder, t *Thread) {
 		c.writeSite(b)
 	}
 	if more := t.Depth - len(t.Stack); more > 0 {
-		fmt.Fprintf(b, "  and %s below\n", count(more, "call"))
+		fmt.Fprintf(b, "  and %s below\n", count(more, "more call"))
 	}
 	if t.Queued > 0 {
 		fmt.Fprintf(b, "  %d queued\n", t.Queued)
@@ -213,7 +214,7 @@ func (r *Report) writeStacks(b *strings.Builder) {
 		fmt.Fprintf(b, "\n%s %s %s\n%s", noun, strings.Join(g.ids, ", "), g.head, g.body)
 	}
 	if r.MoreGoroutines > 0 {
-		fmt.Fprintf(b, "\nand %s more without a stack here\n", count(r.MoreGoroutines, "goroutine"))
+		fmt.Fprintf(b, "\nand %s without a stack here\n", count(r.MoreGoroutines, "more goroutine"))
 	}
 	if r.StacksCut {
 		fmt.Fprintf(b, "\nThe stacks of all goroutines exceed %d MB: some are missing.\n", maxDump>>20)
@@ -233,16 +234,40 @@ func (g *Goroutine) text() (head, body string) {
 	frame := func(prefix string, f Frame) {
 		fmt.Fprintf(&b, "  %s%s\n      %s:%d\n", prefix, f.Func, f.File, f.Line)
 	}
-	for _, f := range g.Frames {
+	for _, f := range outside(g.Frames) {
 		frame("", f)
 	}
 	if g.Elided > 0 {
-		fmt.Fprintf(&b, "  and %s more\n", count(g.Elided, "function"))
+		fmt.Fprintf(&b, "  and %s\n", count(g.Elided, "more function"))
 	}
-	if g.CreatedBy != nil {
+	if g.CreatedBy != nil && !library(g.CreatedBy.Func) {
 		frame("created by ", *g.CreatedBy)
 	}
 	return head, b.String()
+}
+
+// outside returns the frames without the insides of this module: of each run of
+// its functions the one that was called from outside.
+func outside(frames []Frame) []Frame {
+	var kept []Frame
+	var entry *Frame // of the run that we are in
+	for i, f := range frames {
+		switch {
+		case library(f.Func):
+			if entry == nil && !slices.ContainsFunc(kept, func(k Frame) bool { return !plumbing(k.Func) }) {
+				kept = nil // what it is parked in
+			}
+			entry = &frames[i]
+		case entry != nil && plumbing(f.Func):
+		default:
+			if entry != nil {
+				kept = append(kept, *entry)
+			}
+			entry = nil
+			kept = append(kept, f)
+		}
+	}
+	return kept
 }
 
 // WriteDOT writes the graph in the language of graphviz: threads as boxes,
