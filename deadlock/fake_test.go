@@ -111,6 +111,7 @@ func (f *fake) source() *source {
 			return true
 		},
 		strict: func(on bool) { f.set(func() { f.strict = append(f.strict, on) }) },
+		bubble: func() int { return 0 },
 	}
 }
 

@@ -140,6 +140,7 @@ type source struct {
 	mark   func(thread, seq uint64) (mark, bool)
 	refuse func(thread, seq uint64, err error) bool
 	strict func(on bool)
+	bubble func() int // that the caller is in
 }
 
 // A mark is a [core.Mark].
@@ -157,6 +158,7 @@ var runtimeSource = &source{
 	},
 	refuse: core.Refuse,
 	strict: core.SetStrict,
+	bubble: bubble,
 }
 
 // Take returns a report. It may be called from anywhere at any time, also from

@@ -34,7 +34,7 @@ var masks = []struct {
 	{regexp.MustCompile(`(goroutines?) \d+(?:, \d+)*`), "$1 N"},
 	{regexp.MustCompile(`OS thread \d+`), "OS thread N"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(ns|µs|ms|s|m\d+s)\b`), "AGE"},
-	{regexp.MustCompile(`(?:[A-Za-z]:)?[\w./@ -]*/([\w.-]+\.go):\d+`), "PATH/$1:N"},
+	{regexp.MustCompile(`(?:[A-Za-z]:)?[\w./@-]*/([\w.-]+\.go):\d+`), "PATH/$1:N"},
 	{regexp.MustCompile(`, \d+ minutes?`), ""},
 }
 

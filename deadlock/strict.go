@@ -87,7 +87,7 @@ func strict(src *source, t TB) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		w.bubble = bubble()
+		w.bubble = src.bubble()
 		every(strictInterval, quit, w.look)
 	}()
 	t.Cleanup(func() {
@@ -314,6 +314,6 @@ func (w *strictWatcher) describe(t *core.ThreadState, v *Verdict, page string) (
 		from = ", called from " + v.Site.String() + ","
 	}
 	text = fmt.Sprintf("call %s%s waits for thread %s, whose function %s is %s",
-		v.Call, from, v.thread(), v.Running, doing)
+		v.Call, from, cmp.Or(v.Name, "(unnamed)"), v.Running, doing)
 	return text, &Error{Message: text + "; " + see(page), Cycle: []Link{wait, call}}
 }

@@ -57,27 +57,23 @@ type Verdict struct {
 
 // Title says in one line what the verdict is.
 func (v *Verdict) Title() string {
+	thread := cmp.Or(v.Name, "(unnamed)")
 	switch v.Kind {
 	case Retracted:
-		kind := Kind("")
-		if v.Retracts != nil {
-			kind = v.Retracts.Kind
+		was := "slow"
+		if v.Retracts != nil && v.Retracts.Kind == Probable {
+			was = "a probable deadlock"
 		}
-		return fmt.Sprintf("no %s deadlock: call %s has left the queue of thread %s after %v", kind, v.Call, v.thread(), round(v.Age))
+		return fmt.Sprintf("no longer %s: call %s has left the queue of thread %s after %v", was, v.Call, thread, round(v.Age))
 	case Slow:
-		return fmt.Sprintf("slow: call %s has waited %v for thread %s%s", v.Call, round(v.Age), v.thread(), v.running())
+		runs := ""
+		if v.Running != "" {
+			runs = ", which runs " + v.Running
+		}
+		return fmt.Sprintf("slow: call %s has waited %v for thread %s%s", v.Call, round(v.Age), thread, runs)
 	}
-	s := fmt.Sprintf("probable deadlock: call %s has waited %v for thread %s%s", v.Call, round(v.Age), v.thread(), v.running())
-	return s + fmt.Sprintf(", parked in %s, and called it from below", v.Parked)
-}
-
-func (v *Verdict) thread() string { return cmp.Or(v.Name, "(unnamed)") }
-
-func (v *Verdict) running() string {
-	if v.Running == "" {
-		return ""
-	}
-	return ", which runs " + v.Running
+	return fmt.Sprintf("probable deadlock: thread %s runs %s, which is parked in %s, while call %s, made from below it, has waited %v for that thread",
+		thread, v.Running, v.Parked, v.Call, round(v.Age))
 }
 
 // String returns the verdict for people, with its report unless it is a
