@@ -38,5 +38,5 @@ const (
 	pageRawWait = "raw-wait"
 	pageSlow    = "slow"
 	pageStrict  = "strict"
-	pageBlocked = "blocked-thread"
+	pageBlocked = "call-to-blocked-thread"
 )

@@ -172,7 +172,7 @@ func TestStrictAndWaitsOfTheLibrary(t *testing.T) {
 				if c.want {
 					require.Len(t, errs, 1)
 					require.Contains(t, errs[0], "and does not serve it; the call was ended")
-					require.Contains(t, f.errs[0].Error(), "see docs/deadlock/blocked-thread.md")
+					require.Contains(t, f.errs[0].Error(), "see docs/deadlock/call-to-blocked-thread.md")
 				} else {
 					require.Empty(t, errs)
 					require.Empty(t, f.refused)
