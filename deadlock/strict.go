@@ -119,7 +119,7 @@ func (src *source) leaked(before map[uint64]bool) []string {
 		var names []string
 		for _, t := range src.graph().Threads {
 			if !before[t.ID] && !t.Adopted && t.Name != "default" {
-				names = append(names, fmt.Sprintf("%s (goroutine %d)", cmp.Or(clean(t.Name), "(unnamed)"), t.Goroutine))
+				names = append(names, cmp.Or(clean(t.Name), "(unnamed)"))
 			}
 		}
 		if len(names) == 0 || look == leakLooks {
