@@ -19,6 +19,7 @@ type fake struct {
 	marks      map[callID]*fakeMark
 	noMarks    bool
 	dumps      int
+	cut        bool // by dump
 	looks      int
 	refused    []callID
 	errs       []error
@@ -79,7 +80,7 @@ func (f *fake) source() *source {
 			for _, id := range slices.Sorted(maps.Keys(f.goroutines)) {
 				fmt.Fprintf(&b, "goroutine %d %s\n\n", id, f.goroutines[id])
 			}
-			return []byte(b.String()), false
+			return []byte(b.String()), f.cut
 		},
 		mark: func(thread, seq uint64) (mark, bool) {
 			f.mu.Lock()

@@ -166,7 +166,7 @@ var runtimeSource = &source{
 // waits for nobody: it takes a lock of each thread in turn, for a moment. If
 // anything runs or waits it also reads the stacks of all goroutines, for which
 // the runtime stops the program: about a millisecond for each thousand of them.
-func Take() *Report { return runtimeSource.sample().report() }
+func Take() *Report { return runtimeSource.sample().report(0, 0) }
 
 // A sample is one look at the threads, and at the stacks if somebody asks.
 type sample struct {
@@ -213,13 +213,13 @@ func queued(g core.Graph) map[callID]bool {
 	return calls
 }
 
-// report makes the report of a sample. The threads named first are in it
-// whatever else is left out.
-func (s *sample) report(first ...uint64) *Report {
+// report makes the report of a sample. The thread first and the goroutine also
+// are in it, unless they are 0, whatever else is left out.
+func (s *sample) report(first uint64, also int64) *Report {
 	threads := slices.Clone(s.graph.Threads)
 	rank := func(t *core.ThreadState) int {
 		switch {
-		case slices.Contains(first, t.ID):
+		case t.ID == first:
 			return 0
 		case t.Queued > 0 || len(t.Queue) > 0:
 			return 1
@@ -238,7 +238,7 @@ func (s *sample) report(first ...uint64) *Report {
 	}
 	goroutines := s.graph.Goroutines[:min(len(s.graph.Goroutines), maxGoroutines)]
 
-	ids, more := involved(threads, goroutines)
+	ids, more := involved(threads, goroutines, also)
 	stacks := s.stacks(ids)
 	r.StacksCut = s.cut
 	r.MoreGoroutines = more + len(ids) - len(stacks)
@@ -279,8 +279,8 @@ func (s *sample) report(first ...uint64) *Report {
 }
 
 // involved returns the goroutines that a report of the threads shows, the most
-// telling ones first if there are too many.
-func involved(threads []core.ThreadState, goroutines []core.GoroutineState) (ids map[int64]bool, more int) {
+// telling ones first if there are too many, and also.
+func involved(threads []core.ThreadState, goroutines []core.GoroutineState, also int64) (ids map[int64]bool, more int) {
 	ids = map[int64]bool{}
 	left := map[int64]bool{}
 	add := func(id int64) {
@@ -292,6 +292,7 @@ func involved(threads []core.ThreadState, goroutines []core.GoroutineState) (ids
 			left[id] = true
 		}
 	}
+	add(also)
 	for _, t := range threads {
 		if len(t.Stack) == 0 && len(t.Queue) == 0 {
 			continue

@@ -100,7 +100,7 @@ main.main()
 func reportOf(f *fake) *Report {
 	s := f.source().sample()
 	s.at = time.Date(2001, 2, 3, 4, 5, 6, 7e6, time.UTC)
-	return s.report()
+	return s.report(0, 0)
 }
 
 // The forms of a report, as they are.
@@ -184,6 +184,15 @@ func TestJSONSchema(t *testing.T) {
 	require.Equal(t, 2001, at.Year())
 }
 
+// A report says when it is not complete.
+func TestReportOfCutStacks(t *testing.T) {
+	f := rawWait()
+	f.cut = true
+	r := reportOf(f)
+	require.True(t, r.StacksCut)
+	require.Contains(t, r.String(), "\nThe stacks of all goroutines exceed 16 MB: some are missing.\n")
+}
+
 // An empty report has lists too.
 func TestJSONOfNothing(t *testing.T) {
 	text, err := json.Marshal(reportOf(&fake{}))
@@ -252,13 +261,14 @@ func TestReportIsBounded(t *testing.T) {
 		}
 		f.graph.Threads = append(f.graph.Threads, th)
 		f.graph.Goroutines = append(f.graph.Goroutines, core.GoroutineState{Goroutine: int64(i + 5000), Name: long, Wait: core.WaitState{Kind: "task", For: long, Goroutine: 1}})
-		if i < maxThreads {
+		if i < maxThreads || i == 76 {
 			f.goroutines[int64(i+1)] = "[select]:\n" + strings.Repeat(long+"(...)\n\t/"+long+".go:1 +0x1\n", 100)
 		}
 	}
 	f.graph.Threads[990].ID = 100_000
-	r := f.source().sample().report(100_000)
+	r := f.source().sample().report(100_000, 77)
 	requireBounded(t, r, maxText)
+	require.NotNil(t, r.goroutine(77), "nor is the goroutine")
 	require.Equal(t, 1000-maxThreads, r.MoreThreads)
 	require.Positive(t, r.MoreGoroutines)
 	require.EqualValues(t, 100_000, r.Threads[len(r.Threads)-1].ID, "the threads that a verdict is about are never left out")

@@ -192,8 +192,8 @@ var parked = map[string]bool{
 	"sync.WaitGroup.Wait":     true,
 }
 
-// coroutine is the state of a goroutine while the body of an iterator that it
-// pulls runs.
+// coroutine is the state of a goroutine that stands still for another: the body
+// of an iterator that it pulls, or the one that pulls it.
 const coroutine = "coroutine"
 
 // pulledBy reports whether g is the body of an iterator that the goroutine id

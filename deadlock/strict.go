@@ -158,14 +158,14 @@ func (w *strictWatcher) look() {
 	stacks := s.parse(func(int64) bool { return true })
 	parked := map[uint64]sighting{}
 	for _, t := range candidates {
-		body, ok := stuckIn(t, &s.graph, stacks)
+		g, body, ok := stuckIn(t, &s.graph, stacks)
 		if !ok {
 			continue
 		}
 		seen := again(w.parked[t.ID], sighting{t.Queue[0].Seq, t.Stack[0].Seq, body, 1})
 		parked[t.ID] = seen
 		if seen.times >= strictSightings {
-			w.end(s, t, stacks)
+			w.end(s, suspect{t, g}, stacks)
 		}
 	}
 	w.parked = parked
@@ -178,18 +178,19 @@ func unserved(t *core.ThreadState) bool {
 }
 
 // stuckIn returns the stacks of those whom the first call of t's queue waits
-// for, if they are parked and may be waiting for that call.
-func stuckIn(t *core.ThreadState, g *core.Graph, stacks map[int64]*stack) (body string, ok bool) {
+// for, and the last of them, if they are parked and may be waiting for that
+// call.
+func stuckIn(t *core.ThreadState, g *core.Graph, stacks map[int64]*stack) (last *stack, body string, ok bool) {
 	if raw(t) {
 		return parkedIn(t, stacks)
 	}
 	chain := waitChain(t, g)
 	if t.Policy != core.All && !t.Below && !descends(t.Queue[0].Caller, chain, stacks) {
-		return "", false // a stranger that waits for its turn
+		return nil, "", false // a stranger that waits for its turn
 	}
-	last := stacks[chain[len(chain)-1]]
+	last = stacks[chain[len(chain)-1]]
 	if last == nil || !parked[last.State] {
-		return "", false
+		return nil, "", false
 	}
 	var b strings.Builder
 	for _, id := range chain {
@@ -197,7 +198,7 @@ func stuckIn(t *core.ThreadState, g *core.Graph, stacks map[int64]*stack) (body 
 			b.WriteString(g.body)
 		}
 	}
-	return b.String(), true
+	return last, b.String(), true
 }
 
 // waitChain returns the goroutine of t, the one that it waits for, the one that
@@ -247,7 +248,7 @@ func descends(id int64, ancestors []int64, stacks map[int64]*stack) bool {
 }
 
 // end has the first call of t's queue fail, and the test with it.
-func (w *strictWatcher) end(s *sample, t *core.ThreadState, stacks map[int64]*stack) {
+func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
 	id := callID{t.ID, t.Queue[0].Seq}
 	if w.told[id] {
 		return
@@ -256,11 +257,11 @@ func (w *strictWatcher) end(s *sample, t *core.ThreadState, stacks map[int64]*st
 	if t.Stack[0].Wait != nil {
 		page = pageBlocked
 	}
-	v := s.verdict(t, kind, max(t.Queue[0].Waited, -1))
+	v := s.verdict(t.ThreadState, kind, max(t.Queue[0].Waited, -1), t.parked)
 	text, e := w.describe(t, &v, page)
 	ended := true
 	switch g := stacks[t.Queue[0].Caller]; {
-	case !s.still(t, kind):
+	case !s.still(t.ThreadState, kind):
 		return
 	case g != nil && g.bubble != w.bubble:
 		ended = false
@@ -289,17 +290,14 @@ func (w *strictWatcher) end(s *sample, t *core.ThreadState, stacks map[int64]*st
 
 // describe says what a verdict on t's first call means, for a test's log and as
 // the error of the call.
-func (w *strictWatcher) describe(t *core.ThreadState, v *Verdict, page string) (text string, e *Error) {
-	doing := "parked outside the library"
+func (w *strictWatcher) describe(t suspect, v *Verdict, page string) (text string, e *Error) {
+	doing := "parked in " + v.Parked
 	wait := core.Link{Who: v.Running, Goroutine: t.Goroutine, Thread: v.Name, Kind: "parked", For: v.Call, Age: -1}
-	if v.Parked != "" {
-		doing = "parked in " + v.Parked
-	}
 	if of := t.Stack[0].Wait; of != nil {
 		doing = "blocked in " + of.Kind + " and does not serve it"
 		wait.Kind, wait.Age = of.Kind, of.Age
-	} else if g := v.Report.goroutine(t.Goroutine); g != nil {
-		for _, f := range g.Frames {
+	} else {
+		for _, f := range t.parked.Frames {
 			if !plumbing(f.Func) {
 				wait.Site = fmt.Sprintf("%s:%d", f.File, f.Line)
 				break

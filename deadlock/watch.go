@@ -162,9 +162,9 @@ func watch(src *source, cfg Config) (stop func()) {
 	}()
 	var once sync.Once
 	return func() {
-		m.stop()
 		once.Do(func() { close(quit) })
 		<-done
+		m.clear() // nobody adds to it any more
 	}
 }
 
@@ -190,7 +190,6 @@ type mail struct {
 	mu      sync.Mutex
 	waiting []Verdict
 	running bool
-	stopped bool
 }
 
 // full reports whether the handler is so far behind that no verdict should be
@@ -205,9 +204,6 @@ func (m *mail) full() bool {
 func (m *mail) post(v Verdict) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.stopped {
-		return
-	}
 	m.waiting = append(m.waiting, v)
 	if !m.running {
 		m.running = true
@@ -215,10 +211,10 @@ func (m *mail) post(v Verdict) {
 	}
 }
 
-func (m *mail) stop() {
+func (m *mail) clear() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stopped, m.waiting = true, nil
+	m.waiting = nil
 }
 
 func (m *mail) next() (v Verdict, ok bool) {
@@ -295,6 +291,13 @@ type sighting struct {
 	times     int
 }
 
+// A suspect is a thread and the goroutine that its function is parked on: that
+// of the thread, or a coroutine on it.
+type suspect struct {
+	*core.ThreadState
+	parked *stack
+}
+
 // A charge is what a verdict says of one call.
 type charge struct {
 	kind Kind
@@ -314,8 +317,8 @@ func (w *watcher) look() {
 	if w.mail.full() {
 		return
 	}
-	for _, t := range w.suspects(s) {
-		w.charge(s, t, Probable)
+	for _, x := range w.suspects(s) {
+		w.charge(s, x.ThreadState, Probable, x.parked)
 	}
 	if w.slow == 0 {
 		return
@@ -323,7 +326,7 @@ func (w *watcher) look() {
 	for i := range s.graph.Threads {
 		t := &s.graph.Threads[i]
 		if len(t.Queue) > 0 && !t.Long && w.age(s, t) >= w.slow {
-			w.charge(s, t, Slow)
+			w.charge(s, t, Slow, nil)
 		}
 	}
 }
@@ -399,7 +402,7 @@ func (w *watcher) retract(s *sample) {
 // suspects returns the threads whose function has been seen parked often
 // enough while a call from below it is first in the queue. The stacks are read
 // only if there is a thread with such a call, and no verdict on it yet.
-func (w *watcher) suspects(s *sample) []*core.ThreadState {
+func (w *watcher) suspects(s *sample) []suspect {
 	var candidates []*core.ThreadState
 	ids := map[int64]bool{}
 	for i := range s.graph.Threads {
@@ -412,16 +415,19 @@ func (w *watcher) suspects(s *sample) []*core.ThreadState {
 	}
 	stacks := s.stacks(ids)
 	parked := map[uint64]sighting{}
-	var suspects []*core.ThreadState
+	var suspects []suspect
 	for _, t := range candidates {
-		body, ok := parkedIn(t, stacks)
+		if g := stacks[t.Goroutine]; g != nil && g.State == coroutine {
+			stacks = s.parse(func(int64) bool { return true }) // it may be any of them that runs
+		}
+		g, body, ok := parkedIn(t, stacks)
 		if !ok {
 			continue
 		}
 		seen := again(w.parked[t.ID], sighting{t.Queue[0].Seq, t.Stack[0].Seq, body, 1})
 		parked[t.ID] = seen
 		if seen.times >= sightings {
-			suspects = append(suspects, t)
+			suspects = append(suspects, suspect{t, g})
 		}
 	}
 	w.parked = parked
@@ -442,29 +448,47 @@ func raw(t *core.ThreadState) bool {
 	return t.Below && len(t.Queue) > 0 && len(t.Stack) > 0 && t.Stack[0].Wait == nil && t.Goroutine != 0
 }
 
-// parkedIn returns the stack that the function on top of t is parked in.
-func parkedIn(t *core.ThreadState, stacks map[int64]*stack) (body string, ok bool) {
-	g := stacks[t.Goroutine]
-	if g == nil {
-		return "", false
+// parkedIn returns the goroutine that the function on top of t is parked on,
+// and the stack that it is parked in.
+func parkedIn(t *core.ThreadState, stacks map[int64]*stack) (g *stack, body string, ok bool) {
+	g = stacks[t.Goroutine]
+	for g != nil && g.State == coroutine {
+		body += g.body
+		g = running(g.ID, stacks)
 	}
-	if g.State == coroutine {
-		// The body of the iterator runs; only if that is who waits is it stuck.
-		caller := stacks[t.Queue[0].Caller]
-		return g.body, caller != nil && caller.pulledBy(t.Goroutine)
+	if g == nil || !parked[g.State] {
+		return nil, "", false
 	}
-	return g.body, parked[g.State]
+	return g, body + g.body, true
+}
+
+// running returns the coroutine that runs while the goroutine id stands still
+// for it, nil if that is not found. Those that stand still themselves are
+// looked at last: one of them may do so for another.
+func running(id int64, stacks map[int64]*stack) (still *stack) {
+	for _, g := range stacks {
+		if !g.pulledBy(id) {
+			continue
+		}
+		if g.State != coroutine {
+			return g
+		}
+		if running(g.ID, stacks) != nil {
+			still = g
+		}
+	}
+	return still
 }
 
 // charge reaches a verdict on the first call of t's queue, unless it has been
 // reached before or the call has moved meanwhile.
-func (w *watcher) charge(s *sample, t *core.ThreadState, kind Kind) {
+func (w *watcher) charge(s *sample, t *core.ThreadState, kind Kind, parked *stack) {
 	first := t.Queue[0]
 	c := charge{kind, callID{t.ID, first.Seq}}
 	if w.charges[c] != nil || w.mail.full() {
 		return
 	}
-	v := s.verdict(t, kind, w.age(s, t))
+	v := s.verdict(t, kind, w.age(s, t), parked)
 	m, marked := w.src.mark(t.ID, first.Seq)
 	if !marked {
 		m = nil
@@ -482,12 +506,17 @@ func (w *watcher) charge(s *sample, t *core.ThreadState, kind Kind) {
 	w.mail.post(v)
 }
 
-// verdict describes a verdict on the first call of t's queue.
-func (s *sample) verdict(t *core.ThreadState, kind Kind, age time.Duration) Verdict {
+// verdict describes a verdict on the first call of t's queue. parked is the
+// goroutine that t's function is parked on, nil if it is not.
+func (s *sample) verdict(t *core.ThreadState, kind Kind, age time.Duration, parked *stack) Verdict {
 	first := t.Queue[0]
+	var also int64
+	if parked != nil {
+		also = parked.ID
+	}
 	v := Verdict{
 		Kind: kind, Thread: t.ID, Name: clean(t.Name), Seq: first.Seq, Call: clean(first.Name), Age: age,
-		Report: s.report(t.ID),
+		Report: s.report(t.ID, also),
 	}
 	if len(t.Stack) > 0 {
 		v.Running = cmp.Or(clean(t.Stack[0].Name), "its caller")
@@ -497,10 +526,8 @@ func (s *sample) verdict(t *core.ThreadState, kind Kind, age time.Duration) Verd
 			v.Site = r.Queue[0].Site
 		}
 	}
-	if kind == Probable {
-		if g := v.Report.goroutine(t.Goroutine); g != nil {
-			v.Parked = g.State
-		}
+	if parked != nil {
+		v.Parked = parked.State
 	}
 	return v
 }

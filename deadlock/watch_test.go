@@ -138,11 +138,30 @@ func TestProbableOrNot(t *testing.T) {
 		{"no goroutine", func(_ *fake, t *core.ThreadState) { t.Goroutine = 0 }, false},
 		{"its stack is missing", func(f *fake, t *core.ThreadState) { delete(f.goroutines, onThread) }, false},
 		{"marked as long", func(_ *fake, t *core.ThreadState) { t.Long = true }, true},
-		{"pulls an iterator that calls", func(f *fake, t *core.ThreadState) {
+		{"an iterator that it pulls calls", func(f *fake, t *core.ThreadState) {
 			f.goroutines[onThread] = onThreadIn("coroutine")
 			f.goroutines[caller] = strings.Replace(callerIn, "created by app.post", "created by iter.Pull[...]", 1)
 		}, true},
-		{"pulls an iterator, and another calls", func(f *fake, t *core.ThreadState) { f.goroutines[onThread] = onThreadIn("coroutine") }, false},
+		{"a coroutine on it is parked", func(f *fake, t *core.ThreadState) {
+			f.goroutines[onThread] = onThreadIn("coroutine")
+			f.goroutines[20] = coroutineOf(onThread, "select")
+		}, true},
+		{"one that has another is", func(f *fake, t *core.ThreadState) {
+			f.goroutines[onThread] = onThreadIn("coroutine")
+			f.goroutines[20] = coroutineOf(onThread, "coroutine")
+			f.goroutines[21] = coroutineOf(onThread, "coroutine")
+			f.goroutines[22] = coroutineOf(21, "select")
+			f.goroutines[23] = coroutineOf(onThread, "coroutine")
+		}, true},
+		{"a coroutine on it runs", func(f *fake, t *core.ThreadState) {
+			f.goroutines[onThread] = onThreadIn("coroutine")
+			f.goroutines[20] = coroutineOf(onThread, "running")
+			f.goroutines[21] = coroutineOf(20, "select")
+		}, false},
+		{"a coroutine of somebody else is parked", func(f *fake, t *core.ThreadState) {
+			f.goroutines[onThread] = onThreadIn("coroutine")
+			f.goroutines[20] = coroutineOf(30, "select")
+		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) { probable(t, c.change, c.want) })
 	}
@@ -157,6 +176,10 @@ func TestProbableOrNot(t *testing.T) {
 			probable(t, func(f *fake, _ *core.ThreadState) { f.goroutines[onThread] = onThreadIn(state) }, false)
 		})
 	}
+}
+
+func coroutineOf(id int64, state string) string {
+	return fmt.Sprintf("[%s]:\napp.body()\n\t/src/app/body.go:5 +0x1\ncreated by iter.Pull[...] in goroutine %d\n\t/go/iter.go:5 +0x1", state, id)
 }
 
 func probable(t *testing.T, change func(*fake, *core.ThreadState), want bool) {
@@ -284,6 +307,19 @@ func TestNotSlow(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A queue that moves is not slow, however long it is.
+func TestMovingIsNotSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, got := slowThread(), &verdicts{}
+		defer watch(f.source(), Config{Slow: 5 * time.Second, OnVerdict: got.add})()
+		for n := range uint64(60) {
+			f.set(func() { f.graph.Threads[0].Queue = []core.CallState{{Seq: 10 + n/3, Waited: -1}} })
+			pass(1)
+		}
+		require.Empty(t, got.take())
+	})
 }
 
 // Without an interval it is a second, or Slow if that is shorter.
@@ -451,6 +487,38 @@ func TestStop(t *testing.T) {
 	})
 }
 
+// stop waits for a look at the threads that is under way, and for its marks to
+// be dropped.
+func TestStopDuringALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := slowThread()
+		f.graph.Threads[0].Queue[0].Waited = time.Hour
+		src, looking, release := f.source(), make(chan struct{}), make(chan struct{})
+		take := src.mark
+		src.mark = func(thread, seq uint64) (mark, bool) {
+			close(looking)
+			<-release
+			return take(thread, seq)
+		}
+		stop := watch(src, Config{Slow: time.Second, OnVerdict: func(Verdict) {}})
+		<-looking
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			stop()
+		}()
+		synctest.Wait()
+		select {
+		case <-stopped:
+			t.Error("stop has not waited")
+		default:
+		}
+		close(release)
+		<-stopped
+		require.True(t, f.marks[callID{3, 7}].dropped)
+	})
+}
+
 // Watchers know nothing of each other.
 func TestSeveralWatchers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -490,7 +558,8 @@ func TestLog(t *testing.T) {
 // The verdict's form for people.
 func TestVerdictText(t *testing.T) {
 	s := rawWait().source().sample()
-	v := s.verdict(&s.graph.Threads[0], Probable, 2*time.Second)
+	g, _, _ := parkedIn(&s.graph.Threads[0], s.parse(every1))
+	v := s.verdict(&s.graph.Threads[0], Probable, 2*time.Second, g)
 	golden(t, "verdict.txt", masked(v.String()))
 }
 
