@@ -24,7 +24,7 @@ type Report struct {
 	Time           time.Time   `json:"time"`
 	Threads        []Thread    `json:"threads"`         // by ID
 	MoreThreads    int         `json:"more_threads"`    // that were left out
-	Waits          []Wait      `json:"waits"`           // those whose both ends are known
+	Waits          []Wait      `json:"waits"`           // who waits for whom
 	Goroutines     []Goroutine `json:"goroutines"`      // that are involved, by ID
 	MoreGoroutines int         `json:"more_goroutines"` // that were left out, or not found
 	// StacksCut says that the stacks of all goroutines were more than the 16 MB
@@ -83,7 +83,7 @@ type Wait struct {
 	Age    time.Duration `json:"age_ns"` // how long it has slept, -1 if that is not known
 }
 
-// A Party is one end of a Wait. Both numbers are 0 if it is not known.
+// A Party is one end of a Wait. It is the zero value if it is not known.
 type Party struct {
 	Thread    uint64 `json:"thread"`    // its ID, 0 for a goroutine that is none
 	Goroutine int64  `json:"goroutine"` // 0 if it is not known
@@ -336,7 +336,7 @@ type builder struct {
 
 type edge struct {
 	from, to Party
-	name     string
+	kind, of string
 }
 
 func (b *builder) party(goroutine int64) Party {
@@ -434,12 +434,12 @@ func (b *builder) wait(from Party, w *core.WaitState) Wait {
 	return r
 }
 
-// edge adds a wait whose both ends are known, once.
+// edge adds a wait, once.
 func (b *builder) edge(w Wait) {
-	if w.From == (Party{}) || w.To == (Party{}) {
+	if w.From == (Party{}) {
 		return
 	}
-	k := edge{w.From, w.To, w.For}
+	k := edge{w.From, w.To, w.Kind, w.For}
 	if b.edges[k] {
 		return
 	}

@@ -157,6 +157,8 @@ func round(d time.Duration) time.Duration {
 // String names the party.
 func (p Party) String() string {
 	switch {
+	case p == (Party{}):
+		return "?"
 	case p.Thread != 0 && p.Name != "":
 		return "thread " + p.Name
 	case p.Thread != 0:
@@ -272,7 +274,7 @@ func outside(frames []Frame) []Frame {
 
 // WriteDOT writes the graph in the language of graphviz: threads as boxes,
 // goroutines as ellipses, waits as arrows, dashed for a call that has not
-// begun.
+// begun, and ending in a question mark where it is not known for whom.
 func (r *Report) WriteDOT(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("digraph waits {\n\trankdir=LR;\n\tnode [fontname=\"monospace\"];\n\tedge [fontname=\"monospace\"];\n")
@@ -304,7 +306,7 @@ func (r *Report) WriteDOT(w io.Writer) error {
 	}
 	for _, e := range r.Waits {
 		for _, p := range []Party{e.From, e.To} {
-			if id := p.node(); !nodes[id] {
+			if id := p.node(); p != (Party{}) && !nodes[id] {
 				nodes[id] = true
 				shape, lines := "ellipse", []string{p.String()}
 				if p.Thread != 0 {
@@ -316,12 +318,17 @@ func (r *Report) WriteDOT(w io.Writer) error {
 			}
 		}
 	}
-	for _, e := range r.Waits {
+	for i, e := range r.Waits {
 		style := "solid"
 		if e.Queued {
 			style = "dashed"
 		}
-		fmt.Fprintf(&b, "\t%s -> %s [style=%s, label=%s];\n", e.From.node(), e.To.node(), style, quote(e.label()))
+		to := e.To.node()
+		if e.To == (Party{}) {
+			to = fmt.Sprintf("u%d", i) // each its own: that two are the same is not known either
+			fmt.Fprintf(&b, "\t%s [shape=plaintext, label=\"?\"];\n", to)
+		}
+		fmt.Fprintf(&b, "\t%s -> %s [style=%s, label=%s];\n", e.From.node(), to, style, quote(e.label()))
 	}
 	b.WriteString("}\n")
 	_, err := io.WriteString(w, b.String())

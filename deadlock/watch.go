@@ -56,7 +56,7 @@ type Verdict struct {
 }
 
 // Title says in one line what the verdict is.
-func (v *Verdict) Title() string {
+func (v Verdict) Title() string {
 	thread := cmp.Or(v.Name, "(unnamed)")
 	switch v.Kind {
 	case Retracted:
