@@ -165,7 +165,7 @@ var runtimeSource = &source{
 // a function on a thread, a hook, or the goroutine that handles a signal. It
 // waits for nobody: it takes a lock of each thread in turn, for a moment. If
 // anything runs or waits it also reads the stacks of all goroutines, for which
-// the runtime stops the program: about a millisecond for each thousand of them.
+// the runtime stops the program: about 10 ms for each thousand of them.
 func Take() *Report { return runtimeSource.sample().report(0, 0) }
 
 // A sample is one look at the threads, and at the stacks if somebody asks.
