@@ -14,6 +14,9 @@ import (
 // arguments or values. Of this module's own functions the stacks have those that
 // were called from outside.
 func (r *Report) String() string {
+	if r == nil {
+		return "no report\n"
+	}
 	var b strings.Builder
 	n := len(r.Threads) + r.MoreThreads
 	fmt.Fprintf(&b, "%s at %s\n", count(n, "thread"), r.Time.Format("2006-01-02 15:04:05.000 MST"))
