@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync"
 	"testing"
 
 	"asyncsync.dev/asyncsync"
@@ -73,6 +74,39 @@ func TestTakeShowsStackAndQueue(t *testing.T) {
 	require.NoError(t, tsc.Close())
 	_, ok = find(deadlock.Take(), "db")
 	require.False(t, ok, "a closed context has no thread")
+}
+
+// Reports can be taken in hooks, in the functions at the ends of a thread, and
+// by what is called when a ctx ends.
+func TestTakeInCallbacks(t *testing.T) {
+	taken := map[string]bool{}
+	var mu sync.Mutex
+	take := func(where string) {
+		_ = deadlock.Take().String()
+		mu.Lock()
+		defer mu.Unlock()
+		taken[where] = true
+	}
+	hook := func(where string) func(asyncsync.CallInfo) { return func(asyncsync.CallInfo) { take(where) } }
+	defer asyncsync.SetHooks(asyncsync.Hooks{Queued: hook("queued"), Started: hook("started"), Ended: hook("ended"), Panicked: hook("panicked")})()
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(),
+		asyncsync.OnThreadStart(func() { take("start") }), asyncsync.OnThreadExit(func() { take("exit") }))
+	cctx, cancel := context.WithCancel(ctx)
+	interrupted := make(chan struct{})
+	require.Panics(t, func() {
+		asyncsync.ToThread(cctx, func(ctx context.Context) (int, error) {
+			cancel()
+			<-interrupted
+			panic("oh dear")
+		}, asyncsync.Interrupt(func() {
+			take("interrupt")
+			close(interrupted)
+		}))
+	})
+	require.NoError(t, tsc.Close())
+	for _, where := range []string{"queued", "started", "ended", "panicked", "start", "exit", "interrupt"} {
+		require.True(t, taken[where], where)
+	}
 }
 
 // A task that waits for itself is told so, and goes on.

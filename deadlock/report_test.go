@@ -353,9 +353,9 @@ func TestReportOfManyCalls(t *testing.T) {
 
 // Reports are taken from everywhere while contexts open, work and close.
 func TestTakeWhileContextsComeAndGo(t *testing.T) {
-	rounds := 200
+	rounds := 50
 	if testing.Short() {
-		rounds = 20
+		rounds = 10
 	}
 	var workers, takers sync.WaitGroup
 	quit := make(chan struct{})

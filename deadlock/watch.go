@@ -411,7 +411,7 @@ func (w *watcher) suspects(s *sample) []suspect {
 			continue
 		}
 		candidates = append(candidates, t)
-		ids[t.Goroutine], ids[t.Queue[0].Caller] = true, true
+		ids[t.Goroutine] = true
 	}
 	stacks := s.stacks(ids)
 	parked := map[uint64]sighting{}
