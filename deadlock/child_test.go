@@ -20,7 +20,7 @@ const childPatience = time.Minute
 
 // Processes that hang, where the runtime of Go says nothing, are told of.
 func TestProcessesThatHang(t *testing.T) {
-	t.Skip("the graph does not say yet which calls come from below") // delete this line when ThreadState.Below is filled
+	needsGraph(t)
 	exe := buildHang(t)
 	for _, name := range []string{"rawchannel"} {
 		t.Run(name, func(t *testing.T) {

@@ -14,8 +14,8 @@
 //     that waits for the group it belongs to, and a Shutdown that would have to
 //     wait for the function that called it.
 //
-// Reports, verdicts and errors end with the name of a page in docs/deadlock,
-// which says why it hurts and what to do.
+// In docs/deadlock there is a page for each of them, which says why it is so and
+// what to do. Verdicts and the failures of strict tests end with its name.
 package deadlock
 
 import "asyncsync.dev/internal/core"

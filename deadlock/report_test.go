@@ -261,6 +261,7 @@ func TestReportIsBounded(t *testing.T) {
 		}
 		f.graph.Threads = append(f.graph.Threads, th)
 		f.graph.Goroutines = append(f.graph.Goroutines, core.GoroutineState{Goroutine: int64(i + 5000), Name: long, Wait: core.WaitState{Kind: "task", For: long, Goroutine: 1}})
+		f.goroutines[int64(1000+200*i)] = "[select]:"
 		if i < maxThreads || i == 76 {
 			f.goroutines[int64(i+1)] = "[select]:\n" + strings.Repeat(long+"(...)\n\t/"+long+".go:1 +0x1\n", 100)
 		}
@@ -311,9 +312,34 @@ func TestSiteNeedsTheCallToBeQueued(t *testing.T) {
 	}
 	require.Nil(t, reportOf(f).Threads[0].Queue[0].Site)
 
+	// A caller that is a thread may run something on top of the call.
+	f = tangle()
+	require.NotNil(t, reportOf(f).Threads[2].Queue[1].Site)
+	f.graph.Threads[0].Stack[0].Wait = &core.WaitState{Kind: "call", Thread: 2, Seq: 9}
+	require.Nil(t, reportOf(f).Threads[2].Queue[1].Site)
+
 	f = rawWait()
 	f.goroutines[caller] = "[running]:\napp.elsewhere()\n\t/src/app/else.go:1 +0x1\n" + strings.SplitN(callerIn, "\n", 2)[1]
 	require.Nil(t, reportOf(f).Threads[0].Queue[0].Site, "its caller is not blocked in this module")
+}
+
+// The caller of what runs may run other things meanwhile: its site is told if
+// there can be no doubt.
+func TestSiteOfWhatRuns(t *testing.T) {
+	f := rawWait()
+	f.goroutines[8] = strings.ReplaceAll(callerIn, "audit", "accept")
+	require.Equal(t, "app.accept", reportOf(f).Threads[0].Stack[0].Site.Func)
+	f.goroutines[8] = "[select]:\nasyncsync.dev/task.(*Group).Wait(...)\n\t/lib/group.go:1 +0x1\napp.errand()\n\t/src/app/errand.go:1 +0x1\n" +
+		strings.SplitN(f.goroutines[8], "\n", 2)[1]
+	require.Nil(t, reportOf(f).Threads[0].Stack[0].Site)
+}
+
+// The DOT form of a report that somebody has made is one too.
+func TestDOTOfAnyNames(t *testing.T) {
+	var text bytes.Buffer
+	r := &Report{Threads: []Thread{{ID: 1, Name: "a\n\x00\"\\b"}}}
+	require.NoError(t, r.WriteDOT(&text))
+	require.Contains(t, text.String(), `label="thread a  \"\\b\ngoroutine 0\nidle"`)
 }
 
 // A process with 10,000 queued calls reports in bounded size.
