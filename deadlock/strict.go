@@ -96,8 +96,11 @@ func strict(src *source, t TB) {
 		<-done
 		src.strictly(-1)
 		if leaked := src.leaked(before); len(leaked) > 0 {
-			t.Errorf("deadlock: Strict: %s not closed: %s; %s",
-				count(len(leaked), "context"), strings.Join(leaked, ", "), see(pageStrict))
+			n := count(len(leaked), "context")
+			if more := len(leaked) - maxCalls; more > 0 {
+				leaked = append(leaked[:maxCalls], fmt.Sprintf("and %d more", more))
+			}
+			t.Errorf("deadlock: Strict: %s not closed: %s; %s", n, strings.Join(leaked, ", "), see(pageStrict))
 		}
 	})
 }
@@ -113,7 +116,8 @@ func bubble() int {
 	return 0
 }
 
-// leaked returns the threads that are not among before and do not go away.
+// leaked returns the names of the threads that are not among before and do not
+// go away.
 func (src *source) leaked(before map[uint64]bool) []string {
 	for look := 1; ; look++ {
 		var names []string
@@ -123,9 +127,6 @@ func (src *source) leaked(before map[uint64]bool) []string {
 			}
 		}
 		if len(names) == 0 || look == leakLooks {
-			if n := len(names); n > maxCalls {
-				names = append(names[:maxCalls], fmt.Sprintf("and %d more", n-maxCalls))
-			}
 			return names
 		}
 		time.Sleep(leakInterval)
@@ -134,12 +135,12 @@ func (src *source) leaked(before map[uint64]bool) []string {
 
 // A strictWatcher looks for calls that cannot begin.
 type strictWatcher struct {
-	src    *source
-	t      TB
-	bubble int
-	parked map[uint64]sighting // by thread
-	told   map[callID]bool     // those that could not be ended
-	ended  int
+	src      *source
+	t        TB
+	bubble   int
+	parked   map[uint64]sighting // by thread
+	told     map[callID]bool     // those that could not be ended
+	failures int
 }
 
 func (w *strictWatcher) look() {
@@ -259,29 +260,24 @@ func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
 	}
 	v := s.verdict(t.ThreadState, kind, max(t.Queue[0].Waited, -1), t.parked)
 	text, e := w.describe(t, &v, page)
-	ended := true
-	switch g := stacks[t.Queue[0].Caller]; {
+	what := "the call was ended"
+	g := stacks[t.Queue[0].Caller]
+	switch {
+	case g == nil && t.Queue[0].Caller != 0:
+		return // whose bubble it is of is not known
 	case !s.still(t.ThreadState, kind):
 		return
 	case g != nil && g.bubble != w.bubble:
-		ended = false
-	default:
-		if !w.src.refuse(t.ID, t.Queue[0].Seq, e) {
-			return // it has left the queue
-		}
-	}
-	if !ended {
+		what = "the call was not ended, being of another synctest bubble than Strict"
 		if w.told == nil {
 			w.told = map[callID]bool{}
 		}
 		w.told[id] = true
+	case !w.src.refuse(t.ID, t.Queue[0].Seq, e):
+		return // it has left the queue
 	}
-	w.ended++
-	what := "the call was ended"
-	if !ended {
-		what = "the call was not ended, being of another synctest bubble than Strict"
-	}
-	if w.ended > 1 {
+	w.failures++
+	if w.failures > 1 {
 		w.t.Errorf("deadlock: Strict: %s; %s", text, what) // the report is much the same
 		return
 	}

@@ -253,6 +253,36 @@ func TestStrictLeaks(t *testing.T) {
 	})
 }
 
+// However many there are, the message is bounded.
+func TestStrictLeaksMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, tb := &fake{}, newRecorder(t)
+		strict(f.source(), tb)
+		f.set(func() {
+			for i := range uint64(1000) {
+				f.graph.Threads = append(f.graph.Threads, core.ThreadState{ID: i + 1, Name: "left"})
+			}
+		})
+		errs := tb.end()
+		require.Len(t, errs, 1)
+		require.Contains(t, errs[0], "1000 contexts not closed: left, ")
+		require.Contains(t, errs[0], ", and 984 more; see")
+	})
+}
+
+// A call whose caller cannot be found, to know its bubble, is left alone.
+func TestStrictNeedsTheCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, tb := rawWait(), newRecorder(t)
+		delete(f.goroutines, caller)
+		strict(f.source(), tb)
+		time.Sleep(3 * patience)
+		synctest.Wait()
+		require.Empty(t, tb.take())
+		require.Empty(t, f.refused)
+	})
+}
+
 // With real threads: a context that is left open is told of by name, one that
 // is closed is not, and one without a thread costs nothing.
 func TestStrictWithRealContexts(t *testing.T) {
