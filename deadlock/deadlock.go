@@ -1,23 +1,24 @@
-// Package deadlock says who runs where and who waits, and names the errors of
-// waits that could never end.
+// Package deadlock says who runs where and who waits for whom, finds waits that
+// probably never end, and names the errors of those that certainly never do.
 //
-// A thread that is stuck is silent in Go: the runtime's own "all goroutines
-// are asleep" never fires in a program with a ticker, a signal handler or cgo.
-// [Take] lists every thread of this module with what runs on it, what that
-// waits for, and what is queued behind it.
+// A thread that is stuck is silent in Go: the runtime's own "all goroutines are
+// asleep" never fires in a program with a ticker, a signal handler or cgo.
 //
-// A wait that is certain never to end is refused with an [*Error]. So far
-// these are a task that waits for itself, tasks that wait for each other, a
-// task that waits for the group it belongs to, and a Shutdown that would have
-// to wait for the function that called it.
+//   - [Take] returns a [Report] of all threads of this module, for people, as
+//     JSON, or for graphviz.
+//   - [Watch] looks at the threads now and then, and tells a function of what
+//     seems stuck, or has waited long, and of what has moved again.
+//   - [Strict] has a test fail, with a report, where it would hang.
+//   - A wait that is certain never to end is refused with an [*Error]. These
+//     are a task that waits for itself, tasks that wait for each other, a task
+//     that waits for the group it belongs to, and a Shutdown that would have to
+//     wait for the function that called it.
+//
+// In docs/deadlock there is a page for each of them, which says why it is so and
+// what to do. Verdicts and the failures of strict tests end with its name.
 package deadlock
 
-import (
-	"fmt"
-	"strings"
-
-	"asyncsync.dev/internal/core"
-)
+import "asyncsync.dev/internal/core"
 
 // ErrDeadlock is matched, with [errors.Is], by every [*Error].
 var ErrDeadlock = core.ErrDeadlock
@@ -26,82 +27,16 @@ var ErrDeadlock = core.ErrDeadlock
 // disturbed: the program goes on as after any failed call.
 type Error = core.DeadlockError
 
-// A Report is what all threads did when it was taken. Each thread is
-// consistent in itself; between them time has passed.
-type Report struct {
-	Threads []Thread // by goroutine
-}
+// A Link is one wait in the cycle of an [Error].
+type Link = core.Link
 
-// A Thread is one thread in a Report.
-type Thread = core.ThreadState
+// see returns how a text refers to a page of the documentation.
+func see(page string) string { return "see docs/deadlock/" + page + ".md" }
 
-// A StackEntry is one call on a thread, and the wait that blocks it.
-type StackEntry = core.CallState
-
-// Take returns a report. It may be called from anywhere at any time. It takes
-// a lock of each thread in turn and no other, and names at most the first 16
-// calls of a queue.
-func Take() *Report { return &Report{Threads: core.TakeGraph().Threads} }
-
-// String returns the report as text for people, a few lines a thread.
-func (r *Report) String() string {
-	if len(r.Threads) == 0 {
-		return "no threads\n"
-	}
-	var b strings.Builder
-	for i := range r.Threads {
-		write(&b, &r.Threads[i])
-	}
-	return b.String()
-}
-
-func write(b *strings.Builder, t *Thread) {
-	name := t.Name
-	if name == "" {
-		name = "(unnamed)"
-	}
-	fmt.Fprintf(b, "thread %s: goroutine %d", name, t.Goroutine)
-	switch {
-	case t.Unpinned:
-		b.WriteString(", not pinned")
-	case t.OSThread != 0:
-		fmt.Fprintf(b, ", OS thread %d", t.OSThread)
-	}
-	if t.Adopted {
-		b.WriteString(", adopted")
-	}
-	b.WriteByte('\n')
-	if len(t.Stack) == 0 {
-		b.WriteString("  idle\n")
-	}
-	for i, e := range t.Stack {
-		what := "runs"
-		if i > 0 {
-			what = "below it"
-		}
-		call := e.Name
-		if call == "" {
-			call = "its caller"
-		}
-		fmt.Fprintf(b, "  %s %s", what, call)
-		if e.Wait != nil {
-			fmt.Fprintf(b, ", blocked in %s", e.Wait.Kind)
-		}
-		b.WriteByte('\n')
-	}
-	if t.Queued > 0 {
-		fmt.Fprintf(b, "  %d queued: %s", t.Queued, names(t.Queue))
-		if more := t.Queued - len(t.Queue); more > 0 {
-			fmt.Fprintf(b, " and %d more", more)
-		}
-		b.WriteByte('\n')
-	}
-}
-
-func names(calls []StackEntry) string {
-	var s []string
-	for _, c := range calls {
-		s = append(s, c.Name)
-	}
-	return strings.Join(s, ", ")
-}
+// The pages that this package refers to.
+const (
+	pageRawWait = "raw-wait"
+	pageSlow    = "slow"
+	pageStrict  = "strict"
+	pageBlocked = "call-to-blocked-thread"
+)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"strings"
+	"sync"
 	"testing"
 
 	"asyncsync.dev/asyncsync"
@@ -62,7 +62,7 @@ func TestTakeShowsStackAndQueue(t *testing.T) {
 	require.Equal(t, "stranger", db.Queue[0].Name)
 	require.Equal(t, 1, db.Queued)
 	text := report.String()
-	for _, want := range []string{"thread db: goroutine ", "runs inner", "below it outer, blocked in async", "1 queued: stranger"} {
+	for _, want := range []string{"thread db: goroutine ", "runs inner", "below it outer", ", blocked in async", "1 queued\n    stranger"} {
 		require.Contains(t, text, want)
 	}
 
@@ -76,11 +76,37 @@ func TestTakeShowsStackAndQueue(t *testing.T) {
 	require.False(t, ok, "a closed context has no thread")
 }
 
-// A long queue is counted in full and named in part.
-func TestReportIsBounded(t *testing.T) {
-	r := &deadlock.Report{Threads: []deadlock.Thread{{Name: "x", Queued: 1000, Queue: []deadlock.StackEntry{{Name: "a"}, {Name: "b"}}}}}
-	require.Contains(t, r.String(), "1000 queued: a, b and 998 more")
-	require.Less(t, strings.Count(r.String(), "\n"), 5)
+// Reports can be taken in hooks, in the functions at the ends of a thread, and
+// by what is called when a ctx ends.
+func TestTakeInCallbacks(t *testing.T) {
+	taken := map[string]bool{}
+	var mu sync.Mutex
+	take := func(where string) {
+		_ = deadlock.Take().String()
+		mu.Lock()
+		defer mu.Unlock()
+		taken[where] = true
+	}
+	hook := func(where string) func(asyncsync.CallInfo) { return func(asyncsync.CallInfo) { take(where) } }
+	defer asyncsync.SetHooks(asyncsync.Hooks{Queued: hook("queued"), Started: hook("started"), Ended: hook("ended"), Panicked: hook("panicked")})()
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(),
+		asyncsync.OnThreadStart(func() { take("start") }), asyncsync.OnThreadExit(func() { take("exit") }))
+	cctx, cancel := context.WithCancel(ctx)
+	interrupted := make(chan struct{})
+	require.Panics(t, func() {
+		asyncsync.ToThread(cctx, func(ctx context.Context) (int, error) {
+			cancel()
+			<-interrupted
+			panic("oh dear")
+		}, asyncsync.Interrupt(func() {
+			take("interrupt")
+			close(interrupted)
+		}))
+	})
+	require.NoError(t, tsc.Close())
+	for _, where := range []string{"queued", "started", "ended", "panicked", "start", "exit", "interrupt"} {
+		require.True(t, taken[where], where)
+	}
 }
 
 // A task that waits for itself is told so, and goes on.

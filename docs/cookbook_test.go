@@ -43,6 +43,9 @@ func pages(t *testing.T) []page {
 	t.Helper()
 	paths, err := filepath.Glob("*.md")
 	require.NoError(t, err)
+	more, err := filepath.Glob(filepath.Join("deadlock", "*.md"))
+	require.NoError(t, err)
+	paths = append(paths, more...)
 	paths = append(paths, filepath.Join("..", "README.md"), filepath.Join("..", "CONTRIBUTING.md"), filepath.Join("..", "CHANGELOG.md"))
 	var ps []page
 	for _, path := range paths {
@@ -114,7 +117,10 @@ var imports = map[string]string{
 	"fmt":       "fmt",
 	"local":     "asyncsync.dev/local",
 	"loop":      "asyncsync.dev/loop",
+	"slog":      "log/slog",
+	"sync":      "sync",
 	"task":      "asyncsync.dev/task",
+	"time":      "time",
 }
 
 // file returns the block as a complete file. A block without a package clause

@@ -20,7 +20,7 @@ func TestAccountsOfNestedScopes(t *testing.T) {
 		scopes := make([]*Scope, depth)
 		for i := range scopes {
 			scopes[i] = &Scope{}
-			ctx = scopes[i].Init(ctx, Config{})
+			ctx = scopes[i].Init(ctx, DefaultConfig)
 		}
 		open := 0
 		_, err := scopes[depth-1].Do(ctx, &Call{}, bodyFunc(func(context.Context) {

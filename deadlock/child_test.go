@@ -1,0 +1,69 @@
+package deadlock
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// childPatience bounds a process that should be told that it hangs, and is not.
+// It is no part of any assertion.
+const childPatience = time.Minute
+
+// Processes that hang, where the runtime of Go says nothing, are told of.
+func TestProcessesThatHang(t *testing.T) {
+	needsGraph(t)
+	exe := buildHang(t)
+	for _, name := range []string{"rawchannel"} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), childPatience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, exe, name)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			err := cmd.Run()
+			require.NoError(t, ctx.Err(), "nothing was told of the process: %s", &stderr)
+			var exit *exec.ExitError
+			require.True(t, errors.As(err, &exit), "%v: %s", err, &stderr)
+			require.Equal(t, 3, exit.ExitCode(), stderr.String())
+			golden(t, "hang."+name+".txt", masked(stderr.String()))
+		})
+	}
+}
+
+// buildHang builds testdata/hang.
+func buildHang(t *testing.T) (exe string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds a program")
+	}
+	out, err := exec.Command("go", "env", "CGO_ENABLED", "CC").Output()
+	if err != nil {
+		t.Skip("needs the go command:", err)
+	}
+	enabled, cc, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(string(out), "\r\n", "\n")), "\n")
+	if enabled != "1" {
+		t.Skip("needs cgo, which CGO_ENABLED turns off")
+	}
+	if words := strings.Fields(cc); len(words) == 0 {
+		t.Skip("needs a C compiler")
+	} else if _, err := exec.LookPath(words[0]); err != nil {
+		t.Skip("needs a C compiler:", err)
+	}
+	exe = filepath.Join(t.TempDir(), "hang")
+	if runtime.GOOS == "windows" {
+		exe += ".exe"
+	}
+	build := exec.Command("go", "build", "-o", exe, "./"+filepath.ToSlash(filepath.Join("testdata", "hang")))
+	out, err = build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return exe
+}

@@ -1,0 +1,313 @@
+package deadlock
+
+import (
+	"cmp"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"asyncsync.dev/internal/core"
+)
+
+// TB is what [Strict] uses of a [testing.TB].
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Errorf(format string, args ...any)
+}
+
+// What is left of a test that hangs is patience: a function must be seen parked
+// in the same place so often, at this interval, before Strict ends its wait.
+const (
+	strictInterval  = 100 * time.Millisecond
+	strictSightings = 11
+)
+
+// How long a context may take to close after a test.
+const (
+	leakInterval = 10 * time.Millisecond
+	leakLooks    = 100
+)
+
+// Strict makes a test fail where the program could hang. Call it first in the
+// test, so that it ends last.
+//
+// Until the test ends, all threads serve no more than they must: on top of a
+// blocked function they run what its wait is known to depend on, and nothing
+// else. A thread whose policy is All serves as if it were Related; waits for
+// something unknown serve nobody. So a dependency that only holds because
+// somebody happens to be served shows itself as a deadlock.
+//
+// Where it does, or where a function on a thread waits in the way of a
+// [Probable], Strict waits a second, has the call that cannot begin fail with an
+// [*Error], and reports the failure with a [Report] to t. So the test ends
+// instead of hanging. A function that is blocked for a second, by a timer say,
+// while such a call is queued is taken for a deadlock too, also if that second
+// is one of testing/synctest.
+//
+// When the test has ended, each context that came to a thread during the test
+// and is not closed is a failure as well, after a second of grace. The default
+// thread is allowed, and so are contexts that were never called.
+//
+// Strict is for the whole process: a test that calls it must not run in
+// parallel with others. A test in a testing/synctest bubble calls it in the
+// bubble; calls made in another bubble than Strict are reported and not ended.
+func Strict(t TB) {
+	t.Helper()
+	strict(runtimeSource, t)
+}
+
+// strictTests counts the tests that are strict.
+var strictTests struct {
+	sync.Mutex
+	n int
+}
+
+// strictly adds n tests to those that are strict.
+func (src *source) strictly(n int) {
+	strictTests.Lock()
+	defer strictTests.Unlock()
+	before := strictTests.n
+	strictTests.n += n
+	if (before > 0) != (strictTests.n > 0) {
+		src.strict(strictTests.n > 0)
+	}
+}
+
+func strict(src *source, t TB) {
+	before := map[uint64]bool{}
+	for _, th := range src.graph().Threads {
+		before[th.ID] = true
+	}
+	src.strictly(1)
+	w := &strictWatcher{src: src, t: t}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.bubble = src.bubble()
+		every(strictInterval, quit, w.look)
+	}()
+	t.Cleanup(func() {
+		t.Helper()
+		close(quit)
+		<-done
+		src.strictly(-1)
+		if leaked := src.leaked(before); len(leaked) > 0 {
+			n := count(len(leaked), "context")
+			if more := len(leaked) - maxCalls; more > 0 {
+				leaked = append(leaked[:maxCalls], fmt.Sprintf("and %d more", more))
+			}
+			t.Errorf("deadlock: Strict: %s not closed: %s; %s", n, strings.Join(leaked, ", "), see(pageStrict))
+		}
+	})
+}
+
+// bubble returns the number of the synctest bubble that it is called in, 0
+// outside.
+func bubble() int {
+	buf := make([]byte, 1<<10)
+	n := runtime.Stack(buf, false)
+	for _, g := range parse(buf[:n], func(int64) bool { return true }) {
+		return g.bubble
+	}
+	return 0
+}
+
+// leaked returns the names of the threads that are not among before and do not
+// go away.
+func (src *source) leaked(before map[uint64]bool) []string {
+	for look := 1; ; look++ {
+		var names []string
+		for _, t := range src.graph().Threads {
+			if !before[t.ID] && !t.Adopted && t.Name != "default" {
+				names = append(names, cmp.Or(clean(t.Name), "(unnamed)"))
+			}
+		}
+		if len(names) == 0 || look == leakLooks {
+			return names
+		}
+		time.Sleep(leakInterval)
+	}
+}
+
+// A strictWatcher looks for calls that cannot begin.
+type strictWatcher struct {
+	src      *source
+	t        TB
+	bubble   int
+	parked   map[uint64]sighting // by thread
+	told     map[callID]bool     // those that could not be ended
+	failures int
+}
+
+func (w *strictWatcher) look() {
+	s := w.src.sample()
+	var candidates []*core.ThreadState
+	for i := range s.graph.Threads {
+		if t := &s.graph.Threads[i]; raw(t) || unserved(t) {
+			candidates = append(candidates, t)
+		}
+	}
+	if len(candidates) == 0 {
+		w.parked = nil
+		return
+	}
+	// Who was created by whom may lead through any of them.
+	stacks := s.parse(func(int64) bool { return true })
+	parked := map[uint64]sighting{}
+	for _, t := range candidates {
+		g, body, ok := stuckIn(t, &s.graph, stacks)
+		if !ok {
+			continue
+		}
+		seen := again(w.parked[t.ID], sighting{t.Queue[0].Seq, t.Stack[0].Seq, body, 1})
+		parked[t.ID] = seen
+		if seen.times >= strictSightings {
+			w.end(s, suspect{t, g}, stacks)
+		}
+	}
+	w.parked = parked
+}
+
+// unserved reports whether the function on top of t is in a wait of this
+// module that does not serve the first call of the queue.
+func unserved(t *core.ThreadState) bool {
+	return len(t.Queue) > 0 && t.Queue[0].Stranger && len(t.Stack) > 0 && t.Stack[0].Wait != nil && t.Goroutine != 0
+}
+
+// stuckIn returns the stacks of those whom the first call of t's queue waits
+// for, and the last of them, if they are parked and may be waiting for that
+// call.
+func stuckIn(t *core.ThreadState, g *core.Graph, stacks map[int64]*stack) (last *stack, body string, ok bool) {
+	if raw(t) {
+		return parkedIn(t, stacks)
+	}
+	chain := waitChain(t, g)
+	if t.Policy != core.All && !t.Below && !descends(t.Queue[0].Caller, chain, stacks) {
+		return nil, "", false // a stranger that waits for its turn
+	}
+	last = stacks[chain[len(chain)-1]]
+	if last == nil || !parked[last.State] {
+		return nil, "", false
+	}
+	var b strings.Builder
+	for _, id := range chain {
+		if g := stacks[id]; g != nil {
+			b.WriteString(g.body)
+		}
+	}
+	return last, b.String(), true
+}
+
+// waitChain returns the goroutine of t, the one that it waits for, the one that
+// this waits for, and so on as far as that is known.
+func waitChain(t *core.ThreadState, g *core.Graph) (chain []int64) {
+	at := t.Goroutine
+	for at != 0 && !slices.Contains(chain, at) {
+		chain = append(chain, at)
+		var w *core.WaitState
+		for i := range g.Threads {
+			if th := &g.Threads[i]; th.Goroutine == at && len(th.Stack) > 0 {
+				w = th.Stack[0].Wait
+			}
+		}
+		for i := range g.Goroutines {
+			if w == nil && g.Goroutines[i].Goroutine == at {
+				w = &g.Goroutines[i].Wait
+			}
+		}
+		if w == nil {
+			break
+		}
+		at = w.Goroutine
+		for i := range g.Threads {
+			if w.Thread != 0 && g.Threads[i].ID == w.Thread {
+				at = g.Threads[i].Goroutine
+			}
+		}
+	}
+	return chain
+}
+
+// descends reports whether the goroutine id is one of ancestors or was started
+// by one, or by one that was, and so on.
+func descends(id int64, ancestors []int64, stacks map[int64]*stack) bool {
+	for range len(stacks) + 1 {
+		if slices.Contains(ancestors, id) {
+			return true
+		}
+		g := stacks[id]
+		if g == nil || g.Creator == 0 {
+			return false
+		}
+		id = g.Creator
+	}
+	return false
+}
+
+// end has the first call of t's queue fail, and the test with it.
+func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
+	id := callID{t.ID, t.Queue[0].Seq}
+	if w.told[id] {
+		return
+	}
+	kind, page := Probable, pageRawWait
+	if t.Stack[0].Wait != nil {
+		page = pageBlocked
+	}
+	v := s.verdict(t.ThreadState, kind, max(t.Queue[0].Waited, -1), t.parked)
+	text, e := w.describe(t, &v, page)
+	what := "the call was ended"
+	g := stacks[t.Queue[0].Caller]
+	switch {
+	case g == nil && t.Queue[0].Caller != 0:
+		return // whose bubble it is of is not known
+	case !s.still(t.ThreadState, kind):
+		return
+	case g != nil && g.bubble != w.bubble:
+		what = "the call was not ended, being of another synctest bubble than Strict"
+		if w.told == nil {
+			w.told = map[callID]bool{}
+		}
+		w.told[id] = true
+	case !w.src.refuse(t.ID, t.Queue[0].Seq, e):
+		return // it has left the queue
+	}
+	w.failures++
+	if w.failures > 1 {
+		w.t.Errorf("deadlock: Strict: %s; %s", text, what) // the report is much the same
+		return
+	}
+	w.t.Errorf("deadlock: Strict: %s; %s\n\n%s\n%s", text, what, v.Report, see(page))
+}
+
+// describe says what a verdict on t's first call means, for a test's log and as
+// the error of the call.
+func (w *strictWatcher) describe(t suspect, v *Verdict, page string) (text string, e *Error) {
+	doing := "parked in " + v.Parked
+	wait := core.Link{Who: v.Running, Goroutine: t.Goroutine, Thread: v.Name, Kind: "parked", For: v.Call, Age: -1}
+	if of := t.Stack[0].Wait; of != nil {
+		doing = "blocked in " + of.Kind + " and does not serve it"
+		wait.Kind, wait.Age = of.Kind, of.Age
+	} else {
+		for _, f := range t.parked.Frames {
+			if !plumbing(f.Func) {
+				wait.Site = fmt.Sprintf("%s:%d", f.File, f.Line)
+				break
+			}
+		}
+	}
+	call := core.Link{Who: "its caller", Goroutine: t.Queue[0].Caller, Kind: "call", For: v.Call, Age: t.Queue[0].Waited}
+	from := ""
+	if v.Site != nil {
+		call.Who = v.Site.Func
+		call.Site = fmt.Sprintf("%s:%d", v.Site.File, v.Site.Line)
+		from = ", called from " + v.Site.String() + ","
+	}
+	text = fmt.Sprintf("call %s%s waits for thread %s, whose function %s is %s",
+		v.Call, from, cmp.Or(v.Name, "(unnamed)"), v.Running, doing)
+	return text, &Error{Message: text + "; " + see(page), Cycle: []Link{wait, call}}
+}

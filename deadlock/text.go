@@ -1,0 +1,361 @@
+package deadlock
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// String returns the report as text for people: the threads, the waits between
+// them, and the stacks of the goroutines involved. It can be pasted into an
+// issue as it is; it contains names, functions and paths of the program, and no
+// arguments or values. Of this module's own functions the stacks have those that
+// were called from outside.
+func (r *Report) String() string {
+	if r == nil {
+		return "no report\n"
+	}
+	var b strings.Builder
+	n := len(r.Threads) + r.MoreThreads
+	fmt.Fprintf(&b, "%s at %s\n", count(n, "thread"), r.Time.Format("2006-01-02 15:04:05.000 MST"))
+	for i := range r.Threads {
+		b.WriteByte('\n')
+		r.writeThread(&b, &r.Threads[i])
+	}
+	if r.MoreThreads > 0 {
+		fmt.Fprintf(&b, "\nand %s\n", count(r.MoreThreads, "more thread"))
+	}
+	if len(r.Waits) > 0 {
+		b.WriteString("\nwho waits for whom\n")
+		for _, w := range r.Waits {
+			fmt.Fprintf(&b, "  %s -> %s: %s\n", w.From, w.To, w.label())
+		}
+	}
+	r.writeStacks(&b)
+	return b.String()
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func (r *Report) writeThread(b *strings.Builder, t *Thread) {
+	fmt.Fprintf(b, "thread %s: goroutine %d", t.name(), t.Goroutine)
+	switch {
+	case t.Unpinned:
+		b.WriteString(", not pinned")
+	case t.OSThread != 0:
+		fmt.Fprintf(b, ", OS thread %d", t.OSThread)
+	}
+	if t.Adopted {
+		b.WriteString(", adopted")
+	}
+	if t.Policy != "" && t.Policy != "Related" {
+		fmt.Fprintf(b, ", serves %s", t.Policy)
+	}
+	b.WriteByte('\n')
+	if len(t.Stack) == 0 {
+		b.WriteString("  idle\n")
+	}
+	for i := range t.Stack {
+		c := &t.Stack[i]
+		what := "runs"
+		if i > 0 {
+			what = "below it"
+		}
+		fmt.Fprintf(b, "  %s %s", what, c.describe())
+		if w := c.Wait; w != nil {
+			fmt.Fprintf(b, ", blocked in %s", w.Kind)
+			if w.For != "" {
+				fmt.Fprintf(b, " of %s", w.For)
+			}
+			if w.To != (Party{}) {
+				fmt.Fprintf(b, " on %s", w.To)
+			}
+			b.WriteString(since(" for ", w.Age))
+		} else if g := r.goroutine(t.Goroutine); i == 0 && g != nil && parked[g.State] {
+			fmt.Fprintf(b, ", parked outside the library in %s", g.State)
+		}
+		b.WriteByte('\n')
+		c.writeSite(b)
+	}
+	if more := t.Depth - len(t.Stack); more > 0 {
+		fmt.Fprintf(b, "  and %s below\n", count(more, "more call"))
+	}
+	if t.Queued > 0 {
+		fmt.Fprintf(b, "  %d queued\n", t.Queued)
+		for i := range t.Queue {
+			c := &t.Queue[i]
+			fmt.Fprintf(b, "    %s", c.describe())
+			switch {
+			case i == 0 && t.Below:
+				b.WriteString(", made from below what runs")
+			case c.Stranger:
+				b.WriteString(", a stranger")
+			}
+			b.WriteByte('\n')
+			c.writeSite(b)
+		}
+		if more := t.Queued - len(t.Queue); more > 0 {
+			fmt.Fprintf(b, "    and %d more\n", more)
+		}
+	}
+}
+
+func (t *Thread) name() string {
+	if t.Name == "" {
+		return "(unnamed)"
+	}
+	return t.Name
+}
+
+func (c *Call) describe() string {
+	s := c.Name
+	if s == "" {
+		s = "its caller"
+	}
+	if c.Caller != 0 {
+		s += fmt.Sprintf(", called by goroutine %d", c.Caller)
+	}
+	return s + since(", waited for ", c.Waited)
+}
+
+func (c *Call) writeSite(b *strings.Builder) {
+	if c.Site != nil {
+		fmt.Fprintf(b, "        from %s\n", c.Site)
+	}
+}
+
+// String returns the function and where in it.
+func (f Frame) String() string {
+	if f.File == "" {
+		return f.Func
+	}
+	return fmt.Sprintf("%s %s:%d", f.Func, f.File, f.Line)
+}
+
+// since returns a duration behind a word, "" if it is not known.
+func since(word string, d time.Duration) string {
+	if d < 0 {
+		return ""
+	}
+	return word + round(d).String()
+}
+
+// round keeps three digits or so.
+func round(d time.Duration) time.Duration {
+	for unit := time.Second; unit > time.Nanosecond; unit /= 10 {
+		if d >= 100*unit {
+			return d.Round(unit)
+		}
+	}
+	return d
+}
+
+// String names the party.
+func (p Party) String() string {
+	switch {
+	case p == (Party{}):
+		return "?"
+	case p.Thread != 0 && p.Name != "":
+		return "thread " + p.Name
+	case p.Thread != 0:
+		return fmt.Sprintf("thread of goroutine %d", p.Goroutine)
+	case p.Name != "":
+		return fmt.Sprintf("goroutine %d (%s)", p.Goroutine, p.Name)
+	}
+	return fmt.Sprintf("goroutine %d", p.Goroutine)
+}
+
+func (w *Wait) label() string {
+	s := w.Kind
+	if w.Queued {
+		s = "queued " + s
+	}
+	if w.For != "" {
+		s += " of " + w.For
+	}
+	return s + since(", ", w.Age)
+}
+
+func (r *Report) goroutine(id int64) *Goroutine {
+	i := slices.IndexFunc(r.Goroutines, func(g Goroutine) bool { return g.ID == id && id != 0 })
+	if i < 0 {
+		return nil
+	}
+	return &r.Goroutines[i]
+}
+
+// writeStacks writes the goroutines, those with the same stack together.
+func (r *Report) writeStacks(b *strings.Builder) {
+	seen := map[string]int{}
+	type group struct {
+		head string
+		ids  []string
+		body string
+	}
+	var groups []group
+	for i := range r.Goroutines {
+		g := &r.Goroutines[i]
+		head, body := g.text()
+		at, ok := seen[head+"\n"+body]
+		if !ok {
+			at = len(groups)
+			seen[head+"\n"+body] = at
+			groups = append(groups, group{head: head, body: body})
+		}
+		groups[at].ids = append(groups[at].ids, fmt.Sprint(g.ID))
+	}
+	for _, g := range groups {
+		noun := "goroutine"
+		if len(g.ids) > 1 {
+			noun = "goroutines"
+		}
+		fmt.Fprintf(b, "\n%s %s %s\n%s", noun, strings.Join(g.ids, ", "), g.head, g.body)
+	}
+	if r.MoreGoroutines > 0 {
+		fmt.Fprintf(b, "\nand %s without a stack here\n", count(r.MoreGoroutines, "more goroutine"))
+	}
+	if r.StacksCut {
+		fmt.Fprintf(b, "\nThe stacks of all goroutines exceed %d MB: some are missing.\n", maxDump>>20)
+	}
+}
+
+func (g *Goroutine) text() (head, body string) {
+	head = "[" + g.State
+	if g.Minutes > 0 {
+		head += fmt.Sprintf(", %s", count(g.Minutes, "minute"))
+	}
+	if g.Locked {
+		head += ", locked to thread"
+	}
+	head += "]:"
+	var b strings.Builder
+	frame := func(prefix string, f Frame) {
+		fmt.Fprintf(&b, "  %s%s\n      %s:%d\n", prefix, f.Func, f.File, f.Line)
+	}
+	for _, f := range outside(g.Frames) {
+		frame("", f)
+	}
+	if g.Elided > 0 {
+		fmt.Fprintf(&b, "  and %s\n", count(g.Elided, "more function"))
+	}
+	if g.CreatedBy != nil && !library(g.CreatedBy.Func) {
+		frame("created by ", *g.CreatedBy)
+	}
+	return head, b.String()
+}
+
+// outside returns the frames without the insides of this module: of each run of
+// its functions the one that was called from outside.
+func outside(frames []Frame) []Frame {
+	var kept []Frame
+	var entry *Frame // of the run that we are in
+	for i, f := range frames {
+		switch {
+		case library(f.Func):
+			if entry == nil && !slices.ContainsFunc(kept, func(k Frame) bool { return !plumbing(k.Func) }) {
+				kept = nil // what it is parked in
+			}
+			entry = &frames[i]
+		case entry != nil && plumbing(f.Func):
+		default:
+			if entry != nil {
+				kept = append(kept, *entry)
+			}
+			entry = nil
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// WriteDOT writes the graph in the language of graphviz: threads as boxes,
+// goroutines as ellipses, waits as arrows, dashed for a call that has not
+// begun, and ending in a question mark where it is not known for whom.
+func (r *Report) WriteDOT(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("digraph waits {\n\trankdir=LR;\n\tnode [fontname=\"monospace\"];\n\tedge [fontname=\"monospace\"];\n")
+	nodes := map[string]bool{}
+	for i := range r.Threads {
+		t := &r.Threads[i]
+		id := Party{Thread: t.ID, Goroutine: t.Goroutine}.node()
+		nodes[id] = true
+		lines := []string{"thread " + t.name(), fmt.Sprintf("goroutine %d", t.Goroutine)}
+		if t.OSThread != 0 {
+			lines[1] += fmt.Sprintf(", OS thread %d", t.OSThread)
+		}
+		if len(t.Stack) > 0 {
+			what := t.Stack[0].Name
+			if what == "" {
+				what = "its caller"
+			}
+			lines = append(lines, "runs "+what)
+			if t.Depth > 1 {
+				lines = append(lines, fmt.Sprintf("on top of %d", t.Depth-1))
+			}
+		} else {
+			lines = append(lines, "idle")
+		}
+		if t.Queued > 0 {
+			lines = append(lines, fmt.Sprintf("%d queued", t.Queued))
+		}
+		fmt.Fprintf(&b, "\t%s [shape=box, label=%s];\n", id, quote(lines...))
+	}
+	for _, e := range r.Waits {
+		for _, p := range []Party{e.From, e.To} {
+			if id := p.node(); p != (Party{}) && !nodes[id] {
+				nodes[id] = true
+				shape, lines := "ellipse", []string{p.String()}
+				if p.Thread != 0 {
+					shape = "box"
+				} else if g := r.goroutine(p.Goroutine); g != nil {
+					lines = append(lines, g.State)
+				}
+				fmt.Fprintf(&b, "\t%s [shape=%s, label=%s];\n", id, shape, quote(lines...))
+			}
+		}
+	}
+	for i, e := range r.Waits {
+		style := "solid"
+		if e.Queued {
+			style = "dashed"
+		}
+		to := e.To.node()
+		if e.To == (Party{}) {
+			to = fmt.Sprintf("u%d", i) // each its own: that two are the same is not known either
+			fmt.Fprintf(&b, "\t%s [shape=plaintext, label=\"?\"];\n", to)
+		}
+		fmt.Fprintf(&b, "\t%s -> %s [style=%s, label=%s];\n", e.From.node(), to, style, quote(e.label()))
+	}
+	b.WriteString("}\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// node returns the name of the party in DOT.
+func (p Party) node() string {
+	if p.Thread != 0 {
+		return fmt.Sprintf("t%d", p.Thread)
+	}
+	return fmt.Sprintf("g%d", p.Goroutine)
+}
+
+// quote returns a label with one line for each of lines.
+func quote(lines ...string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i, l := range lines {
+		if i > 0 {
+			b.WriteString(`\n`)
+		}
+		b.WriteString(strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(oneLine(l)))
+	}
+	b.WriteByte('"')
+	return b.String()
+}
