@@ -52,9 +52,12 @@ func Go[R any](ctx context.Context, fn func(context.Context) (R, error), opts ..
 	if fn == nil {
 		panic("task: Go: nil function")
 	}
-	o := options("Go", core.FuncPC(fn), opts)
 	t := &Task[R]{fn: fn}
-	core.StartTask(ctx, &t.task, body[R]{t}, o)
+	if len(opts) == 0 {
+		core.StartTask(ctx, &t.task, body[R]{t}, &core.Options{PC: core.FuncPC(fn)})
+	} else {
+		core.StartTask(ctx, &t.task, body[R]{t}, options("Go", core.FuncPC(fn), opts))
+	}
 	return t
 }
 
@@ -91,6 +94,15 @@ func (t *Task[R]) Wait(ctx context.Context) (R, error) {
 		var zero R
 		return zero, err
 	}
+	return t.outcome()
+}
+
+// outcome ends the waiter as the task has ended.
+func (t *Task[R]) outcome() (R, error) {
+	if err := t.task.Refusal(); err != nil {
+		var zero R
+		return zero, err
+	}
 	t.task.Raise()
 	return t.result, t.err
 }
@@ -114,8 +126,7 @@ func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
 			return zero, err
 		}
 	}
-	t.task.Raise()
-	return t.result, t.err
+	return t.outcome()
 }
 
 // Cancel ends the ctx of the task's function with the given cause, nil meaning

@@ -71,6 +71,7 @@ type Call struct {
 	pc    uintptr       // the wrapped function, for its name
 	done  chan struct{} // of a task: closed when it has ended
 	onEnd func()        // of a task: called before that
+	life  *life         // of a task: ended before that
 
 	refusal error // why it was revoked by somebody else than its caller; guarded by the mu of thread
 	lender  *Call // of an errand: the call whose caller runs it
@@ -180,6 +181,9 @@ func (l *list) remove(c *Call) {
 // caller sleeps or has gone.
 func (c *Call) finish() (woke bool) {
 	f, done := c.frame, c.done
+	if c.life != nil {
+		c.life.end()
+	}
 	if c.onEnd != nil {
 		c.onEnd()
 	}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"asyncsync.dev/internal/goroutine"
 )
 
 // A life is the ctx of a task: a layer that Cancel ends, released when the
@@ -34,6 +32,40 @@ type life struct {
 	children map[*life]struct{}
 	ended    bool // cancelled
 	cause    error
+	queued   *Call       // of a task that goes to a thread; nil once it is over
+	unwatch  func() bool // ends the watch over the ctx that the task was started with
+}
+
+// queue has l take c out of its queue when it is cancelled.
+func (l *life) queue(c *Call) {
+	l.mu.Lock()
+	l.queued = c
+	l.mu.Unlock()
+}
+
+// watch has l cancel its task, if that is queued, when ctx ends.
+func (l *life) watch(ctx context.Context) {
+	unwatch := context.AfterFunc(ctx, func() { l.withdraw(context.Cause(ctx)) })
+	l.mu.Lock()
+	over := l.over
+	l.unwatch = unwatch
+	l.mu.Unlock()
+	if over {
+		unwatch()
+	}
+}
+
+// withdraw takes the task out of its queue.
+func (l *life) withdraw(cause error) {
+	l.mu.Lock()
+	c := l.queued
+	l.mu.Unlock()
+	if c != nil && c.revoke(cause) {
+		if c.watched != nil {
+			c.refused(c.ctx, cause)
+		}
+		c.finish()
+	}
 }
 
 // begin makes l the life of a task that is started with ctx.
@@ -96,6 +128,7 @@ func (l *life) stop(cause error) {
 	children := slices.Collect(maps.Keys(l.children))
 	l.mu.Unlock()
 	l.cancel(cause)
+	l.withdraw(cause)
 	for _, c := range children {
 		c.stop(cause)
 	}
@@ -105,9 +138,12 @@ func (l *life) stop(cause error) {
 func (l *life) end() {
 	l.mu.Lock()
 	l.over = true
-	parent, children := l.parent, l.children
-	l.parent, l.children = nil, nil
+	parent, children, unwatch := l.parent, l.children, l.unwatch
+	l.parent, l.children, l.queued = nil, nil, nil
 	l.mu.Unlock()
+	if unwatch != nil {
+		unwatch()
+	}
 	if parent != nil {
 		parent.mu.Lock()
 		delete(parent.children, l)
@@ -144,38 +180,78 @@ func (l *life) release() {
 // A Task is the untyped part of a task.
 type Task struct {
 	call  Call
+	node  *Node
 	life  *life // apart: contexts keep it, and must not keep the task and its result
 	asked atomic.Bool
 }
 
-// StartTask runs body on a new goroutine, as a child of ctx's node and with a
-// fork of the caller's values.
+// taskCtx is the ctx of a task, its node and its life in one allocation.
+type taskCtx struct {
+	nodeCtx
+	life life
+}
+
+// StartTask runs body as a child of ctx's node and with a fork of the caller's
+// values: on a new goroutine, or on the thread of o.Scope.
 func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
-	rec := goroutine.Current()
-	by := NodeOf(ctx)
-	l := &life{}
-	nc := &nodeCtx{}
-	nc.scope, nc.node = ScopeOf(ctx), &nc.own
-	nc.own.setParent(by)
-	nc.own.life = l
-	t.life = l
+	own, rec := current()
+	tc := &taskCtx{}
+	l := &tc.life
+	tc.scope, tc.node = ScopeOf(ctx), &tc.own
+	tc.own.setParent(NodeOf(ctx))
+	tc.own.life = l
+	t.node, t.life = &tc.own, l
 	c := &t.call
 	c.body, c.name, c.pc = body, o.Name, o.PC
-	c.ctx, c.node, c.by = &nc.Ctx, &nc.own, by
-	c.scope = nc.scope
+	// The task is its own submitter: whoever comes to wait for it, wherever it
+	// is queued, has it run.
+	c.ctx, c.node, c.by = &tc.Ctx, &tc.own, &tc.own
+	if o.Scope != nil {
+		tc.scope = o.Scope
+	}
+	c.scope = tc.scope
 	c.done = make(chan struct{})
 	if rec != nil {
 		c.values = rec.Values
 	}
+	if o.Interrupt != nil {
+		c.stop = &interrupt{fn: o.Interrupt, done: make(chan struct{})}
+	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
 	l.begin(ctx)
-	nc.Context = l.layer
-	c.node.Start()
-	go func() {
-		defer l.end()
-		c.runAsync()
-	}()
+	tc.Context = l.layer
+	c.life = l
+	switch {
+	case o.Refusal != nil:
+		c.refuse(ctx, o.Refusal)
+	case o.Scope != nil:
+		c.bound = true // nobody waits on its goroutine
+		l.queue(c)
+		if err := o.Scope.submit(c, own); err != nil {
+			c.refuse(ctx, err)
+			return
+		}
+		if done := ctx.Done(); done != nil {
+			l.watch(ctx)
+		}
+	default:
+		c.node.Start()
+		go c.runAsync()
+	}
 }
+
+// refuse ends a task that has not been queued.
+func (c *Call) refuse(ctx context.Context, err error) {
+	c.refusal = err
+	if c.watched != nil {
+		c.refused(ctx, err)
+	}
+	c.finish()
+}
+
+// Refusal is why the task's function has not been run, nil if it has. Only
+// after Done.
+func (t *Task) Refusal() error { return t.call.refusal }
 
 // Done is closed when the task has ended.
 func (t *Task) Done() <-chan struct{} { return t.call.done }
@@ -185,7 +261,7 @@ func (t *Task) Ending() Ending { return t.call.ending }
 
 // Wait waits for the end of the task: see [Wait].
 func (t *Task) Wait(ctx context.Context) error {
-	return Wait(ctx, t.call.node, t.call.done)
+	return Wait(ctx, t.node, t.call.done)
 }
 
 // Raise ends the caller as the task did, unless it returned.

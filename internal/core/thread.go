@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"asyncsync.dev/internal/goroutine"
 )
@@ -73,16 +74,17 @@ type Thread struct {
 	main    list   // calls of strangers, and of everybody while no frame stands
 	top     *Frame // the frame that serves
 	seq     uint64
-	waiting int       // calls in main and in all boxes
-	parked  bool      // the goroutine sleeps; whoever clears it sends one token to wake
-	asked   bool      // a worker has been asked for
-	held    bool      // a caller's goroutine is the thread: see hold
-	ending  bool      // no scope uses it any more: leave when there is nothing to do
-	over    bool      // the lease is over; nothing is accepted
-	parts   int       // contexts that use this thread
-	moved   *Thread   // where the calls went when another thread was lent
-	worker  *worker   // nil before the pool has given one, and after the lease
-	run     *Call     // the call on top of the stack
+	waiting int     // calls in main and in all boxes
+	parked  bool    // the goroutine sleeps; whoever clears it sends one token to wake
+	asked   bool    // a worker has been asked for
+	held    bool    // a caller's goroutine is the thread: see hold
+	ending  bool    // no scope uses it any more: leave when there is nothing to do
+	over    bool    // the lease is over; nothing is accepted
+	parts   int     // contexts that use this thread
+	moved   *Thread // where the calls went when another thread was lent
+	worker  *worker // nil before the pool has given one, and after the lease
+	run     *Call   // the call on top of the stack
+	crowd   crowd
 	calls   uint64    // that have ended, inline ones not counted
 	leaving []*part   // closed contexts whose exit functions have not run
 	closers []*closer // who wait for the end of its contexts
@@ -301,6 +303,7 @@ func (t *Thread) accept(c *Call) {
 func (t *Thread) take(c *Call) *Call {
 	c.state = running
 	c.outer, t.run = t.run, c
+	t.crowd.batch++
 	t.seen = t.signal.Load()
 	return c
 }
@@ -415,15 +418,63 @@ func (t *Thread) submit(c *Call) error {
 	if ask {
 		t.asked = true
 	}
+	gather := wake && c.frame == nil && c.done == nil && c.pin == nil && t.crowd.expected()
 	c.woke = wake || ask
 	c.yield = t.seq%yieldEvery == 0
 	t.mu.Unlock()
+	if gather {
+		t.gather()
+	}
 	if ask {
 		c.lined = t.lease()
 	} else {
 		t.tell(wake)
 	}
 	return nil
+}
+
+// A crowd is many callers of one thread who are ready to run on this processor.
+// The first of them would wake the thread, which goes before them in the run
+// queue, finds one call, and sleeps again: two kernel switches for each. Where
+// that is likely the first lets the others call before it wakes the thread, and
+// all share one wake. Guarded by the mu of the thread.
+type crowd struct {
+	batch  int  // calls since the thread has slept
+	likely bool // the last time it was awake it ran several
+	spare  int  // wakes that are not to be put off, because that has taken long
+}
+
+// expected reports whether a wake is to be put off.
+func (c *crowd) expected() bool {
+	if c.spare > 0 {
+		c.spare--
+		return false
+	}
+	return c.likely
+}
+
+// slept says that the thread has nothing to do.
+func (c *crowd) slept() {
+	c.likely = c.batch > 1
+	c.batch = 0
+}
+
+// A wake is not put off for crowdSpare wakes after it has taken crowdLong to come
+// back to it: there are others in the run queue who do not call.
+const (
+	crowdLong  = 500 * time.Microsecond
+	crowdSpare = 4096
+)
+
+// gather lets the other callers run. mu is not held, and the caller is no thread.
+func (t *Thread) gather() {
+	start := time.Now()
+	runtime.Gosched()
+	if time.Since(start) > crowdLong {
+		t.lock()
+		t.crowd.spare = crowdSpare
+		t.mu.Unlock()
+	}
 }
 
 // revoke takes c out of its queue. It reports false if c runs or has ended.
@@ -629,6 +680,7 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 			continue
 		}
 		t.parked = true
+		t.crowd.slept()
 		t.mu.Unlock()
 		if done == nil && cancel == nil {
 			<-t.wake

@@ -31,6 +31,11 @@ type Options struct {
 	Interrupt func()
 	Name      string
 	PC        uintptr // of the wrapped function, for its name
+
+	// Of a task: where it runs, nil for a goroutine of its own, and why it
+	// cannot.
+	Scope   *Scope
+	Refusal error
 }
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it

@@ -144,6 +144,7 @@ func (w *worker) turn(t *Thread) {
 				continue
 			}
 			t.parked = true
+			t.crowd.slept()
 			t.mu.Unlock()
 			return
 		}
