@@ -301,7 +301,7 @@ func adopt(name string) (*Thread, *Scope) {
 // returns ctx as seen there.
 func Become(ctx context.Context, name string) (_ context.Context, release func()) {
 	t, s := adopt(name)
-	return &Ctx{Context: foreign(ctx), scope: s}, t.release
+	return newCtx(foreign(ctx), s, nil), t.release
 }
 
 // release ends an adoption. The last frame has gone; what it has left in the

@@ -17,6 +17,7 @@ import (
 // All fields but child are fixed at birth.
 type Ctx struct {
 	context.Context
+	done  <-chan struct{} // of the embedded context: see Done
 	scope *Scope
 	node  *Node
 
@@ -26,6 +27,27 @@ type Ctx struct {
 	// node from its sibling's. A call whose caller blocks a thread is waited
 	// for by a frame and gets a node of its own.
 	child atomic.Pointer[Ctx]
+}
+
+// over makes base the embedded context.
+func (c *Ctx) over(base context.Context) {
+	c.Context, c.done = base, base.Done()
+}
+
+// Done implements [context.Context]. It does not ask the embedded context, which
+// may be a foreign layer over one of ours over a foreign layer, and so on down:
+// with a layer of its user's at each level of a nesting every question would go
+// through all levels.
+func (c *Ctx) Done() <-chan struct{} { return c.done }
+
+// Err implements [context.Context], for the same reason.
+func (c *Ctx) Err() error {
+	select {
+	case <-c.done:
+		return c.Context.Err()
+	default:
+		return nil
+	}
 }
 
 type ctxKey struct{}
@@ -75,7 +97,7 @@ func Afterlife(ctx context.Context) context.Context {
 	if base == c.Context {
 		return ctx
 	}
-	return &Ctx{Context: base, scope: c.scope, node: c.node}
+	return newCtx(base, c.scope, c.node)
 }
 
 // NodeOf returns the node that ctx carries, or nil.
@@ -104,7 +126,13 @@ func Detach(ctx context.Context) context.Context {
 	if n := NodeOf(ctx); n != nil && n.life != nil && n.life.layer == base {
 		base = n.life.base
 	}
-	return &Ctx{Context: base}
+	return newCtx(base, nil, nil)
+}
+
+func newCtx(base context.Context, s *Scope, n *Node) *Ctx {
+	c := &Ctx{scope: s, node: n}
+	c.over(base)
+	return c
 }
 
 // Bare reports whether ctx carries neither scope nor node.
@@ -122,7 +150,7 @@ type nodeCtx struct {
 // newNodeCtx returns a context over ctx whose node is a new child of parent.
 func newNodeCtx(ctx context.Context, scope *Scope, parent *Node) *nodeCtx {
 	nc := &nodeCtx{}
-	nc.Context = foreign(ctx)
+	nc.over(foreign(ctx))
 	nc.scope = scope
 	nc.node = &nc.own
 	nc.own.setParent(parent)

@@ -128,7 +128,15 @@ func (n *Node) dropJoin(j *Join) {
 // nodes reached through them are remembered.
 func (n *Node) waiters(visit func(*Frame) bool) {
 	var todo []*Node // nodes reached through joins, visited ones included
+	var seen map[*Node]struct{}
 	next := 0
+	reached := func(n *Node) bool {
+		if seen == nil {
+			return slices.Contains(todo, n)
+		}
+		_, ok := seen[n]
+		return ok
+	}
 	for {
 		for ; n != nil; n = n.parent.Load() {
 			if n.frame != nil && !visit(n.frame) {
@@ -142,8 +150,17 @@ func (n *Node) waiters(visit func(*Frame) bool) {
 				if j.frame != nil && !visit(j.frame) {
 					return
 				}
-				if j.by != nil && !slices.Contains(todo, j.by) {
-					todo = append(todo, j.by)
+				if j.by == nil || reached(j.by) {
+					continue
+				}
+				todo = append(todo, j.by)
+				if seen != nil {
+					seen[j.by] = struct{}{}
+				} else if len(todo) > 16 {
+					seen = make(map[*Node]struct{})
+					for _, n := range todo {
+						seen[n] = struct{}{}
+					}
 				}
 			}
 		}

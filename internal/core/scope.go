@@ -75,7 +75,7 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 	s.root = s
 	s.part = newPart(cfg)
 	up := From(ctx)
-	s.ctx.Context = foreign(ctx)
+	s.ctx.over(foreign(ctx))
 	s.ctx.scope = s
 	if up != nil {
 		s.ctx.node = up.node
@@ -388,7 +388,7 @@ func Default() *Scope {
 	if !ok {
 		n := &Scope{kind: bubbleScope, cfg: &Config{Name: "default"}}
 		n.root = n
-		n.ctx.Context = context.Background()
+		n.ctx.over(context.Background())
 		n.ctx.scope = n
 		s, _ = bubbles.LoadOrStore(b, n)
 	}
@@ -403,7 +403,7 @@ var (
 func newDefault() *Scope {
 	s := &Scope{kind: defaultScope, cfg: &Config{Name: "default"}}
 	s.root = s
-	s.ctx.Context = context.Background()
+	s.ctx.over(context.Background())
 	s.ctx.scope = s
 	return s
 }
@@ -765,7 +765,7 @@ func Inline(ctx context.Context) bool {
 	if t == nil || !t.mine() || t.run == nil || t.run.scope != c.scope {
 		return false
 	}
-	if c.Context.Done() != nil && c.Context.Err() != nil || hooks.Load() != nil || trace.IsEnabled() {
+	if c.done != nil && c.Err() != nil || hooks.Load() != nil || trace.IsEnabled() {
 		return false
 	}
 	t.inline.Store(t.inline.Load() + 1)
@@ -805,5 +805,5 @@ func (s *Scope) Context(ctx context.Context) context.Context {
 	if c := From(ctx); c != nil && c.scope == s || c == nil && s.kind == defaultScope {
 		return ctx
 	}
-	return &Ctx{Context: foreign(ctx), scope: s, node: NodeOf(ctx)}
+	return newCtx(foreign(ctx), s, NodeOf(ctx))
 }

@@ -219,7 +219,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
 	l.begin(ctx)
-	tc.Context = l.layer
+	tc.over(l.layer)
 	c.life = l
 	switch {
 	case o.Refusal != nil:
@@ -301,7 +301,8 @@ type Group struct {
 // Init makes g a group below ctx and returns its context, which cancel ends.
 func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.CancelCauseFunc) {
 	by := NodeOf(ctx)
-	g.nc.Context, cancel = context.WithCancelCause(foreign(ctx))
+	base, cancel := context.WithCancelCause(foreign(ctx))
+	g.nc.over(base)
 	g.nc.scope, g.nc.node = ScopeOf(ctx), &g.nc.own
 	g.nc.own.setParent(by)
 	g.nc.own.group = true
