@@ -215,6 +215,25 @@ func QueueLimit(n int) ContextOption {
 	return func(c *core.Config) { c.Limit = n }
 }
 
+// Spin changes how long the context's thread, and who calls it, look for each
+// other's next word before they sleep, when calls follow each other closely; 0
+// turns that off. The default is 20 µs, learned: it is tried now and then, kept
+// while it hits and given up while it misses, and never done with one processor
+// or by more goroutines than there are processors. Where both sides spin a call
+// takes about a microsecond or less instead of two kernel switches, and each
+// side uses a processor meanwhile.
+//
+// The budget should exceed the time that it takes to wake a thread on another
+// processor, which is 2 to 5 µs on bare metal and 30 to 50 µs in many virtual
+// machines. A shorter one does no harm but seldom gets going. A negative budget
+// panics.
+func Spin(budget time.Duration) ContextOption {
+	if budget < 0 {
+		panic("asyncsync: Spin: negative budget; 0 turns spinning off")
+	}
+	return func(c *core.Config) { c.Spin, c.NoSpin = int64(budget), budget == 0 }
+}
+
 // OnThreadStart has f called on the thread before its first call. If f panics
 // or calls Goexit that call ends so, and the next one tries again.
 func OnThreadStart(f func()) ContextOption {

@@ -24,7 +24,9 @@ type Config struct {
 	Pool     *Pool // nil for DefaultPool
 	Policy   Policy
 	Unpinned bool
-	Limit    int // of queued calls, 0 for none
+	Limit    int   // of queued calls, 0 for none
+	Spin     int64 // how long to look before sleeping, in nanoseconds, 0 for the default
+	NoSpin   bool
 	OnStart  []func()
 	OnExit   []func()
 	Fresh    bool // a thread of its own, even inside another scope

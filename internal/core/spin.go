@@ -26,8 +26,11 @@ type spin struct {
 	on atomic.Bool
 	// missed counts callers that spun in vain.
 	missed atomic.Uint32
+	// limit is how long to look, in nanoseconds, 0 for spinBudget. Set before
+	// the thread is shared.
+	limit int64
 
-	_ [48]byte // callers read on; the rest is the thread's
+	_ [40]byte // callers read on and limit; the rest is the thread's
 
 	// never is set before the thread is shared, for those in synctest bubbles:
 	// their clock stands still while a goroutine runs, so no spin would end.
@@ -44,7 +47,7 @@ type spin struct {
 // How long, in nanoseconds, and how often.
 const (
 	spinBudget     = 20_000  // must exceed the time it takes to wake a thread
-	spinTrial      = 150_000 // while the peer has to be stolen from our run queue
+	spinTrial      = 160_000 // while the peer has to be stolen from our run queue
 	spinMisses     = 12
 	spinHits       = 256 // after which the back-off begins anew
 	spinMinBackoff = 64
@@ -87,9 +90,9 @@ func (s *spin) budget(woke bool) int64 {
 	case 1:
 		s.on.Store(true)
 		if woke {
-			return spinTrial
+			return s.trial()
 		}
-		return spinBudget
+		return s.patience()
 	case -1:
 		s.on.Store(false)
 		return 0
@@ -112,7 +115,7 @@ func (s *spin) budget(woke bool) int64 {
 		s.seen = s.missed.Load()
 		s.misses = 0
 		s.on.Store(true)
-		return spinTrial
+		return s.trial()
 	}
 	if m := s.missed.Load(); m != s.seen {
 		s.misses += int(m - s.seen)
@@ -123,10 +126,21 @@ func (s *spin) budget(woke bool) int64 {
 		return 0
 	}
 	if woke {
-		return spinTrial
+		return s.trial()
+	}
+	return s.patience()
+}
+
+// patience is how long either side looks.
+func (s *spin) patience() int64 {
+	if s.limit != 0 {
+		return s.limit
 	}
 	return spinBudget
 }
+
+// trial is how long the thread looks while its peer is not in step yet.
+func (s *spin) trial() int64 { return s.patience() * (spinTrial / spinBudget) }
 
 // hit and miss tell how a spin of the thread ended.
 func (s *spin) hit() {
@@ -170,6 +184,7 @@ func lookout(word *atomic.Uint32, old uint32, s *slot, budget int64) bool {
 		return false
 	}
 	defer spinners.Add(-1)
+	spins.Add(1)
 	start := time.Now()
 	for {
 		if look(word, old, s, spinRound) {
@@ -199,6 +214,11 @@ func look(word *atomic.Uint32, old uint32, s *slot, times int) bool {
 	}
 	return false
 }
+
+// Spins counts the spins that did not end in their first moment, for tests.
+func Spins() uint64 { return spins.Load() }
+
+var spins atomic.Uint64
 
 // noSlot is that of callers.
 var noSlot slot

@@ -707,7 +707,7 @@ func (t *Thread) glance() {
 		t.here().clear()
 		return
 	}
-	t.scan(t.seen, spinBudget)
+	t.scan(t.seen, t.spin.patience())
 }
 
 // scan spins until there is a call in the slot or the signal is not old.

@@ -221,7 +221,7 @@ func (c *Call) look(woke bool) {
 	if woke || !t.spin.on.Load() {
 		return
 	}
-	if !lookout(&c.wait, nobodyParked, nil, spinBudget) {
+	if !lookout(&c.wait, nobodyParked, nil, t.spin.patience()) {
 		t.spin.missed.Add(1)
 	}
 }

@@ -221,6 +221,7 @@ func newThread(cfg *Config) *Thread {
 		policy: cfg.Policy,
 		parts:  1,
 	}
+	t.spin.limit, t.spin.never = cfg.Spin, cfg.NoSpin
 	if cfg.Unpinned {
 		t.unpinned = true
 		return t
@@ -234,7 +235,7 @@ func newThread(cfg *Config) *Thread {
 // bubble must not share channels with the outside.
 func (t *Thread) lease() (lined bool) {
 	b := bubble()
-	t.spin.never = b != 0
+	t.spin.never = t.spin.never || b != 0
 	if t.pool == nil || t.pool.bubble != b {
 		startWorker(nil, !t.unpinned, t)
 		return false
