@@ -175,28 +175,39 @@ func BenchmarkCallers(b *testing.B) {
 	}
 }
 
-// BenchmarkPipelined has one goroutine make calls as tasks before it waits for
-// the first; the figure is per call.
+// BenchmarkPipelined has one goroutine start calls before it waits for the
+// first, as tasks of the thread or as goroutines that call it; the figure is per
+// call.
 func BenchmarkPipelined(b *testing.B) {
-	for _, ahead := range []int{1, 8, 64} {
-		b.Run(fmt.Sprintf("ahead=%d", ahead), func(b *testing.B) {
-			call := asyncsync.SyncToAsync(nothing)
-			one := func(ctx context.Context) (int, error) { return call(ctx, 0) }
-			ctx, _ := inContext(b)
-			tasks := make([]*task.Task[int], ahead)
-			b.ReportAllocs()
-			b.ResetTimer()
-			for left := b.N; left > 0; left -= ahead {
-				some := tasks[:min(left, ahead)]
-				for i := range some {
-					some[i] = task.Go(ctx, one)
+	fn := func(ctx context.Context) (int, error) { return nothing(ctx, 0) }
+	call := asyncsync.SyncToAsync(nothing)
+	for _, by := range []struct {
+		name  string
+		start func(context.Context) *task.Task[int]
+	}{
+		{"thread", func(ctx context.Context) *task.Task[int] { return asyncsync.Go(ctx, fn) }},
+		{"goroutine", func(ctx context.Context) *task.Task[int] {
+			return task.Go(ctx, func(ctx context.Context) (int, error) { return call(ctx, 0) })
+		}},
+	} {
+		for _, ahead := range []int{1, 8, 64} {
+			b.Run(fmt.Sprintf("task=%s/ahead=%d", by.name, ahead), func(b *testing.B) {
+				ctx, _ := inContext(b)
+				tasks := make([]*task.Task[int], ahead)
+				b.ReportAllocs()
+				b.ResetTimer()
+				for left := b.N; left > 0; left -= ahead {
+					some := tasks[:min(left, ahead)]
+					for i := range some {
+						some[i] = by.start(ctx)
+					}
+					for _, t := range some {
+						_, err := t.Wait(ctx)
+						must(b, err)
+					}
 				}
-				for _, t := range some {
-					_, err := t.Wait(ctx)
-					must(b, err)
-				}
-			}
-		})
+			})
+		}
 	}
 }
 

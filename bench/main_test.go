@@ -112,26 +112,13 @@ func withDetector(b *testing.B, on bool) {
 	b.Cleanup(detect())
 }
 
-// detect takes a report every 10 ms until stop is called.
+// detect watches for deadlocks until stop is called.
 func detect() (stop func()) {
-	end, gone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		every := time.NewTicker(10 * time.Millisecond)
-		defer every.Stop()
-		for {
-			select {
-			case <-every.C:
-				deadlock.Take()
-			case <-end:
-				return
-			}
-		}
-	}()
-	return func() {
-		close(end)
-		<-gone
-	}
+	return deadlock.Watch(deadlock.Config{
+		Slow:      time.Minute,
+		Interval:  10 * time.Millisecond,
+		OnVerdict: func(v deadlock.Verdict) { panic("a benchmark is taken for a deadlock: " + v.Title()) },
+	})
 }
 
 // Whether threads and their callers look out for each other before they sleep.

@@ -115,19 +115,18 @@ func callers(b *bencher) error {
 	})
 }
 
-// pipeline has one goroutine make many calls as tasks before it waits for them.
+// pipeline has one goroutine start many calls before it waits for them.
 func pipeline(b *bencher) error {
 	const ahead = 64
-	call := asyncsync.SyncToAsync(nothing)
 	core.SetSpin(spinOff)
 	defer core.SetSpin(spinLearned)
 	return asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
 		var tasks [ahead]*task.Task[int]
-		one := func(ctx context.Context) (int, error) { return call(ctx, 0) }
+		one := func(ctx context.Context) (int, error) { return nothing(ctx, 0) }
 		c, err := price(b.each, func(n int) error {
 			for range n {
 				for i := range tasks {
-					tasks[i] = task.Go(ctx, one)
+					tasks[i] = asyncsync.Go(ctx, one)
 				}
 				for _, t := range tasks {
 					if _, err := t.Wait(ctx); err != nil {
