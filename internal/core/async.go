@@ -68,12 +68,17 @@ func (t *Thread) Context(ctx context.Context) context.Context {
 
 func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Call, body Body, o *Options, e Elsewhere) error {
 	by := submitter(ctx, rec)
-	nc := newNodeCtx(ctx, s, by)
-	c.body, c.scope, c.name = body, s, o.Name
+	c.body, c.scope, c.name, c.by = body, s, o.Name, by
 	if c.pc == 0 {
 		c.pc = o.PC
 	}
-	c.ctx, c.node, c.by = &nc.Ctx, nc.node, by
+	if t == nil {
+		nc := newNodeCtx(ctx, s, by)
+		c.ctx, c.node = &nc.Ctx, nc.node
+	} else {
+		fc := newFrameCtx(ctx, s, by)
+		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, &fc.wait
+	}
 	if rec != nil {
 		c.values = rec.Values
 	}
@@ -93,8 +98,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		restore(rec, c.values)
 		return nil
 	}
-	f := &Frame{}
-	c.frame, nc.own.frame = f, f
+	f := c.frame
 	t.push(f, "async")
 	defer t.pop(f)
 	// The goroutine that waits for the function which calls from here has

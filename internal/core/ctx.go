@@ -147,14 +147,33 @@ type nodeCtx struct {
 	own Node
 }
 
+// frameCtx is the context of a function that a thread waits for, its node, and
+// the frame of that wait, in one allocation: the node refers to the frame anyway.
+type frameCtx struct {
+	nodeCtx
+	wait Frame
+}
+
+// newFrameCtx is newNodeCtx for such a function.
+func newFrameCtx(ctx context.Context, scope *Scope, parent *Node) *frameCtx {
+	fc := &frameCtx{}
+	fc.init(ctx, scope, parent)
+	fc.own.frame = &fc.wait
+	return fc
+}
+
 // newNodeCtx returns a context over ctx whose node is a new child of parent.
 func newNodeCtx(ctx context.Context, scope *Scope, parent *Node) *nodeCtx {
 	nc := &nodeCtx{}
+	nc.init(ctx, scope, parent)
+	return nc
+}
+
+func (nc *nodeCtx) init(ctx context.Context, scope *Scope, parent *Node) {
 	nc.over(foreign(ctx))
 	nc.scope = scope
 	nc.node = &nc.own
 	nc.own.setParent(parent)
-	return nc
 }
 
 // callCtx returns the context for a function that runs in scope s for ctx.

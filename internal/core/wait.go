@@ -90,10 +90,9 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 	} else {
 		// The caller blocks a thread: it waits in a frame there, and the
 		// function's node is one that the frame can be found by.
-		f := &Frame{}
-		nc := newNodeCtx(ctx, s, c.by)
-		nc.own.frame = f
-		c.ctx, c.node, c.frame = &nc.Ctx, nc.node, f
+		fc := newFrameCtx(ctx, s, c.by)
+		f := &fc.wait
+		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, f
 		own.push(f, "call")
 		defer own.pop(f)
 		if err := s.submit(c, own); err != nil {
