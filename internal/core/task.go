@@ -24,6 +24,9 @@ type life struct {
 	layer  context.Context // foreign, what the task's own ctx wraps
 	cancel context.CancelCauseFunc
 	up     *life // held until the end: its layer is above ours
+	node   *Node // that the task runs as
+	name   string
+	pc     uintptr
 
 	gone atomic.Bool // the layer has been released
 
@@ -146,6 +149,10 @@ type Task struct {
 	call  Call
 	life  *life // apart: contexts keep it, and must not keep the task and its result
 	asked atomic.Bool
+
+	group         *Group // that it is a member of; set before it starts
+	listed        bool   // among its members; this and the rest are guarded by the group's mu
+	before, after *Task
 }
 
 // StartTask runs body on a new goroutine, as a child of ctx's node and with a
@@ -153,8 +160,8 @@ type Task struct {
 func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	rec := goroutine.Current()
 	by := NodeOf(ctx)
-	l := &life{}
 	nc := &nodeCtx{}
+	l := &life{node: &nc.own, name: o.Name, pc: o.PC}
 	nc.scope, nc.node = ScopeOf(ctx), &nc.own
 	nc.own.setParent(by)
 	nc.own.life = l
@@ -171,6 +178,9 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	l.begin(ctx)
 	nc.Context = l.layer
 	c.node.Start()
+	if t.group != nil {
+		t.group.list(t)
+	}
 	go func() {
 		defer l.end()
 		c.runAsync()
@@ -183,9 +193,9 @@ func (t *Task) Done() <-chan struct{} { return t.call.done }
 // Ending is how it ended. Only after Done.
 func (t *Task) Ending() Ending { return t.call.ending }
 
-// Wait waits for the end of the task: see [Wait].
+// Wait waits for the end of the task: see await.
 func (t *Task) Wait(ctx context.Context) error {
-	return Wait(ctx, t.call.node, t.call.done)
+	return await(ctx, t, t.call.node, t.call.done)
 }
 
 // Raise ends the caller as the task did, unless it returned.
@@ -220,6 +230,9 @@ func (t *Task) Cancelled() bool { return t.asked.Load() }
 // running while one of them runs.
 type Group struct {
 	nc nodeCtx
+
+	mu      sync.Mutex // guards members; a leaf lock
+	members *Task      // that run
 }
 
 // Init makes g a group below ctx and returns its context, which cancel ends.
@@ -228,22 +241,51 @@ func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.Can
 	g.nc.Context, cancel = context.WithCancelCause(foreign(ctx))
 	g.nc.scope, g.nc.node = ScopeOf(ctx), &g.nc.own
 	g.nc.own.setParent(by)
-	g.nc.own.group = true
 	return &g.nc.Ctx, cancel
 }
 
 // Context returns the context of the group's tasks.
 func (g *Group) Context() context.Context { return &g.nc.Ctx }
 
-// Add says that a task of the group starts.
-func (g *Group) Add() { g.nc.own.Start() }
+// Add says that t, a task of the group, starts.
+func (g *Group) Add(t *Task) {
+	t.group = g
+	g.nc.own.Start()
+}
 
-// Done says that a task of the group has ended.
-func (g *Group) Done() { g.nc.own.End() }
+// list puts t, which is complete and about to run, among the members.
+func (g *Group) list(t *Task) {
+	g.mu.Lock()
+	t.listed = true
+	t.after = g.members
+	if t.after != nil {
+		t.after.before = t
+	}
+	g.members = t
+	g.mu.Unlock()
+}
 
-// Wait waits for done, which the end of the last task closes: see [Wait].
+// Done says that t has ended, or has not come to run.
+func (g *Group) Done(t *Task) {
+	g.mu.Lock()
+	if t.listed {
+		if t.before != nil {
+			t.before.after = t.after
+		} else {
+			g.members = t.after
+		}
+		if t.after != nil {
+			t.after.before = t.before
+		}
+		t.listed, t.before, t.after = false, nil, nil
+	}
+	g.mu.Unlock()
+	g.nc.own.End()
+}
+
+// Wait waits for done, which the end of the last task closes: see await.
 func (g *Group) Wait(ctx context.Context, done <-chan struct{}) error {
-	return Wait(ctx, &g.nc.own, done)
+	return await(ctx, g, &g.nc.own, done)
 }
 
 // OnEnd has f called when the task has ended, before anybody is woken. It is
