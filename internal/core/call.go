@@ -45,6 +45,9 @@ type Call struct {
 	watched *Hooks  // the hooks that were set when the call was made
 	pc      uintptr // the wrapped function, for its name
 	inline  bool    // runs where it was made
+	abandon bool    // its caller may leave it when ctx ends
+	long    bool    // it is meant to take long
+	born    uint32  // the epoch of by
 
 	queuedAt time.Time
 
@@ -69,8 +72,10 @@ type Call struct {
 	// Of the submitter's goroutine only.
 	woke  bool // submitting has woken the thread
 	lined bool // the thread stands in line for a worker
+	late  bool // something blocks the thread that may wait for the caller
 	yield bool // let others run when the call has ended: see yieldEvery
 
+	edge   edge // of a caller off the threads: its wait
 	wait   atomic.Uint32
 	errand *Call         // an async function for the caller's goroutine: see lend
 	lender *Call         // of an errand: the call whose caller runs it
