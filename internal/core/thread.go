@@ -398,6 +398,9 @@ func (t *Thread) retire(c *Call) {
 	t.run, c.outer = c.outer, nil
 	c.state = ended
 	t.calls++
+	if c.ending.Goexit && t.top != nil {
+		t.top.edge.off(true) // the wait that c was served in ends with it
+	}
 	t.mu.Unlock()
 	c.ending.count()
 	// The account is closed before the caller wakes: a caller that closes the
