@@ -162,7 +162,8 @@ func TestCancelQueuedBehindBlockedFrame(t *testing.T) {
 	require.NoError(t, first.wait().err)
 }
 
-// With the policy None a nested call cannot run; its ctx gets the caller out.
+// With the policy None a nested call cannot run. Made where the library does
+// not know who waits for it, its ctx gets the caller out.
 func TestCancelNestedCallThatNobodyServes(t *testing.T) {
 	guard(t)
 	base, tsc := newContext(t, asyncsync.Serve(asyncsync.None))
@@ -174,7 +175,7 @@ func TestCancelNestedCallThatNobodyServes(t *testing.T) {
 					awaitQueued(t, tsc, 1)
 					cancel(errCause)
 				}()
-				return to(ctx, neverRuns(t))
+				return start(func() error { return to(ctx, neverRuns(t)) }).wait().err
 			})
 		})
 	})

@@ -20,7 +20,7 @@ import (
 // returns the cause. So does that of a task that could not be queued, with
 // [ErrClosed], [ErrQueueFull] or [ErrNoContext].
 //
-// Of the options, [On], [Named] and [Interrupt] make sense here; others panic. A
+// Of the options, [On], [Named], [LongRunning] and [Interrupt] make sense here; others panic. A
 // nil ctx or fn panics, too.
 //
 // Futures for a thread are what concurrent.futures gives Python's executors.
@@ -39,6 +39,8 @@ func Go[R any](ctx context.Context, fn func(context.Context) (R, error), opts ..
 	}
 	scope, err := core.Resolve(ctx, s.on.core())
 	return task.Go(ctx, fn, func(o *core.Options) {
-		o.Name, o.Interrupt, o.Scope, o.Refusal = s.Name, s.Options.Interrupt, scope, err
+		s.Options.PC = o.PC
+		*o = s.Options
+		o.Scope, o.Refusal = scope, err
 	})
 }

@@ -112,6 +112,15 @@ func Named(name string) Option {
 	return func(s *settings) { s.Name = name }
 }
 
+// LongRunning says that the function is meant to take long: a server's loop, a
+// GUI's main loop, a listener that waits for its next event. While it runs on a
+// thread, or something on a thread waits for it, what is queued there is not
+// reported as slow: see the slow verdict of package deadlock. It changes
+// nothing about how the call is made, and other verdicts are given as ever.
+func LongRunning() Option {
+	return func(s *settings) { s.Long = true }
+}
+
 func apply(what string, opts []Option) settings {
 	var s settings
 	for _, o := range opts {

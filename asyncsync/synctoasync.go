@@ -180,10 +180,11 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 
 // limited is the function under the limiter.
 func (w *toThread[A, R]) limited(ctx context.Context, arg A) (R, error) {
-	if err := w.limiter.Acquire(ctx); err != nil {
+	leave, err := core.EnterLimiter(w.limiter, ctx)
+	if err != nil {
 		return zero[R](), err
 	}
-	defer w.limiter.Release()
+	defer leave()
 	return w.fn(ctx, arg)
 }
 

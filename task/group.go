@@ -56,12 +56,12 @@ func (g *Group) Go(fn func(ctx context.Context) error, opts ...Option) {
 	}
 	g.running++
 	g.mu.Unlock()
-	g.core.Add()
 	m := &member{group: g, fn: fn}
+	g.core.Add(&m.task)
 	started := false
 	defer func() {
 		if !started { // a Queued hook has panicked
-			g.core.Done()
+			g.core.Done(&m.task)
 			g.leave()
 		}
 	}()
@@ -106,7 +106,7 @@ func (m *member) Err() error              { return m.err }
 // ended takes the outcome into the group before anybody is woken.
 func (m *member) ended() {
 	g, e := m.group, m.task.Ending()
-	g.core.Done()
+	g.core.Done(&m.task)
 	g.mu.Lock()
 	var cause error
 	switch {

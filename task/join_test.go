@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
 	"asyncsync.dev/task"
 )
 
@@ -446,11 +447,12 @@ func TestJoin_StrangersStayOut(t *testing.T) {
 				synctest.Wait()
 				require.Equal(t, 1, tsc.Stats().Queued)
 				require.NoError(t, noted(ctx, &j, "own"))
-				// A wait that says it has nothing to do with us joins nothing.
+				// A wait that says it has nothing to do with us joins nothing,
+				// and so would not end: also not if it has a deadline.
 				short, cancel := context.WithTimeout(asyncsync.Detach(ctx), time.Minute)
 				defer cancel()
 				_, err := stranger.Wait(short)
-				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.ErrorIs(t, err, core.ErrDeadlock)
 				return 0, nil
 			}).Wait(ctx)
 			require.NoError(t, err)
@@ -463,7 +465,7 @@ func TestJoin_StrangersStayOut(t *testing.T) {
 }
 
 // Policies: All runs strangers during a wait, None nobody, so that a wait for
-// a task that calls back lasts as long as its ctx.
+// a task that calls back is refused.
 func TestJoin_Policies(t *testing.T) {
 	t.Run("All", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
@@ -484,10 +486,10 @@ func TestJoin_Policies(t *testing.T) {
 		inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
 			var j journal
 			require.NoError(t, toThread(ctx, func(ctx context.Context) {
-				short, cancel := context.WithTimeout(ctx, time.Minute)
-				defer cancel()
-				_, err := caller(ctx, open(), &j, "call").Wait(short)
-				require.ErrorIs(t, err, context.DeadlineExceeded)
+				tk := caller(ctx, open(), &j, "call")
+				synctest.Wait() // its call is queued
+				_, err := tk.Wait(ctx)
+				require.ErrorIs(t, err, core.ErrDeadlock)
 				j.add("over")
 			}))
 			require.NoError(t, toThread(ctx, func(context.Context) {})) // behind the call

@@ -30,7 +30,27 @@ type Limiter struct {
 // NewLimiter returns a limiter with n tokens. n must not be negative.
 func NewLimiter(n int) *Limiter {
 	checkTotal("NewLimiter", n)
-	return &Limiter{total: n, line: list.New()}
+	l := &Limiter{total: n, line: list.New()}
+	l.resource.SetTokens(l.tokens)
+	return l
+}
+
+func (l *Limiter) tokens() (used, total int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used, l.total
+}
+
+func init() {
+	core.EnterLimiter = func(limiter any, ctx context.Context) (leave func(), err error) {
+		l := limiter.(*Limiter)
+		l.check("Acquire")
+		if err := l.take(ctx); err != nil {
+			return nil, err
+		}
+		h := l.hold(ctx, true)
+		return func() { l.release(func(o core.Hold) bool { return o == h }) }, nil
+	}
 }
 
 // check panics if l was not made by NewLimiter.
@@ -58,6 +78,15 @@ func (l *Limiter) Acquire(ctx context.Context) error {
 	if ctx == nil {
 		panic("task: Limiter.Acquire: nil ctx")
 	}
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	l.hold(ctx, false)
+	return nil
+}
+
+// take takes a token. Who has it must be remembered by hold.
+func (l *Limiter) take(ctx context.Context) error {
 	ctx = core.Afterlife(ctx)
 	if err := core.Ended(ctx); err != nil {
 		return err
@@ -66,7 +95,6 @@ func (l *Limiter) Acquire(ctx context.Context) error {
 	if l.used < l.total && l.line.Len() == 0 {
 		l.used++
 		l.mu.Unlock()
-		l.hold(ctx)
 		return nil
 	}
 	turn := make(chan struct{})
@@ -84,28 +112,30 @@ func (l *Limiter) Acquire(ctx context.Context) error {
 		return err
 	}
 	taken = true
-	l.hold(ctx)
 	return nil
 }
 
-// hold remembers who has taken a token.
-func (l *Limiter) hold(ctx context.Context) {
-	h := l.resource.Hold(ctx)
+// hold remembers who has taken a token. kept says that it is given back by the
+// one who took it, and by nobody else.
+func (l *Limiter) hold(ctx context.Context, kept bool) core.Hold {
+	h := l.resource.Hold(core.Afterlife(ctx), kept)
 	l.mu.Lock()
 	l.holds = append(l.holds, h)
 	l.mu.Unlock()
+	return h
 }
 
-// drop forgets the one who gives a token back: the caller if it has one, else
-// whoever has had one longest. The latter is a guess, and matters only to whose
-// calls a thread runs that waits for a token.
-func (l *Limiter) drop() {
+// drop forgets the one who gives a token back: the first that one of the
+// questions, asked in turn, says yes to.
+func (l *Limiter) drop(questions ...func(core.Hold) bool) {
 	l.mu.Lock()
-	i := max(0, slices.IndexFunc(l.holds, core.Hold.By))
 	var h core.Hold
-	if i < len(l.holds) {
-		h = l.holds[i]
-		l.holds = slices.Delete(l.holds, i, i+1)
+	for _, is := range questions {
+		if i := slices.IndexFunc(l.holds, is); i >= 0 {
+			h = l.holds[i]
+			l.holds = slices.Delete(l.holds, i, i+1)
+			break
+		}
 	}
 	l.mu.Unlock()
 	l.resource.Drop(h)
@@ -145,13 +175,26 @@ func (l *Limiter) TryAcquire() bool {
 	}
 	l.used++
 	l.mu.Unlock()
-	l.hold(context.Background())
+	l.hold(context.Background(), false)
 	return true
 }
 
 // Release gives a token back. Without one taken it panics.
 func (l *Limiter) Release() {
 	l.check("Release")
+	// It is the caller's if it has one, else that of whoever has had one
+	// longest. The latter is a guess, and matters only to whose calls a thread
+	// runs that waits for a token. One that its holder keeps is the last resort:
+	// somebody gives back what is not his.
+	l.release(
+		func(h core.Hold) bool { return !h.Kept() && h.By() },
+		func(h core.Hold) bool { return !h.Kept() },
+		func(core.Hold) bool { return true },
+	)
+}
+
+// release gives back the token of the one that drop finds.
+func (l *Limiter) release(questions ...func(core.Hold) bool) {
 	l.mu.Lock()
 	if l.used == 0 {
 		l.mu.Unlock()
@@ -159,7 +202,7 @@ func (l *Limiter) Release() {
 	}
 	l.used--
 	l.mu.Unlock()
-	l.drop() // before somebody else gets the token and is remembered
+	l.drop(questions...) // before somebody else gets the token and is remembered
 	l.mu.Lock()
 	l.grant()
 	l.mu.Unlock()

@@ -79,6 +79,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		fc := newFrameCtx(ctx, s, by)
 		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, &fc.wait
 	}
+	c.note(o)
 	if rec != nil {
 		c.values = rec.Values
 	}
@@ -89,9 +90,12 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	c.node.Start()
 	if t == nil {
 		c.parker = make(chan struct{}, 1)
+		w := newWait(nil, rec, (*awayCall)(c))
+		defer w.over()
 		if err := c.post(e); err != nil {
 			return err
 		}
+		w.edge.slept()
 		if err := c.sleep(ctx, o, e); err != nil {
 			return err
 		}
@@ -99,6 +103,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		return nil
 	}
 	f := c.frame
+	f.edge.to = (*awayCall)(c)
 	t.push(f, "async")
 	defer t.pop(f)
 	// The goroutine that waits for the function which calls from here has
@@ -228,6 +233,10 @@ func (c *Call) runAsync() (woke bool) {
 	// Thread-critical values of a goroutine that is lent are none of c's.
 	critical := rec.SetAside()
 	rec.Values, rec.Node = c.values, c.node
+	c.edge.gid.Store(rec.ID)
+	if t, _ := rec.Owner.(*Thread); t != nil {
+		defer c.node.ride(t)()
+	}
 	returned, told := false, false
 	defer func() {
 		if !told {
@@ -298,6 +307,7 @@ func adopt(name string) (*Thread, *Scope) {
 	s.thread.Store(t)
 	rec.Owner = t
 	enlist(t)
+	waiter(rec).publish(&edge{to: t}) // for whom it ran before, it waits for t now
 	return t, s
 }
 
@@ -313,6 +323,7 @@ func Become(ctx context.Context, name string) (_ context.Context, release func()
 func (t *Thread) release() {
 	defer func() {
 		t.record.Owner = nil
+		waiter(t.record).unpublish()
 		if t.record.Empty() {
 			t.record.Release()
 		}

@@ -66,6 +66,7 @@ type Call struct {
 
 	// Set by the submitter before the call is shared.
 	by    *Node  // who submitted it
+	born  uint32 // the epoch of by
 	pin   *Frame // the frame that must run it, nil for any
 	name  string
 	pc    uintptr       // the wrapped function, for its name
@@ -77,6 +78,8 @@ type Call struct {
 	lender  *Call // of an errand: the call whose caller runs it
 
 	wait    atomic.Uint32
+	abandon bool             // its caller may leave it when ctx ends; set by the submitter
+	long    bool             // it is meant to take long; set by the submitter
 	settles bool             // the caller closes its account: see retire; set by the submitter
 	bound   bool             // the caller runs no errands; set by the submitter, or by the thread after a Goexit
 	inline  bool             // runs where it was made
@@ -86,10 +89,12 @@ type Call struct {
 	stop    *interrupt
 	errand  *Call         // an async function for the caller's goroutine: see lend
 	parker  chan struct{} // set by the caller before waiterParked
+	edge    edge          // of a caller off the threads: its wait
 
 	// Of the submitter's goroutine only.
 	woke  bool // submitting has woken the thread
 	lined bool // the thread stands in line for a worker
+	late  bool // something blocks the thread that may wait for the caller
 	yield bool // let others run when the call has ended: see yieldEvery
 }
 
@@ -114,7 +119,9 @@ func (c *Call) Reset() {
 	if c.pc != 0 {
 		c.pc = 0
 	}
-	c.settles, c.bound, c.woke, c.lined, c.yield = false, false, false, false, false
+	c.abandon, c.long, c.settles, c.bound = false, false, false, false
+	c.woke, c.lined, c.late, c.yield = false, false, false, false
+	c.edge = edge{}
 	c.values = goroutine.Values{}
 	c.frame, c.parker = nil, nil
 }

@@ -42,9 +42,12 @@ func (e *Executor) Post(fn func()) {
 // send queues fn for the RunUntil under way. e.mu is held.
 func (e *Executor) send(p *posted) error {
 	nc := newNodeCtx(context.Background(), e.scope, nil)
-	return e.thread.submit(&Call{
+	c := &Call{
 		body: p, scope: e.scope, ctx: &nc.Ctx, node: nc.node, by: p.by, pin: e.frame, bound: true, name: "posted function",
-	})
+	}
+	c.note(&Options{})
+	c.edge.slept()
+	return e.thread.submit(c)
 }
 
 // posted is the body of a posted function.
@@ -109,7 +112,7 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) {
 	e.thread, e.scope, e.frame = t, s, f
 	e.resend()
 	e.mu.Unlock()
-	if n := submitter(context.Background(), t.record); n != nil {
+	if n := submitter(context.Background(), t.record); n != nil && !strict.Load() {
 		// What done waits for is not known; see Park.
 		j := &Join{frame: f}
 		relate(t, nil, func() { n.addJoin(j) })
@@ -161,6 +164,9 @@ func (e *Executor) keep(f *Frame) {
 		if c.pin == f {
 			f.box.remove(c)
 			t.waiting--
+			if t.marks != nil {
+				t.unmark(c)
+			}
 			c.state = revoked
 			left = append(left, c)
 		}

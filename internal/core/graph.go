@@ -3,6 +3,7 @@ package core
 import (
 	"cmp"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type ThreadState struct {
 	Adopted   bool
 	Unpinned  bool
 	Stack     []CallState // what runs, from the top; the bottom of an adopted one has no name
+	Cut       int         // how many of Stack are left out, below the first 48; the last 16 are there
 	Queue     []CallState // what waits, in the order it came, the first of it
 	Queued    int         // how many wait
 	Calls     uint64      // that have ended
@@ -63,19 +65,131 @@ type GoroutineState struct {
 	Wait      WaitState
 }
 
-// graphQueue is how many queued calls of a thread a graph names.
-const graphQueue = 16
+// How much of one thread a graph names.
+const (
+	graphQueue  = 16 // queued calls
+	graphTop    = 48 // entries of the stack, from the top
+	graphBottom = 16 // and from the bottom, of a stack that is higher than both
+	graphNodes  = 1024
+	graphSteps  = 256 // up a tree, or along a chain of waits
+)
 
 // TakeGraph returns the graph of all threads that have a goroutine.
 func TakeGraph() Graph {
-	var g Graph
-	for _, t := range liveThreads() {
-		if s, ok := t.state(); ok {
-			g.Threads = append(g.Threads, s)
+	var v view
+	// Who ends a wait meanwhile waits for us, so that what waits refer to is
+	// there as long as we look.
+	chase(func() {
+		for _, t := range liveThreads() {
+			v.thread(t)
+		}
+		v.goroutines()
+	})
+	slices.SortFunc(v.g.Threads, func(a, b ThreadState) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(v.g.Goroutines, func(a, b GoroutineState) int { return cmp.Compare(a.Goroutine, b.Goroutine) })
+	return v.g
+}
+
+// A view is a graph in the making. cycles is held.
+type view struct {
+	g    Graph
+	todo []function // that waits have led to, in order
+	seen map[*Node]bool
+}
+
+// A function is one that runs off the threads.
+type function struct {
+	node *Node
+	name string
+	pc   uintptr
+}
+
+// reach notes the functions that e waits for.
+func (v *view) reach(e *edge) {
+	switch to := e.to.(type) {
+	case *awayCall:
+		v.found(to.node, to.name, to.pc)
+	case *want:
+		switch w := to.for_.(type) {
+		case *Task:
+			v.found(w.node, w.call.name, w.call.pc)
+		case *Group:
+			w.mu.Lock()
+			for m := w.members; m != nil && len(v.todo) < graphNodes; m = m.after {
+				v.found(m.node, m.call.name, m.call.pc)
+			}
+			w.mu.Unlock()
 		}
 	}
-	slices.SortFunc(g.Threads, func(a, b ThreadState) int { return cmp.Compare(a.ID, b.ID) })
-	return g
+}
+
+func (v *view) found(n *Node, name string, pc uintptr) {
+	if n == nil || v.seen[n] || len(v.todo) >= graphNodes {
+		return
+	}
+	if v.seen == nil {
+		v.seen = map[*Node]bool{}
+	}
+	v.seen[n] = true
+	v.todo = append(v.todo, function{n, name, pc})
+}
+
+// goroutines adds those of the functions found, and what they lead to.
+func (v *view) goroutines() {
+	for i := 0; i < len(v.todo); i++ {
+		f := v.todo[i]
+		e := f.node.waits.Load()
+		if e == nil || e.kind() == "" {
+			continue
+		}
+		v.g.Goroutines = append(v.g.Goroutines, GoroutineState{
+			Goroutine: e.gid.Load(), Name: callName(f.name, f.pc), Wait: *e.state(""),
+		})
+		v.reach(e)
+	}
+}
+
+// state returns the wait e, which is called what if e does not say it. cycles
+// is held.
+func (e *edge) state(what string) *WaitState {
+	w := &WaitState{Kind: what, Age: e.age(), For: e.name()}
+	if kind := e.kind(); kind != "" {
+		w.Kind = kind
+	}
+	if c := e.call(); c != nil {
+		if c.thread.Load() != nil {
+			t := c.lock()
+			w.Thread, w.Seq = t.id, c.seq
+			if c.state == running {
+				w.Goroutine = t.gid.Load()
+			}
+			t.mu.Unlock()
+		}
+		return w
+	}
+	switch to := e.to.(type) {
+	case *awayCall:
+		w.Goroutine = to.edge.gid.Load()
+	case *want:
+		if task, ok := to.for_.(*Task); ok {
+			w.Goroutine = task.call.edge.gid.Load()
+		}
+	}
+	return w
+}
+
+// call returns the call on a thread, or on its way there, that e waits for, or
+// nil.
+func (e *edge) call() *Call {
+	switch to := e.to.(type) {
+	case *Call:
+		return to
+	case *want:
+		if task, ok := to.for_.(*Task); ok && task.call.thread.Load() != nil {
+			return &task.call
+		}
+	}
+	return nil
 }
 
 func liveThreads() []*Thread {
@@ -88,62 +202,346 @@ func liveThreads() []*Thread {
 	return threads
 }
 
-func (t *Thread) state() (ThreadState, bool) {
+// thread adds what t does.
+func (v *view) thread(t *Thread) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.over {
-		return ThreadState{}, false
+		t.mu.Unlock()
+		return
 	}
 	s := ThreadState{
 		ID: t.id, Name: t.name, Policy: t.policy, OSThread: t.tid.Load(), Goroutine: t.gid.Load(),
 		Adopted: t.adopted, Unpinned: t.unpinned, Queued: t.waiting, Calls: t.calls,
 	}
-	f := t.top
-	for c := t.run; c != nil; c = c.outer {
-		e := CallState{Seq: c.seq, Name: c.Name(), Waited: -1}
-		for ; f != nil && f.call == c; f = f.below {
-			e.Wait = &WaitState{Kind: f.what, Age: -1}
+	entries, stack := t.stack()
+	s.Cut = entries - len(stack)
+	waits := make([]*Frame, len(stack))
+	for i, e := range stack {
+		c := CallState{Waited: -1}
+		if e.call != nil {
+			c = e.call.entry()
+			s.Long = s.Long || e.call.long
 		}
-		s.Stack = append(s.Stack, e)
+		if e.frame != nil {
+			waits[i] = e.frame
+			c.Wait = &WaitState{Kind: e.frame.what} // filled in below
+		}
+		s.Stack = append(s.Stack, c)
 	}
-	for ; f != nil; f = f.below {
-		s.Stack = append(s.Stack, CallState{Waited: -1, Wait: &WaitState{Kind: f.what, Age: -1}})
+	for c := t.run; c != nil && !s.Long; c = c.outer {
+		s.Long = c.long // one that is left out above
 	}
-	add := func(l *list) {
-		for c := l.head; c != nil && len(s.Queue) < graphQueue; c = c.next {
-			s.Queue = append(s.Queue, CallState{Seq: c.seq, Name: c.Name(), Waited: -1, Stranger: l == &t.main})
+	top := t.top
+	s.Queue, s.Below = v.queue(t)
+	t.mu.Unlock()
+	// What frames wait for may be on another thread, so that no lock of one is
+	// held.
+	for i, f := range waits {
+		if f != nil {
+			s.Stack[i].Wait = f.edge.state(f.what)
+			v.reach(&f.edge)
 		}
 	}
-	for f := t.top; f != nil && len(s.Queue) < graphQueue; f = f.below {
-		add(&f.box)
+	if top != nil && !s.Long {
+		s.Long = top.edge.long(graphSteps)
 	}
-	add(&t.main)
-	return s, true
+	v.g.Threads = append(v.g.Threads, s)
 }
 
-// Refuse takes the call with the number seq out of the queue of a thread, and
-// has it fail with err. It reports false if it is not there any more.
-func Refuse(thread, seq uint64, err error) bool {
+// An entry is a part of a thread's stack: a call, the wait that blocks it, or
+// both.
+type entry struct {
+	call  *Call
+	frame *Frame
+}
+
+// stack returns the entries from the top, without the middle of a high stack,
+// and how many there are with it. t.mu is held.
+func (t *Thread) stack() (n int, stack []entry) {
+	var last [graphBottom]entry // a ring
+	add := func(e entry) {
+		if n < graphTop {
+			stack = append(stack, e)
+		} else {
+			last[(n-graphTop)%graphBottom] = e
+		}
+		n++
+	}
+	f := t.top
+	for c := t.run; c != nil; c = c.outer {
+		e := entry{call: c}
+		for ; f != nil && f.call == c; f = f.below {
+			if e.frame == nil {
+				e.frame = f
+			}
+		}
+		add(e)
+	}
+	for ; f != nil; f = f.below {
+		add(entry{frame: f})
+	}
+	if rest := n - graphTop; rest > 0 {
+		for i := max(0, rest-graphBottom); i < rest; i++ {
+			stack = append(stack, last[i%graphBottom])
+		}
+	}
+	return n, stack
+}
+
+// queue returns the first that wait, and whether the very first was submitted
+// from below the function on top. t.mu is held.
+func (v *view) queue(t *Thread) (states []CallState, below bool) {
+	var calls []*Call
+	add := func(l *list) {
+		c := l.head
+		for n := 0; c != nil && n < graphQueue; n++ {
+			calls = append(calls, c)
+			c = c.next
+		}
+	}
+	add(&t.main)
+	for f := t.top; f != nil; f = f.below {
+		add(&f.box)
+	}
+	slices.SortFunc(calls, func(a, b *Call) int { return cmp.Compare(a.seq, b.seq) })
+	for i, c := range calls[:min(len(calls), graphQueue)] {
+		e := c.entry()
+		e.Stranger = c.list == &t.main && (t.related() || t.frameFor(c.by) == nil)
+		states = append(states, e)
+		if i == 0 {
+			below = t.run != nil && c.below(t.run.node)
+		}
+		v.found(c.by, c.by.name(), 0)
+	}
+	return states, below
+}
+
+// entry returns c as it is named in a graph. The mu of its thread is held.
+func (c *Call) entry() CallState {
+	s := CallState{Seq: c.seq, Name: c.Name(), Waited: -1, Long: c.long}
+	if c.wait.Load() == callerGone {
+		return s
+	}
+	if c.frame != nil {
+		s.Caller, s.Waited = c.frame.thread.gid.Load(), c.frame.edge.age()
+	} else {
+		s.Caller, s.Waited = c.edge.gid.Load(), c.edge.age()
+	}
+	return s
+}
+
+// below reports whether c was submitted from below the function that now runs
+// as n, the last that began to; the answer may be a false no.
+func (c *Call) below(n *Node) bool {
+	epoch := c.born
+	by := c.by
+	for range graphSteps {
+		if by == nil || n == nil {
+			return false
+		}
+		if by == n {
+			return epoch == n.epoch()
+		}
+		epoch = by.born.Load()
+		by = by.parent.Load()
+	}
 	return false
 }
 
-// SetStrict has all threads serve nothing in a blocked function but what is
-// related to it through waits that this module knows: [All] counts as
-// [Related], and waits for something unknown serve nobody.
-func SetStrict(on bool) {}
-
-// A Mark tells when the call with the number seq has left the queue of a
-// thread.
-type Mark struct {
-	thread, seq uint64
+// long reports whether e leads, within so many steps, to what is meant to take
+// long. cycles is held.
+func (e *edge) long(steps int) bool {
+	for range steps {
+		if c := e.call(); c != nil {
+			if c.thread.Load() == nil {
+				return c.long
+			}
+			t := c.lock()
+			long := c.long
+			for c := t.run; c != nil; c = c.outer {
+				long = long || c.long
+			}
+			top := t.top
+			t.mu.Unlock()
+			if long || top == nil {
+				return long
+			}
+			e = &top.edge
+			continue
+		}
+		var n *Node
+		switch to := e.to.(type) {
+		case *awayCall:
+			if to.long {
+				return true
+			}
+			n = to.node
+		case *want:
+			task, ok := to.for_.(*Task)
+			if !ok {
+				return false
+			}
+			n = task.node
+		default:
+			return false
+		}
+		if e = n.waits.Load(); e == nil {
+			return false
+		}
+	}
+	return false
 }
 
-// MarkQueued marks a queued call. ok is false if it is not there any more.
-func MarkQueued(thread, seq uint64) (m *Mark, ok bool) { return nil, false }
+// queued returns the live thread with that id, locked, and its queued call with
+// the number seq; or nil, and nothing is locked.
+func queuedCall(thread, seq uint64) (*Thread, *Call) {
+	for _, t := range liveThreads() {
+		if t.id != thread {
+			continue
+		}
+		t.mu.Lock()
+		find := func(l *list) *Call {
+			for c := l.head; c != nil; c = c.next {
+				if c.seq == seq {
+					return c
+				}
+			}
+			return nil
+		}
+		c := find(&t.main)
+		for f := t.top; f != nil && c == nil; f = f.below {
+			c = find(&f.box)
+		}
+		if c != nil {
+			return t, c
+		}
+		t.mu.Unlock()
+	}
+	return nil, nil
+}
+
+// Refuse takes the call with the number seq out of the queue of a thread, and
+// has it fail with err. It reports false if it is not there any more, and for a
+// function that was posted to an executor, which has no caller to be told.
+func Refuse(thread, seq uint64, err error) bool {
+	t, c := queuedCall(thread, seq)
+	if c == nil {
+		return false
+	}
+	if _, ok := c.body.(*posted); ok {
+		t.mu.Unlock()
+		return false
+	}
+	c.list.remove(c)
+	t.waiting--
+	if t.marks != nil {
+		t.unmark(c)
+	}
+	c.state, c.refusal = revoked, err
+	t.mu.Unlock()
+	c.scope.leave()
+	c.finish()
+	return true
+}
+
+// strict is what SetStrict has set.
+var strict atomic.Bool
+
+// SetStrict has all threads serve nothing in a blocked function but what is
+// related to it through waits that this module knows: [All] counts as
+// [Related], and waits for something unknown that begin from now on serve
+// nobody.
+func SetStrict(on bool) {
+	relations.Lock()
+	if strict.Swap(on) == on {
+		relations.Unlock()
+		return
+	}
+	var wake []*Thread
+	for _, t := range liveThreads() {
+		t.mu.Lock()
+		if t.policy == All && t.top != nil {
+			t.resort(&t.main)
+			for f := t.top; f != nil; f = f.below {
+				t.resort(&f.box)
+			}
+			if t.rouse() {
+				wake = append(wake, t)
+			}
+		}
+		t.mu.Unlock()
+	}
+	relations.Unlock()
+	for _, t := range wake {
+		t.tell(true)
+	}
+}
+
+// related reports whether t, blocked, serves those that the wait may depend on.
+func (t *Thread) related() bool {
+	return t.policy == Related || t.policy == All && strict.Load()
+}
+
+// all reports whether t serves everybody.
+func (t *Thread) all() bool { return t.policy == All && !strict.Load() }
+
+// A Mark tells when a queued call has left the queue of its thread.
+type Mark struct {
+	thread *Thread // has a goroutine, so that its calls are not given to another
+	made   int64
+	call   *Call        // guarded by thread.mu; nil when it has left
+	after  atomic.Int64 // nanoseconds that it has taken, plus one; 0 while it has not left
+}
+
+// MarkQueued marks the call with the number seq in the queue of a thread. ok is
+// false if it is not there any more.
+func MarkQueued(thread, seq uint64) (m *Mark, ok bool) {
+	t, c := queuedCall(thread, seq)
+	if c == nil {
+		return nil, false
+	}
+	m = &Mark{thread: t, made: time.Now().UnixNano(), call: c}
+	t.marks = append(t.marks, m)
+	t.mu.Unlock()
+	return m, true
+}
+
+// unmark tells the marks of c that it has left. t.mu is held.
+func (t *Thread) unmark(c *Call) {
+	t.marks = slices.DeleteFunc(t.marks, func(m *Mark) bool {
+		if m.call != c {
+			return false
+		}
+		since := c.edge.since.Load()
+		if c.frame != nil {
+			since = c.frame.edge.since.Load()
+		}
+		if since == 0 {
+			since = m.made
+		}
+		m.call = nil
+		m.after.Store(max(0, time.Now().UnixNano()-since) + 1)
+		return true
+	})
+	if len(t.marks) == 0 {
+		t.marks = nil
+	}
+}
 
 // Left reports whether the call has left the queue, and after how long since
 // its caller began to wait.
-func (m *Mark) Left() (after time.Duration, left bool) { return 0, false }
+func (m *Mark) Left() (after time.Duration, left bool) {
+	n := m.after.Load()
+	return time.Duration(max(0, n-1)), n != 0
+}
 
 // Drop forgets the mark.
-func (m *Mark) Drop() {}
+func (m *Mark) Drop() {
+	t := m.thread
+	t.mu.Lock()
+	t.marks = slices.DeleteFunc(t.marks, func(o *Mark) bool { return o == m })
+	if len(t.marks) == 0 {
+		t.marks = nil
+	}
+	t.mu.Unlock()
+}

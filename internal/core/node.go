@@ -31,19 +31,25 @@ type Node struct {
 	// task. Set before the node is shared.
 	life *life
 
-	// waitsFor is the task or group that the goroutine of this node waits for.
-	// Written under taskWaits, but for its end.
-	waitsFor atomic.Pointer[Node]
-	group    bool // fixed at birth: the node of a group
+	// waits is what the goroutine that runs as this node waits for, nil while
+	// it waits for nothing. Only that goroutine writes it. Who reads more of it
+	// than whether it is nil holds cycles: see [edge].
+	waits atomic.Pointer[edge]
 
 	mu    sync.Mutex              // serializes writers of joins; a leaf lock
 	joins atomic.Pointer[[]*Join] // copied on write, so that readers take no lock
 
-	// running counts the functions that now run as this node. Zero means the
-	// node has ended, or is a call's node that waits to be used again. It comes
-	// last because the thread writes it at every call, and callers read the Ctx
-	// that lies before the node: see nodeCtx.
-	running atomic.Int32
+	// born is the epoch that parent was in when this node was made. It is not
+	// written in one step with parent, so that it may be that of another
+	// parent for a moment: good enough for reports, the only ones to look.
+	born atomic.Uint32
+
+	// state counts, in its lower half, the functions that now run as this
+	// node; zero means that the node has ended, or is a call's node that waits
+	// to be used again. The upper half is the epoch: how many have begun. It
+	// comes last because the thread writes it at every call, and callers read
+	// the Ctx that lies before the node: see nodeCtx.
+	state atomic.Uint64
 }
 
 // A Join says that somebody waits for a node: a node, a frame, or both.
@@ -59,22 +65,32 @@ func (n *Node) setParent(p *Node) {
 	if p == nil {
 		return
 	}
+	n.born.Store(p.epoch())
 	n.life = p.life
 	up := p.parent.Load()
-	if up == nil || up.running.Load() > 0 {
+	if up == nil || up.running() {
 		return
 	}
-	for up != nil && up.running.Load() == 0 {
+	born := p.born.Load()
+	for up != nil && !up.running() {
+		born = up.born.Load()
 		up = up.parent.Load()
 	}
+	p.born.Store(born)
 	p.parent.Store(up)
 }
 
 // Start marks the beginning of one run of a function as n.
-func (n *Node) Start() { n.running.Add(1) }
+func (n *Node) Start() { n.state.Add(1<<32 + 1) }
 
 // End marks the end of one run.
-func (n *Node) End() { n.running.Add(-1) }
+func (n *Node) End() { n.state.Add(^uint64(0)) }
+
+// running reports whether a function runs as n.
+func (n *Node) running() bool { return uint32(n.state.Load()) != 0 }
+
+// epoch returns that of the run which began last.
+func (n *Node) epoch() uint32 { return uint32(n.state.Load() >> 32) }
 
 // within reports whether a is n or an ancestor of n, looking at most limit
 // steps up; the answer may be a false no.

@@ -319,6 +319,11 @@ func (r *Scope) borrow(t, own *Thread, by *Node) {
 	if from == nil || from.policy == None && from != own {
 		return
 	}
+	r.lend(t, from)
+}
+
+// lend gives r the thread from instead of t, which it has none of yet.
+func (r *Scope) lend(t, from *Thread) {
 	// Two threads are locked here: first one that has no worker and no frames
 	// yet, then one that has. A thread never goes back to the first kind.
 	t.mu.Lock()
@@ -470,7 +475,7 @@ func (s *Scope) Close() error {
 	if s.Inside() {
 		return nil
 	}
-	if s.await(context.Background()) == inside {
+	if how, _ := s.await(context.Background()); how == inside {
 		return nil
 	}
 	return s.exitError()
@@ -480,7 +485,12 @@ func (s *Scope) Close() error {
 // of leaving it to the function that it was called from.
 func (s *Scope) CloseAndWait() bool {
 	s.shut()
-	return !s.Inside() && s.await(context.Background()) == closed || s.isDone()
+	if !s.Inside() {
+		if how, _ := s.await(context.Background()); how == closed {
+			return true
+		}
+	}
+	return s.isDone()
 }
 
 func (s *Scope) isDone() bool {
@@ -503,10 +513,13 @@ func (s *Scope) Shutdown(ctx context.Context) error {
 	if s.Inside() {
 		return s.selfShutdown()
 	}
-	switch s.await(ctx) {
+	switch how, err := s.await(ctx); how {
 	case closed:
 		return s.exitError()
 	case inside:
+		if err != nil {
+			return err
+		}
 		return s.selfShutdown()
 	}
 	still := s.refuse()
@@ -558,16 +571,18 @@ const (
 // scope. It is let go when the scope's thread begins to wait for it in turn.
 type closer struct {
 	node *Node
+	wait *want
 	free chan struct{}
 }
 
 // await waits until the scope is finished, or ctx ends. On a thread it serves
-// meanwhile, and what the scope still runs is joined.
-func (s *Scope) await(ctx context.Context) int {
+// meanwhile, and what the scope still runs is joined. With inside comes the
+// cycle, where that is not just the one.
+func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	s.mu.Lock()
 	if s.over.Load() || s.end != nil && s.end.isOver() {
 		s.mu.Unlock()
-		return closed
+		return closed, nil
 	}
 	done := s.finished()
 	s.mu.Unlock()
@@ -577,10 +592,10 @@ func (s *Scope) await(ctx context.Context) int {
 	if rec != nil {
 		by, _ = rec.Node.(*Node)
 	}
+	w := &want{for_: s, ctx: ctx}
 	var f *Frame
 	if own != nil {
-		f = &Frame{}
-		own.push(f, "close")
+		f = own.pushWait(w, "close")
 		defer own.pop(f)
 	}
 	if own != nil || by != nil {
@@ -598,14 +613,19 @@ func (s *Scope) await(ctx context.Context) int {
 		})
 	}
 	if own != nil {
-		if own.serve(f, done, ctx.Done()) {
-			return gaveUp
+		p := newWait(f, rec, w)
+		defer p.over()
+		if err := p.look(); err != nil {
+			return inside, err
 		}
-		return closed
+		if own.serve(f, done, ctx.Done()) {
+			return gaveUp, nil
+		}
+		return closed, nil
 	}
 	var free chan struct{}
 	if t := s.root.thread.Load(); t != nil && by != nil {
-		c := &closer{by, make(chan struct{})}
+		c := &closer{by, w, make(chan struct{})}
 		free = c.free
 		t.mu.Lock()
 		t.closers = append(t.closers, c)
@@ -617,15 +637,23 @@ func (s *Scope) await(ctx context.Context) int {
 		}()
 	}
 	if s.Inside() {
-		return inside
+		return inside, nil
 	}
+	// Not before now: whom the thread comes to wait for is let go, and must not
+	// look as if it waited on.
+	p := newWait(nil, rec, w)
+	defer p.over()
+	if err := p.look(); err != nil {
+		return inside, err
+	}
+	p.edge.slept()
 	select {
 	case <-done:
-		return closed
+		return closed, nil
 	case <-free:
-		return inside
+		return inside, nil
 	case <-ctx.Done():
-		return gaveUp
+		return gaveUp, nil
 	}
 }
 
@@ -672,6 +700,9 @@ func (s *Scope) refuse() string {
 		if c.scope.within(s) {
 			t.main.remove(c)
 			t.waiting--
+			if t.marks != nil {
+				t.unmark(c)
+			}
 			c.state, c.refusal = revoked, ErrClosed
 			out = append(out, c)
 		}

@@ -22,6 +22,9 @@ type life struct {
 	layer  context.Context // foreign, what the task's own ctx wraps
 	cancel context.CancelCauseFunc
 	up     *life // held until the end: its layer is above ours
+	node   *Node // that the task runs as
+	name   string
+	pc     uintptr
 
 	gone atomic.Bool // the layer has been released
 
@@ -183,6 +186,10 @@ type Task struct {
 	node  *Node
 	life  *life // apart: contexts keep it, and must not keep the task and its result
 	asked atomic.Bool
+
+	group         *Group // that it is a member of; set before it starts
+	listed        bool   // among its members; this and the rest are guarded by the group's mu
+	before, after *Task
 }
 
 // taskCtx is the ctx of a task, its node and its life in one allocation.
@@ -199,10 +206,11 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	l := &tc.life
 	tc.scope, tc.node = ScopeOf(ctx), &tc.own
 	tc.own.setParent(NodeOf(ctx))
+	l.node, l.name, l.pc = &tc.own, o.Name, o.PC
 	tc.own.life = l
 	t.node, t.life = &tc.own, l
 	c := &t.call
-	c.body, c.name, c.pc = body, o.Name, o.PC
+	c.body, c.name, c.pc, c.long = body, o.Name, o.PC, o.Long
 	// The task is its own submitter: whoever comes to wait for it, wherever it
 	// is queued, has it run.
 	c.ctx, c.node, c.by = &tc.Ctx, &tc.own, &tc.own
@@ -221,6 +229,9 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	l.begin(ctx)
 	tc.over(l.layer)
 	c.life = l
+	if t.group != nil {
+		t.group.list(t)
+	}
 	switch {
 	case o.Refusal != nil:
 		c.refuse(ctx, o.Refusal)
@@ -259,9 +270,9 @@ func (t *Task) Done() <-chan struct{} { return t.call.done }
 // Ending is how it ended. Only after Done.
 func (t *Task) Ending() Ending { return t.call.ending }
 
-// Wait waits for the end of the task: see [Wait].
+// Wait waits for the end of the task: see await.
 func (t *Task) Wait(ctx context.Context) error {
-	return Wait(ctx, t.node, t.call.done)
+	return await(ctx, t, t.node, t.call.done)
 }
 
 // Raise ends the caller as the task did, unless it returned.
@@ -296,6 +307,9 @@ func (t *Task) Cancelled() bool { return t.asked.Load() }
 // running while one of them runs.
 type Group struct {
 	nc nodeCtx
+
+	mu      sync.Mutex // guards members; a leaf lock
+	members *Task      // that run
 }
 
 // Init makes g a group below ctx and returns its context, which cancel ends.
@@ -305,22 +319,51 @@ func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.Can
 	g.nc.over(base)
 	g.nc.scope, g.nc.node = ScopeOf(ctx), &g.nc.own
 	g.nc.own.setParent(by)
-	g.nc.own.group = true
 	return &g.nc.Ctx, cancel
 }
 
 // Context returns the context of the group's tasks.
 func (g *Group) Context() context.Context { return &g.nc.Ctx }
 
-// Add says that a task of the group starts.
-func (g *Group) Add() { g.nc.own.Start() }
+// Add says that t, a task of the group, starts.
+func (g *Group) Add(t *Task) {
+	t.group = g
+	g.nc.own.Start()
+}
 
-// Done says that a task of the group has ended.
-func (g *Group) Done() { g.nc.own.End() }
+// list puts t, which is complete and about to run, among the members.
+func (g *Group) list(t *Task) {
+	g.mu.Lock()
+	t.listed = true
+	t.after = g.members
+	if t.after != nil {
+		t.after.before = t
+	}
+	g.members = t
+	g.mu.Unlock()
+}
 
-// Wait waits for done, which the end of the last task closes: see [Wait].
+// Done says that t has ended, or has not come to run.
+func (g *Group) Done(t *Task) {
+	g.mu.Lock()
+	if t.listed {
+		if t.before != nil {
+			t.before.after = t.after
+		} else {
+			g.members = t.after
+		}
+		if t.after != nil {
+			t.after.before = t.before
+		}
+		t.listed, t.before, t.after = false, nil, nil
+	}
+	g.mu.Unlock()
+	g.nc.own.End()
+}
+
+// Wait waits for done, which the end of the last task closes: see await.
 func (g *Group) Wait(ctx context.Context, done <-chan struct{}) error {
-	return Wait(ctx, &g.nc.own, done)
+	return await(ctx, g, &g.nc.own, done)
 }
 
 // OnEnd has f called when the task has ended, before anybody is woken. It is

@@ -118,6 +118,8 @@ type Thread struct {
 	workerOnly bool            // it is not to be held any more; guarded by mu
 	critical   goroutine.Aside // what a holder has left for the worker; guarded by mu
 
+	marks []*Mark // of queued calls; guarded by mu
+
 	// Of the scope that the thread was made for, and guarded by its mu: here to
 	// save an allocation.
 	end     part
@@ -132,7 +134,8 @@ type Frame struct {
 	below  *Frame
 	level  int
 	call   *Call  // what ran when the wait began
-	what   string // the kind of wait, for reports
+	what   string // the kind of wait, for reports, where edge does not say it
+	edge   edge   // the wait
 
 	// Guarded by thread.mu.
 	box  list
@@ -243,7 +246,7 @@ func (t *Thread) boxFor(c *Call) *list {
 	if f != nil && !f.live {
 		f = nil
 	}
-	if t.policy == Related || f != nil {
+	if t.related() || f != nil {
 		if g := t.frameFor(c.by); g != nil && (f == nil || g.level > f.level) {
 			f = g
 		}
@@ -263,7 +266,7 @@ func (t *Thread) serves(l *list) bool {
 	case l == &t.top.box:
 		return true
 	default:
-		return t.policy == All && l == &t.main
+		return t.all() && l == &t.main
 	}
 }
 
@@ -279,10 +282,10 @@ func (t *Thread) next() *Call {
 		c = t.main.head
 	case t.top.box.head != nil:
 		c = t.top.box.head
-		if t.policy == All && t.main.head != nil && t.main.head.seq < c.seq {
+		if t.all() && t.main.head != nil && t.main.head.seq < c.seq {
 			c = t.main.head
 		}
-	case t.policy == All:
+	case t.all():
 		c = t.main.head
 	}
 	if c == nil {
@@ -290,6 +293,9 @@ func (t *Thread) next() *Call {
 	}
 	c.list.remove(c)
 	t.waiting--
+	if t.marks != nil {
+		t.unmark(c)
+	}
 	return t.take(c)
 }
 
@@ -400,7 +406,7 @@ func (t *Thread) submit(c *Call) error {
 	}
 	c.thread.Store(t)
 	box := t.boxFor(c)
-	related := box != &t.main || t.policy != Related && t.frameFor(c.by) != nil
+	related := box != &t.main || !t.related() && t.frameFor(c.by) != nil
 	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
 		t.mu.Unlock()
 		return ErrQueueFull
@@ -413,7 +419,9 @@ func (t *Thread) submit(c *Call) error {
 	c.state = queued
 	box.push(c)
 	t.waiting++
-	wake := t.serves(box) && t.rouse()
+	serves := t.serves(box)
+	c.late = !serves && t.blocks(box)
+	wake := serves && t.rouse()
 	ask := t.worker == nil && !t.asked && !t.adopted && !t.held
 	if ask {
 		t.asked = true
@@ -493,6 +501,9 @@ func (c *Call) revoke(why error) bool {
 		}
 		c.list.remove(c)
 		t.waiting--
+		if t.marks != nil {
+			t.unmark(c)
+		}
 		c.state, c.refusal = revoked, why
 		// A thread that nobody waits for any more need not be waited for.
 		withdraw := t.worker == nil && t.asked && t.main.len == 0
@@ -586,6 +597,9 @@ func (t *Thread) retire(c *Call) {
 	t.calls++
 	if c.ending.Goexit {
 		t.here().clear() // nobody will glance
+		if t.top != nil {
+			t.top.edge.off(true) // the wait that c was served in ends with it
+		}
 	}
 	t.mu.Unlock()
 	c.ending.count()
@@ -648,6 +662,7 @@ func (t *Thread) pop(f *Frame) {
 	// Whoever keeps a node of below keeps f, but not the frames that it stood on.
 	f.below, f.call = nil, nil
 	t.mu.Unlock()
+	settle()
 }
 
 // serve runs calls on the thread until f is completed, done is closed or
@@ -682,6 +697,7 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 		t.parked = true
 		t.crowd.slept()
 		t.mu.Unlock()
+		f.edge.slept()
 		if done == nil && cancel == nil {
 			<-t.wake
 			continue
@@ -787,11 +803,12 @@ func relate(own *Thread, by *Node, change func()) []*Thread {
 		t.closers = slices.DeleteFunc(t.closers, func(c *closer) bool {
 			inside := t.frameFor(c.node) != nil
 			if inside {
+				c.wait.off.Store(true)
 				free = append(free, c)
 			}
 			return inside
 		})
-		if t.policy == Related && t.top != nil && t.waiting > 0 {
+		if t.related() && t.top != nil && t.waiting > 0 {
 			t.resort(&t.main)
 			for f := t.top; f != nil; f = f.below {
 				t.resort(&f.box)

@@ -70,6 +70,14 @@ func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 		rec = goroutine.Ensure()
 		t.record = rec
 	}
+	// Who waits for what the goroutine ran so far waits for c now.
+	self := waiter(rec)
+	if self != nil {
+		c.thread.Store(t)
+		c.edge.to = c
+		self.publish(&c.edge)
+		defer self.unpublish()
+	}
 	if rec != nil {
 		rec.Owner = t
 	}

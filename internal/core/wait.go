@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/trace"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +27,7 @@ func (e *abandonedError) Unwrap() error        { return e.cause }
 // Options of one call.
 type Options struct {
 	Abandon   bool
+	Long      bool // it is meant to take long
 	Interrupt func()
 	Name      string
 	PC        uintptr // of the wrapped function, for its name
@@ -66,6 +66,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 		c.pc = o.PC
 	}
 	c.by = submitter(ctx, rec)
+	c.note(o)
 	if rec != nil {
 		c.values = rec.Values
 	}
@@ -83,22 +84,30 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 			return false, nil
 		}
 		c.bound = o.Abandon
+		self := c.publish(rec)
 		if err := s.submit(c, nil); err != nil {
+			self.unpublish()
 			return false, err
 		}
-		err = c.await(ctx, o)
+		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
+			err = c.await(ctx, o)
+		}
+		self.unpublish()
 	} else {
 		// The caller blocks a thread: it waits in a frame there, and the
 		// function's node is one that the frame can be found by.
 		fc := newFrameCtx(ctx, s, c.by)
 		f := &fc.wait
 		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, f
+		f.edge.to = c
 		own.push(f, "call")
 		defer own.pop(f)
 		if err := s.submit(c, own); err != nil {
 			return false, err
 		}
-		err = own.awaitCall(ctx, c, f, o)
+		if err = s.mayRefuse(ctx, c, f, nil); err == nil {
+			err = own.awaitCall(ctx, c, f, o)
+		}
 	}
 	if err == nil {
 		restore(rec, c.values)
@@ -185,6 +194,7 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 	for {
 		c.look(woke)
 		if c.park() {
+			c.edge.slept()
 			select {
 			case <-c.parker:
 			case <-done:
@@ -344,16 +354,17 @@ func raisedSlot() **Panic {
 // what the function that waits has started.
 func Park(ctx context.Context, done <-chan struct{}, what string) error {
 	own, rec := current()
-	return wait(ctx, own, submitter(ctx, rec), nil, done, what)
+	return wait(ctx, own, rec, nil, nil, done, what)
 }
 
-// Wait waits until done is closed, which the end of n does, or ctx ends. n's
+// await waits until done is closed, which the end of n does, or ctx ends. n's
 // calls, and those of what n itself waits for or has started, become related
 // to every frame that waits for the caller, and on a thread to the frame of
-// this wait: what a blocked thread waits for, it can always run.
+// this wait: what a blocked thread waits for, it can always run. for_ is the
+// *Task or *Group that n is the node of.
 //
 // An n that has ended when the wait ends is reported as such.
-func Wait(ctx context.Context, n *Node, done <-chan struct{}) error {
+func await(ctx context.Context, for_ any, n *Node, done <-chan struct{}) error {
 	select {
 	case <-done:
 		return nil
@@ -369,15 +380,7 @@ func Wait(ctx context.Context, n *Node, done <-chan struct{}) error {
 		return err
 	}
 	own, rec := current()
-	if rec != nil {
-		if self, _ := rec.Node.(*Node); self != nil {
-			if err := self.waitFor(n); err != nil {
-				return err
-			}
-			defer self.waitsFor.Store(nil)
-		}
-	}
-	err := wait(ctx, own, submitter(ctx, rec), n, done, "wait")
+	err := wait(ctx, own, rec, &want{for_: for_, ctx: ctx}, n, done, "wait")
 	if err != nil {
 		select {
 		case <-done:
@@ -388,14 +391,15 @@ func Wait(ctx context.Context, n *Node, done <-chan struct{}) error {
 	return err
 }
 
-// wait is Park and Wait: n is what is waited for, nil if that is not known.
-func wait(ctx context.Context, own *Thread, by, n *Node, done <-chan struct{}, what string) error {
+// wait is Park and await: n, of w, is what is waited for, nil if that is not
+// known.
+func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *Node, done <-chan struct{}, what string) error {
+	by := submitter(ctx, rec)
 	var f *Frame
 	if own != nil {
-		f = &Frame{}
-		own.push(f, what)
+		f = own.pushWait(w, what)
 		defer own.pop(f) // after the join has gone: then its calls are strangers again
-		if n == nil {
+		if n == nil && !strict.Load() {
 			n = by
 		}
 	}
@@ -414,82 +418,24 @@ func wait(ctx context.Context, own *Thread, by, n *Node, done <-chan struct{}, w
 			defer relate(own, up, func() { n.dropJoin(j) })
 		}
 	}
+	p := newWait(f, rec, w.any()) // after the join: what that has made related is served
+	defer p.over()
+	if err := p.look(); err != nil {
+		return err
+	}
 	if f != nil {
 		if own.serve(f, done, ctx.Done()) {
 			return context.Cause(ctx)
 		}
 		return nil
 	}
+	p.edge.slept()
 	select {
 	case <-done:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// waitFor records that the goroutine of n is about to wait for the end of m,
-// unless m waits for n already, directly or through others.
-func (n *Node) waitFor(m *Node) error {
-	taskWaits.Lock()
-	defer taskWaits.Unlock()
-	for w := m; w != nil; w = w.waitsFor.Load() {
-		if w == n {
-			if m == n {
-				return &DeadlockError{Message: "a task waits for itself"}
-			}
-			return &DeadlockError{Message: "tasks wait for each other"}
-		}
-		if w.group && n.parent.Load() == w {
-			return &DeadlockError{Message: "a task waits for the end of the group that it belongs to"}
-		}
-	}
-	n.waitsFor.Store(m)
-	return nil
-}
-
-// taskWaits makes looking for a cycle of task waits and adding to them one
-// step, so that of those who close a cycle exactly one is told.
-var taskWaits sync.Mutex
-
-// A Resource is something that is held by some and waited for by others: its
-// holders' calls are related to the threads that wait for it.
-type Resource struct{ node Node }
-
-// A Hold is one holder's.
-type Hold struct {
-	node *Node
-	join *Join
-}
-
-// Hold records that whoever waits with ctx, or now runs on this goroutine,
-// holds the resource.
-func (r *Resource) Hold(ctx context.Context) Hold {
-	n := submitter(ctx, record())
-	if n == nil {
-		return Hold{}
-	}
-	h := Hold{n, &Join{by: &r.node}}
-	relate(nil, &r.node, func() { n.addJoin(h.join) })
-	return h
-}
-
-// By reports whether h is the hold of what runs on this goroutine.
-func (h Hold) By() bool {
-	return h.node != nil && h.node == ownNode()
-}
-
-// Drop ends the hold.
-func (r *Resource) Drop(h Hold) {
-	if h.node != nil {
-		relate(nil, &r.node, func() { h.node.dropJoin(h.join) })
-	}
-}
-
-// Wait waits for done, as [Park] does, and joins the holders.
-func (r *Resource) Wait(ctx context.Context, done <-chan struct{}, what string) error {
-	own, rec := current()
-	return wait(ctx, own, submitter(ctx, rec), &r.node, done, what)
 }
 
 // arm starts the watch over ctx.

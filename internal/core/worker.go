@@ -254,6 +254,9 @@ func (t *Thread) fail(why error) {
 	for c := t.main.head; c != nil; c = t.main.head {
 		t.main.remove(c)
 		t.waiting--
+		if t.marks != nil {
+			t.unmark(c)
+		}
 		c.state, c.refusal = revoked, why
 		out = append(out, c)
 	}

@@ -14,6 +14,11 @@ type Config struct {
 	Depth    int // how deep they nest, 8 if 0
 	Contexts int // at most how many shared contexts, 4 if 0
 	Roots    int // at most how many roots, 3 if 0
+
+	// Plant puts one wait into the program that closes a cycle, where there is
+	// a place for it: [Program.Planted]. What such a program comes to the model
+	// does not know; that it ends, and that somebody is told, is the point.
+	Plant bool
 }
 
 // epsilon turns "not below" into "above" where ranks are compared.
@@ -132,6 +137,9 @@ type state struct {
 	quiet    bool // nothing may fail
 	goexit   bool // Goexit is allowed
 	pools    uint // pools that may not be used
+
+	joins []*Op // of the tasks that this is below, those that are waited for
+	raw   bool  // below a goroutine that the library does not know
 
 	reach []*Context // what calls can name
 	tasks *[]*Op     // what can be waited for
@@ -358,6 +366,11 @@ func (g *generator) target(s *state, o *Op) bool {
 }
 
 func (g *generator) try(s *state) *Op {
+	if g.cfg.Plant && g.p.Planted == nil && g.coin(3) {
+		if o := g.plant(s); o != nil {
+			return o
+		}
+	}
 	inner := *s
 	if s.cb < 0 && g.coin(4) {
 		inner = s.sequential()
@@ -407,7 +420,7 @@ func (g *generator) try(s *state) *Op {
 		}
 		o := g.newOp(opSpawn)
 		f := s.fork()
-		f.chain = nil
+		f.chain, f.joins = nil, nil
 		f.floor = 0
 		if !g.coin(3) {
 			f.floor = s.top()
@@ -440,6 +453,7 @@ func (g *generator) try(s *state) *Op {
 		f := s.fork()
 		f.quiet = false
 		f.mustJoin = f.mustJoin || s.alone // not to be left running below what is alone
+		f.joins = append(slices.Clip(f.joins), o)
 		o.Body = g.body(f)
 		o.Between = g.between(s)
 		return o
@@ -471,6 +485,7 @@ func (g *generator) try(s *state) *Op {
 		for range 1 + g.IntN(3) {
 			f := *s
 			f.root, f.goexit, f.quiet, f.alone = false, true, false, true
+			f.raw = true
 			f.tasks = new([]*Op)
 			o.Bodies = append(o.Bodies, g.body(f))
 		}
@@ -535,6 +550,35 @@ func (g *generator) try(s *state) *Op {
 		s.touch(o.On.rank)
 		return o
 	}
+}
+
+// plant is a wait for something that waits for it: for a task that this is
+// below of and that is joined where it was made, or, with a ctx that says
+// nothing of where it comes from, for a thread whose function waits for this.
+// What is between the two are waits of the library alone.
+func (g *generator) plant(s *state) *Op {
+	if s.raw {
+		return nil
+	}
+	var o *Op
+	var blocked []*Context
+	for _, c := range s.chain {
+		if c.Kind == shared && c != s.sync && c.Policy != asyncsync.All {
+			blocked = append(blocked, c)
+		}
+	}
+	switch {
+	case len(s.joins) > 0 && (len(blocked) == 0 || g.coin(2)):
+		o = g.newOp(opPlant)
+		o.Task = s.joins[g.IntN(len(s.joins))]
+	case len(blocked) > 0:
+		o = g.newOp(opPlant)
+		o.On = blocked[g.IntN(len(blocked))]
+	default:
+		return nil
+	}
+	g.p.Planted = o
+	return o
 }
 
 // with makes o, whose target is known, an operation.

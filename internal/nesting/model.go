@@ -91,6 +91,9 @@ type Result struct {
 
 	Complaints []string // what was judged on the spot
 
+	Reached bool  // the planted wait was
+	Told    int32 // operations that were told of a certain deadlock
+
 	ids *identities
 }
 

@@ -94,6 +94,43 @@ func TestNestings(t *testing.T) {
 	}
 }
 
+// TestPlanted runs programs that have a cycle in them: somebody is told, and
+// the program ends. NESTING_COUNT and NESTING_FIRST are as above.
+func TestPlanted(t *testing.T) {
+	warm(t)
+	n, first := uint64(2000), uint64(0)
+	if testing.Short() || raceEnabled {
+		n = 400
+	}
+	if s := os.Getenv("NESTING_COUNT"); s != "" {
+		n = number(t, s)
+	}
+	if s := os.Getenv("NESTING_FIRST"); s != "" {
+		first = number(t, s)
+	}
+	reached := 0
+	for seed := first; seed < first+n; seed++ {
+		p := Generate(rand.New(rand.NewPCG(seed, 3)), Config{Plant: true})
+		if p.Planted == nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		got, err := Run(ctx, p, Mode(seed%2))
+		cancel()
+		if err != nil {
+			t.Fatalf("NESTING_FIRST=%d NESTING_COUNT=1: %v\n\n%v", seed, err, p)
+		}
+		if !got.Reached {
+			continue // something before it has failed
+		}
+		reached++
+		if got.Told == 0 {
+			t.Fatalf("NESTING_FIRST=%d NESTING_COUNT=1: nobody was told\n\n%v", seed, p)
+		}
+	}
+	t.Logf("%d of %d programs came to their cycle", reached, n)
+}
+
 func number(t testing.TB, s string) uint64 {
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {

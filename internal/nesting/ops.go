@@ -103,6 +103,9 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 func (x *run) one(ctx context.Context, o *Op, a *activity) (out Outcome) {
 	defer func() { x.Ops[o.ID] = OpResult{true, out, values()} }()
 	capture(&out, func() (int, error) { return x.op(ctx, o, a) })
+	if errors.Is(out.Err, core.ErrDeadlock) {
+		x.told.Add(1)
+	}
 	return out
 }
 
@@ -235,8 +238,27 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		return x.taskCancel(ctx, o, a)
 	case opBurst:
 		x.burst(ctx, o, a)
+	case opPlant:
+		return x.plant(ctx, o)
 	}
 	return v, err
+}
+
+// plant closes a cycle.
+func (x *run) plant(ctx context.Context, o *Op) (int, error) {
+	x.Reached = true
+	if o.Task == nil {
+		c := x.contexts[o.On.ID]
+		return asyncsync.ToThread(c.ctx, nil2)
+	}
+	var t *task.Task[int]
+	x.until(func() bool {
+		x.complaints.Lock()
+		defer x.complaints.Unlock()
+		t = x.tasks[o.Task.ID]
+		return t != nil
+	})
+	return t.Wait(ctx)
 }
 
 func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err error) {

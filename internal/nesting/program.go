@@ -14,6 +14,7 @@ type Program struct {
 	Contexts []*Context // all, in order of id; the first is the default thread
 	Pools    []int      // MaxThreads of the small pools
 	Roots    []*Root
+	Planted  *Op // the wait that closes a cycle: see [Config.Plant]
 
 	// Counts, for tables with a place for each.
 	Ops, Bodies int
@@ -98,12 +99,13 @@ const (
 	opAbandonFrom               // a FromThread call that is
 	opTaskCancel                // a task that is cancelled while it runs
 	opBurst                     // calls queued behind a busy function: see burst
+	opPlant                     // a wait for Task or On, which waits for it
 )
 
 func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
-		"cancel-race", "abandon", "abandon-from", "task-cancel", "burst"}[k]
+		"cancel-race", "abandon", "abandon-from", "task-cancel", "burst", "plant"}[k]
 }
 
 // How an operation that sends a function names the thread.
@@ -166,7 +168,7 @@ type Op struct {
 	On       *Context // opCall and its kind: where it runs. opScope, opHandle, opBurst: what is made
 	Foreign  bool     // opScope: made with a detached ctx, entered by On alone
 	Close    closing
-	Task     *Op // opWait: the opSpawn or opJoined
+	Task     *Op // opWait, opPlant: the opSpawn or opJoined
 	Fail     int // opGroup: the member that may fail, -1 for none; it ends last
 	N        int // opBurst: how many; opCancelRace: how late
 	Cancel   int // opBurst: which is cancelled in the queue, -1 for none
@@ -242,6 +244,12 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		}
 	case opWait:
 		fmt.Fprintf(w, " for #%d", o.Task.ID)
+	case opPlant:
+		if o.Task != nil {
+			fmt.Fprintf(w, " for #%d", o.Task.ID)
+		} else {
+			fmt.Fprintf(w, " for %v", o.On)
+		}
 	case opScope:
 		fmt.Fprintf(w, " %v, closed: %v", o.On, o.Close)
 		if o.Foreign {

@@ -85,6 +85,12 @@ func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
 		for i := range x.runs {
 			x.Bodies[i].Runs = int(x.runs[i].Load())
 		}
+		x.Told = x.told.Load()
+		if p.Planted != nil {
+			// The wait that was told may have been that for a group, whose
+			// tasks go on and find what they count on closed.
+			close(x.hung)
+		}
 		return x.Result, nil
 	case <-ctx.Done():
 		stacks := make([]byte, 1<<22)
@@ -109,6 +115,7 @@ type run struct {
 	runs     []atomic.Int32
 	tasks    []*task.Task[int]
 	strays   sync.WaitGroup // functions that were abandoned
+	told     atomic.Int32
 	hung     chan struct{}
 
 	complaints sync.Mutex // guards Complaints and spawned

@@ -1,0 +1,1026 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// # Certain deadlocks
+//
+// A wait that would close a cycle of waits is refused: see [closes]. What
+// follows is why it is found whenever there is one, and never without.
+//
+// Who waits is a goroutine, never a ctx, for a ctx travels. It is a [Thread],
+// or, off the threads, the [Node] that the goroutine runs as: that of a task or
+// of a function in [Away] is its alone. (The nodes of calls on threads are
+// shared; such a call is known by its place on the thread's stack.) A goroutine
+// that is neither is waited for by nobody, and so is in no cycle.
+//
+// # Publish, then look
+//
+// Everybody makes its own wait visible first (a [Frame] pushed, Node.waits
+// stored, and both before a call is queued), and looks for a cycle then. Of two
+// who close one together, at least one sees the other. A wait need not look
+// where something must still come, by somebody who then looks himself:
+//
+//   - A call queued into a list that its thread serves now waits for nobody but
+//     the function that runs there. That function would have to come to wait,
+//     which pushes a frame, under the same mutex and so after the queueing.
+//   - A function in [Away] is new. It would have to come to wait.
+//   - Whose Node.waits is nil after we have published, waits later, and sees
+//     what we have published.
+//
+// What is left are the rare cases, so that a hop to a thread that is free, and
+// a level of an ordinary nesting, look for nothing and share no lock.
+//
+// # Seeing is not enough
+//
+// Waits come and go while the search runs from one to the next. So it runs
+// twice, and what both runs have found is the same waits: then there was a
+// moment between them when all stood, and waits that wait for each other go on
+// standing. Joins and the lists that calls are in do not change meanwhile, for
+// relations is held. Of two who have seen the same cycle, one is first to lock
+// cycles, and takes its wait back before it unlocks it.
+//
+// A certain verdict says that nothing which waits here can come to its end.
+// What it cannot know is who might yet interfere from outside: end a ctx, give a
+// limiter another token, or begin to wait for the submitter of a stranger's
+// call, so that it is a stranger no more. A program that relies on being saved
+// so is refused all the same.
+//
+// # What is not seen
+//
+// A cycle that closes without a new wait: when calls are handed down from a
+// frame that ends, or leave it with a join, to where they are not served, and
+// their caller is not their submitter; when a token is granted to a thread that
+// runs something else on top of its Acquire. And what runs on an
+// [Elsewhere] of others before it has begun.
+
+// An edge is one wait. It is published in a Frame that stands, or in
+// Node.waits, and does not change meanwhile.
+type edge struct {
+	// to is what is waited for: *Call, *awayCall, *want, *Thread, *riding; nil
+	// for what is not known.
+	to any
+	// since is when the waiter first slept for it, in nanoseconds; 0 if it has
+	// not.
+	since atomic.Int64
+	// gid is the goroutine that waits. In the Call of an async function or a
+	// task it is the one that runs it.
+	gid atomic.Int64
+}
+
+// An awayCall is a Call whose function runs elsewhere: see [Away].
+type awayCall Call
+
+// A riding is what a function waits for that runs inside of a call on a thread:
+// see [Node.ride].
+type riding struct{ call *Call }
+
+// A want is a wait for something else than a call: a *Task, a *Group, a
+// *Resource or a *Scope.
+type want struct {
+	for_ any
+	ctx  context.Context // whose end ends the wait
+	off  atomic.Bool     // it is not visible yet, or taken back; or the waiter was let go
+}
+
+// cycles is held by who looks for a cycle; it is the outermost lock there is.
+//
+// The record of a call is used again when its caller has been told. Who reads
+// edges holds cycles and has counted itself in chasing before it reads the
+// first; who takes one back looks at chasing after that, and if there is
+// anybody waits for cycles to be free: see settle. So what a reader has found is
+// not used for something else while it holds the lock.
+var (
+	cycles  sync.Mutex
+	chasing atomic.Int32
+)
+
+// chase runs f with the right to read edges.
+func chase(f func()) {
+	chasing.Add(1)
+	cycles.Lock()
+	defer func() {
+		cycles.Unlock()
+		chasing.Add(-1)
+	}()
+	f()
+}
+
+// settle waits for those who may be reading a wait that was just taken back.
+func settle() {
+	if chasing.Load() != 0 {
+		cycles.Lock()
+		cycles.Unlock() //nolint:staticcheck // the point is to have waited
+	}
+}
+
+// waiter returns the node that stands for the goroutine of rec, which is no
+// thread; nil if it is nobody's.
+func waiter(rec *goroutine.Record) *Node {
+	if rec == nil {
+		return nil
+	}
+	n, _ := rec.Node.(*Node)
+	return n
+}
+
+// publish makes e what n waits for. n may be nil.
+func (n *Node) publish(e *edge) {
+	if n != nil && e != nil {
+		n.waits.Store(e)
+	}
+}
+
+// unpublish takes it back.
+func (n *Node) unpublish() {
+	if n != nil {
+		n.waits.Store(nil)
+		settle()
+	}
+}
+
+// An aWait is a wait for something else than a call, while it lasts: in the
+// frame f, or by the goroutine that runs as self, which may be nil. It is made
+// visible after the join that belongs to it, and over before that is dropped: a
+// wait without its join looks like one for a stranger.
+type aWait struct {
+	f    *Frame
+	self *Node
+	edge *edge
+}
+
+// pushWait pushes the frame of a wait for w, nil if that is not known, which
+// newWait makes visible.
+func (t *Thread) pushWait(w *want, what string) *Frame {
+	f := &Frame{}
+	if w != nil {
+		w.off.Store(true)
+		f.edge.to = w
+	}
+	t.push(f, what)
+	return f
+}
+
+// newWait makes visible that the calling goroutine, with the record rec, waits
+// for what to says, in f or off the threads.
+func newWait(f *Frame, rec *goroutine.Record, to any) aWait {
+	if f != nil {
+		f.edge.off(false)
+		return aWait{f: f, edge: &f.edge}
+	}
+	p := aWait{self: waiter(rec), edge: &edge{to: to}}
+	p.edge.gid.Store(goroutine.ID())
+	p.self.publish(p.edge)
+	return p
+}
+
+// look returns the error of a wait that closes a cycle.
+func (p *aWait) look() error {
+	if !p.edge.mayWait() {
+		return nil
+	}
+	return closes(p.f, p.self, p.edge, nil)
+}
+
+// over takes the wait back.
+func (p *aWait) over() {
+	if p.f != nil {
+		p.f.edge.off(true) // settled by pop
+	}
+	p.self.unpublish()
+}
+
+// any returns w as the target of an edge.
+func (w *want) any() any {
+	if w == nil {
+		return nil
+	}
+	return w
+}
+
+// off takes the wait for something else than a call back, or makes it visible.
+func (e *edge) off(off bool) {
+	if w, ok := e.to.(*want); ok {
+		w.off.Store(off)
+	}
+}
+
+// note takes from the options what c is asked about by others.
+func (c *Call) note(o *Options) {
+	c.abandon, c.long = o.Abandon, o.Long
+	if c.by != nil {
+		c.born = c.by.epoch()
+	}
+}
+
+// publish makes known that the calling goroutine, which is no thread, waits for
+// c, before c is queued. It returns the node that unpublish must be called on.
+func (c *Call) publish(rec *goroutine.Record) *Node {
+	c.edge.gid.Store(goroutine.ID())
+	self := waiter(rec)
+	if self != nil {
+		c.edge.to = c
+		self.waits.Store(&c.edge)
+	}
+	return self
+}
+
+// mayRefuse looks whether c, which was queued, closes a cycle, where that is
+// possible; it is called by the waiter, in f or as self. After an error c is
+// the caller's again.
+func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) error {
+	if c.lined {
+		s.lendNearest(ctx, c)
+	} else if !c.late {
+		return nil
+	}
+	e := &c.edge
+	if f != nil {
+		e = &f.edge
+	}
+	err := closes(f, self, e, c)
+	if err != nil && f == nil {
+		c.unpark()
+	}
+	return err
+}
+
+// slept notes that the waiter sleeps from now on.
+func (e *edge) slept() {
+	if e.since.Load() == 0 {
+		e.since.Store(time.Now().UnixNano())
+	}
+}
+
+// age returns how long the waiter has slept, -1 if it has not.
+func (e *edge) age() time.Duration {
+	since := e.since.Load()
+	if since == 0 {
+		return -1
+	}
+	return max(0, time.Duration(time.Now().UnixNano()-since))
+}
+
+// blocks reports whether somebody who is queued in box, which t does not serve,
+// might wait for one that waits for him: unless all that would have to end first
+// is known to run. t.mu is held, and the caller has published its wait.
+func (t *Thread) blocks(box *list) bool {
+	for f := t.top; f != nil && &f.box != box; f = f.below {
+		if f.edge.mayWait() {
+			return true
+		}
+	}
+	return false
+}
+
+// mayWait reports whether what e waits for may be waiting itself. Who waits
+// with e has published it.
+func (e *edge) mayWait() bool {
+	switch to := e.to.(type) {
+	case nil:
+		return false
+	case *awayCall:
+		return to.node.waits.Load() != nil
+	case *want:
+		if to.off.Load() {
+			return false
+		}
+		switch w := to.for_.(type) {
+		case *Task:
+			if w.call.thread.Load() == nil {
+				return w.node.waits.Load() != nil
+			}
+			t := w.call.lock()
+			defer t.mu.Unlock()
+			_, _, blocked := t.needs(&w.call)
+			return blocked
+		case *Group:
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for m := w.members; m != nil; m = m.after {
+				if m.node.waits.Load() != nil {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	return true
+}
+
+// ride publishes that the function which runs as n does so inside of the call
+// that is on top of the thread t, and waits for what that waits for. It returns
+// what takes that back.
+func (n *Node) ride(t *Thread) (end func()) {
+	if t.run != nil { // only t's own goroutine changes run
+		n.publish(&edge{to: &riding{t.run}})
+	}
+	return n.unpublish
+}
+
+// closes looks for a cycle that the wait e closes, and returns the error to
+// refuse it with; then the wait was taken back, and has to end. The waiter is
+// the calling goroutine: in f, on its thread, or self. c is the call that it has
+// queued, nil for a wait of another kind.
+func closes(f *Frame, self *Node, e *edge, c *Call) error {
+	if f == nil && self == nil {
+		return nil
+	}
+	s := &search{node: self, frame: f, call: c}
+	found := false
+	chase(func() { found = s.certain(e) })
+	if !found {
+		return nil
+	}
+	// A wait whose ctx has ended is about to go, and only has not come to it.
+	// Err may be the user's own, so that no lock is held.
+	for _, ctx := range s.ctxs {
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	var d *DeadlockError
+	before := s.facts
+	chase(func() {
+		if !s.certain(e) || !slices.Equal(before, s.facts) {
+			return
+		}
+		d = s.describe(f, e)
+		switch {
+		case c != nil:
+			if !c.take(d) {
+				d = nil // it runs after all
+			}
+		case f != nil:
+			e.off(true)
+		default:
+			self.waits.Store(nil)
+		}
+	})
+	if d == nil {
+		return nil
+	}
+	if c != nil {
+		c.taken()
+	}
+	return d
+}
+
+// take takes c out of its queue, as revoke does; taken must follow when no
+// lock is held any more. It reports false if c is not queued.
+func (c *Call) take(why error) bool {
+	t := c.lock()
+	defer t.mu.Unlock()
+	if c.state != queued || c.list == nil {
+		return false
+	}
+	c.list.remove(c)
+	t.waiting--
+	c.state, c.refusal = revoked, why
+	if t.marks != nil {
+		t.unmark(c)
+	}
+	return true
+}
+
+// taken settles what the end of c's wait in the queue means to others.
+func (c *Call) taken() {
+	t := c.lock()
+	withdraw := t.worker == nil && t.asked && t.main.len == 0
+	t.mu.Unlock()
+	if withdraw {
+		t.withdraw()
+	}
+	c.scope.leave()
+}
+
+// lock locks the thread of c, which has one, and returns it.
+func (c *Call) lock() *Thread {
+	for {
+		t := c.thread.Load()
+		t.mu.Lock()
+		if c.thread.Load() == t {
+			return t
+		}
+		t.mu.Unlock()
+	}
+}
+
+// A finding is what a search has found of one wait.
+type finding int
+
+const (
+	free   finding = iota // it may come to its end
+	looped                // it may not unless one does that is being looked at
+	stuck                 // it waits for the one who asks
+)
+
+// A search looks whether a wait depends on the one who makes it.
+//
+// What waits for several things at once is stuck with any of them. What waits
+// for one of several (a limiter's token, a thread of a full pool) is stuck if
+// all are, and none is free; there a thing that is being looked at already
+// counts as stuck, for it would be if the whole is.
+type search struct {
+	node  *Node
+	frame *Frame
+	call  *Call
+
+	nodes map[*Node]finding // looked at: looped while that goes on; else free
+	ors   map[any]bool      // resources and pools that are being looked at
+	walks map[*Thread]*walk
+	steps int
+
+	facts []any             // all that what was found rests on
+	ctxs  []context.Context // that would end one of the waits
+	chain []Link            // the waits from the last to the first
+}
+
+// maxSteps bounds a search; what would take longer is taken for free.
+const maxSteps = 1 << 20
+
+// A walk is how far the frames of one thread were looked at, from the top.
+type walk struct {
+	low    int   // the lowest level that was
+	active []int // levels that are being looked at
+}
+
+// certain reports whether the wait e, of the one who asks, waits for itself.
+// cycles is held.
+func (s *search) certain(e *edge) bool {
+	relations.Lock()
+	defer relations.Unlock()
+	var before []any
+	for range 16 {
+		s.nodes, s.ors, s.walks, s.steps = map[*Node]finding{}, map[any]bool{}, map[*Thread]*walk{}, 0
+		s.facts, s.ctxs, s.chain = nil, nil, nil
+		if s.follow(e, true) != stuck {
+			return false
+		}
+		if before != nil && slices.Equal(before, s.facts) {
+			return true
+		}
+		before = s.facts
+	}
+	return false
+}
+
+// fact notes what a finding other than free rests on.
+func (s *search) fact(facts ...any) { s.facts = append(s.facts, facts...) }
+
+// until notes a ctx that ends a wait.
+func (s *search) until(ctx context.Context) {
+	if ctx != nil && ctx.Done() != nil {
+		s.ctxs = append(s.ctxs, ctx)
+	}
+}
+
+// a state of a search that it goes back to after a finding of free.
+type state struct{ facts, ctxs, chain int }
+
+func (s *search) state() state { return state{len(s.facts), len(s.ctxs), len(s.chain)} }
+
+func (s *search) back(to state) {
+	s.facts, s.ctxs, s.chain = s.facts[:to.facts], s.ctxs[:to.ctxs], s.chain[:to.chain]
+}
+
+// follow looks at what e waits for. first is true for the wait of the one who
+// asks.
+func (s *search) follow(e *edge, first bool) finding {
+	if s.steps++; s.steps > maxSteps {
+		return free
+	}
+	was := s.state()
+	var found finding
+	switch to := e.to.(type) {
+	case *Call:
+		found = s.ofCall(to, first)
+	case *awayCall:
+		found = s.ofNode(to.node, to.name, to.pc)
+		if to.abandon {
+			s.until(to.ctx)
+		}
+	case *riding:
+		found = s.ofCall(to.call, false)
+	case *Thread:
+		found = s.walk(to, 0)
+	case *want:
+		found = s.want(to)
+		s.until(to.ctx)
+	}
+	if found == free {
+		s.back(was)
+		return free
+	}
+	s.fact(e)
+	return found
+}
+
+func (s *search) want(w *want) finding {
+	if w.off.Load() {
+		return free
+	}
+	switch to := w.for_.(type) {
+	case *Task:
+		if to.call.thread.Load() != nil {
+			return s.ofCall(&to.call, false)
+		}
+		return s.ofNode(to.node, to.call.name, to.call.pc)
+	case *Group:
+		to.mu.Lock()
+		var members []*Task
+		for m := to.members; m != nil; m = m.after {
+			members = append(members, m)
+		}
+		to.mu.Unlock()
+		found := free
+		for _, m := range members {
+			found = max(found, s.ofNode(m.node, m.call.name, m.call.pc))
+			if found == stuck {
+				break
+			}
+		}
+		return found
+	case *Resource:
+		return s.ofResource(to)
+	case *Scope:
+		return s.ofScope(to)
+	}
+	return free
+}
+
+// ofNode looks at the function that runs as m, and is called name or pc.
+func (s *search) ofNode(m *Node, name string, pc uintptr) finding {
+	if m == s.node {
+		return stuck
+	}
+	if found, ok := s.nodes[m]; ok {
+		if found == looped {
+			s.fact(m)
+		}
+		return found
+	}
+	if !m.running() {
+		return free
+	}
+	e := m.waits.Load()
+	if e == nil {
+		return free
+	}
+	s.nodes[m] = looped
+	found := s.follow(e, false)
+	delete(s.nodes, m)
+	switch found {
+	case free:
+		s.nodes[m] = free
+	case stuck:
+		if e.kind() != "" {
+			who := m.name()
+			if name != "" || pc != 0 {
+				who = callName(name, pc)
+			}
+			s.link(Link{Who: who, Goroutine: e.gid.Load()}, e)
+		}
+		fallthrough
+	default:
+		s.fact(m)
+	}
+	return found
+}
+
+// ofCall looks at a call on its thread, or on its way there.
+func (s *search) ofCall(c *Call, first bool) finding {
+	if c == s.call && !first {
+		return stuck
+	}
+	if c.thread.Load() == nil {
+		return free // not queued yet
+	}
+	t := c.lock()
+	low, line, blocked := t.needs(c)
+	leaves := c.state == queued || c.abandon
+	var ctx context.Context
+	if blocked {
+		ctx = c.ctx // one that has ended may be without
+	}
+	t.mu.Unlock()
+	if !blocked {
+		return free
+	}
+	var found finding
+	if line {
+		found = s.ofPool(t)
+	} else {
+		found = s.walk(t, low)
+	}
+	if found != free && leaves {
+		s.until(ctx)
+	}
+	return found
+}
+
+// needs returns the level from which on all frames of t must end before c does,
+// or that t must get a worker from its pool; blocked is false if there is no
+// such thing. t.mu is held; it is the thread of c.
+func (t *Thread) needs(c *Call) (low int, line, blocked bool) {
+	switch c.state {
+	case queued:
+		switch {
+		case c.list == nil:
+			return 0, false, false
+		case t.worker == nil && !t.adopted && !t.held:
+			return 0, t.pool != nil && t.asked, t.pool != nil && t.asked
+		case t.serves(c.list):
+			return 0, false, false
+		}
+		for f := t.top; f != nil; f = f.below {
+			if &f.box == c.list {
+				return f.level + 1, false, true
+			}
+		}
+		return 0, false, true
+	case running:
+		// The frames of c, and of what runs on top of it, are those down to the
+		// first whose call lies below c.
+		r := t.run
+		for f := t.top; f != nil; f = f.below {
+			for r != nil && r != f.call && r != c {
+				r = r.outer
+			}
+			if r == nil || r != f.call {
+				break
+			}
+			low, blocked = f.level, true
+		}
+		return low, false, blocked
+	}
+	return 0, false, false
+}
+
+// walk looks at the frames of t from the top down to the level low.
+func (s *search) walk(t *Thread, low int) finding {
+	type wait struct {
+		f    *Frame
+		link Link
+		name string
+		pc   uintptr
+	}
+	w := s.walks[t]
+	if w == nil {
+		w = &walk{low: int(^uint(0) >> 1)}
+		s.walks[t] = w
+	}
+	found := free
+	for _, level := range w.active {
+		if level >= low {
+			found = looped
+		}
+	}
+	var waits []wait
+	t.mu.Lock()
+	if s.frame != nil && s.frame.thread == t && s.frame.live && s.frame.level >= low {
+		t.mu.Unlock()
+		s.fact(t)
+		return stuck
+	}
+	for f := t.top; f != nil && f.level >= low; f = f.below {
+		s.steps++
+		if f.level >= w.low {
+			continue
+		}
+		v := wait{f: f}
+		if f.call != nil {
+			v.name, v.pc = f.call.name, f.call.pc
+		}
+		waits = append(waits, v)
+	}
+	name, gid := t.name, t.gid.Load()
+	t.mu.Unlock()
+	for _, v := range waits {
+		if v.f.level >= w.low {
+			continue // looked at from below
+		}
+		was := w.low
+		w.low = v.f.level
+		w.active = append(w.active, v.f.level)
+		one := s.follow(&v.f.edge, false)
+		w.active = w.active[:len(w.active)-1]
+		if one == free {
+			continue
+		}
+		w.low = was
+		found = max(found, one)
+		s.fact(t, v.f)
+		if found == stuck {
+			who := "the caller"
+			if v.name != "" || v.pc != 0 {
+				who = callName(v.name, v.pc)
+			}
+			s.link(Link{Who: who, Goroutine: gid, Thread: label(name)}, &v.f.edge)
+			return stuck
+		}
+	}
+	return found
+}
+
+// ofPool looks at the threads of the pool that t stands in line for: each would
+// have to be stuck.
+func (s *search) ofPool(t *Thread) finding {
+	p := t.pool
+	if s.ors[p] {
+		s.fact(p)
+		return looped
+	}
+	p.mu.Lock()
+	all := len(p.idle) == 0 && p.alive >= p.max && !p.closed && slices.Contains(p.waiting, t)
+	alive := p.alive
+	p.mu.Unlock()
+	if !all {
+		return free
+	}
+	var leased []*Thread
+	for _, l := range liveThreads() {
+		if l.pool == p {
+			leased = append(leased, l)
+		}
+	}
+	if len(leased) != alive {
+		return free // one is on its way from one to the next
+	}
+	slices.SortFunc(leased, func(a, b *Thread) int { return int(a.id) - int(b.id) })
+	s.ors[p] = true
+	defer delete(s.ors, p)
+	found := looped
+	for _, l := range leased {
+		chain := len(s.chain)
+		one := s.walk(l, 0)
+		if one == free {
+			return free
+		}
+		if found == stuck {
+			s.chain = s.chain[:chain] // one is enough to tell
+		}
+		found = max(found, one)
+		s.fact(l)
+	}
+	s.fact(p)
+	return found
+}
+
+// ofScope looks at the calls that a scope which closes still has to end.
+func (s *search) ofScope(sc *Scope) finding {
+	t := sc.root.thread.Load()
+	if t == nil {
+		return free
+	}
+	t.mu.Lock()
+	low, blocked, mine := 0, false, false
+	add := func(c *Call) {
+		if !c.scope.within(sc) {
+			return
+		}
+		if c == s.call {
+			mine = true
+			return
+		}
+		if l, line, b := t.needs(c); b && !line && (!blocked || l < low) {
+			low, blocked = l, true
+		}
+	}
+	for c := t.main.head; c != nil; c = c.next {
+		add(c)
+	}
+	for f := t.top; f != nil; f = f.below {
+		for c := f.box.head; c != nil; c = c.next {
+			add(c)
+		}
+	}
+	for c := t.run; c != nil; c = c.outer {
+		add(c)
+	}
+	t.mu.Unlock()
+	if mine {
+		s.fact(t)
+		return stuck
+	}
+	if !blocked {
+		return free
+	}
+	return s.walk(t, low)
+}
+
+// ofResource looks at those who hold r: each would have to be stuck.
+func (s *search) ofResource(r *Resource) finding {
+	if r.tokens == nil {
+		return free
+	}
+	if s.ors[r] {
+		s.fact(r)
+		return looped
+	}
+	used, total := r.tokens()
+	r.mu.Lock()
+	holders := slices.Clone(r.holders)
+	r.mu.Unlock()
+	if used == 0 || used < total || len(holders) != used {
+		return free
+	}
+	s.ors[r] = true
+	defer delete(s.ors, r)
+	found := looped
+	for _, h := range holders {
+		chain := len(s.chain)
+		one := s.holder(h)
+		if one == free {
+			return free
+		}
+		if found == stuck {
+			s.chain = s.chain[:chain]
+		}
+		found = max(found, one)
+		s.fact(h)
+	}
+	s.fact(r)
+	return found
+}
+
+func (s *search) holder(h *holder) finding {
+	switch {
+	case h.node != nil:
+		return s.ofNode(h.node, h.name, 0)
+	case h.thread != nil:
+		t := h.thread
+		t.mu.Lock()
+		low, _, blocked := t.under(h.call)
+		t.mu.Unlock()
+		if blocked {
+			return s.walk(t, low)
+		}
+	}
+	return free
+}
+
+// under is needs for a call that may have ended: its record may be another's.
+func (t *Thread) under(c *Call) (low int, line, blocked bool) {
+	for r := t.run; r != nil; r = r.outer {
+		if r == c {
+			return t.needs(c)
+		}
+	}
+	return 0, false, false
+}
+
+// link adds the wait e to the chain.
+func (s *search) link(l Link, e *edge) {
+	l.Kind, l.For, l.Age = e.kind(), e.name(), e.age()
+	s.chain = append(s.chain, l)
+}
+
+// label is what reports call a thread of that name.
+func label(name string) string {
+	if name == "" {
+		return "thread"
+	}
+	return name
+}
+
+// kind returns the kind of wait that e is: see [WaitState].
+func (e *edge) kind() string {
+	switch to := e.to.(type) {
+	case *Call:
+		return "call"
+	case *awayCall:
+		return "async"
+	case *want:
+		switch to.for_.(type) {
+		case *Task:
+			return "task"
+		case *Group:
+			return "group"
+		case *Resource:
+			return "limiter"
+		case *Scope:
+			return "close"
+		}
+	}
+	return ""
+}
+
+// name returns that of what e waits for. Its record is not used again as long
+// as e is published, or cycles held.
+func (e *edge) name() string {
+	switch to := e.to.(type) {
+	case *Call:
+		return to.Name()
+	case *awayCall:
+		return (*Call)(to).Name()
+	case *want:
+		switch w := to.for_.(type) {
+		case *Task:
+			return w.call.Name()
+		case *Scope:
+			return w.Name()
+		}
+	}
+	return ""
+}
+
+// describe makes the error of the wait e, which closes the cycle that was
+// found.
+func (s *search) describe(f *Frame, e *edge) *DeadlockError {
+	first := Link{Goroutine: goroutine.ID(), Site: site()}
+	if f != nil {
+		first.Thread = label(f.thread.name)
+		first.Who = "the caller"
+		if f.call != nil {
+			first.Who = f.call.Name()
+		}
+	} else if len(s.chain) > 0 {
+		first.Who = s.chain[0].For
+	} else {
+		first.Who = e.name()
+	}
+	if first.Who == "" {
+		first.Who = s.node.name()
+	}
+	s.link(first, e)
+	slices.Reverse(s.chain)
+	s.chain[0].Age = -1
+	return &DeadlockError{Message: message(s.chain), Cycle: s.chain}
+}
+
+// name returns that of the task which runs as n. What else runs as a node is
+// known by name to those alone who wait for it.
+func (n *Node) name() string {
+	if n != nil && n.life != nil && n.life.node == n {
+		return callName(n.life.name, n.life.pc)
+	}
+	return "a function"
+}
+
+// message says which wait it was.
+func message(cycle []Link) string {
+	tasks := true
+	for _, l := range cycle {
+		tasks = tasks && l.Kind == "task"
+	}
+	switch {
+	case tasks && len(cycle) == 1:
+		return "a task waits for itself"
+	case tasks:
+		return "tasks wait for each other"
+	case len(cycle) == 1 && cycle[0].Kind == "group":
+		return "a task waits for the end of the group that it belongs to"
+	}
+	var b strings.Builder
+	for i, l := range cycle {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(l.Who)
+		if l.Thread != "" {
+			fmt.Fprintf(&b, " on %s", l.Thread)
+		}
+		what := map[string]string{
+			"call": "the call of ", "async": "the async function ", "task": "the task ", "group": "a group", "limiter": "a limiter",
+			"close": "the end of context ",
+		}[l.Kind]
+		fmt.Fprintf(&b, " waits for %s%s", what, l.For)
+	}
+	return b.String()
+}
+
+// site returns where the caller's user called this module.
+func site() string {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if !ours(f.Function) && f.Function != "" {
+			return fmt.Sprintf("%s:%d", f.File, f.Line)
+		}
+		if !more {
+			return ""
+		}
+	}
+}
+
+// ours reports whether fn is a function of the packages that waits go through.
+func ours(fn string) bool {
+	for _, p := range []string{"asyncsync.dev/internal/core.", "asyncsync.dev/asyncsync.", "asyncsync.dev/task.", "runtime.", "sync."} {
+		if strings.HasPrefix(fn, p) {
+			return true
+		}
+	}
+	return false
+}

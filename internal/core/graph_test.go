@@ -1,0 +1,472 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/petermattis/goid"
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/task"
+)
+
+func to(ctx context.Context, fn func(context.Context) error, opts ...asyncsync.Option) error {
+	_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx) }, opts...)
+	return err
+}
+
+func from(ctx context.Context, fn func(context.Context) error, opts ...asyncsync.Option) error {
+	_, err := asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx) }, opts...)
+	return err
+}
+
+func ok(context.Context) error { return nil }
+
+func spawn(fn func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
+	return done
+}
+
+// thread returns what the graph says of the thread of that name.
+func thread(t *testing.T, g core.Graph, name string) core.ThreadState {
+	t.Helper()
+	for _, s := range g.Threads {
+		if s.Name == name {
+			return s
+		}
+	}
+	require.Fail(t, "no thread "+name, "%+v", g)
+	return core.ThreadState{}
+}
+
+// inBubble runs f with a context of the name "a".
+func inBubble(t *testing.T, f func(t *testing.T, ctx context.Context, a *asyncsync.ThreadSensitiveContext), opts ...asyncsync.ContextOption) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), append(opts, asyncsync.WithName("a"))...)
+		defer tsc.Close()
+		f(t, ctx, tsc)
+	})
+}
+
+// Who waits says for what, on which goroutine, and how long it has slept.
+func TestGraphWaits(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		_, b := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("b"))
+		defer b.Close()
+		gate := make(chan struct{})
+		var caller, async, child int64
+		done := spawn(func() error {
+			caller = goid.Get()
+			return to(ctx, func(in context.Context) error {
+				return from(in, func(in context.Context) error {
+					async = goid.Get()
+					_, err := task.Go(in, func(in context.Context) (int, error) {
+						child = goid.Get()
+						return 0, to(in, func(context.Context) error { <-gate; return nil }, asyncsync.On(b), asyncsync.Named("leaf"))
+					}, task.Named("child")).Wait(in)
+					return err
+				}, asyncsync.Named("async"))
+			}, asyncsync.Named("bottom"))
+		})
+		synctest.Wait()
+		time.Sleep(time.Second)
+		g := core.TakeGraph()
+		a := thread(t, g, "a")
+		require.Len(t, a.Stack, 1)
+		bottom := a.Stack[0]
+		require.Equal(t, "bottom", bottom.Name)
+		require.Equal(t, caller, bottom.Caller)
+		require.Equal(t, time.Second, bottom.Waited)
+		require.Equal(t, &core.WaitState{Kind: "async", For: "async", Goroutine: async, Age: time.Second}, bottom.Wait)
+		tb := thread(t, g, "b")
+		require.Len(t, tb.Stack, 1)
+		require.Equal(t, child, tb.Stack[0].Caller)
+		require.Nil(t, tb.Stack[0].Wait)
+		require.Equal(t, []core.GoroutineState{
+			{Goroutine: async, Name: "async", Wait: core.WaitState{Kind: "task", For: "child", Goroutine: child, Age: time.Second}},
+			{Goroutine: child, Name: "child", Wait: core.WaitState{
+				Kind: "call", For: "leaf", Thread: tb.ID, Seq: tb.Stack[0].Seq, Goroutine: tb.Goroutine, Age: time.Second}},
+		}, ordered(g.Goroutines, async))
+		close(gate)
+		require.NoError(t, <-done)
+	})
+}
+
+// ordered puts the one with the goroutine first in front of two.
+func ordered(s []core.GoroutineState, first int64) []core.GoroutineState {
+	if len(s) == 2 && s[0].Goroutine != first {
+		s[0], s[1] = s[1], s[0]
+	}
+	return s
+}
+
+// A queue is named in order of arrival, with who waits and how long.
+func TestGraphQueue(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, tsc *asyncsync.ThreadSensitiveContext) {
+		gate := make(chan struct{})
+		var all []<-chan error
+		all = append(all, spawn(func() error { return to(ctx, func(context.Context) error { <-gate; return nil }) }))
+		synctest.Wait()
+		for i := range 20 {
+			all = append(all, spawn(func() error { return to(ctx, ok, asyncsync.Named(fmt.Sprint(i))) }))
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		a := thread(t, core.TakeGraph(), "a")
+		require.Equal(t, 20, a.Queued)
+		require.Len(t, a.Queue, 16)
+		for i, c := range a.Queue {
+			require.Equal(t, fmt.Sprint(i), c.Name)
+			require.Equal(t, time.Duration(20-i)*time.Second, c.Waited)
+			require.NotZero(t, c.Caller)
+			require.Equal(t, uint64(i+2), c.Seq)
+		}
+		close(gate)
+		for _, done := range all {
+			require.NoError(t, <-done)
+		}
+	})
+}
+
+// A high stack is cut in the middle.
+func TestGraphStackIsCut(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		var down func(ctx context.Context, level int) error
+		down = func(ctx context.Context, level int) error {
+			if level == 100 {
+				a := thread(t, core.TakeGraph(), "a")
+				require.Len(t, a.Stack, 64)
+				require.Equal(t, 36, a.Cut)
+				require.Equal(t, "99", a.Stack[0].Name)
+				require.Equal(t, "52", a.Stack[47].Name)
+				require.Equal(t, "15", a.Stack[48].Name)
+				require.Equal(t, "0", a.Stack[63].Name)
+				return nil
+			}
+			return to(ctx, func(ctx context.Context) error {
+				return from(ctx, func(ctx context.Context) error { return down(ctx, level+1) })
+			}, asyncsync.Named(fmt.Sprint(level)))
+		}
+		require.NoError(t, down(ctx, 0))
+	})
+}
+
+// Below is what was submitted from below the function that runs, and from this
+// run of it: not what a stranger submits, nor what an earlier run of the same
+// node has left behind.
+func TestGraphBelow(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		below := func() bool {
+			synctest.Wait()
+			a := thread(t, core.TakeGraph(), "a")
+			require.NotZero(t, a.Queued)
+			return a.Below
+		}
+		gate := make(chan struct{})
+		busy := func(f func(ctx context.Context)) <-chan error {
+			done := spawn(func() error {
+				return to(ctx, func(ctx context.Context) error {
+					if f != nil {
+						f(ctx)
+					}
+					<-gate
+					return nil
+				})
+			})
+			synctest.Wait()
+			return done
+		}
+		var own <-chan error
+		first := busy(func(ctx context.Context) { own = spawn(func() error { return to(ctx, ok) }) })
+		require.True(t, below(), "with the function's ctx")
+		close(gate)
+		require.NoError(t, <-first)
+		require.NoError(t, <-own)
+
+		gate = make(chan struct{})
+		first = busy(func(ctx context.Context) {
+			task.Go(ctx, func(ctx context.Context) (int, error) {
+				_, err := task.Go(ctx, func(ctx context.Context) (int, error) { return 0, to(ctx, ok) }).Wait(ctx)
+				return 0, err
+			})
+		})
+		require.True(t, below(), "two tasks below")
+		close(gate)
+		require.NoError(t, <-first)
+
+		gate = make(chan struct{})
+		first = busy(nil)
+		own = spawn(func() error { return to(ctx, ok) })
+		require.False(t, below(), "a stranger")
+		close(gate)
+		require.NoError(t, <-first)
+		require.NoError(t, <-own)
+
+		// The node of calls made with ctx is one and the same.
+		gate = make(chan struct{})
+		late := make(chan struct{})
+		var left *task.Task[int]
+		require.NoError(t, to(ctx, func(ctx context.Context) error {
+			left = task.Go(ctx, func(ctx context.Context) (int, error) { <-late; return 0, to(ctx, ok) })
+			return nil
+		}))
+		first = busy(nil)
+		close(late)
+		require.False(t, below(), "of an earlier run")
+		close(gate)
+		require.NoError(t, <-first)
+		_, err := left.Wait(ctx)
+		require.NoError(t, err)
+	})
+}
+
+// Long are a thread on which something long runs, and one that waits for that,
+// over however many steps.
+func TestGraphLong(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		bctx, b := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("b"))
+		defer b.Close()
+		cctx, c := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("c"))
+		defer c.Close()
+		gate := make(chan struct{})
+		wait := func(context.Context) error { <-gate; return nil }
+		all := []<-chan error{
+			spawn(func() error {
+				return to(ctx, func(in context.Context) error {
+					tk := task.Go(in, func(in context.Context) (int, error) {
+						return 0, from(in, func(in context.Context) error { return to(in, wait, asyncsync.On(b), asyncsync.LongRunning()) })
+					})
+					_, err := tk.Wait(in)
+					return err
+				})
+			}),
+			spawn(func() error { return to(cctx, wait) }),
+		}
+		synctest.Wait()
+		g := core.TakeGraph()
+		require.True(t, thread(t, g, "b").Long, "runs it")
+		require.True(t, thread(t, g, "b").Stack[0].Long)
+		require.True(t, thread(t, g, "a").Long, "waits for it")
+		require.False(t, thread(t, g, "a").Stack[0].Long)
+		require.False(t, thread(t, g, "c").Long, "has nothing to do with it")
+		close(gate)
+		for _, done := range all {
+			require.NoError(t, <-done)
+		}
+
+		gate = make(chan struct{})
+		done := spawn(func() error {
+			return to(bctx, func(in context.Context) error { return from(in, wait, asyncsync.LongRunning()) })
+		})
+		synctest.Wait()
+		require.True(t, thread(t, core.TakeGraph(), "b").Long, "an async function")
+		close(gate)
+		require.NoError(t, <-done)
+	})
+}
+
+// Refuse takes a queued call out, once, and its caller is told.
+func TestRefuse(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, tsc *asyncsync.ThreadSensitiveContext) {
+		refusal := errors.New("the refusal")
+		gate := make(chan struct{})
+		first := spawn(func() error { return to(ctx, func(context.Context) error { <-gate; return nil }) })
+		synctest.Wait()
+		second := spawn(func() error { return to(ctx, func(context.Context) error { return errors.New("ran") }) })
+		_, b := asyncsync.NewThreadSensitiveContext(context.Background())
+		third := spawn(func() error {
+			// From a thread, which waits in a frame.
+			return to(context.Background(), func(in context.Context) error { return to(in, ok, asyncsync.On(tsc)) }, asyncsync.On(b))
+		})
+		synctest.Wait()
+		a := thread(t, core.TakeGraph(), "a")
+		require.Len(t, a.Queue, 2)
+		for _, c := range a.Queue {
+			require.True(t, core.Refuse(a.ID, c.Seq, refusal))
+			require.False(t, core.Refuse(a.ID, c.Seq, refusal))
+		}
+		require.False(t, core.Refuse(a.ID, a.Stack[0].Seq, refusal), "it runs")
+		require.False(t, core.Refuse(0, 1, refusal))
+		require.Same(t, refusal, <-second)
+		require.Same(t, refusal, <-third)
+		require.Zero(t, tsc.Stats().Queued)
+		close(gate)
+		require.NoError(t, <-first)
+		require.NoError(t, tsc.Close())
+		require.NoError(t, b.Close())
+	})
+}
+
+// A mark tells when its call has left the queue, by whatever way, and after how
+// long since the caller began to wait.
+func TestMarks(t *testing.T) {
+	ways := map[string]func(gate chan struct{}, cancel func(), thread, seq uint64){
+		"runs":     func(gate chan struct{}, _ func(), _, _ uint64) { close(gate) },
+		"revoked":  func(_ chan struct{}, cancel func(), _, _ uint64) { cancel() },
+		"refused":  func(_ chan struct{}, _ func(), thread, seq uint64) { core.Refuse(thread, seq, errors.New("refused")) },
+		"shutdown": nil,
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, ctx context.Context, tsc *asyncsync.ThreadSensitiveContext) {
+				gate := make(chan struct{})
+				first := spawn(func() error { return to(ctx, func(context.Context) error { <-gate; return nil }) })
+				synctest.Wait()
+				cctx, cancel := context.WithCancel(ctx)
+				second := spawn(func() error { return to(cctx, ok) })
+				synctest.Wait()
+				a := thread(t, core.TakeGraph(), "a")
+				m, found := core.MarkQueued(a.ID, a.Queue[0].Seq)
+				require.True(t, found)
+				dropped, found := core.MarkQueued(a.ID, a.Queue[0].Seq)
+				require.True(t, found)
+				dropped.Drop()
+				time.Sleep(time.Minute)
+				_, left := m.Left()
+				require.False(t, left)
+				if way == nil {
+					over, end := context.WithCancel(context.Background())
+					end()
+					require.Error(t, tsc.Shutdown(over))
+				} else {
+					way(gate, cancel, a.ID, a.Queue[0].Seq)
+				}
+				synctest.Wait()
+				after, left := m.Left()
+				require.True(t, left)
+				require.Equal(t, time.Minute, after)
+				_, left = dropped.Left()
+				require.False(t, left)
+				m.Drop()
+				_, found = core.MarkQueued(a.ID, a.Queue[0].Seq)
+				require.False(t, found)
+				cancel()
+				if name != "runs" {
+					require.Error(t, <-second)
+					close(gate)
+				} else {
+					require.NoError(t, <-second)
+				}
+				require.NoError(t, <-first)
+			})
+		})
+	}
+}
+
+// Strict makes All serve what Related serves, also what is queued already, and
+// takes it back.
+func TestStrict(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, tsc *asyncsync.ThreadSensitiveContext) {
+		core.SetStrict(true)
+		defer core.SetStrict(false)
+		gate := make(chan struct{})
+		var inner context.Context
+		first := spawn(func() error {
+			return to(ctx, func(in context.Context) error {
+				return from(in, func(in context.Context) error { inner = in; <-gate; return nil })
+			})
+		})
+		synctest.Wait()
+		stranger := spawn(func() error { return to(ctx, ok) })
+		synctest.Wait()
+		require.NoError(t, to(inner, ok), "related")
+		require.Equal(t, 1, tsc.Stats().Queued)
+		core.SetStrict(false)
+		require.NoError(t, <-stranger, "served at once")
+		close(gate)
+		require.NoError(t, <-first)
+	}, asyncsync.Serve(asyncsync.All))
+}
+
+// In a wait for something unknown a thread serves what the blocked function
+// has started, and strictly nothing.
+func TestStrictUnknownWait(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+			core.SetStrict(strict)
+			defer core.SetStrict(false)
+			over := make(chan struct{})
+			var own <-chan error
+			served := false
+			require.NoError(t, to(ctx, func(in context.Context) error {
+				own = spawn(func() error { return to(in, func(context.Context) error { served = true; return nil }) })
+				go func() {
+					time.Sleep(time.Second)
+					close(over)
+				}()
+				err := core.Park(in, over, "pool close")
+				require.Equal(t, !strict, served)
+				return err
+			}))
+			require.NoError(t, <-own)
+		})
+	}
+}
+
+// Graphs may be taken at any time: the race detector looks on.
+func TestGraphRace(t *testing.T) {
+	ctx, a := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("race a"))
+	defer a.Close()
+	_, b := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("race b"))
+	defer b.Close()
+	l := task.NewLimiter(2)
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				gctx, g := task.NewGroup(ctx)
+				for j := range 3 {
+					g.Go(func(ctx context.Context) error {
+						cctx, cancel := context.WithTimeout(ctx, time.Duration(50+i*50)*time.Microsecond)
+						defer cancel()
+						err := to(cctx, func(ctx context.Context) error {
+							return from(ctx, func(ctx context.Context) error {
+								return to(ctx, func(ctx context.Context) error {
+									return to(ctx, ok, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
+								}, asyncsync.On(b))
+							})
+						}, asyncsync.Named(strings.Repeat("x", j+1)))
+						if errors.Is(err, core.ErrDeadlock) {
+							return err
+						}
+						return nil
+					})
+				}
+				if err := g.Wait(gctx); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 300 {
+		for _, s := range core.TakeGraph().Threads {
+			for _, c := range s.Queue {
+				if m, ok := core.MarkQueued(s.ID, c.Seq); ok {
+					defer m.Drop()
+					m.Left()
+				}
+			}
+		}
+		runtime.Gosched()
+	}
+	close(stop)
+	all.Wait()
+}
