@@ -153,7 +153,8 @@ type Frame struct {
 // But for putting a call there, only the thread's goroutine writes it.
 type slot struct{ atomic.Pointer[Call] }
 
-var slotOpen = new(Call)
+// In the slot of a frame slotDone says that the wait is over.
+var slotOpen, slotDone = new(Call), new(Call)
 
 // close closes the slot, unless there is a call in it, which it returns.
 func (s *slot) close() *Call {
@@ -204,8 +205,12 @@ func (t *Thread) here() *slot {
 	return &t.top.slot
 }
 
-// complete ends the wait, and reports whether the thread slept.
+// complete ends the wait, and reports whether the thread slept. To one that spins
+// in the frame it comes the way that calls do.
 func (f *Frame) complete() (woke bool) {
+	if f.slot.CompareAndSwap(slotOpen, slotDone) {
+		return false
+	}
 	t := f.thread
 	t.lock()
 	f.done = true
@@ -366,7 +371,7 @@ func (t *Thread) lockSettled() {
 // of t. t.mu is held.
 func (s *slot) passing(t *Thread) bool {
 	p := s.Load()
-	if p == nil || p == slotOpen {
+	if p == nil || p == slotOpen || p == slotDone {
 		return false
 	}
 	for c := t.run; c != nil; c = c.outer {
@@ -649,10 +654,12 @@ func (t *Thread) pop(f *Frame) {
 	f.live = false
 	if c := f.slot.close(); c != nil {
 		f.slot.clear()
-		t.accept(c)
-		c.state = queued
-		f.box.push(c)
-		t.waiting++
+		if c != slotDone {
+			t.accept(c)
+			c.state = queued
+			f.box.push(c)
+			t.waiting++
+		}
 	}
 	t.top = f.below
 	for c := f.box.head; c != nil; c = f.box.head {
@@ -681,6 +688,10 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 			}
 		}
 		t.lock()
+		if f.slot.close() == slotDone {
+			f.slot.clear()
+			f.done = true
+		}
 		if f.done {
 			t.mu.Unlock()
 			return false

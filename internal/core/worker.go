@@ -224,6 +224,9 @@ func newThread(cfg *Config) *Thread {
 	t.spin.limit, t.spin.never = cfg.Spin, cfg.NoSpin
 	if cfg.Unpinned {
 		t.unpinned = true
+		// A goroutine is woken faster than two processors come to an agreement;
+		// and who holds the thread may be in a bubble.
+		t.spin.never = true
 		return t
 	}
 	t.pool = cfg.Pool
