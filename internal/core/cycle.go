@@ -90,6 +90,7 @@ type riding struct{ call *Call }
 type want struct {
 	for_ any
 	ctx  context.Context // whose end ends the wait
+	edge edge            // of a waiter off the threads
 	off  atomic.Bool     // it is not visible yet, or taken back; or the waiter was let go
 }
 
@@ -172,15 +173,25 @@ func (t *Thread) pushWait(w *want, what string) *Frame {
 }
 
 // newWait makes visible that the calling goroutine, with the record rec, waits
-// for what to says, in f or off the threads.
-func newWait(f *Frame, rec *goroutine.Record, to any) aWait {
-	if f != nil {
+// for w, in f or off the threads.
+func newWait(f *Frame, rec *goroutine.Record, w *want) aWait {
+	switch {
+	case f != nil:
 		f.edge.off(false)
 		return aWait{f: f, edge: &f.edge}
+	case w == nil:
+		w = &want{}
+	default:
+		w.edge.to = w
 	}
-	p := aWait{self: waiter(rec), edge: &edge{to: to}}
-	p.edge.gid.Store(goroutine.ID())
-	p.self.publish(p.edge)
+	return newEdge(rec, &w.edge)
+}
+
+// newEdge makes visible that the calling goroutine, no thread, waits for e.
+func newEdge(rec *goroutine.Record, e *edge) aWait {
+	p := aWait{self: waiter(rec), edge: e}
+	e.gid.Store(goroutine.ID())
+	p.self.publish(e)
 	return p
 }
 
@@ -198,14 +209,6 @@ func (p *aWait) over() {
 		p.f.edge.off(true) // settled by pop
 	}
 	p.self.unpublish()
-}
-
-// any returns w as the target of an edge.
-func (w *want) any() any {
-	if w == nil {
-		return nil
-	}
-	return w
 }
 
 // off takes the wait for something else than a call back, or makes it visible.
