@@ -121,7 +121,7 @@ func chase(f func()) {
 func settle() {
 	if chasing.Load() != 0 {
 		cycles.Lock()
-		cycles.Unlock() //nolint:staticcheck // the point is to have waited
+		defer cycles.Unlock() // the point is to have waited
 	}
 }
 
@@ -258,10 +258,17 @@ func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) er
 	return err
 }
 
+// started is what nanos counts from.
+var started = time.Now()
+
+// nanos returns the time. It reads one clock where time.Now reads two; in a
+// synctest bubble, whose clock is another, it may be negative.
+func nanos() int64 { return int64(time.Since(started)) }
+
 // slept notes that the waiter sleeps from now on.
 func (e *edge) slept() {
 	if e.since.Load() == 0 {
-		e.since.Store(time.Now().UnixNano())
+		e.since.Store(nanos())
 	}
 }
 
@@ -271,7 +278,7 @@ func (e *edge) age() time.Duration {
 	if since == 0 {
 		return -1
 	}
-	return max(0, time.Duration(time.Now().UnixNano()-since))
+	return max(0, time.Duration(nanos()-since))
 }
 
 // blocks reports whether somebody who is queued in box, which t does not serve,
@@ -662,7 +669,6 @@ func (t *Thread) needs(c *Call) (low int, line, blocked bool) {
 func (s *search) walk(t *Thread, low int) finding {
 	type wait struct {
 		f    *Frame
-		link Link
 		name string
 		pc   uintptr
 	}

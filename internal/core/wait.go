@@ -167,8 +167,8 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 	done, woke := ctx.Done(), c.woke
 	for {
 		c.look(woke)
-		c.edge.slept()
 		if c.wait.CompareAndSwap(nobodyParked, waiterParked) {
+			c.edge.slept()
 			select {
 			case <-c.parker:
 			case <-done:
