@@ -711,3 +711,62 @@ func requireCycle(t *testing.T, d *deadlock.Error) {
 		require.NotEmpty(t, l.Who, "%+v", d.Cycle)
 	}
 }
+
+// A known limit: a cycle that closes without a new wait is not told. A call
+// made with the ctx of a task that is not the one who waits for it is served as
+// long as somebody joins that task; when the join goes while the thread is busy,
+// the call is a stranger's, and what blocks the thread may be waiting for it.
+// The end of a ctx is the way out.
+func TestDeadlockClosedByAJoinThatEnds(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+		leave, cancel := context.WithCancelCause(context.Background())
+		end, release, call := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		var borrowed context.Context
+		joined := task.Go(context.Background(), func(ctx context.Context) (int, error) {
+			borrowed = ctx
+			<-end
+			return 0, nil
+		})
+		waits := task.Go(leave, func(own context.Context) (int, error) {
+			<-call
+			// The ctx of joined, but for its end.
+			with, stop := context.WithCancelCause(context.WithoutCancel(borrowed))
+			defer context.AfterFunc(own, func() { stop(context.Cause(own)) })()
+			return 0, to(with, ok, asyncsync.On(tsc))
+		})
+		r := start(func() error {
+			return to(ctx, func(in context.Context) error {
+				gctx, g := task.NewGroup(in)
+				g.Go(func(ctx context.Context) error {
+					return to(ctx, func(in context.Context) error {
+						return from(in, func(in context.Context) error {
+							go to(in, func(context.Context) error { <-release; return nil })
+							_, err := joined.Wait(in)
+							return err
+						})
+					})
+				})
+				g.Go(func(ctx context.Context) error {
+					_, err := waits.Wait(asyncsync.Detach(ctx))
+					return err
+				})
+				return g.Wait(gctx)
+			})
+		})
+		synctest.Wait() // the thread is busy on top of the innermost wait
+		close(call)
+		synctest.Wait()
+		require.Equal(t, 1, tsc.Stats().Queued)
+		close(end)
+		synctest.Wait() // nobody joins the submitter any more
+		close(release)
+		synctest.Wait()
+		require.False(t, r.over(), "the limit is gone: say so in the rules")
+		require.Equal(t, 1, tsc.Stats().Queued)
+		cancel(errCause)
+		require.ErrorIs(t, r.wait().err, errCause)
+		require.NoError(t, tsc.Close())
+	})
+}

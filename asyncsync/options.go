@@ -178,7 +178,7 @@ const (
 	// functions expect to be re-entered by strangers, as a GUI's do.
 	All = core.All
 	// None runs no call. A function that waits for a call to its own thread is
-	// then a deadlock.
+	// then a deadlock, and refused as one.
 	None = core.None
 )
 
@@ -301,8 +301,9 @@ type ThreadPoolConfig struct {
 // A call from below a function that holds a thread of a full pool, into a
 // context that has none yet, does not wait: that context is lent the thread of
 // the function, and shares it until both are closed. The same happens when a
-// function begins to wait for a task that stands in line. A thread that serves
-// nobody ([None]) is lent only to its own function.
+// function begins to wait for a task that stands in line, and with the thread of
+// the context that the caller's ctx carries. A thread that serves nobody
+// ([None]), while it is blocked, is lent only to its own function.
 type ThreadPool struct{ pool *core.Pool }
 
 // NewThreadPool returns a pool. It starts no thread.

@@ -90,7 +90,8 @@ func WithThreadSensitiveContext(ctx context.Context, fn func(context.Context) er
 // thread is blocked for, or comes to be blocked for meanwhile, Close refuses
 // new calls and returns; the rest happens when the function on the thread
 // ends. A goroutine started with a plain go statement is not known to be below
-// anything: there Close waits. On another thread it serves while it waits.
+// anything: there Close waits. On another thread it serves while it waits. If
+// the context waits for the caller in a longer way Close returns as well.
 //
 // It returns the failures of [OnThreadExit] functions, to the first Close that
 // has waited for the end; any other returns nil.
@@ -103,8 +104,9 @@ func (tsc *ThreadSensitiveContext) Close() error {
 // that have not begun fail with [ErrClosed], and the error, which wraps ctx's
 // cause, says what still runs. The thread is given back when that ends.
 //
-// Called from below a function that it would have to wait for, it returns an
-// error that matches deadlock.ErrDeadlock; the context closes all the same
+// Where it would have to wait for a function that waits for it, directly or
+// through other waits of this module, it returns an error that matches
+// deadlock.ErrDeadlock; the context closes all the same
 // when that function ends.
 func (tsc *ThreadSensitiveContext) Shutdown(ctx context.Context) error {
 	tsc.check("Shutdown")

@@ -34,7 +34,10 @@ type Func[A, R any] func(ctx context.Context, arg A) (R, error)
 // If ctx ends before fn has begun, fn does not run and the call returns the
 // cause. If it ends while fn runs, fn sees it in its own ctx, and the call
 // returns what fn makes of it: [Abandon] and [Interrupt] are the alternatives.
-// A closed context fails with [ErrClosed], a full one with [ErrQueueFull].
+// A closed context fails with [ErrClosed], a full one with [ErrQueueFull], and a
+// call that could never run, because the thread is blocked for the sake of the
+// caller and does not serve it, with an error that matches
+// deadlock.ErrDeadlock.
 //
 // A caller that is itself on another thread goes on serving that one while it
 // waits.

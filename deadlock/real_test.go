@@ -16,7 +16,6 @@ import (
 // needsGraph skips tests of what the graph of real threads does not say yet.
 func needsGraph(t *testing.T) {
 	t.Helper()
-	t.Skip("the graph does not say yet which calls come from below, and calls cannot be refused") // delete this line when it does
 }
 
 // rawly waits on a channel, on the thread of ctx, for a goroutine that calls

@@ -138,7 +138,9 @@ func (m *member) ended() {
 // goes on waiting: a group leaves nothing behind. What the tasks made of the
 // cancellation is what Wait returns.
 //
-// Like [Task.Wait] it joins the tasks and may be called from sync code.
+// Like [Task.Wait] it joins the tasks and may be called from sync code. Where a
+// task of the group waits for the caller, or is the caller, it returns an error
+// matching deadlock.ErrDeadlock, and the group goes on without this wait.
 func (g *Group) Wait(ctx context.Context) error {
 	g.check("Wait")
 	if ctx == nil {

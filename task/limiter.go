@@ -73,6 +73,10 @@ func checkTotal(what string, n int) {
 // From sync code the thread serves while Acquire waits. Who holds a token is
 // joined meanwhile, as a task that is waited for: its calls to the thread are
 // run, so that it can come to its Release.
+//
+// Where all tokens are held by functions of asyncsync.WithLimiter that wait for
+// the caller, it returns an error matching deadlock.ErrDeadlock. A token taken
+// with Acquire may be given back by anybody, and so never counts as lost.
 func (l *Limiter) Acquire(ctx context.Context) error {
 	l.check("Acquire")
 	if ctx == nil {

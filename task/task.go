@@ -83,8 +83,9 @@ func options(what string, pc uintptr, opts []Option) *core.Options {
 // Wait waits the task is joined: its calls, those queued already included, are
 // related to whatever thread is blocked for the sake of the waiter, so that
 // what a blocked thread waits for can always run there. (The join is that of
-// Visual Studio's JoinableTaskFactory.) A task that waits for itself, or for
-// one that waits for it, gets an error matching deadlock.ErrDeadlock.
+// Visual Studio's JoinableTaskFactory.) Where the task waits for the caller,
+// itself or through whatever waits of this module, Wait returns an error
+// matching deadlock.ErrDeadlock at once.
 func (t *Task[R]) Wait(ctx context.Context) (R, error) {
 	t.check("Wait")
 	if ctx == nil {

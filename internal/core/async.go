@@ -90,7 +90,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	c.node.Start()
 	if t == nil {
 		c.parker = make(chan struct{}, 1)
-		w := newWait(nil, rec, (*awayCall)(c))
+		w := newEdge(rec, &edge{to: (*awayCall)(c)})
 		defer w.over()
 		if err := c.post(e); err != nil {
 			return err

@@ -90,6 +90,7 @@ type riding struct{ call *Call }
 type want struct {
 	for_ any
 	ctx  context.Context // whose end ends the wait
+	edge edge            // of a waiter off the threads
 	off  atomic.Bool     // it is not visible yet, or taken back; or the waiter was let go
 }
 
@@ -120,7 +121,7 @@ func chase(f func()) {
 func settle() {
 	if chasing.Load() != 0 {
 		cycles.Lock()
-		cycles.Unlock() //nolint:staticcheck // the point is to have waited
+		defer cycles.Unlock() // the point is to have waited
 	}
 }
 
@@ -172,15 +173,25 @@ func (t *Thread) pushWait(w *want, what string) *Frame {
 }
 
 // newWait makes visible that the calling goroutine, with the record rec, waits
-// for what to says, in f or off the threads.
-func newWait(f *Frame, rec *goroutine.Record, to any) aWait {
-	if f != nil {
+// for w, in f or off the threads.
+func newWait(f *Frame, rec *goroutine.Record, w *want) aWait {
+	switch {
+	case f != nil:
 		f.edge.off(false)
 		return aWait{f: f, edge: &f.edge}
+	case w == nil:
+		w = &want{}
+	default:
+		w.edge.to = w
 	}
-	p := aWait{self: waiter(rec), edge: &edge{to: to}}
-	p.edge.gid.Store(goroutine.ID())
-	p.self.publish(p.edge)
+	return newEdge(rec, &w.edge)
+}
+
+// newEdge makes visible that the calling goroutine, no thread, waits for e.
+func newEdge(rec *goroutine.Record, e *edge) aWait {
+	p := aWait{self: waiter(rec), edge: e}
+	e.gid.Store(goroutine.ID())
+	p.self.publish(e)
 	return p
 }
 
@@ -198,14 +209,6 @@ func (p *aWait) over() {
 		p.f.edge.off(true) // settled by pop
 	}
 	p.self.unpublish()
-}
-
-// any returns w as the target of an edge.
-func (w *want) any() any {
-	if w == nil {
-		return nil
-	}
-	return w
 }
 
 // off takes the wait for something else than a call back, or makes it visible.
@@ -255,10 +258,17 @@ func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) er
 	return err
 }
 
+// started is what nanos counts from.
+var started = time.Now()
+
+// nanos returns the time. It reads one clock where time.Now reads two; in a
+// synctest bubble, whose clock is another, it may be negative.
+func nanos() int64 { return int64(time.Since(started)) }
+
 // slept notes that the waiter sleeps from now on.
 func (e *edge) slept() {
 	if e.since.Load() == 0 {
-		e.since.Store(time.Now().UnixNano())
+		e.since.Store(nanos())
 	}
 }
 
@@ -268,7 +278,7 @@ func (e *edge) age() time.Duration {
 	if since == 0 {
 		return -1
 	}
-	return max(0, time.Duration(time.Now().UnixNano()-since))
+	return max(0, time.Duration(nanos()-since))
 }
 
 // blocks reports whether somebody who is queued in box, which t does not serve,
@@ -671,7 +681,6 @@ func (t *Thread) needs(c *Call) (low int, line, blocked bool) {
 func (s *search) walk(t *Thread, low int) finding {
 	type wait struct {
 		f    *Frame
-		link Link
 		name string
 		pc   uintptr
 	}

@@ -26,11 +26,16 @@
 //
 // # Locks
 //
-// From the outside in: Executor.mu, Scope.mu, Thread.mu, Node.mu. Pool.mu,
-// part.mu, Thread.parkMu and a life's mu are taken alone or innermost. Several
-// threads are locked together in relate, in the order of their ids, and in
-// borrow, which holds one without a worker first. taskWaits and live are held
-// around nothing but reads of atomics and, for live, Thread.mu.
+// From the outside in: cycles, relations, Executor.mu, Scope.mu, Thread.mu,
+// Node.mu. (Nobody holds two of the first three but who looks for a cycle.)
+// Pool.mu, part.mu, Group.mu, Resource.mu, Thread.parkMu and a life's mu are
+// taken alone or innermost. Several threads are locked together in relate, in
+// the order of their ids, and in borrow, which holds one without a worker first.
+// live is held around nothing but reads of atomics and Thread.mu.
+//
+// cycles is held by who follows the waits of others: see cycle.go. Whoever ends a
+// wait looks whether somebody does so, and waits for him if that is the case;
+// therefore nothing that ends a wait is done under any of these locks.
 //
 // No callback is called and nobody is woken under a lock. Accounts of accepted
 // calls are one atomic word per scope, so that closing needs neither the

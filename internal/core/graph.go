@@ -500,7 +500,7 @@ func MarkQueued(thread, seq uint64) (m *Mark, ok bool) {
 	if c == nil {
 		return nil, false
 	}
-	m = &Mark{thread: t, made: time.Now().UnixNano(), call: c}
+	m = &Mark{thread: t, made: nanos(), call: c}
 	t.marks = append(t.marks, m)
 	t.mu.Unlock()
 	return m, true
@@ -520,7 +520,7 @@ func (t *Thread) unmark(c *Call) {
 			since = m.made
 		}
 		m.call = nil
-		m.after.Store(max(0, time.Now().UnixNano()-since) + 1)
+		m.after.Store(max(0, nanos()-since) + 1)
 		return true
 	})
 	if len(t.marks) == 0 {

@@ -418,7 +418,7 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 			defer relate(own, up, func() { n.dropJoin(j) })
 		}
 	}
-	p := newWait(f, rec, w.any()) // after the join: what that has made related is served
+	p := newWait(f, rec, w) // after the join: what that has made related is served
 	defer p.over()
 	if err := p.look(); err != nil {
 		return err

@@ -533,7 +533,9 @@ func (g *generator) try(s *state) *Op {
 		o.N = g.IntN(2)
 		return o
 	default:
-		if s.sync != nil || s.cb >= 0 {
+		// A burst counts on its ctx, which may have ended where a wait for the
+		// tasks around it was refused.
+		if s.sync != nil || s.cb >= 0 || g.cfg.Plant {
 			return nil
 		}
 		o := g.newOp(opBurst)

@@ -604,6 +604,9 @@ func (x *run) abandon(ctx context.Context, o *Op, a *activity) (v int, err error
 	if !errors.Is(err, cause) {
 		x.complain("#%d: %v does not wrap %v", o.ID, err, cause)
 	}
+	if x.p.Planted != nil && !errors.Is(err, asyncsync.ErrAbandoned) {
+		x.strays.Done() // refused, or its ctx has ended with a group: it has not run
+	}
 	close(release)
 	return v, err
 }
