@@ -20,7 +20,6 @@ const childPatience = time.Minute
 
 // Processes that hang, where the runtime of Go says nothing, are told of.
 func TestProcessesThatHang(t *testing.T) {
-	needsGraph(t)
 	exe := buildHang(t)
 	for _, name := range []string{"rawchannel"} {
 		t.Run(name, func(t *testing.T) {
