@@ -46,8 +46,8 @@ type Thread struct {
 	Depth     int    `json:"depth"`    // of the stack, also of what is not in Stack
 	Queue     []Call `json:"queue"`    // what waits, the next one first
 	Queued    int    `json:"queued"`   // how many wait, also those that are not in Queue
-	// Below says that the first of the queue was submitted from below the
-	// function on top of the stack, which therefore may be waiting for it.
+	// Below says that one of the queue was submitted from below the function on
+	// top of the stack, which therefore may be waiting for it.
 	Below bool `json:"below"`
 	// Long says that what runs is meant to take long, or waits for what is.
 	Long bool `json:"long"`
@@ -66,7 +66,10 @@ type Call struct {
 	// Stranger says of a queued call that nothing that blocks the thread is
 	// known to wait for it.
 	Stranger bool `json:"stranger"`
-	Long     bool `json:"long"` // it is meant to take long
+	// Below says that it is the first of the queue that was submitted from below
+	// the function on top of the stack.
+	Below bool `json:"below"`
+	Long  bool `json:"long"` // it is meant to take long
 	// Wait is the wait of this module that its function is in; nil if it is in
 	// none, as far as is known.
 	Wait *Wait `json:"wait"`
@@ -137,7 +140,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 type source struct {
 	graph  func() core.Graph
 	dump   func() (text []byte, cut bool)
-	mark   func(thread, seq uint64) (mark, bool)
+	mark   func(thread, seq uint64, seen time.Duration) (mark, bool)
 	refuse func(thread, seq uint64, err error) bool
 	strict func(on bool)
 	bubble func() int // that the caller is in
@@ -152,8 +155,8 @@ type mark interface {
 var runtimeSource = &source{
 	graph: core.TakeGraph,
 	dump:  func() ([]byte, bool) { return dump(maxDump) },
-	mark: func(thread, seq uint64) (mark, bool) {
-		m, ok := core.MarkQueued(thread, seq)
+	mark: func(thread, seq uint64, seen time.Duration) (mark, bool) {
+		m, ok := core.MarkQueued(thread, seq, seen)
 		return m, ok
 	},
 	refuse: core.Refuse,
@@ -301,6 +304,9 @@ func involved(threads []core.ThreadState, goroutines []core.GoroutineState, also
 		if len(t.Queue) > 0 {
 			add(t.Queue[0].Caller)
 		}
+		if t.Below {
+			add(t.Queue[t.BelowAt].Caller)
+		}
 		if len(t.Stack) > 0 && t.Stack[0].Wait != nil {
 			add(t.Stack[0].Wait.Goroutine)
 		}
@@ -375,8 +381,9 @@ func (b *builder) thread(t *core.ThreadState) Thread {
 		}
 		r.Stack = append(r.Stack, e)
 	}
-	for _, c := range t.Queue[:min(len(t.Queue), maxCalls)] {
+	for i, c := range t.Queue[:min(len(t.Queue), maxCalls)] {
 		e := b.call(c)
+		e.Below = t.Below && i == t.BelowAt
 		if b.still[callID{t.ID, c.Seq}] {
 			e.Site = b.site(t.ID, c)
 		}

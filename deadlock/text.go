@@ -93,7 +93,7 @@ func (r *Report) writeThread(b *strings.Builder, t *Thread) {
 			c := &t.Queue[i]
 			fmt.Fprintf(b, "    %s", c.describe())
 			switch {
-			case i == 0 && t.Below:
+			case c.Below:
 				b.WriteString(", made from below what runs")
 			case c.Stranger:
 				b.WriteString(", a stranger")

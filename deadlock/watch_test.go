@@ -132,6 +132,9 @@ func TestProbableOrNot(t *testing.T) {
 		want   bool
 	}{
 		{"as it is", func(*fake, *core.ThreadState) {}, true},
+		{"behind a stranger's", func(_ *fake, t *core.ThreadState) {
+			t.Queue, t.BelowAt = append([]core.CallState{{Seq: 6, Name: "stranger", Stranger: true}}, t.Queue...), 1
+		}, true},
 		{"not from below", func(_ *fake, t *core.ThreadState) { t.Below = false }, false},
 		{"in a wait of the library", func(_ *fake, t *core.ThreadState) { t.Stack[0].Wait = &core.WaitState{Kind: "async"} }, false},
 		{"nothing runs", func(_ *fake, t *core.ThreadState) { t.Stack = nil }, false},
@@ -190,7 +193,9 @@ func probable(t *testing.T, change func(*fake, *core.ThreadState), want bool) {
 		defer watch(f.source(), Config{OnVerdict: got.add})()
 		pass(10)
 		if want {
-			require.Len(t, got.take(), 1)
+			vs := got.take()
+			require.Len(t, vs, 1)
+			require.Equal(t, "audit", vs[0].Call)
 		} else {
 			require.Empty(t, got.take())
 		}
@@ -495,10 +500,10 @@ func TestStopDuringALook(t *testing.T) {
 		f.graph.Threads[0].Queue[0].Waited = time.Hour
 		src, looking, release := f.source(), make(chan struct{}), make(chan struct{})
 		take := src.mark
-		src.mark = func(thread, seq uint64) (mark, bool) {
+		src.mark = func(thread, seq uint64, seen time.Duration) (mark, bool) {
 			close(looking)
 			<-release
-			return take(thread, seq)
+			return take(thread, seq, seen)
 		}
 		stop := watch(src, Config{Slow: time.Second, OnVerdict: func(Verdict) {}})
 		<-looking
@@ -559,7 +564,7 @@ func TestLog(t *testing.T) {
 func TestVerdictText(t *testing.T) {
 	s := rawWait().source().sample()
 	g, _, _ := parkedIn(&s.graph.Threads[0], s.parse(every1))
-	v := s.verdict(&s.graph.Threads[0], Probable, 2*time.Second, g)
+	v := s.verdict(&s.graph.Threads[0], s.graph.Threads[0].Queue[0], Probable, 2*time.Second, g)
 	golden(t, "verdict.txt", masked(v.String()))
 }
 

@@ -327,9 +327,9 @@ func TestMarks(t *testing.T) {
 				second := spawn(func() error { return to(cctx, ok) })
 				synctest.Wait()
 				a := thread(t, core.TakeGraph(), "a")
-				m, found := core.MarkQueued(a.ID, a.Queue[0].Seq)
+				m, found := core.MarkQueued(a.ID, a.Queue[0].Seq, 0)
 				require.True(t, found)
-				dropped, found := core.MarkQueued(a.ID, a.Queue[0].Seq)
+				dropped, found := core.MarkQueued(a.ID, a.Queue[0].Seq, 0)
 				require.True(t, found)
 				dropped.Drop()
 				time.Sleep(time.Minute)
@@ -349,7 +349,7 @@ func TestMarks(t *testing.T) {
 				_, left = dropped.Left()
 				require.False(t, left)
 				m.Drop()
-				_, found = core.MarkQueued(a.ID, a.Queue[0].Seq)
+				_, found = core.MarkQueued(a.ID, a.Queue[0].Seq, 0)
 				require.False(t, found)
 				cancel()
 				if name != "runs" {
@@ -459,7 +459,7 @@ func TestGraphRace(t *testing.T) {
 	for range 300 {
 		for _, s := range core.TakeGraph().Threads {
 			for _, c := range s.Queue {
-				if m, ok := core.MarkQueued(s.ID, c.Seq); ok {
+				if m, ok := core.MarkQueued(s.ID, c.Seq, 0); ok {
 					defer m.Drop()
 					m.Left()
 				}
