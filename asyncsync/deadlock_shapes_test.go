@@ -24,8 +24,15 @@ type stage struct {
 	ctxs  []context.Context
 	pools []*asyncsync.ThreadPool
 
-	mu   sync.Mutex
-	told []*deadlock.Error
+	// hide, if it is set, has the waits that close a cycle made through it,
+	// unseen by the library: see [stage.unseen].
+	hide    hide
+	helpers sync.WaitGroup
+
+	mu    sync.Mutex
+	told  []*deadlock.Error
+	ends  []func() // of the hidden waits
+	fails []error  // of the helpers
 }
 
 // context returns a context that must be as good as new after the shape.
@@ -44,6 +51,9 @@ func (s *stage) pool(n int) asyncsync.ContextOption {
 // closing makes the wait that may close a cycle. All shapes make theirs here,
 // and go on when it was refused.
 func (s *stage) closing(wait func() error) error {
+	if s.hide != nil {
+		return s.unseen(wait)
+	}
 	err := wait()
 	if d := (*deadlock.Error)(nil); errors.As(err, &d) {
 		s.mu.Lock()
@@ -680,21 +690,27 @@ func TestDeadlockShapes(t *testing.T) {
 				for _, d := range s.told {
 					requireCycle(t, d)
 				}
-				for i, ctx := range s.ctxs {
-					require.NoError(t, to(ctx, func(in context.Context) error { return from(in, ok) }))
-					st := s.tscs[i].Stats()
-					require.Zero(t, st.Queued)
-					synctest.Wait()
-					require.False(t, s.tscs[i].Stats().Running)
-					require.NoError(t, s.tscs[i].Close())
-				}
-				for _, p := range s.pools {
-					require.NoError(t, p.Close())
-				}
-				require.Zero(t, asyncsync.ReadStats().Queued)
+				s.requireAsNew()
 			})
 		})
 	}
+}
+
+// requireAsNew requires that everything works as before, and closes it. It is
+// called in a bubble.
+func (s *stage) requireAsNew() {
+	for i, ctx := range s.ctxs {
+		require.NoError(s, to(ctx, func(in context.Context) error { return from(in, ok) }))
+		st := s.tscs[i].Stats()
+		require.Zero(s, st.Queued)
+		synctest.Wait()
+		require.False(s, s.tscs[i].Stats().Running)
+		require.NoError(s, s.tscs[i].Close())
+	}
+	for _, p := range s.pools {
+		require.NoError(s, p.Close())
+	}
+	require.Zero(s, asyncsync.ReadStats().Queued)
 }
 
 // requireCycle requires that d says what there is to say of a cycle.
