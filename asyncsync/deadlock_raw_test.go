@@ -455,9 +455,6 @@ var hidden = map[string]deadlock.Kind{
 	"a task, a thread, a limiter, a group and another thread": silent,
 	"Shutdown of a thread from another that it waits for":     silent,
 	"a thread comes to wait for one that closes it":           silent,
-	// The call is in the line of a pool.
-	"full pool: detached from the one who holds the thread": silent,
-	"full pool: the holder serves nobody":                   silent,
 }
 
 // Every raw wait that depends on itself is told of as soon as it has been seen

@@ -35,8 +35,9 @@ func see(page string) string { return "see docs/deadlock/" + page + ".md" }
 
 // The pages that this package refers to.
 const (
-	pageRawWait = "raw-wait"
-	pageSlow    = "slow"
-	pageStrict  = "strict"
-	pageBlocked = "call-to-blocked-thread"
+	pageRawWait  = "raw-wait"
+	pageSlow     = "slow"
+	pageStrict   = "strict"
+	pageBlocked  = "call-to-blocked-thread"
+	pageFullPool = "full-pool"
 )

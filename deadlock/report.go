@@ -41,6 +41,7 @@ type Thread struct {
 	Goroutine int64  `json:"goroutine"`
 	Adopted   bool   `json:"adopted"`  // a goroutine that is in AsyncToSync, and a thread for that long
 	Unpinned  bool   `json:"unpinned"` // not bound to an OS thread
+	Lined     bool   `json:"lined"`    // it waits for a thread of its pool, and has no goroutine yet
 	Calls     uint64 `json:"calls"`    // that have ended
 	Stack     []Call `json:"stack"`    // what runs, from the top; below the first, what is blocked
 	Depth     int    `json:"depth"`    // of the stack, also of what is not in Stack
@@ -164,7 +165,8 @@ var runtimeSource = &source{
 	bubble: bubble,
 }
 
-// Take returns a report. It may be called from anywhere at any time, also from
+// Take returns a report. Contexts that wait in line for a thread of their pool
+// are threads in it, too. It may be called from anywhere at any time, also from
 // a function on a thread, a hook, or the goroutine that handles a signal. It
 // waits for nobody: it takes a lock of each thread in turn, for a moment. If
 // anything runs or waits it also reads the stacks of all goroutines, for which
@@ -360,7 +362,7 @@ func (b *builder) threadParty(t *core.ThreadState) Party {
 func (b *builder) thread(t *core.ThreadState) Thread {
 	r := Thread{
 		ID: t.ID, Name: clean(t.Name), Policy: t.Policy.String(), OSThread: t.OSThread, Goroutine: t.Goroutine,
-		Adopted: t.Adopted, Unpinned: t.Unpinned, Calls: t.Calls, Depth: len(t.Stack),
+		Adopted: t.Adopted, Unpinned: t.Unpinned, Lined: t.Lined, Calls: t.Calls, Depth: len(t.Stack),
 		Queued: max(t.Queued, len(t.Queue)), Below: t.Below, Long: t.Long, Stack: []Call{}, Queue: []Call{},
 	}
 	self := b.threadParty(t)

@@ -80,7 +80,9 @@ func (src *source) strictly(n int) {
 func strict(src *source, t TB) {
 	before := map[uint64]bool{}
 	for _, th := range src.graph().Threads {
-		before[th.ID] = true
+		if !th.Lined {
+			before[th.ID] = true
+		}
 	}
 	src.strictly(1)
 	w := &strictWatcher{src: src, t: t}
@@ -122,7 +124,7 @@ func (src *source) leaked(before map[uint64]bool) []string {
 	for look := 1; ; look++ {
 		var names []string
 		for _, t := range src.graph().Threads {
-			if !before[t.ID] && !t.Adopted && t.Name != "default" {
+			if !before[t.ID] && !t.Lined && !t.Adopted && t.Name != "default" {
 				names = append(names, cmp.Or(clean(t.Name), "(unnamed)"))
 			}
 		}

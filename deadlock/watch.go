@@ -23,7 +23,8 @@ const (
 	// function's goroutine was found parked in the same place, twice, on a
 	// channel, a select, or something of package sync.
 	Probable Kind = "probable"
-	// Slow says that the first call in a thread's queue has waited longer than
+	// Slow says that the first call in a thread's queue, or in that of a context
+	// which waits in line for a thread of its pool, has waited longer than
 	// [Config.Slow].
 	Slow Kind = "slow"
 	// Retracted takes back a Probable or a Slow: the call has left the queue.
@@ -44,6 +45,9 @@ type Verdict struct {
 	Age time.Duration
 	// Site is where the call was made, nil if that is not known.
 	Site *Frame
+	// Lined says that the thread is none yet: its context waits in line for one
+	// of its pool.
+	Lined bool
 	// Running is the name of the function that runs on the thread, "" if none
 	// does; in a Probable, Parked is what its goroutine is parked on.
 	Running string
@@ -67,7 +71,9 @@ func (v Verdict) Title() string {
 		return fmt.Sprintf("no longer %s: call %s has left the queue of thread %s after %v", was, v.Call, thread, round(v.Age))
 	case Slow:
 		runs := ""
-		if v.Running != "" {
+		if v.Lined {
+			runs = ", which waits for one of its pool"
+		} else if v.Running != "" {
 			runs = ", which runs " + v.Running
 		}
 		return fmt.Sprintf("slow: call %s has waited %v for thread %s%s", v.Call, round(v.Age), thread, runs)
@@ -83,7 +89,11 @@ func (v Verdict) String() string {
 	case Retracted:
 		return v.Title() + "\n"
 	case Slow:
-		return v.Title() + "\n\n" + v.Report.String() + "\n" + see(pageSlow) + "\n"
+		page := pageSlow
+		if v.Lined {
+			page = pageFullPool
+		}
+		return v.Title() + "\n\n" + v.Report.String() + "\n" + see(page) + "\n"
 	}
 	return v.Title() + "\n\n" + v.Report.String() + "\n" + see(pageRawWait) + "\n"
 }
@@ -532,7 +542,7 @@ func (s *sample) verdict(t *core.ThreadState, call core.CallState, kind Kind, ag
 		also = parked.ID
 	}
 	v := Verdict{
-		Kind: kind, Thread: t.ID, Name: clean(t.Name), Seq: call.Seq, Call: clean(call.Name), Age: age,
+		Kind: kind, Thread: t.ID, Name: clean(t.Name), Seq: call.Seq, Call: clean(call.Name), Age: age, Lined: t.Lined,
 		Report: s.report(t.ID, also),
 	}
 	if len(t.Stack) > 0 {

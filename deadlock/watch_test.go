@@ -293,6 +293,27 @@ func TestSlow(t *testing.T) {
 	})
 }
 
+// A call of a context that waits in line for a thread is slow as well.
+func TestSlowInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, got := slowThread(), &verdicts{}
+		th := &f.graph.Threads[0]
+		th.Goroutine, th.OSThread, th.Stack, th.Lined = 0, 0, nil, true
+		defer watch(f.source(), Config{Slow: 5 * time.Second, OnVerdict: got.add})()
+		pass(6)
+		vs := got.take()
+		require.Len(t, vs, 1)
+		require.True(t, vs[0].Lined)
+		require.Equal(t, "slow: call audit has waited 5s for thread ledger, which waits for one of its pool", vs[0].Title())
+		text := vs[0].String()
+		require.Contains(t, text, "\nthread ledger: waits for a thread of its pool\n  1 queued\n")
+		require.True(t, strings.HasSuffix(text, "\nsee docs/deadlock/full-pool.md\n"))
+		var dot strings.Builder
+		require.NoError(t, vs[0].Report.WriteDOT(&dot))
+		require.Contains(t, dot.String(), `[shape=box, label="thread ledger\nwaits for a thread of its pool\n1 queued"]`)
+	})
+}
+
 // What is not slow.
 func TestNotSlow(t *testing.T) {
 	for name, change := range map[string]func(t *core.ThreadState, cfg *Config){

@@ -23,6 +23,7 @@ type ThreadState struct {
 	Goroutine int64
 	Adopted   bool
 	Unpinned  bool
+	Lined     bool        // it has no goroutine yet: it waits in line for one of its pool
 	Stack     []CallState // what runs, from the top; the bottom of an adopted one has no name
 	Cut       int         // how many of Stack are left out, below the first 48; the last 16 are there
 	Queue     []CallState // what waits, in the order it came, the first of it; and the one that Below is about
@@ -76,13 +77,14 @@ const (
 	graphSteps  = 256 // up a tree, along a chain of waits, or through a queue
 )
 
-// TakeGraph returns the graph of all threads that have a goroutine.
+// TakeGraph returns the graph of all threads that have a goroutine, or wait in
+// line for one.
 func TakeGraph() Graph {
 	var v view
 	// Who ends a wait meanwhile waits for us, so that what waits refer to is
 	// there as long as we look.
 	chase(func() {
-		for _, t := range liveThreads() {
+		for _, t := range threads() {
 			v.thread(t)
 		}
 		v.goroutines()
@@ -204,16 +206,41 @@ func liveThreads() []*Thread {
 	return threads
 }
 
+// threads returns those that have a goroutine, and those in line for one. What
+// goes from the line to a goroutine meanwhile is among them, once.
+func threads() []*Thread {
+	lined, all := linedThreads(), liveThreads() // in this order
+	if len(lined) == 0 {
+		return all
+	}
+	seen := make(map[*Thread]bool, len(all))
+	for _, t := range all {
+		seen[t] = true
+	}
+	for _, t := range lined {
+		if !seen[t] {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// inLine reports whether t waits for a worker of its pool, if only for one that
+// is on its way. t.mu is held.
+func (t *Thread) inLine() bool { return t.worker == nil && t.asked && t.pool != nil }
+
 // thread adds what t does.
 func (v *view) thread(t *Thread) {
 	t.mu.Lock()
-	if t.over {
+	lined := t.inLine()
+	left := t.pool != nil && t.worker == nil && !lined // the line
+	if t.over || t.moved != nil || left {
 		t.mu.Unlock()
 		return
 	}
 	s := ThreadState{
 		ID: t.id, Name: t.name, Policy: t.policy, OSThread: t.tid.Load(), Goroutine: t.gid.Load(),
-		Adopted: t.adopted, Unpinned: t.unpinned, Queued: t.waiting, Calls: t.calls,
+		Adopted: t.adopted, Unpinned: t.unpinned, Lined: lined, Queued: t.waiting, Calls: t.calls,
 	}
 	entries, stack := t.stack()
 	s.Cut = entries - len(stack)
@@ -329,7 +356,7 @@ func (v *view) queue(t *Thread) (states []CallState, below int) {
 	}
 	for _, c := range calls {
 		e := c.entry()
-		e.Stranger = c.list == &t.main && (t.related() || t.frameFor(c.by) == nil)
+		e.Stranger = !t.inLine() && c.list == &t.main && (t.related() || t.frameFor(c.by) == nil)
 		states = append(states, e)
 		v.found(c.by, c.by.name(), 0)
 	}
@@ -412,10 +439,10 @@ func (e *edge) long(steps int) bool {
 	return false
 }
 
-// queued returns the live thread with that id, locked, and its queued call with
+// queuedCall returns the thread with that id, locked, and its queued call with
 // the number seq; or nil, and nothing is locked.
 func queuedCall(thread, seq uint64) (*Thread, *Call) {
-	for _, t := range liveThreads() {
+	for _, t := range threads() {
 		if t.id != thread {
 			continue
 		}
@@ -441,14 +468,15 @@ func queuedCall(thread, seq uint64) (*Thread, *Call) {
 }
 
 // Refuse takes the call with the number seq out of the queue of a thread, and
-// has it fail with err. It reports false if it is not there any more, and for a
-// function that was posted to an executor, which has no caller to be told.
+// has it fail with err. It reports false if it is not there any more, for a
+// function that was posted to an executor, which has no caller to be told, and
+// on a thread that has no goroutine.
 func Refuse(thread, seq uint64, err error) bool {
 	t, c := queuedCall(thread, seq)
 	if c == nil {
 		return false
 	}
-	if _, ok := c.body.(*posted); ok {
+	if _, ok := c.body.(*posted); ok || t.inLine() {
 		t.mu.Unlock()
 		return false
 	}
@@ -507,7 +535,7 @@ func (t *Thread) all() bool { return t.policy == All && !strict.Load() }
 
 // A Mark tells when a queued call has left the queue of its thread.
 type Mark struct {
-	thread *Thread      // has a goroutine, so that its calls are not given to another
+	thread *Thread
 	from   int64        // since when the call is known to have been queued
 	call   *Call        // guarded by thread.mu; nil when it has left
 	after  atomic.Int64 // nanoseconds that it has taken, plus one; 0 while it has not left

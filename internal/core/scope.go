@@ -346,6 +346,9 @@ func (r *Scope) lend(t, from *Thread) {
 	for c := t.main.head; c != nil; c = t.main.head {
 		t.main.remove(c)
 		t.waiting--
+		if t.marks != nil {
+			t.unmark(c)
+		}
 		c.thread.Store(from)
 		from.seq++
 		c.seq = from.seq
