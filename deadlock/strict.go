@@ -312,5 +312,5 @@ func (w *strictWatcher) describe(t suspect, queued core.CallState, v *Verdict, p
 	}
 	text = fmt.Sprintf("call %s%s waits for thread %s, whose function %s is %s",
 		v.Call, from, cmp.Or(v.Name, "(unnamed)"), v.Running, doing)
-	return text, &Error{Message: text + "; " + see(page), Cycle: []Link{wait, call}}
+	return text, &Error{Message: text, Cycle: []Link{wait, call}, Page: page}
 }

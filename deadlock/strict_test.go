@@ -83,7 +83,7 @@ func TestStrictEndsARawWait(t *testing.T) {
 		var e *Error
 		require.True(t, errors.As(f.errs[0], &e))
 		require.Equal(t, "deadlock: call audit, called from app.audit /src/app/audit.go:33, waits for thread ledger, whose function post "+
-			"is parked in chan receive; see docs/deadlock/raw-wait.md", e.Error())
+			"is parked in chan receive (see docs/deadlock/raw-wait.md)", e.Error())
 		require.Equal(t, []Link{
 			{Who: "post", Goroutine: onThread, Thread: "ledger", Kind: "parked", For: "audit", Age: -1, Site: "/src/app/post.go:20"},
 			{Who: "app.audit", Goroutine: caller, Kind: "call", For: "audit", Age: 2 * time.Second, Site: "/src/app/audit.go:33"},

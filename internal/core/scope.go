@@ -530,7 +530,7 @@ func (s *Scope) Shutdown(ctx context.Context) error {
 }
 
 func (s *Scope) selfShutdown() error {
-	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", s.describe())}
+	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", s.describe()), Page: pageShutdown}
 }
 
 func (s *Scope) describe() string {
