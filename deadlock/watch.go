@@ -126,8 +126,8 @@ const (
 )
 
 // Watch looks at all threads every interval, and has cfg.OnVerdict told of what
-// seems stuck and of what has waited long: once for each call that is first in
-// a queue, and once more, as [Retracted], when that call has left the queue.
+// seems stuck and of what has waited long: once for each such call, and once
+// more, as [Retracted], when that call has left the queue.
 //
 // It has one goroutine, and a second one while there are verdicts to be told.
 // Nothing is refused or cancelled: verdicts are suspicions. A look takes a lock
