@@ -181,8 +181,10 @@ func (s *slot) clear() {
 // of its submitter, and reports whether that has worked. The account of c is
 // open; related is whether it was opened as that of a related call.
 func (t *Thread) offer(c *Call, s *slot) bool {
-	c.thread.Store(t)
-	c.state = offered
+	if c.state != offered { // by another thread, which has moved
+		c.state = offered
+	}
+	c.thread.Store(t) // from now on who looks for cycles may read state
 	c.settles = c.frame == nil && !c.bound
 	return s.CompareAndSwap(slotOpen, c)
 }
