@@ -449,6 +449,37 @@ var shapes = []struct {
 			return to(ctx, func(ctx context.Context) error { return s.to(ctx, ok, limited...) }, limited...)
 		}))
 	}},
+	{"a limited function below itself, on a plain goroutine", 1, func(s *stage) error {
+		ctx, _ := s.context("a")
+		l := task.NewLimiter(1)
+		limited := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithLimiter(l)}
+		return to(ctx, func(ctx context.Context) error { return s.to(ctx, ok, limited...) }, limited...)
+	}},
+	{"a limited function below itself, with a ctx that knows nothing", 1, func(s *stage) error {
+		ctx := context.Background()
+		l := task.NewLimiter(1)
+		limited := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithLimiter(l)}
+		return to(ctx, func(ctx context.Context) error { return s.to(ctx, ok, limited...) }, limited...)
+	}},
+	{"a thread wants the token of a plain goroutine that wants the thread", 1, func(s *stage) error {
+		ctx, _ := s.context("a")
+		l := task.NewLimiter(1)
+		limited := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithLimiter(l)}
+		held, blocked := make(chan struct{}), make(chan struct{})
+		holder := start(func() error {
+			return to(context.Background(), func(context.Context) error {
+				close(held)
+				<-blocked
+				return s.to(ctx, ok)
+			}, limited...)
+		})
+		<-held
+		err := to(ctx, func(in context.Context) error {
+			go func() { synctest.Wait(); close(blocked) }()
+			return s.to(asyncsync.Detach(in), ok, limited...)
+		})
+		return errors.Join(err, holder.wait().err)
+	}},
 	{"two tokens, and both holders want another", 1, func(s *stage) error {
 		ctx, _ := s.context("a")
 		l := task.NewLimiter(2)
@@ -698,10 +729,13 @@ var pages = map[string]string{
 	"a member's grandchild and the group":   "group-member",
 	"a member and its group, from a thread": "group-member",
 
-	"a limited function below itself":                         "limiter",
-	"two tokens, and both holders want another":               "limiter",
-	"a thread wants the token of one who wants the thread":    "limiter",
-	"a task, a thread, a limiter, a group and another thread": "limiter",
+	"a limited function below itself":                                     "limiter",
+	"a limited function below itself, on a plain goroutine":               "limiter",
+	"a limited function below itself, with a ctx that knows nothing":      "limiter",
+	"a thread wants the token of a plain goroutine that wants the thread": "limiter",
+	"two tokens, and both holders want another":                           "limiter",
+	"a thread wants the token of one who wants the thread":                "limiter",
+	"a task, a thread, a limiter, a group and another thread":             "limiter",
 
 	"Shutdown of a thread from another that it waits for": "shutdown-inside",
 	"a thread comes to wait for one that closes it":       "shutdown-inside",

@@ -49,7 +49,10 @@ func init() {
 			return nil, err
 		}
 		h := l.hold(ctx, true)
-		return func() { l.release(func(o core.Hold) bool { return o == h }) }, nil
+		return func() {
+			defer h.Leave()
+			l.release(func(o core.Hold) bool { return o == h })
+		}, nil
 	}
 }
 

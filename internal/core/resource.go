@@ -39,6 +39,7 @@ type Hold struct {
 	node   *Node
 	join   *Join
 	holder *holder // nil for one that others may give back
+	plain  *Node   // made for a holder on a goroutine that was nobody's
 }
 
 // Hold records that whoever waits with ctx, or now runs on this goroutine,
@@ -52,7 +53,13 @@ func (r *Resource) Hold(ctx context.Context, kept bool) Hold {
 		if own != nil {
 			h.holder.thread, h.holder.call = own, own.run
 		} else {
-			h.holder.node = waiter(rec)
+			if h.holder.node = waiter(rec); h.holder.node == nil {
+				// Whoever holds something is waited for, and must be somebody.
+				h.plain = &Node{}
+				h.plain.Start()
+				goroutine.Ensure().Node = h.plain
+				h.holder.node = h.plain
+			}
 		}
 		r.mu.Lock()
 		r.holders = append(r.holders, h.holder)
@@ -82,6 +89,19 @@ func (r *Resource) Drop(h Hold) {
 	}
 	if h.node != nil {
 		relate(nil, &r.node, func() { h.node.dropJoin(h.join) })
+	}
+}
+
+// Leave is called at the end of a function that was to give its token back,
+// whoever has done it, on its goroutine.
+func (h Hold) Leave() {
+	if h.plain == nil {
+		return
+	}
+	h.plain.End()
+	if rec := goroutine.Current(); waiter(rec) == h.plain {
+		rec.Node = nil
+		rec.ReleaseIfEmpty()
 	}
 }
 
