@@ -72,7 +72,7 @@ type Call struct {
 	pc    uintptr       // the wrapped function, for its name
 	done  chan struct{} // of a task: closed when it has ended
 	onEnd func()        // of a task: called before that
-	life  *life         // of a task: ended before that
+	life  *life         // of a task on a thread: ended before that
 
 	refusal error // why it was revoked by somebody else than its caller; guarded by the mu of thread
 	lender  *Call // of an errand: the call whose caller runs it

@@ -228,14 +228,15 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	c.begin(ctx) // a hook may panic: nothing is held yet
 	l.begin(ctx)
 	tc.over(l.layer)
-	c.life = l
 	if t.group != nil {
 		t.group.list(t)
 	}
 	switch {
 	case o.Refusal != nil:
+		c.life = l
 		c.refuse(ctx, o.Refusal)
 	case o.Scope != nil:
+		c.life = l
 		c.bound = true // nobody waits on its goroutine
 		l.queue(c)
 		if err := o.Scope.submit(c, own); err != nil {
@@ -247,7 +248,12 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 		}
 	default:
 		c.node.Start()
-		go c.runAsync()
+		go func() {
+			// Not from within runAsync: the end of a ctx takes stack, which a
+			// new goroutine has little of, and growing it takes a microsecond.
+			defer l.end()
+			c.runAsync()
+		}()
 	}
 }
 
