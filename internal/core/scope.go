@@ -368,20 +368,25 @@ func lender(p *Pool, own *Thread, by *Node) *Thread {
 	if own != nil && own.pool == p {
 		return own
 	}
-	var from *Thread
-	if by != nil {
-		by.waiters(func(f *Frame) bool {
-			if f.thread.pool == p {
-				f.thread.mu.Lock()
-				if f.live {
-					from = f.thread
-				}
-				f.thread.mu.Unlock()
-			}
-			return from == nil
-		})
+	if by == nil {
+		return nil
 	}
-	return from
+	var frames []*Frame
+	by.waiters(func(f *Frame) bool {
+		if f.thread.pool == p {
+			frames = append(frames, f)
+		}
+		return true
+	})
+	for _, f := range frames {
+		f.thread.mu.Lock()
+		live := f.live
+		f.thread.mu.Unlock()
+		if live {
+			return f.thread
+		}
+	}
+	return nil
 }
 
 // Default returns the scope of the process-wide thread, or that of the
@@ -599,16 +604,17 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		defer own.pop(f)
 	}
 	if own != nil || by != nil {
-		j := &Join{by: by, frame: f}
 		nodes := s.accepted()
+		joins := make([]Join, len(nodes))
 		relate(own, by, func() {
-			for _, n := range nodes {
-				n.addJoin(j)
+			for i, n := range nodes {
+				joins[i] = Join{by: by, frame: f}
+				n.addJoin(&joins[i])
 			}
 		})
 		defer relate(own, by, func() {
-			for _, n := range nodes {
-				n.dropJoin(j)
+			for i, n := range nodes {
+				n.dropJoin(&joins[i])
 			}
 		})
 	}
