@@ -550,12 +550,13 @@ func (t *Thread) exec(c *Call) {
 		t.mu.Lock()
 		t.run, c.outer = c.outer, nil
 		c.state, c.refusal = revoked, err
+		t.here().clear() // a hook may keep us from looking
 		t.mu.Unlock()
 		count.cancelled.Add(1)
 		if !c.settles {
 			c.scope.leave()
 		}
-		c.finish()
+		c.turnAway()
 		return
 	}
 	rec := t.record

@@ -269,10 +269,7 @@ func (t *Thread) fail(why error) {
 	} else {
 		t.mu.Unlock()
 	}
-	for _, c := range out {
-		c.scope.leave()
-		c.finish()
-	}
+	turnAway(out)
 }
 
 // withdraw takes back the question for a worker.
