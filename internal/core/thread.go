@@ -114,7 +114,7 @@ type Thread struct {
 	parkMu  sync.Mutex      // a leaf lock, apart from mu so as not to add to its load
 	parkers []chan struct{} // of callers; never used beyond this lease, see parker
 
-	listed     atomic.Bool     // of an unpinned thread: enlisted
+	listed     bool            // it is among the live ones, or was; guarded by mu
 	workerOnly bool            // it is not to be held any more; guarded by mu
 	critical   goroutine.Aside // what a holder has left for the worker; guarded by mu
 
