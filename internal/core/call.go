@@ -213,6 +213,40 @@ func (c *Call) finish() (woke bool) {
 	return woke
 }
 
+// turnAway ends a call that was refused, by somebody else than its caller. Of a
+// task nobody else would tell the hooks; one that does not return ends the task.
+func (c *Call) turnAway() {
+	if c.life == nil || c.watched == nil {
+		c.finish()
+		return
+	}
+	told := false
+	defer func() {
+		if !told {
+			c.refusal, c.ending = nil, recovered(recover(), nil)
+		}
+		c.finish()
+	}()
+	c.refused(c.ctx, c.refusal)
+	told = true
+}
+
+// turnAway does that for calls that have been taken out of their queue, whatever
+// a hook does.
+func turnAway(calls []*Call) {
+	defer func() {
+		if len(calls) > 0 {
+			turnAway(calls)
+		}
+	}()
+	for len(calls) > 0 {
+		c := calls[0]
+		calls = calls[1:]
+		c.scope.leave()
+		c.turnAway()
+	}
+}
+
 // lend has the goroutine of c's caller, who waits, run the async function a,
 // and reports whether it is to be had, and whether it slept. Only the thread that runs c's
 // function calls it, and it waits for a next: so errands nest like the calls

@@ -728,10 +728,7 @@ func (s *Scope) refuse() string {
 		runs = bottom.Name()
 	}
 	t.mu.Unlock()
-	for _, c := range out {
-		c.scope.leave()
-		c.finish()
-	}
+	turnAway(out)
 	if runs == "" {
 		return "nothing runs"
 	}

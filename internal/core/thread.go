@@ -114,7 +114,7 @@ type Thread struct {
 	parkMu  sync.Mutex      // a leaf lock, apart from mu so as not to add to its load
 	parkers []chan struct{} // of callers; never used beyond this lease, see parker
 
-	listed     atomic.Bool     // of an unpinned thread: enlisted
+	listed     bool            // it is among the live ones, or was; guarded by mu
 	workerOnly bool            // it is not to be held any more; guarded by mu
 	critical   goroutine.Aside // what a holder has left for the worker; guarded by mu
 
@@ -550,12 +550,13 @@ func (t *Thread) exec(c *Call) {
 		t.mu.Lock()
 		t.run, c.outer = c.outer, nil
 		c.state, c.refusal = revoked, err
+		t.here().clear() // a hook may keep us from looking
 		t.mu.Unlock()
 		count.cancelled.Add(1)
 		if !c.settles {
 			c.scope.leave()
 		}
-		c.finish()
+		c.turnAway()
 		return
 	}
 	rec := t.record
