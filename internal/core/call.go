@@ -98,8 +98,8 @@ type Call struct {
 	yield bool // let others run when the call has ended: see yieldEvery
 }
 
-// Reset makes a call whose function has returned, and whose caller has been
-// told, fit to be used again. What most calls leave alone is not written, and
+// Reset makes a call whose function has returned or panicked, and whose caller
+// has been told, fit to be used again. What most calls leave alone is not written, and
 // nothing atomically: nobody else has it, and its cache lines come back from
 // another processor while the caller goes on.
 func (c *Call) Reset() {
@@ -110,6 +110,9 @@ func (c *Call) Reset() {
 	c.body, c.ctx, c.scope, c.node = nil, nil, nil, nil
 	c.claim, c.wait = atomic.Uint32{}, atomic.Uint32{}
 	c.thread = atomic.Pointer[Thread]{}
+	if c.ending.Panic != nil {
+		c.ending = Ending{}
+	}
 	if c.by != nil {
 		c.by = nil
 	}
