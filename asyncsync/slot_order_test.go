@@ -40,3 +40,26 @@ func TestSpinningThreadKeepsTheOrder(t *testing.T) {
 	}
 	require.NoError(t, tsc.Close())
 }
+
+// An async function is given up at the very moment when the goroutine that waits
+// below is about to run it, and the function on the thread ends at once: that end
+// is not lost on whoever waits for it.
+func TestAsyncFunctionGivenUpWhileItIsHandedOver(t *testing.T) {
+	guard(t)
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	for _, spin := range []int{-1, 1} {
+		core.SetSpin(spin)
+		defer core.SetSpin(0)
+		for range 20000 {
+			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+				ctx, cancel := context.WithCancel(ctx)
+				defer cancel()
+				go cancel()
+				asyncsync.FromThread(ctx, func(context.Context) (int, error) { return 0, nil })
+				return 0, nil
+			})
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, tsc.Close())
+}

@@ -285,6 +285,9 @@ func (c *Call) runErrand() (ran, woke bool) {
 		return false, false
 	}
 	a := c.errand
-	c.wait.Store(nobodyParked) // nobody else changes it while it is errand
+	// The thread may have given the errand up, and c may have ended since.
+	if !c.wait.CompareAndSwap(errand, nobodyParked) {
+		return false, false
+	}
 	return true, a.begun()
 }
