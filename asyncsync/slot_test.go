@@ -343,6 +343,42 @@ func TestSlotOfFrames(t *testing.T) {
 	})
 }
 
+// A wait that ends while a call of its own is on offer hands it down.
+func TestSlotOfWaitThatEnds(t *testing.T) {
+	hot(t, func(t *testing.T, rounds int) {
+		ctx, tsc := newContext(t)
+		ran := 0 // of the thread
+		var left sync.WaitGroup
+		for range 4 * rounds {
+			require.NoError(t, to(ctx, func(ctx context.Context) error {
+				return from(ctx, func(ctx context.Context) error {
+					var ready, ends atomic.Bool
+					left.Go(func() {
+						ready.Store(true)
+						for i := 0; !ends.Load(); i++ { // to be as late as the end itself
+							if i%1000 == 999 {
+								runtime.Gosched()
+							}
+						}
+						if err := to(ctx, func(context.Context) error { ran++; return nil }); err != nil {
+							t.Error(err)
+						}
+					})
+					for !ready.Load() {
+						runtime.Gosched()
+					}
+					err := to(ctx, on(nil0))
+					ends.Store(true)
+					return err
+				})
+			}))
+		}
+		left.Wait()
+		require.NoError(t, tsc.Close())
+		require.Equal(t, 4*rounds, ran)
+	})
+}
+
 // Many callers on one processor, where a wake is put off for others to call: all
 // come to their end, in order, and none runs beside another.
 func TestCrowd(t *testing.T) {
