@@ -745,6 +745,64 @@ func TestGoRacesWithCancelOfParent(t *testing.T) {
 	})
 }
 
+// A parent that is cancelled when the task is no child of it yet, and then when
+// it is not queued yet: it does not stay in the queue for that.
+func TestGoParentIsCancelledMeanwhile(t *testing.T) {
+	guard(t)
+	ctx, tsc := newContext(t)
+	release, r := occupy(ctx)
+	var told atomic.Int64
+	queue := make(chan *task.Task[none], 1)
+	parent := make(chan *task.Task[none], 1)
+	defer asyncsync.SetHooks(asyncsync.Hooks{
+		Queued: func(i asyncsync.CallInfo) {
+			if i.Name == "late" {
+				(<-parent).Cancel(errCause)
+			}
+		},
+		Ended: func(i asyncsync.CallInfo) {
+			if i.Name == "late" {
+				told.Add(1)
+			}
+		},
+	})()
+	parent <- task.Go(ctx, func(ctx context.Context) (none, error) {
+		tk := goTo(ctx, neverRuns(t), asyncsync.Named("late"))
+		if n := tsc.Stats().Queued; n != 0 {
+			t.Errorf("%d are queued", n)
+		}
+		queue <- tk
+		return none{}, nil
+	})
+	require.Same(t, errCause, waitFor(<-queue))
+	require.EqualValues(t, 1, told.Load())
+	release()
+	require.NoError(t, r.wait().err)
+}
+
+// A thread that comes to a task before those do who were to take it out of the
+// queue: on one processor, most of the time.
+func TestGoThreadComesFirst(t *testing.T) {
+	guard(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	log := listen(t)
+	ctx, _ := newContext(t)
+	const times = 20
+	for range times {
+		require.NoError(t, to(ctx, func(ctx context.Context) error {
+			inner, cancel := context.WithCancelCause(ctx)
+			tk := goTo(inner, neverRuns(t), asyncsync.Named("late"))
+			cancel(errCause)
+			if err := waitFor(tk); err != errCause {
+				t.Error(err)
+			}
+			return nil
+		}))
+	}
+	require.Len(t, log.named("ended", "late"), times)
+	require.Empty(t, log.named("started", "late"))
+}
+
 // Whatever happens at the same time, a task runs or is refused, once, its waiters
 // learn which, and the hooks too.
 func TestGoEitherOr(t *testing.T) {

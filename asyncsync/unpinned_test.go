@@ -487,6 +487,32 @@ func TestUnpinnedCriticalUndone(t *testing.T) {
 	require.Equal(t, goid.Get(), gidOf(t, ctx), "there is nothing to be kept")
 }
 
+// An undo of a value that stays acts on the context that Set was called in, as
+// with any thread, not on the goroutine that was the thread at that time.
+func TestUnpinnedCriticalUndoneLater(t *testing.T) {
+	guard(t)
+	v := local.New[int](local.ThreadCritical())
+	ctx, _ := newContext(t, asyncsync.Unpinned())
+	var undo func()
+	get := func() (n int) {
+		require.NoError(t, to(ctx, func(context.Context) error { n, _ = v.Get(); return nil }))
+		return n
+	}
+	require.NoError(t, to(ctx, func(context.Context) error {
+		v.Set(1)
+		undo = v.Set(2)
+		return nil
+	}))
+	for range 2 {
+		require.NotNil(t, panicOf(undo), "it is not called on the thread")
+		_, ok := v.Get()
+		require.False(t, ok, "the goroutine has no value of its own")
+		require.Equal(t, 2, get())
+	}
+	require.NoError(t, to(ctx, func(context.Context) error { undo(); return nil }))
+	require.Equal(t, 1, get())
+}
+
 // Functions for the start and the end of the thread need one goroutine, which
 // runs everything.
 func TestUnpinnedStartAndExit(t *testing.T) {

@@ -146,7 +146,7 @@ func (t *Thread) putDown(c *Call, node any) {
 	has := false
 	if rec := goroutine.Current(); rec != nil {
 		if has = rec.HasCritical(); has {
-			critical = rec.SetAside()
+			critical = rec.GiveAway()
 		}
 		if rec.Owner != nil {
 			rec.Owner, rec.Node = nil, node
@@ -195,7 +195,7 @@ func (t *Thread) putDown(c *Call, node any) {
 // worker.
 func (t *Thread) adoptCritical() {
 	if t.critical != (goroutine.Aside{}) {
-		t.record.PutBack(t.critical)
+		t.record.Adopt(t.critical)
 		t.critical = goroutine.Aside{}
 	}
 }
