@@ -1,10 +1,12 @@
 package asyncsync_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -24,8 +26,15 @@ type stage struct {
 	ctxs  []context.Context
 	pools []*asyncsync.ThreadPool
 
-	mu   sync.Mutex
-	told []*deadlock.Error
+	// hide, if it is set, has the waits that close a cycle made through it,
+	// unseen by the library: see [stage.unseen].
+	hide    hide
+	helpers sync.WaitGroup
+
+	mu    sync.Mutex
+	told  []*deadlock.Error
+	ends  []func() // of the hidden waits
+	fails []error  // of the helpers
 }
 
 // context returns a context that must be as good as new after the shape.
@@ -44,6 +53,9 @@ func (s *stage) pool(n int) asyncsync.ContextOption {
 // closing makes the wait that may close a cycle. All shapes make theirs here,
 // and go on when it was refused.
 func (s *stage) closing(wait func() error) error {
+	if s.hide != nil {
+		return s.unseen(wait)
+	}
 	err := wait()
 	if d := (*deadlock.Error)(nil); errors.As(err, &d) {
 		s.mu.Lock()
@@ -667,6 +679,38 @@ var shapes = []struct {
 	}},
 }
 
+// pages is where the errors of shapes send their reader, if that is not
+// call-to-blocked-thread.
+var pages = map[string]string{
+	"nested call, policy None":                     "serve-none",
+	"call to another thread and back, policy None": "serve-none",
+	"task whose call is queued, policy None":       "serve-none",
+
+	"a task and itself":                                 "self-wait",
+	"a task and itself, from its thread":                "self-wait",
+	"a task and itself, as a thread of its own":         "self-wait",
+	"a task and itself, from two threads deep":          "self-wait",
+	"a task and itself, from a coroutine on the thread": "self-wait",
+	"a task and itself, in an executor":                 "self-wait",
+	"two tasks":                                         "cycle-of-tasks",
+
+	"a member and its group":                "group-member",
+	"a member's grandchild and the group":   "group-member",
+	"a member and its group, from a thread": "group-member",
+
+	"a limited function below itself":                         "limiter",
+	"two tokens, and both holders want another":               "limiter",
+	"a thread wants the token of one who wants the thread":    "limiter",
+	"a task, a thread, a limiter, a group and another thread": "limiter",
+
+	"Shutdown of a thread from another that it waits for": "shutdown-inside",
+	"a thread comes to wait for one that closes it":       "shutdown-inside",
+
+	"full pool: detached from the one who holds the thread": "full-pool",
+	"full pool: the holder serves nobody":                   "full-pool",
+	"full pool: both holders want another":                  "full-pool",
+}
+
 // Every shape either succeeds or has the one who closes a cycle told, at once;
 // none hangs, and afterwards everything works as before.
 func TestDeadlockShapes(t *testing.T) {
@@ -679,22 +723,29 @@ func TestDeadlockShapes(t *testing.T) {
 				require.Len(t, s.told, shape.told)
 				for _, d := range s.told {
 					requireCycle(t, d)
+					require.Equal(t, cmp.Or(pages[shape.name], "call-to-blocked-thread"), d.Page)
 				}
-				for i, ctx := range s.ctxs {
-					require.NoError(t, to(ctx, func(in context.Context) error { return from(in, ok) }))
-					st := s.tscs[i].Stats()
-					require.Zero(t, st.Queued)
-					synctest.Wait()
-					require.False(t, s.tscs[i].Stats().Running)
-					require.NoError(t, s.tscs[i].Close())
-				}
-				for _, p := range s.pools {
-					require.NoError(t, p.Close())
-				}
-				require.Zero(t, asyncsync.ReadStats().Queued)
+				s.requireAsNew()
 			})
 		})
 	}
+}
+
+// requireAsNew requires that everything works as before, and closes it. It is
+// called in a bubble.
+func (s *stage) requireAsNew() {
+	for i, ctx := range s.ctxs {
+		require.NoError(s, to(ctx, func(in context.Context) error { return from(in, ok) }))
+		st := s.tscs[i].Stats()
+		require.Zero(s, st.Queued)
+		synctest.Wait()
+		require.False(s, s.tscs[i].Stats().Running)
+		require.NoError(s, s.tscs[i].Close())
+	}
+	for _, p := range s.pools {
+		require.NoError(s, p.Close())
+	}
+	require.Zero(s, asyncsync.ReadStats().Queued)
 }
 
 // requireCycle requires that d says what there is to say of a cycle.
@@ -703,6 +754,10 @@ func requireCycle(t *testing.T, d *deadlock.Error) {
 	require.ErrorIs(t, d, deadlock.ErrDeadlock)
 	require.NotEmpty(t, d.Message)
 	require.NotEmpty(t, d.Cycle)
+	require.Equal(t, fmt.Sprintf("deadlock: %s (see docs/deadlock/%s.md)", d.Message, d.Page), d.Error())
+	lines := strings.Split(d.Details(), "\n")
+	require.Equal(t, d.Error(), lines[0])
+	require.Len(t, lines, 1+len(d.Cycle))
 	require.EqualValues(t, -1, d.Cycle[0].Age, "it did not come to sleep")
 	require.Contains(t, d.Cycle[0].Site, "_test.go:")
 	for _, l := range d.Cycle {

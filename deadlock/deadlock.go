@@ -9,13 +9,15 @@
 //   - [Watch] looks at the threads now and then, and tells a function of what
 //     seems stuck, or has waited long, and of what has moved again.
 //   - [Strict] has a test fail, with a report, where it would hang.
-//   - A wait that is certain never to end is refused with an [*Error]. These
-//     are a task that waits for itself, tasks that wait for each other, a task
-//     that waits for the group it belongs to, and a Shutdown that would have to
-//     wait for the function that called it.
+//   - A wait that is certain never to end is refused with an [*Error]: one that
+//     closes a cycle in which every wait is one of this module, for a call to a
+//     thread, an async function, a task, a group, a token of a limiter, a thread
+//     of a full pool, or the end of a context. So a task that waits for itself,
+//     threads that call each other in a ring, or a call below a function that
+//     waits for it, made with a ctx from outside that function.
 //
 // In docs/deadlock there is a page for each of them, which says why it is so and
-// what to do. Verdicts and the failures of strict tests end with its name.
+// what to do. Errors, verdicts and the failures of strict tests end with its name.
 package deadlock
 
 import "asyncsync.dev/internal/core"
@@ -35,8 +37,9 @@ func see(page string) string { return "see docs/deadlock/" + page + ".md" }
 
 // The pages that this package refers to.
 const (
-	pageRawWait = "raw-wait"
-	pageSlow    = "slow"
-	pageStrict  = "strict"
-	pageBlocked = "call-to-blocked-thread"
+	pageRawWait  = "raw-wait"
+	pageSlow     = "slow"
+	pageStrict   = "strict"
+	pageBlocked  = "call-to-blocked-thread"
+	pageFullPool = "full-pool"
 )

@@ -3,9 +3,11 @@ package deadlock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
@@ -109,6 +111,28 @@ func TestTakeInCallbacks(t *testing.T) {
 	}
 }
 
+// An error says in one line what waits for what and where to read on, and in
+// its details each wait.
+func TestErrorText(t *testing.T) {
+	e := &deadlock.Error{Message: "m", Page: "limiter", Cycle: []deadlock.Link{
+		{Who: "app.a", Goroutine: 7, Thread: "ledger", Kind: "call", For: "app.b", Age: -1, Site: "/src/a.go:3"},
+		{Who: "app.b", Goroutine: 8, Kind: "limiter", Age: 2 * time.Second},
+		{Who: "app.c", Kind: "async", For: "app.d", Age: -1},
+		{Who: "app.d", Kind: "task", For: "app.e", Age: -1},
+		{Who: "app.e", Kind: "group", Age: -1},
+		{Who: "app.f", Kind: "close", For: "ledger", Age: -1},
+	}}
+	require.Equal(t, "deadlock: m (see docs/deadlock/limiter.md)", fmt.Sprint(e))
+	require.Equal(t, `deadlock: m (see docs/deadlock/limiter.md)
+  app.a on ledger waits for the call of app.b, in goroutine 7, at /src/a.go:3
+  app.b waits for a limiter, in goroutine 8, for 2s
+  app.c waits for the async function app.d
+  app.d waits for the task app.e
+  app.e waits for a group
+  app.f waits for the end of context ledger`, e.Details())
+	require.Equal(t, "deadlock: m", (&deadlock.Error{Message: "m"}).Details())
+}
+
 // A task that waits for itself is told so, and goes on.
 func TestTaskWaitingForItself(t *testing.T) {
 	ctx := context.Background()
@@ -134,6 +158,7 @@ func TestShutdownFromInside(t *testing.T) {
 	_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 		err := tsc.Shutdown(ctx)
 		require.ErrorIs(t, err, deadlock.ErrDeadlock)
+		require.ErrorContains(t, err, "see docs/deadlock/shutdown-inside.md")
 		return 0, nil
 	})
 	require.NoError(t, err)

@@ -82,7 +82,7 @@ func (f *fake) source() *source {
 			}
 			return []byte(b.String()), f.cut
 		},
-		mark: func(thread, seq uint64) (mark, bool) {
+		mark: func(thread, seq uint64, _ time.Duration) (mark, bool) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			if f.noMarks {

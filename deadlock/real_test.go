@@ -13,11 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// needsGraph skips tests of what the graph of real threads does not say yet.
-func needsGraph(t *testing.T) {
-	t.Helper()
-}
-
 // rawly waits on a channel, on the thread of ctx, for a goroutine that calls
 // that thread, until give is closed. It returns what that call came to, nil if
 // it did not wait for it.
@@ -39,7 +34,6 @@ func rawly(ctx context.Context, give <-chan struct{}) (called error) {
 
 // A probable deadlock of real threads, which ends after all.
 func TestProbableRealThreads(t *testing.T) {
-	needsGraph(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, tsc := asyncsync.NewThreadSensitiveContext(t.Context(), asyncsync.WithName("real"))
 		give, got, done := make(chan struct{}), &verdicts{}, make(chan error, 1)
@@ -71,7 +65,6 @@ func TestProbableRealThreads(t *testing.T) {
 
 // Strict ends a wait of real threads that would not have ended.
 func TestStrictEndsRealHangs(t *testing.T) {
-	needsGraph(t)
 	synctest.Test(t, func(t *testing.T) {
 		tb := newRecorder(t)
 		Strict(tb)
@@ -89,7 +82,6 @@ func TestStrictEndsRealHangs(t *testing.T) {
 // Under Strict a thread with the policy All does not serve strangers, so that a
 // wait which needs one served does not end.
 func TestStrictShowsWhatAllHides(t *testing.T) {
-	needsGraph(t)
 	hidden := func(t *testing.T) error {
 		ctx, tsc := asyncsync.NewThreadSensitiveContext(t.Context(), asyncsync.Serve(asyncsync.All), asyncsync.WithName("real"))
 		defer tsc.Close()

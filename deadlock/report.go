@@ -41,13 +41,14 @@ type Thread struct {
 	Goroutine int64  `json:"goroutine"`
 	Adopted   bool   `json:"adopted"`  // a goroutine that is in AsyncToSync, and a thread for that long
 	Unpinned  bool   `json:"unpinned"` // not bound to an OS thread
+	Lined     bool   `json:"lined"`    // it waits for a thread of its pool, and has no goroutine yet
 	Calls     uint64 `json:"calls"`    // that have ended
 	Stack     []Call `json:"stack"`    // what runs, from the top; below the first, what is blocked
 	Depth     int    `json:"depth"`    // of the stack, also of what is not in Stack
 	Queue     []Call `json:"queue"`    // what waits, the next one first
 	Queued    int    `json:"queued"`   // how many wait, also those that are not in Queue
-	// Below says that the first of the queue was submitted from below the
-	// function on top of the stack, which therefore may be waiting for it.
+	// Below says that one of the queue was submitted from below the function on
+	// top of the stack, which therefore may be waiting for it.
 	Below bool `json:"below"`
 	// Long says that what runs is meant to take long, or waits for what is.
 	Long bool `json:"long"`
@@ -66,7 +67,10 @@ type Call struct {
 	// Stranger says of a queued call that nothing that blocks the thread is
 	// known to wait for it.
 	Stranger bool `json:"stranger"`
-	Long     bool `json:"long"` // it is meant to take long
+	// Below says that it is the first of the queue that was submitted from below
+	// the function on top of the stack.
+	Below bool `json:"below"`
+	Long  bool `json:"long"` // it is meant to take long
 	// Wait is the wait of this module that its function is in; nil if it is in
 	// none, as far as is known.
 	Wait *Wait `json:"wait"`
@@ -137,7 +141,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 type source struct {
 	graph  func() core.Graph
 	dump   func() (text []byte, cut bool)
-	mark   func(thread, seq uint64) (mark, bool)
+	mark   func(thread, seq uint64, seen time.Duration) (mark, bool)
 	refuse func(thread, seq uint64, err error) bool
 	strict func(on bool)
 	bubble func() int // that the caller is in
@@ -152,8 +156,8 @@ type mark interface {
 var runtimeSource = &source{
 	graph: core.TakeGraph,
 	dump:  func() ([]byte, bool) { return dump(maxDump) },
-	mark: func(thread, seq uint64) (mark, bool) {
-		m, ok := core.MarkQueued(thread, seq)
+	mark: func(thread, seq uint64, seen time.Duration) (mark, bool) {
+		m, ok := core.MarkQueued(thread, seq, seen)
 		return m, ok
 	},
 	refuse: core.Refuse,
@@ -161,7 +165,8 @@ var runtimeSource = &source{
 	bubble: bubble,
 }
 
-// Take returns a report. It may be called from anywhere at any time, also from
+// Take returns a report. Contexts that wait in line for a thread of their pool
+// are threads in it, too. It may be called from anywhere at any time, also from
 // a function on a thread, a hook, or the goroutine that handles a signal. It
 // waits for nobody: it takes a lock of each thread in turn, for a moment. If
 // anything runs or waits it also reads the stacks of all goroutines, for which
@@ -301,6 +306,9 @@ func involved(threads []core.ThreadState, goroutines []core.GoroutineState, also
 		if len(t.Queue) > 0 {
 			add(t.Queue[0].Caller)
 		}
+		if t.Below {
+			add(t.Queue[t.BelowAt].Caller)
+		}
 		if len(t.Stack) > 0 && t.Stack[0].Wait != nil {
 			add(t.Stack[0].Wait.Goroutine)
 		}
@@ -354,7 +362,7 @@ func (b *builder) threadParty(t *core.ThreadState) Party {
 func (b *builder) thread(t *core.ThreadState) Thread {
 	r := Thread{
 		ID: t.ID, Name: clean(t.Name), Policy: t.Policy.String(), OSThread: t.OSThread, Goroutine: t.Goroutine,
-		Adopted: t.Adopted, Unpinned: t.Unpinned, Calls: t.Calls, Depth: len(t.Stack),
+		Adopted: t.Adopted, Unpinned: t.Unpinned, Lined: t.Lined, Calls: t.Calls, Depth: len(t.Stack),
 		Queued: max(t.Queued, len(t.Queue)), Below: t.Below, Long: t.Long, Stack: []Call{}, Queue: []Call{},
 	}
 	self := b.threadParty(t)
@@ -375,8 +383,9 @@ func (b *builder) thread(t *core.ThreadState) Thread {
 		}
 		r.Stack = append(r.Stack, e)
 	}
-	for _, c := range t.Queue[:min(len(t.Queue), maxCalls)] {
+	for i, c := range t.Queue[:min(len(t.Queue), maxCalls)] {
 		e := b.call(c)
+		e.Below = t.Below && i == t.BelowAt
 		if b.still[callID{t.ID, c.Seq}] {
 			e.Site = b.site(t.ID, c)
 		}

@@ -80,7 +80,9 @@ func (src *source) strictly(n int) {
 func strict(src *source, t TB) {
 	before := map[uint64]bool{}
 	for _, th := range src.graph().Threads {
-		before[th.ID] = true
+		if !th.Lined {
+			before[th.ID] = true
+		}
 	}
 	src.strictly(1)
 	w := &strictWatcher{src: src, t: t}
@@ -122,7 +124,7 @@ func (src *source) leaked(before map[uint64]bool) []string {
 	for look := 1; ; look++ {
 		var names []string
 		for _, t := range src.graph().Threads {
-			if !before[t.ID] && !t.Adopted && t.Name != "default" {
+			if !before[t.ID] && !t.Lined && !t.Adopted && t.Name != "default" {
 				names = append(names, cmp.Or(clean(t.Name), "(unnamed)"))
 			}
 		}
@@ -163,7 +165,7 @@ func (w *strictWatcher) look() {
 		if !ok {
 			continue
 		}
-		seen := again(w.parked[t.ID], sighting{t.Queue[0].Seq, t.Stack[0].Seq, body, 1})
+		seen := again(w.parked[t.ID], sighting{suspected(t).Seq, t.Stack[0].Seq, body, 1, s.at})
 		parked[t.ID] = seen
 		if seen.times >= strictSightings {
 			w.end(s, suspect{t, g}, stacks)
@@ -178,7 +180,7 @@ func unserved(t *core.ThreadState) bool {
 	return len(t.Queue) > 0 && t.Queue[0].Stranger && len(t.Stack) > 0 && t.Stack[0].Wait != nil && t.Goroutine != 0
 }
 
-// stuckIn returns the stacks of those whom the first call of t's queue waits
+// stuckIn returns the stacks of those whom the suspected call of t waits
 // for, and the last of them, if they are parked and may be waiting for that
 // call.
 func stuckIn(t *core.ThreadState, g *core.Graph, stacks map[int64]*stack) (last *stack, body string, ok bool) {
@@ -186,7 +188,7 @@ func stuckIn(t *core.ThreadState, g *core.Graph, stacks map[int64]*stack) (last 
 		return parkedIn(t, stacks)
 	}
 	chain := waitChain(t, g)
-	if t.Policy != core.All && !t.Below && !descends(t.Queue[0].Caller, chain, stacks) {
+	if t.Policy != core.All && !(t.Below && t.BelowAt == 0) && !descends(t.Queue[0].Caller, chain, stacks) {
 		return nil, "", false // a stranger that waits for its turn
 	}
 	last = stacks[chain[len(chain)-1]]
@@ -248,9 +250,10 @@ func descends(id int64, ancestors []int64, stacks map[int64]*stack) bool {
 	return false
 }
 
-// end has the first call of t's queue fail, and the test with it.
+// end has the suspected call of t fail, and the test with it.
 func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
-	id := callID{t.ID, t.Queue[0].Seq}
+	call := suspected(t.ThreadState)
+	id := callID{t.ID, call.Seq}
 	if w.told[id] {
 		return
 	}
@@ -258,14 +261,14 @@ func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
 	if t.Stack[0].Wait != nil {
 		page = pageBlocked
 	}
-	v := s.verdict(t.ThreadState, kind, max(t.Queue[0].Waited, -1), t.parked)
-	text, e := w.describe(t, &v, page)
+	v := s.verdict(t.ThreadState, call, kind, max(call.Waited, -1), t.parked)
+	text, e := w.describe(t, call, &v, page)
 	what := "the call was ended"
-	g := stacks[t.Queue[0].Caller]
+	g := stacks[call.Caller]
 	switch {
-	case g == nil && t.Queue[0].Caller != 0:
+	case g == nil && call.Caller != 0:
 		return // whose bubble it is of is not known
-	case !s.still(t.ThreadState, kind):
+	case !s.still(t.ThreadState, call, kind):
 		return
 	case g != nil && g.bubble != w.bubble:
 		what = "the call was not ended, being of another synctest bubble than Strict"
@@ -273,7 +276,7 @@ func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
 			w.told = map[callID]bool{}
 		}
 		w.told[id] = true
-	case !w.src.refuse(t.ID, t.Queue[0].Seq, e):
+	case !w.src.refuse(t.ID, call.Seq, e):
 		return // it has left the queue
 	}
 	w.failures++
@@ -284,9 +287,9 @@ func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
 	w.t.Errorf("deadlock: Strict: %s; %s\n\n%s\n%s", text, what, v.Report, see(page))
 }
 
-// describe says what a verdict on t's first call means, for a test's log and as
-// the error of the call.
-func (w *strictWatcher) describe(t suspect, v *Verdict, page string) (text string, e *Error) {
+// describe says what a verdict on t's call means, for a test's log and as the
+// error of the call.
+func (w *strictWatcher) describe(t suspect, queued core.CallState, v *Verdict, page string) (text string, e *Error) {
 	doing := "parked in " + v.Parked
 	wait := core.Link{Who: v.Running, Goroutine: t.Goroutine, Thread: v.Name, Kind: "parked", For: v.Call, Age: -1}
 	if of := t.Stack[0].Wait; of != nil {
@@ -300,7 +303,7 @@ func (w *strictWatcher) describe(t suspect, v *Verdict, page string) (text strin
 			}
 		}
 	}
-	call := core.Link{Who: "its caller", Goroutine: t.Queue[0].Caller, Kind: "call", For: v.Call, Age: t.Queue[0].Waited}
+	call := core.Link{Who: "its caller", Goroutine: queued.Caller, Kind: "call", For: v.Call, Age: queued.Waited}
 	from := ""
 	if v.Site != nil {
 		call.Who = v.Site.Func
@@ -309,5 +312,5 @@ func (w *strictWatcher) describe(t suspect, v *Verdict, page string) (text strin
 	}
 	text = fmt.Sprintf("call %s%s waits for thread %s, whose function %s is %s",
 		v.Call, from, cmp.Or(v.Name, "(unnamed)"), v.Running, doing)
-	return text, &Error{Message: text + "; " + see(page), Cycle: []Link{wait, call}}
+	return text, &Error{Message: text, Cycle: []Link{wait, call}, Page: page}
 }

@@ -83,7 +83,7 @@ func TestStrictEndsARawWait(t *testing.T) {
 		var e *Error
 		require.True(t, errors.As(f.errs[0], &e))
 		require.Equal(t, "deadlock: call audit, called from app.audit /src/app/audit.go:33, waits for thread ledger, whose function post "+
-			"is parked in chan receive; see docs/deadlock/raw-wait.md", e.Error())
+			"is parked in chan receive (see docs/deadlock/raw-wait.md)", e.Error())
 		require.Equal(t, []Link{
 			{Who: "post", Goroutine: onThread, Thread: "ledger", Kind: "parked", For: "audit", Age: -1, Site: "/src/app/post.go:20"},
 			{Who: "app.audit", Goroutine: caller, Kind: "call", For: "audit", Age: 2 * time.Second, Site: "/src/app/audit.go:33"},
@@ -240,13 +240,13 @@ func TestStrictLeaks(t *testing.T) {
 		f.graph.Threads = []core.ThreadState{{ID: 1, Name: "before"}}
 		strict(f.source(), tb)
 		f.set(func() {
-			f.graph.Threads = append(f.graph.Threads, core.ThreadState{ID: 2, Name: "default"}, core.ThreadState{ID: 3, Adopted: true},
+			f.graph.Threads = append(f.graph.Threads, core.ThreadState{ID: 2, Name: "default"}, core.ThreadState{ID: 3, Adopted: true}, core.ThreadState{ID: 7, Name: "in line", Lined: true},
 				core.ThreadState{ID: 4, Name: "slow to close"}, core.ThreadState{ID: 5, Name: "left", Goroutine: 12}, core.ThreadState{ID: 6, Goroutine: 13})
 		})
 		looks := 0
 		f.onGraph = func(g *core.Graph) {
 			if looks++; looks > 10 {
-				g.Threads = append(g.Threads[:3:3], g.Threads[4:]...)
+				g.Threads = append(g.Threads[:4:4], g.Threads[5:]...)
 			}
 		}
 		require.Equal(t, []string{"deadlock: Strict: 2 contexts not closed: left, (unnamed); see docs/deadlock/strict.md"}, tb.end())

@@ -45,7 +45,12 @@ func count(n int, what string) string {
 }
 
 func (r *Report) writeThread(b *strings.Builder, t *Thread) {
-	fmt.Fprintf(b, "thread %s: goroutine %d", t.name(), t.Goroutine)
+	fmt.Fprintf(b, "thread %s: ", t.name())
+	if t.Lined {
+		b.WriteString("waits for a thread of its pool")
+	} else {
+		fmt.Fprintf(b, "goroutine %d", t.Goroutine)
+	}
 	switch {
 	case t.Unpinned:
 		b.WriteString(", not pinned")
@@ -59,7 +64,7 @@ func (r *Report) writeThread(b *strings.Builder, t *Thread) {
 		fmt.Fprintf(b, ", serves %s", t.Policy)
 	}
 	b.WriteByte('\n')
-	if len(t.Stack) == 0 {
+	if len(t.Stack) == 0 && !t.Lined {
 		b.WriteString("  idle\n")
 	}
 	for i := range t.Stack {
@@ -93,7 +98,7 @@ func (r *Report) writeThread(b *strings.Builder, t *Thread) {
 			c := &t.Queue[i]
 			fmt.Fprintf(b, "    %s", c.describe())
 			switch {
-			case i == 0 && t.Below:
+			case c.Below:
 				b.WriteString(", made from below what runs")
 			case c.Stranger:
 				b.WriteString(", a stranger")
@@ -164,6 +169,8 @@ func (p Party) String() string {
 		return "?"
 	case p.Thread != 0 && p.Name != "":
 		return "thread " + p.Name
+	case p.Thread != 0 && p.Goroutine == 0:
+		return fmt.Sprintf("thread %d", p.Thread)
 	case p.Thread != 0:
 		return fmt.Sprintf("thread of goroutine %d", p.Goroutine)
 	case p.Name != "":
@@ -287,7 +294,9 @@ func (r *Report) WriteDOT(w io.Writer) error {
 		id := Party{Thread: t.ID, Goroutine: t.Goroutine}.node()
 		nodes[id] = true
 		lines := []string{"thread " + t.name(), fmt.Sprintf("goroutine %d", t.Goroutine)}
-		if t.OSThread != 0 {
+		if t.Lined {
+			lines[1] = "waits for a thread of its pool"
+		} else if t.OSThread != 0 {
 			lines[1] += fmt.Sprintf(", OS thread %d", t.OSThread)
 		}
 		if len(t.Stack) > 0 {
@@ -299,7 +308,7 @@ func (r *Report) WriteDOT(w io.Writer) error {
 			if t.Depth > 1 {
 				lines = append(lines, fmt.Sprintf("on top of %d", t.Depth-1))
 			}
-		} else {
+		} else if !t.Lined {
 			lines = append(lines, "idle")
 		}
 		if t.Queued > 0 {

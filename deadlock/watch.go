@@ -18,12 +18,13 @@ type Kind string
 
 const (
 	// Probable says that a function on a thread seems to wait, in a way that
-	// this module does not see, for a call that waits for the function: the
-	// first call in the thread's queue was made from below the function, and
-	// the function's goroutine was found parked in the same place, twice, on a
+	// this module does not see, for a call that waits for the function: a call
+	// in the thread's queue was made from below the function, and the
+	// function's goroutine was found parked in the same place, twice, on a
 	// channel, a select, or something of package sync.
 	Probable Kind = "probable"
-	// Slow says that the first call in a thread's queue has waited longer than
+	// Slow says that the first call in a thread's queue, or in that of a context
+	// which waits in line for a thread of its pool, has waited longer than
 	// [Config.Slow].
 	Slow Kind = "slow"
 	// Retracted takes back a Probable or a Slow: the call has left the queue.
@@ -44,6 +45,9 @@ type Verdict struct {
 	Age time.Duration
 	// Site is where the call was made, nil if that is not known.
 	Site *Frame
+	// Lined says that the thread is none yet: its context waits in line for one
+	// of its pool.
+	Lined bool
 	// Running is the name of the function that runs on the thread, "" if none
 	// does; in a Probable, Parked is what its goroutine is parked on.
 	Running string
@@ -67,7 +71,9 @@ func (v Verdict) Title() string {
 		return fmt.Sprintf("no longer %s: call %s has left the queue of thread %s after %v", was, v.Call, thread, round(v.Age))
 	case Slow:
 		runs := ""
-		if v.Running != "" {
+		if v.Lined {
+			runs = ", which waits for one of its pool"
+		} else if v.Running != "" {
 			runs = ", which runs " + v.Running
 		}
 		return fmt.Sprintf("slow: call %s has waited %v for thread %s%s", v.Call, round(v.Age), thread, runs)
@@ -83,7 +89,11 @@ func (v Verdict) String() string {
 	case Retracted:
 		return v.Title() + "\n"
 	case Slow:
-		return v.Title() + "\n\n" + v.Report.String() + "\n" + see(pageSlow) + "\n"
+		page := pageSlow
+		if v.Lined {
+			page = pageFullPool
+		}
+		return v.Title() + "\n\n" + v.Report.String() + "\n" + see(page) + "\n"
 	}
 	return v.Title() + "\n\n" + v.Report.String() + "\n" + see(pageRawWait) + "\n"
 }
@@ -116,8 +126,8 @@ const (
 )
 
 // Watch looks at all threads every interval, and has cfg.OnVerdict told of what
-// seems stuck and of what has waited long: once for each call that is first in
-// a queue, and once more, as [Retracted], when that call has left the queue.
+// seems stuck and of what has waited long: once for each such call, and once
+// more, as [Retracted], when that call has left the queue.
 //
 // It has one goroutine, and a second one while there are verdicts to be told.
 // Nothing is refused or cancelled: verdicts are suspicions. A look takes a lock
@@ -284,11 +294,12 @@ type head struct {
 }
 
 // A sighting is a function on top of a thread that was seen parked while the
-// call head, made from below it, was first in the queue.
+// queued call waited for it.
 type sighting struct {
-	head, top uint64
-	body      string
-	times     int
+	queued, top uint64
+	body        string
+	times       int
+	since       time.Time // of the first
 }
 
 // A suspect is a thread and the goroutine that its function is parked on: that
@@ -318,15 +329,18 @@ func (w *watcher) look() {
 		return
 	}
 	for _, x := range w.suspects(s) {
-		w.charge(s, x.ThreadState, Probable, x.parked)
+		w.charge(s, x.ThreadState, Probable, age(s, suspected(x.ThreadState), w.parked[x.ID].since), x.parked)
 	}
 	if w.slow == 0 {
 		return
 	}
 	for i := range s.graph.Threads {
 		t := &s.graph.Threads[i]
-		if len(t.Queue) > 0 && !t.Long && w.age(s, t) >= w.slow {
-			w.charge(s, t, Slow, nil)
+		if len(t.Queue) == 0 || t.Long {
+			continue
+		}
+		if age := age(s, t.Queue[0], w.heads[t.ID].since); age >= w.slow {
+			w.charge(s, t, Slow, age, nil)
 		}
 	}
 }
@@ -356,13 +370,13 @@ func (w *watcher) meet(s *sample) {
 	w.heads = heads
 }
 
-// age returns how long the first call of a queue has waited: what the thread
-// says, else what has been seen.
-func (w *watcher) age(s *sample, t *core.ThreadState) time.Duration {
-	if d := t.Queue[0].Waited; d >= 0 {
-		return d
+// age returns how long a queued call has waited: what its thread says, else
+// since when it was seen to.
+func age(s *sample, c core.CallState, since time.Time) time.Duration {
+	if c.Waited >= 0 {
+		return c.Waited
 	}
-	return s.at.Sub(w.heads[t.ID].since)
+	return s.at.Sub(since)
 }
 
 // retract takes back the verdicts on calls that have left their queues.
@@ -400,14 +414,14 @@ func (w *watcher) retract(s *sample) {
 }
 
 // suspects returns the threads whose function has been seen parked often
-// enough while a call from below it is first in the queue. The stacks are read
+// enough while a call from below it is in the queue. The stacks are read
 // only if there is a thread with such a call, and no verdict on it yet.
 func (w *watcher) suspects(s *sample) []suspect {
 	var candidates []*core.ThreadState
 	ids := map[int64]bool{}
 	for i := range s.graph.Threads {
 		t := &s.graph.Threads[i]
-		if !raw(t) || w.charges[charge{Probable, callID{t.ID, t.Queue[0].Seq}}] != nil {
+		if !raw(t) || w.charges[charge{Probable, callID{t.ID, suspected(t).Seq}}] != nil {
 			continue
 		}
 		candidates = append(candidates, t)
@@ -424,7 +438,7 @@ func (w *watcher) suspects(s *sample) []suspect {
 		if !ok {
 			continue
 		}
-		seen := again(w.parked[t.ID], sighting{t.Queue[0].Seq, t.Stack[0].Seq, body, 1})
+		seen := again(w.parked[t.ID], sighting{suspected(t).Seq, t.Stack[0].Seq, body, 1, s.at})
 		parked[t.ID] = seen
 		if seen.times >= sightings {
 			suspects = append(suspects, suspect{t, g})
@@ -436,16 +450,26 @@ func (w *watcher) suspects(s *sample) []suspect {
 
 // again counts a sighting that is like the one before.
 func again(before, now sighting) sighting {
-	if before.head == now.head && before.top == now.top && before.body == now.body {
+	if before.queued == now.queued && before.top == now.top && before.body == now.body {
 		now.times += before.times
+		now.since = before.since
 	}
 	return now
 }
 
 // raw reports whether the function on top of t may wait, unknown to this
-// module, for the first call of the queue.
+// module, for a call of the queue: see suspected.
 func raw(t *core.ThreadState) bool {
 	return t.Below && len(t.Queue) > 0 && len(t.Stack) > 0 && t.Stack[0].Wait == nil && t.Goroutine != 0
+}
+
+// suspected returns the queued call that the function on top of t may wait for,
+// or else the first one. There is one.
+func suspected(t *core.ThreadState) core.CallState {
+	if raw(t) {
+		return t.Queue[t.BelowAt]
+	}
+	return t.Queue[0]
 }
 
 // parkedIn returns the goroutine that the function on top of t is parked on,
@@ -480,20 +504,24 @@ func running(id int64, stacks map[int64]*stack) (still *stack) {
 	return still
 }
 
-// charge reaches a verdict on the first call of t's queue, unless it has been
-// reached before or the call has moved meanwhile.
-func (w *watcher) charge(s *sample, t *core.ThreadState, kind Kind, parked *stack) {
-	first := t.Queue[0]
-	c := charge{kind, callID{t.ID, first.Seq}}
+// charge reaches a verdict on a call of t's queue that has waited for so long,
+// the suspected or the first one, unless it has been reached before or the call
+// has moved meanwhile.
+func (w *watcher) charge(s *sample, t *core.ThreadState, kind Kind, age time.Duration, parked *stack) {
+	call := t.Queue[0]
+	if kind == Probable {
+		call = suspected(t)
+	}
+	c := charge{kind, callID{t.ID, call.Seq}}
 	if w.charges[c] != nil || w.mail.full() {
 		return
 	}
-	v := s.verdict(t, kind, w.age(s, t), parked)
-	m, marked := w.src.mark(t.ID, first.Seq)
+	v := s.verdict(t, call, kind, age, parked)
+	m, marked := w.src.mark(t.ID, call.Seq, age)
 	if !marked {
 		m = nil
 	}
-	if !s.still(t, kind) {
+	if !s.still(t, call, kind) {
 		if m != nil {
 			m.Drop()
 		}
@@ -506,24 +534,25 @@ func (w *watcher) charge(s *sample, t *core.ThreadState, kind Kind, parked *stac
 	w.mail.post(v)
 }
 
-// verdict describes a verdict on the first call of t's queue. parked is the
-// goroutine that t's function is parked on, nil if it is not.
-func (s *sample) verdict(t *core.ThreadState, kind Kind, age time.Duration, parked *stack) Verdict {
-	first := t.Queue[0]
+// verdict describes a verdict on a call of t's queue. parked is the goroutine
+// that t's function is parked on, nil if it is not.
+func (s *sample) verdict(t *core.ThreadState, call core.CallState, kind Kind, age time.Duration, parked *stack) Verdict {
 	var also int64
 	if parked != nil {
 		also = parked.ID
 	}
 	v := Verdict{
-		Kind: kind, Thread: t.ID, Name: clean(t.Name), Seq: first.Seq, Call: clean(first.Name), Age: age,
+		Kind: kind, Thread: t.ID, Name: clean(t.Name), Seq: call.Seq, Call: clean(call.Name), Age: age, Lined: t.Lined,
 		Report: s.report(t.ID, also),
 	}
 	if len(t.Stack) > 0 {
 		v.Running = cmp.Or(clean(t.Stack[0].Name), "its caller")
 	}
 	for _, r := range v.Report.Threads {
-		if r.ID == t.ID && len(r.Queue) > 0 {
-			v.Site = r.Queue[0].Site
+		for _, c := range r.Queue {
+			if r.ID == t.ID && c.Seq == call.Seq {
+				v.Site = c.Site
+			}
 		}
 	}
 	if parked != nil {
@@ -532,18 +561,18 @@ func (s *sample) verdict(t *core.ThreadState, kind Kind, age time.Duration, park
 	return v
 }
 
-// still reports whether t's first call is still queued, and what runs on t is
+// still reports whether the call is still in t's queue, and what runs on t is
 // what has run there, if that is what the verdict is about.
-func (s *sample) still(t *core.ThreadState, kind Kind) bool {
+func (s *sample) still(t *core.ThreadState, call core.CallState, kind Kind) bool {
 	for _, now := range s.src.graph().Threads {
 		if now.ID != t.ID {
 			continue
 		}
+		queued := slices.ContainsFunc(now.Queue, func(c core.CallState) bool { return c.Seq == call.Seq })
 		if kind == Slow {
-			return slices.ContainsFunc(now.Queue, func(c core.CallState) bool { return c.Seq == t.Queue[0].Seq })
+			return queued
 		}
-		return len(now.Queue) > 0 && len(now.Stack) > 0 && now.Queue[0].Seq == t.Queue[0].Seq &&
-			now.Stack[0].Seq == t.Stack[0].Seq && (now.Stack[0].Wait == nil) == (t.Stack[0].Wait == nil)
+		return queued && len(now.Stack) > 0 && now.Stack[0].Seq == t.Stack[0].Seq && (now.Stack[0].Wait == nil) == (t.Stack[0].Wait == nil)
 	}
 	return false
 }

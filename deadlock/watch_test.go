@@ -132,6 +132,9 @@ func TestProbableOrNot(t *testing.T) {
 		want   bool
 	}{
 		{"as it is", func(*fake, *core.ThreadState) {}, true},
+		{"behind a stranger's", func(_ *fake, t *core.ThreadState) {
+			t.Queue, t.BelowAt = append([]core.CallState{{Seq: 6, Name: "stranger", Stranger: true}}, t.Queue...), 1
+		}, true},
 		{"not from below", func(_ *fake, t *core.ThreadState) { t.Below = false }, false},
 		{"in a wait of the library", func(_ *fake, t *core.ThreadState) { t.Stack[0].Wait = &core.WaitState{Kind: "async"} }, false},
 		{"nothing runs", func(_ *fake, t *core.ThreadState) { t.Stack = nil }, false},
@@ -190,7 +193,9 @@ func probable(t *testing.T, change func(*fake, *core.ThreadState), want bool) {
 		defer watch(f.source(), Config{OnVerdict: got.add})()
 		pass(10)
 		if want {
-			require.Len(t, got.take(), 1)
+			vs := got.take()
+			require.Len(t, vs, 1)
+			require.Equal(t, "audit", vs[0].Call)
 		} else {
 			require.Empty(t, got.take())
 		}
@@ -285,6 +290,27 @@ func TestSlow(t *testing.T) {
 			"no longer slow: call audit has left the queue of thread ledger after 26s",
 			"slow: call next has waited 30s for thread ledger, which runs post",
 		}, titles(got.take()))
+	})
+}
+
+// A call of a context that waits in line for a thread is slow as well.
+func TestSlowInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, got := slowThread(), &verdicts{}
+		th := &f.graph.Threads[0]
+		th.Goroutine, th.OSThread, th.Stack, th.Lined = 0, 0, nil, true
+		defer watch(f.source(), Config{Slow: 5 * time.Second, OnVerdict: got.add})()
+		pass(6)
+		vs := got.take()
+		require.Len(t, vs, 1)
+		require.True(t, vs[0].Lined)
+		require.Equal(t, "slow: call audit has waited 5s for thread ledger, which waits for one of its pool", vs[0].Title())
+		text := vs[0].String()
+		require.Contains(t, text, "\nthread ledger: waits for a thread of its pool\n  1 queued\n")
+		require.True(t, strings.HasSuffix(text, "\nsee docs/deadlock/full-pool.md\n"))
+		var dot strings.Builder
+		require.NoError(t, vs[0].Report.WriteDOT(&dot))
+		require.Contains(t, dot.String(), `[shape=box, label="thread ledger\nwaits for a thread of its pool\n1 queued"]`)
 	})
 }
 
@@ -495,10 +521,10 @@ func TestStopDuringALook(t *testing.T) {
 		f.graph.Threads[0].Queue[0].Waited = time.Hour
 		src, looking, release := f.source(), make(chan struct{}), make(chan struct{})
 		take := src.mark
-		src.mark = func(thread, seq uint64) (mark, bool) {
+		src.mark = func(thread, seq uint64, seen time.Duration) (mark, bool) {
 			close(looking)
 			<-release
-			return take(thread, seq)
+			return take(thread, seq, seen)
 		}
 		stop := watch(src, Config{Slow: time.Second, OnVerdict: func(Verdict) {}})
 		<-looking
@@ -559,7 +585,7 @@ func TestLog(t *testing.T) {
 func TestVerdictText(t *testing.T) {
 	s := rawWait().source().sample()
 	g, _, _ := parkedIn(&s.graph.Threads[0], s.parse(every1))
-	v := s.verdict(&s.graph.Threads[0], Probable, 2*time.Second, g)
+	v := s.verdict(&s.graph.Threads[0], s.graph.Threads[0].Queue[0], Probable, 2*time.Second, g)
 	golden(t, "verdict.txt", masked(v.String()))
 }
 

@@ -42,7 +42,10 @@ func TestDiagnoses(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, err)
-	for _, page := range []string{"raw-wait", "slow", "strict", "call-to-blocked-thread"} {
+	for _, page := range []string{
+		"raw-wait", "slow", "strict", "call-to-blocked-thread",
+		"self-wait", "cycle-of-tasks", "group-member", "shutdown-inside", "serve-none", "full-pool", "limiter",
+	} {
 		require.True(t, named[page], "nothing names %s any more", page)
 	}
 

@@ -891,7 +891,7 @@ func (t *Thread) under(c *Call) (low int, line, blocked bool) {
 
 // link adds the wait e to the chain.
 func (s *search) link(l Link, e *edge) {
-	l.Kind, l.For, l.Age = e.kind(), e.name(), e.age()
+	l.Kind, l.For, l.Age, l.block = e.kind(), e.name(), e.age(), e.block()
 	s.chain = append(s.chain, l)
 }
 
@@ -965,7 +965,7 @@ func (s *search) describe(f *Frame, e *edge) *DeadlockError {
 	s.link(first, e)
 	slices.Reverse(s.chain)
 	s.chain[0].Age = -1
-	return &DeadlockError{Message: message(s.chain), Cycle: s.chain}
+	return &DeadlockError{Message: message(s.chain), Cycle: s.chain, Page: page(s.chain)}
 }
 
 // name returns that of the task which runs as n. What else runs as a node is
@@ -991,22 +991,81 @@ func message(cycle []Link) string {
 	case len(cycle) == 1 && cycle[0].Kind == "group":
 		return "a task waits for the end of the group that it belongs to"
 	}
-	var b strings.Builder
+	waits := make([]string, len(cycle))
 	for i, l := range cycle {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(l.Who)
-		if l.Thread != "" {
-			fmt.Fprintf(&b, " on %s", l.Thread)
-		}
-		what := map[string]string{
-			"call": "the call of ", "async": "the async function ", "task": "the task ", "group": "a group", "limiter": "a limiter",
-			"close": "the end of context ",
-		}[l.Kind]
-		fmt.Fprintf(&b, " waits for %s%s", what, l.For)
+		waits[i] = l.String()
 	}
-	return b.String()
+	return strings.Join(waits, ", ")
+}
+
+// A block is what keeps a call that is waited for from beginning.
+type block int
+
+const (
+	begun    block = iota // nothing does, or it is no call
+	stranger              // its thread is blocked, and serves others
+	unserved              // its thread is blocked, and serves nobody
+	inLine                // its context waits for a thread of a full pool
+)
+
+// block returns what keeps the call that e waits for from beginning.
+func (e *edge) block() block {
+	c := e.call()
+	if c == nil || c.thread.Load() == nil {
+		return begun
+	}
+	t := c.lock()
+	defer t.mu.Unlock()
+	switch {
+	case c.state != queued:
+		return begun
+	case t.inLine():
+		return inLine
+	case t.policy == None:
+		return unserved
+	}
+	return stranger
+}
+
+// The pages of docs/deadlock that errors name.
+const (
+	pageSelfWait  = "self-wait"
+	pageTasks     = "cycle-of-tasks"
+	pageGroup     = "group-member"
+	pageShutdown  = "shutdown-inside"
+	pageBlocked   = "call-to-blocked-thread"
+	pageServeNone = "serve-none"
+	pageFullPool  = "full-pool"
+	pageLimiter   = "limiter"
+)
+
+// page returns the page of docs/deadlock about such a cycle: what it has that
+// is easiest to do without comes first.
+func page(cycle []Link) string {
+	kinds, blocks := map[string]int{}, map[block]bool{}
+	for _, l := range cycle {
+		kinds[l.Kind]++
+		blocks[l.block] = true
+	}
+	switch {
+	case kinds["close"] > 0:
+		return pageShutdown
+	case blocks[inLine]:
+		return pageFullPool
+	case blocks[unserved]:
+		return pageServeNone
+	case kinds["limiter"] > 0:
+		return pageLimiter
+	case blocks[stranger]:
+		return pageBlocked
+	case kinds["group"] > 0:
+		return pageGroup
+	case kinds["task"] == 1:
+		return pageSelfWait
+	case kinds["task"] > 1:
+		return pageTasks
+	}
+	return pageBlocked
 }
 
 // site returns where the caller's user called this module.

@@ -23,15 +23,18 @@ type ThreadState struct {
 	Goroutine int64
 	Adopted   bool
 	Unpinned  bool
+	Lined     bool        // it has no goroutine yet: it waits in line for one of its pool
 	Stack     []CallState // what runs, from the top; the bottom of an adopted one has no name
 	Cut       int         // how many of Stack are left out, below the first 48; the last 16 are there
-	Queue     []CallState // what waits, in the order it came, the first of it
+	Queue     []CallState // what waits, in the order it came, the first of it; and the one that Below is about
 	Queued    int         // how many wait
 	Calls     uint64      // that have ended
 
-	// Below says that the first of the queue was submitted from below the
-	// function on top of the stack, which therefore may be waiting for it.
-	Below bool
+	// Below says that one of the queue was submitted from below the function on
+	// top of the stack, which therefore may be waiting for it, and BelowAt which
+	// is the first such one.
+	Below   bool
+	BelowAt int
 	// Long says that what runs is meant to take long, or waits for what is.
 	Long bool
 }
@@ -71,16 +74,17 @@ const (
 	graphTop    = 48 // entries of the stack, from the top
 	graphBottom = 16 // and from the bottom, of a stack that is higher than both
 	graphNodes  = 1024
-	graphSteps  = 256 // up a tree, or along a chain of waits
+	graphSteps  = 256 // up a tree, along a chain of waits, or through a queue
 )
 
-// TakeGraph returns the graph of all threads that have a goroutine.
+// TakeGraph returns the graph of all threads that have a goroutine, or wait in
+// line for one.
 func TakeGraph() Graph {
 	var v view
 	// Who ends a wait meanwhile waits for us, so that what waits refer to is
 	// there as long as we look.
 	chase(func() {
-		for _, t := range liveThreads() {
+		for _, t := range threads() {
 			v.thread(t)
 		}
 		v.goroutines()
@@ -202,16 +206,41 @@ func liveThreads() []*Thread {
 	return threads
 }
 
+// threads returns those that have a goroutine, and those in line for one. What
+// goes from the line to a goroutine meanwhile is among them, once.
+func threads() []*Thread {
+	lined, all := linedThreads(), liveThreads() // in this order
+	if len(lined) == 0 {
+		return all
+	}
+	seen := make(map[*Thread]bool, len(all))
+	for _, t := range all {
+		seen[t] = true
+	}
+	for _, t := range lined {
+		if !seen[t] {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// inLine reports whether t waits for a worker of its pool, if only for one that
+// is on its way. t.mu is held.
+func (t *Thread) inLine() bool { return t.worker == nil && t.asked && t.pool != nil }
+
 // thread adds what t does.
 func (v *view) thread(t *Thread) {
 	t.mu.Lock()
-	if t.over {
+	lined := t.inLine()
+	left := t.pool != nil && t.worker == nil && !lined // the line
+	if t.over || t.moved != nil || left {
 		t.mu.Unlock()
 		return
 	}
 	s := ThreadState{
 		ID: t.id, Name: t.name, Policy: t.policy, OSThread: t.tid.Load(), Goroutine: t.gid.Load(),
-		Adopted: t.adopted, Unpinned: t.unpinned, Queued: t.waiting, Calls: t.calls,
+		Adopted: t.adopted, Unpinned: t.unpinned, Lined: lined, Queued: t.waiting, Calls: t.calls,
 	}
 	entries, stack := t.stack()
 	s.Cut = entries - len(stack)
@@ -232,7 +261,9 @@ func (v *view) thread(t *Thread) {
 		s.Long = c.long // one that is left out above
 	}
 	top := t.top
-	s.Queue, s.Below = v.queue(t)
+	s.Queue, s.BelowAt = v.queue(t)
+	s.Below = s.BelowAt >= 0
+	s.BelowAt = max(0, s.BelowAt)
 	t.mu.Unlock()
 	// What frames wait for may be on another thread, so that no lock of one is
 	// held.
@@ -288,14 +319,25 @@ func (t *Thread) stack() (n int, stack []entry) {
 	return n, stack
 }
 
-// queue returns the first that wait, and whether the very first was submitted
-// from below the function on top. t.mu is held.
-func (v *view) queue(t *Thread) (states []CallState, below bool) {
+// queue returns the first that wait, and which of them is the first that was
+// submitted from below the function on top, -1 for none. It is among them even
+// if it is not among the first, for those before it are what hides it. t.mu is
+// held.
+func (v *view) queue(t *Thread) (states []CallState, below int) {
 	var calls []*Call
+	var from *Call
 	add := func(l *list) {
-		c := l.head
-		for n := 0; c != nil && n < graphQueue; n++ {
-			calls = append(calls, c)
+		c, found := l.head, t.run == nil
+		for n := 0; c != nil && n < graphSteps && (n < graphQueue || !found); n++ {
+			if !found && c.below(t.run.node) {
+				found = true
+				if from == nil || c.seq < from.seq {
+					from = c
+				}
+			}
+			if n < graphQueue {
+				calls = append(calls, c)
+			}
 			c = c.next
 		}
 	}
@@ -304,13 +346,18 @@ func (v *view) queue(t *Thread) (states []CallState, below bool) {
 		add(&f.box)
 	}
 	slices.SortFunc(calls, func(a, b *Call) int { return cmp.Compare(a.seq, b.seq) })
-	for i, c := range calls[:min(len(calls), graphQueue)] {
-		e := c.entry()
-		e.Stranger = c.list == &t.main && (t.related() || t.frameFor(c.by) == nil)
-		states = append(states, e)
-		if i == 0 {
-			below = t.run != nil && c.below(t.run.node)
+	calls = calls[:min(len(calls), graphQueue)]
+	below = -1
+	if from != nil {
+		if below = slices.Index(calls, from); below < 0 {
+			below = len(calls) - 1
+			calls[below] = from
 		}
+	}
+	for _, c := range calls {
+		e := c.entry()
+		e.Stranger = !t.inLine() && c.list == &t.main && (t.related() || t.frameFor(c.by) == nil)
+		states = append(states, e)
 		v.found(c.by, c.by.name(), 0)
 	}
 	return states, below
@@ -392,10 +439,10 @@ func (e *edge) long(steps int) bool {
 	return false
 }
 
-// queued returns the live thread with that id, locked, and its queued call with
+// queuedCall returns the thread with that id, locked, and its queued call with
 // the number seq; or nil, and nothing is locked.
 func queuedCall(thread, seq uint64) (*Thread, *Call) {
-	for _, t := range liveThreads() {
+	for _, t := range threads() {
 		if t.id != thread {
 			continue
 		}
@@ -421,14 +468,15 @@ func queuedCall(thread, seq uint64) (*Thread, *Call) {
 }
 
 // Refuse takes the call with the number seq out of the queue of a thread, and
-// has it fail with err. It reports false if it is not there any more, and for a
-// function that was posted to an executor, which has no caller to be told.
+// has it fail with err. It reports false if it is not there any more, for a
+// function that was posted to an executor, which has no caller to be told, and
+// on a thread that has no goroutine.
 func Refuse(thread, seq uint64, err error) bool {
 	t, c := queuedCall(thread, seq)
 	if c == nil {
 		return false
 	}
-	if _, ok := c.body.(*posted); ok {
+	if _, ok := c.body.(*posted); ok || t.inLine() {
 		t.mu.Unlock()
 		return false
 	}
@@ -487,20 +535,21 @@ func (t *Thread) all() bool { return t.policy == All && !strict.Load() }
 
 // A Mark tells when a queued call has left the queue of its thread.
 type Mark struct {
-	thread *Thread // has a goroutine, so that its calls are not given to another
-	made   int64
+	thread *Thread
+	from   int64        // since when the call is known to have been queued
 	call   *Call        // guarded by thread.mu; nil when it has left
 	after  atomic.Int64 // nanoseconds that it has taken, plus one; 0 while it has not left
 }
 
-// MarkQueued marks the call with the number seq in the queue of a thread. ok is
-// false if it is not there any more.
-func MarkQueued(thread, seq uint64) (m *Mark, ok bool) {
+// MarkQueued marks the call with the number seq in the queue of a thread, which
+// was there for as long as seen, at least. ok is false if it is not there any
+// more.
+func MarkQueued(thread, seq uint64, seen time.Duration) (m *Mark, ok bool) {
 	t, c := queuedCall(thread, seq)
 	if c == nil {
 		return nil, false
 	}
-	m = &Mark{thread: t, made: nanos(), call: c}
+	m = &Mark{thread: t, from: nanos() - int64(seen), call: c}
 	t.marks = append(t.marks, m)
 	t.mu.Unlock()
 	return m, true
@@ -517,7 +566,7 @@ func (t *Thread) unmark(c *Call) {
 			since = c.frame.edge.since.Load()
 		}
 		if since == 0 {
-			since = m.made
+			since = m.from
 		}
 		m.call = nil
 		m.after.Store(max(0, nanos()-since) + 1)
@@ -529,7 +578,7 @@ func (t *Thread) unmark(c *Call) {
 }
 
 // Left reports whether the call has left the queue, and after how long since
-// its caller began to wait.
+// its caller began to wait, or was seen to if it does not sleep.
 func (m *Mark) Left() (after time.Duration, left bool) {
 	n := m.after.Load()
 	return time.Duration(max(0, n-1)), n != 0

@@ -231,6 +231,41 @@ func TestGraphBelow(t *testing.T) {
 	})
 }
 
+// The first call from below is in the graph however many are queued before it.
+func TestGraphBelowIsHidden(t *testing.T) {
+	for _, strangers := range []int{0, 1, 15, 16, 40} {
+		inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+			gate, begun := make(chan struct{}), make(chan context.Context, 1)
+			calls := []<-chan error{spawn(func() error {
+				return to(ctx, func(in context.Context) error {
+					begun <- in
+					<-gate
+					return nil
+				})
+			})}
+			in := <-begun
+			for range strangers {
+				calls = append(calls, spawn(func() error { return to(ctx, ok) }))
+			}
+			synctest.Wait()
+			for _, name := range []string{"below", "later"} {
+				calls = append(calls, spawn(func() error { return to(in, ok, asyncsync.Named(name)) }))
+				synctest.Wait()
+			}
+			a := thread(t, core.TakeGraph(), "a")
+			require.True(t, a.Below)
+			require.Equal(t, strangers+2, a.Queued)
+			require.Len(t, a.Queue, min(16, strangers+2))
+			require.Equal(t, min(15, strangers), a.BelowAt)
+			require.Equal(t, "below", a.Queue[a.BelowAt].Name)
+			close(gate)
+			for _, c := range calls {
+				require.NoError(t, <-c)
+			}
+		})
+	}
+}
+
 // Long are a thread on which something long runs, and one that waits for that,
 // over however many steps.
 func TestGraphLong(t *testing.T) {
@@ -327,9 +362,9 @@ func TestMarks(t *testing.T) {
 				second := spawn(func() error { return to(cctx, ok) })
 				synctest.Wait()
 				a := thread(t, core.TakeGraph(), "a")
-				m, found := core.MarkQueued(a.ID, a.Queue[0].Seq)
+				m, found := core.MarkQueued(a.ID, a.Queue[0].Seq, 0)
 				require.True(t, found)
-				dropped, found := core.MarkQueued(a.ID, a.Queue[0].Seq)
+				dropped, found := core.MarkQueued(a.ID, a.Queue[0].Seq, 0)
 				require.True(t, found)
 				dropped.Drop()
 				time.Sleep(time.Minute)
@@ -349,7 +384,7 @@ func TestMarks(t *testing.T) {
 				_, left = dropped.Left()
 				require.False(t, left)
 				m.Drop()
-				_, found = core.MarkQueued(a.ID, a.Queue[0].Seq)
+				_, found = core.MarkQueued(a.ID, a.Queue[0].Seq, 0)
 				require.False(t, found)
 				cancel()
 				if name != "runs" {
@@ -359,6 +394,99 @@ func TestMarks(t *testing.T) {
 					require.NoError(t, <-second)
 				}
 				require.NoError(t, <-first)
+			})
+		})
+	}
+}
+
+// A context that waits in line for a thread of its pool is in the graph, with
+// what it has queued, until it gets one, is lent one, or gives up. A mark knows
+// when that was.
+func TestGraphLine(t *testing.T) {
+	ways := map[string]func(cancel, join, release func()){
+		"gives up":    func(cancel, _, _ func()) { cancel() },
+		"is lent one": func(_, join, _ func()) { join() },
+		"gets one":    func(_, _, release func()) { release() },
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1})
+				a, tsca := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("a"), asyncsync.WithPool(p))
+				_, tscb := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("b"), asyncsync.WithPool(p))
+				threads := asyncsync.ReadStats().Threads
+				cctx, cancel := context.WithCancel(context.Background())
+				joined, end := make(chan struct{}), make(chan struct{})
+				var call *task.Task[int]
+				holder := spawn(func() error {
+					return to(a, func(in context.Context) error {
+						return from(in, func(ctx context.Context) error {
+							select {
+							case <-joined:
+								_, err := call.Wait(ctx)
+								return err
+							case <-end:
+								return nil
+							}
+						})
+					})
+				})
+				synctest.Wait()
+				call = task.Go(cctx, func(ctx context.Context) (int, error) {
+					return 0, to(ctx, ok, asyncsync.On(tscb), asyncsync.Named("call"))
+				})
+				synctest.Wait()
+				call2 := spawn(func() error { return to(cctx, ok, asyncsync.On(tscb)) })
+				synctest.Wait()
+
+				g := core.TakeGraph()
+				require.Equal(t, threads+1, asyncsync.ReadStats().Threads, "it is no thread yet")
+				b := thread(t, g, "b")
+				require.True(t, b.Lined)
+				require.Zero(t, b.Goroutine)
+				require.Zero(t, b.OSThread)
+				require.Empty(t, b.Stack)
+				require.Equal(t, 2, b.Queued)
+				require.Len(t, b.Queue, 2)
+				require.Equal(t, "call", b.Queue[0].Name)
+				require.False(t, b.Queue[0].Stranger)
+				require.False(t, b.Below)
+				require.False(t, thread(t, g, "a").Lined)
+				require.False(t, core.Refuse(b.ID, b.Queue[0].Seq, errors.New("refused")))
+				var marks []*core.Mark
+				for _, c := range b.Queue {
+					m, found := core.MarkQueued(b.ID, c.Seq, 0)
+					require.True(t, found)
+					marks = append(marks, m)
+				}
+				time.Sleep(time.Minute)
+
+				way(cancel, func() { close(joined) }, func() {
+					close(end)
+					require.NoError(t, tsca.Close())
+				})
+				synctest.Wait()
+				for _, m := range marks {
+					after, left := m.Left()
+					require.True(t, left)
+					require.Equal(t, time.Minute, after)
+					m.Drop()
+				}
+				for _, s := range core.TakeGraph().Threads {
+					require.False(t, s.Lined, "%+v", s)
+				}
+				require.Zero(t, core.LinedPools())
+				if name == "gives up" {
+					close(end)
+					require.Error(t, <-call2)
+				} else {
+					require.NoError(t, <-call2)
+				}
+				require.NoError(t, <-holder)
+				require.NoError(t, tsca.Close())
+				require.NoError(t, tscb.Close())
+				require.NoError(t, p.Close())
+				cancel()
 			})
 		})
 	}
@@ -459,7 +587,7 @@ func TestGraphRace(t *testing.T) {
 	for range 300 {
 		for _, s := range core.TakeGraph().Threads {
 			for _, c := range s.Queue {
-				if m, ok := core.MarkQueued(s.ID, c.Seq); ok {
+				if m, ok := core.MarkQueued(s.ID, c.Seq, 0); ok {
 					defer m.Drop()
 					m.Left()
 				}

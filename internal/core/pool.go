@@ -23,7 +23,7 @@ type Pool struct {
 
 	lined atomic.Int32 // the length of waiting, for a look without the lock
 
-	mu      sync.Mutex // guards the rest; a leaf lock
+	mu      sync.Mutex // guards the rest; lines alone is locked under it
 	alive   int
 	idle    []*worker // oldest first
 	waiting []*Thread
@@ -79,7 +79,7 @@ func (p *Pool) get(t *Thread) (ok, lined bool) {
 	}
 	if p.alive >= p.max {
 		p.waiting = append(p.waiting, t)
-		p.lined.Store(int32(len(p.waiting)))
+		p.lineChanged()
 		p.mu.Unlock()
 		return true, true
 	}
@@ -87,6 +87,47 @@ func (p *Pool) get(t *Thread) (ok, lined bool) {
 	p.mu.Unlock()
 	startWorker(p, true, t)
 	return true, false
+}
+
+// lines holds the pools that somebody waits in line for.
+var lines struct {
+	sync.Mutex
+	pools map[*Pool]struct{}
+}
+
+// lineChanged says that waiting has. p.mu is held.
+func (p *Pool) lineChanged() {
+	was, is := p.lined.Swap(int32(len(p.waiting))) > 0, len(p.waiting) > 0
+	if was == is {
+		return
+	}
+	lines.Lock()
+	defer lines.Unlock()
+	if !is {
+		delete(lines.pools, p)
+		return
+	}
+	if lines.pools == nil {
+		lines.pools = make(map[*Pool]struct{})
+	}
+	lines.pools[p] = struct{}{}
+}
+
+// linedThreads returns the threads that wait in line for a worker, of all pools.
+func linedThreads() []*Thread {
+	lines.Lock()
+	pools := make([]*Pool, 0, len(lines.pools))
+	for p := range lines.pools {
+		pools = append(pools, p)
+	}
+	lines.Unlock()
+	var threads []*Thread
+	for _, p := range pools {
+		p.mu.Lock()
+		threads = append(threads, p.waiting...)
+		p.mu.Unlock()
+	}
+	return threads
 }
 
 // relend lends the threads that are blocked, and now wait for calls of contexts
@@ -132,7 +173,7 @@ func (p *Pool) withdraw(t *Thread) bool {
 	for i, o := range p.waiting {
 		if o == t {
 			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
-			p.lined.Store(int32(len(p.waiting)))
+			p.lineChanged()
 			return true
 		}
 	}
@@ -169,7 +210,7 @@ func (p *Pool) dequeue() *Thread {
 	t := p.waiting[0]
 	p.waiting[0] = nil
 	p.waiting = p.waiting[1:]
-	p.lined.Store(int32(len(p.waiting)))
+	p.lineChanged()
 	return t
 }
 

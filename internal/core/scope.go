@@ -361,6 +361,9 @@ func (r *Scope) lend(t, from *Thread) {
 	for c := t.main.head; c != nil; c = t.main.head {
 		t.main.remove(c)
 		t.waiting--
+		if t.marks != nil {
+			t.unmark(c)
+		}
 		c.thread.Store(from)
 		from.seq++
 		c.seq = from.seq
@@ -537,7 +540,7 @@ func (s *Scope) Shutdown(ctx context.Context) error {
 }
 
 func (s *Scope) selfShutdown() error {
-	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", s.describe())}
+	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", s.describe()), Page: pageShutdown}
 }
 
 func (s *Scope) describe() string {

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/trace"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -585,6 +586,9 @@ type DeadlockError struct {
 	// Cycle is who waits for whom: each link for the next, the last for the
 	// first, which is the wait that was refused.
 	Cycle []Link
+	// Page names the page of docs/deadlock that says why it is so and what to
+	// do, without ".md"; "" if there is none.
+	Page string
 }
 
 // A Link is one wait in a cycle.
@@ -596,10 +600,59 @@ type Link struct {
 	For       string        // the name of what is waited for
 	Age       time.Duration // of the wait, -1 if it does not sleep yet
 	Site      string        // file:line of the wait in the user's code, "" if that is not known
+
+	block block // what keeps the call that is waited for from beginning
 }
 
-// Error says which wait it was.
-func (e *DeadlockError) Error() string { return fmt.Sprintf("deadlock: %s", e.Message) }
+// Error says in one line which wait it was, and where to read on.
+func (e *DeadlockError) Error() string {
+	if e.Page == "" {
+		return "deadlock: " + e.Message
+	}
+	return fmt.Sprintf("deadlock: %s (see docs/deadlock/%s.md)", e.Message, e.Page)
+}
+
+// Details returns what Error does, and a line for each wait in the cycle.
+func (e *DeadlockError) Details() string {
+	var b strings.Builder
+	b.WriteString(e.Error())
+	for _, l := range e.Cycle {
+		fmt.Fprintf(&b, "\n  %s", l)
+		if l.Goroutine != 0 {
+			fmt.Fprintf(&b, ", in goroutine %d", l.Goroutine)
+		}
+		if l.Age >= 0 {
+			fmt.Fprintf(&b, ", for %v", l.Age)
+		}
+		if l.Site != "" {
+			fmt.Fprintf(&b, ", at %s", l.Site)
+		}
+	}
+	return b.String()
+}
+
+// String says who waits for whom.
+func (l Link) String() string {
+	who, what := l.Who, l.For
+	if l.Thread != "" {
+		who += " on " + l.Thread
+	}
+	switch l.Kind {
+	case "call", "parked":
+		what = "the call of " + what
+	case "async":
+		what = "the async function " + what
+	case "task":
+		what = "the task " + what
+	case "group":
+		what = "a group"
+	case "limiter":
+		what = "a limiter"
+	case "close":
+		what = "the end of context " + what
+	}
+	return who + " waits for " + what
+}
 
 // Is reports whether target is ErrDeadlock.
 func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
