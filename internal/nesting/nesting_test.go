@@ -92,7 +92,7 @@ func TestNestings(t *testing.T) {
 	// No program hangs, and so none may look as if it did. What is on its way
 	// for a moment only is not seen twice.
 	var suspected atomic.Pointer[deadlock.Verdict]
-	defer deadlock.Watch(deadlock.Config{Interval: 20 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) {
+	defer deadlock.Watch(deadlock.Config{Interval: 500 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) {
 		if v.Kind == deadlock.Probable {
 			suspected.Store(&v)
 		}
