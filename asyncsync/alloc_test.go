@@ -206,5 +206,6 @@ func TestAllocsOfContexts(t *testing.T) {
 	first := once(1)
 	t.Logf("one call: %v", first)
 	require.LessOrEqual(t, first, 14.0, "used for one call")
-	require.LessOrEqual(t, once(10), first, "used for ten calls")
+	// One more, because a caller that never sleeps needs nothing to sleep on.
+	require.LessOrEqual(t, once(10), first+1, "used for ten calls")
 }

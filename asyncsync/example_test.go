@@ -39,6 +39,29 @@ func Example() {
 	// <nil>
 }
 
+// Many calls ahead of the first wait: the thread is woken once for all.
+func ExampleGo() {
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	defer tsc.Close()
+	sum := 0 // of the thread
+	var adds []*task.Task[int]
+	for n := range 5 {
+		adds = append(adds, asyncsync.Go(ctx, func(context.Context) (int, error) {
+			sum += n
+			return sum, nil
+		}))
+	}
+	for _, add := range adds {
+		fmt.Println(add.Wait(ctx))
+	}
+	// Output:
+	// 0 <nil>
+	// 1 <nil>
+	// 3 <nil>
+	// 6 <nil>
+	// 10 <nil>
+}
+
 // Many goroutines, one thread: counter needs no lock.
 func ExampleSyncToAsync() {
 	counter := 0

@@ -509,7 +509,6 @@ func TestLinearCancelledQueue(t *testing.T) {
 
 // Those who wait for one task each add one wait to it.
 func TestLinearWaiters(t *testing.T) {
-	t.Skip("not so yet: each wait copies the list of the waits before it")
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		requireLinearAllocs(t, budget{40, 200}, budget{4000, 20_000}, func(waiters int) {

@@ -120,6 +120,10 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	if err != nil {
 		return zero[R](), err
 	}
+	if e := r.Ending(); e.Panic != nil {
+		w.free(r)
+		e.Raise()
+	}
 	r.Raise()
 	result, err := r.result, r.err
 	w.free(r)
@@ -230,7 +234,8 @@ func (w *toThread[A, R]) name(r *record[A, R]) {
 }
 
 // free takes back a record that nobody else refers to: its function has
-// returned and its caller has been told. Others are left to the collector.
+// returned or panicked, and its caller has been told. Others are left to the
+// collector; after a Goexit the thread's stack may hold one for long.
 func (w *toThread[A, R]) free(r *record[A, R]) {
 	var arg A
 	r.Reset()

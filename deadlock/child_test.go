@@ -53,11 +53,15 @@ func settled(text string) string {
 	var at []int
 	var stacks []string
 	for i, p := range parts {
-		if strings.HasPrefix(p, "goroutine N [") {
+		switch lines := strings.Split(p, "\n"); {
+		case lines[0] == "who waits for whom":
+			slices.Sort(lines[1:])
+			parts[i] = strings.Join(lines, "\n")
+		case strings.HasPrefix(p, "goroutine N ["):
 			at, stacks = append(at, i), append(stacks, p)
 		}
 	}
-	slices.Sort(stacks) // they came in the order of their ids
+	slices.Sort(stacks) // they came in the order of their ids, as the waits did
 	for i, p := range stacks {
 		parts[at[i]] = p
 	}

@@ -72,7 +72,7 @@ type Call struct {
 	pc    uintptr       // the wrapped function, for its name
 	done  chan struct{} // of a task: closed when it has ended
 	onEnd func()        // of a task: called before that
-	life  *life         // of a task: ended before that
+	life  *life         // of a task on a thread: ended before that
 
 	refusal error // why it was revoked by somebody else than its caller; guarded by the mu of thread
 	lender  *Call // of an errand: the call whose caller runs it
@@ -98,8 +98,8 @@ type Call struct {
 	yield bool // let others run when the call has ended: see yieldEvery
 }
 
-// Reset makes a call whose function has returned, and whose caller has been
-// told, fit to be used again. What most calls leave alone is not written, and
+// Reset makes a call whose function has returned or panicked, and whose caller
+// has been told, fit to be used again. What most calls leave alone is not written, and
 // nothing atomically: nobody else has it, and its cache lines come back from
 // another processor while the caller goes on.
 func (c *Call) Reset() {
@@ -110,6 +110,9 @@ func (c *Call) Reset() {
 	c.body, c.ctx, c.scope, c.node = nil, nil, nil, nil
 	c.claim, c.wait = atomic.Uint32{}, atomic.Uint32{}
 	c.thread = atomic.Pointer[Thread]{}
+	if c.ending.Panic != nil {
+		c.ending = Ending{}
+	}
 	if c.by != nil {
 		c.by = nil
 	}
@@ -213,6 +216,40 @@ func (c *Call) finish() (woke bool) {
 	return woke
 }
 
+// turnAway ends a call that was refused, by somebody else than its caller. Of a
+// task nobody else would tell the hooks; one that does not return ends the task.
+func (c *Call) turnAway() {
+	if c.life == nil || c.watched == nil {
+		c.finish()
+		return
+	}
+	told := false
+	defer func() {
+		if !told {
+			c.refusal, c.ending = nil, recovered(recover(), nil)
+		}
+		c.finish()
+	}()
+	c.refused(c.ctx, c.refusal)
+	told = true
+}
+
+// turnAway does that for calls that have been taken out of their queue, whatever
+// a hook does.
+func turnAway(calls []*Call) {
+	defer func() {
+		if len(calls) > 0 {
+			turnAway(calls)
+		}
+	}()
+	for len(calls) > 0 {
+		c := calls[0]
+		calls = calls[1:]
+		c.scope.leave()
+		c.turnAway()
+	}
+}
+
 // lend has the goroutine of c's caller, who waits, run the async function a,
 // and reports whether it is to be had, and whether it slept. Only the thread that runs c's
 // function calls it, and it waits for a next: so errands nest like the calls
@@ -248,6 +285,9 @@ func (c *Call) runErrand() (ran, woke bool) {
 		return false, false
 	}
 	a := c.errand
-	c.wait.Store(nobodyParked) // nobody else changes it while it is errand
+	// The thread may have given the errand up, and c may have ended since.
+	if !c.wait.CompareAndSwap(errand, nobodyParked) {
+		return false, false
+	}
 	return true, a.begun()
 }

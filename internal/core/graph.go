@@ -488,7 +488,7 @@ func Refuse(thread, seq uint64, err error) bool {
 	c.state, c.refusal = revoked, err
 	t.mu.Unlock()
 	c.scope.leave()
-	c.finish()
+	c.turnAway()
 	return true
 }
 

@@ -36,8 +36,8 @@ type Node struct {
 	// than whether it is nil holds cycles: see [edge].
 	waits atomic.Pointer[edge]
 
-	mu    sync.Mutex              // serializes writers of joins; a leaf lock
-	joins atomic.Pointer[[]*Join] // copied on write, so that readers take no lock
+	mu    sync.Mutex           // guards the list of joins; a leaf lock
+	joins atomic.Pointer[Join] // the first; read without mu to see that there is none
 
 	// born is the epoch that parent was in when this node was made. It is not
 	// written in one step with parent, so that it may be that of another
@@ -52,10 +52,13 @@ type Node struct {
 	state atomic.Uint64
 }
 
-// A Join says that somebody waits for a node: a node, a frame, or both.
+// A Join says that somebody waits for a node: a node, a frame, or both. It is in
+// the list of one node.
 type Join struct {
 	by    *Node
 	frame *Frame
+
+	prev, next *Join // guarded by the mu of that node
 }
 
 // setParent makes p the parent of n. Ancestors of p that have ended are cut
@@ -107,37 +110,30 @@ func (n *Node) within(a *Node, limit int) bool {
 func (n *Node) addJoin(j *Join) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var js []*Join
-	if old := n.joins.Load(); old != nil {
-		js = *old
+	j.next = n.joins.Load()
+	if j.next != nil {
+		j.next.prev = j
 	}
-	js = append(slices.Clip(js), j)
-	n.joins.Store(&js)
+	n.joins.Store(j)
 }
 
-// dropJoin forgets j.
+// dropJoin forgets j, which was added.
 func (n *Node) dropJoin(j *Join) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	old := n.joins.Load()
-	if old == nil {
-		return
+	if j.next != nil {
+		j.next.prev = j.prev
 	}
-	if len(*old) == 1 && (*old)[0] == j {
-		n.joins.Store(nil)
-		return
+	if j.prev != nil {
+		j.prev.next = j.next
+	} else {
+		n.joins.Store(j.next)
 	}
-	js := make([]*Join, 0, len(*old))
-	for _, o := range *old {
-		if o != j {
-			js = append(js, o)
-		}
-	}
-	n.joins.Store(&js)
+	j.prev, j.next = nil, nil
 }
 
 // waiters calls visit for every frame that waits for n, directly or through
-// other nodes, until visit returns false.
+// other nodes, until visit returns false. visit must take no lock.
 //
 // The walk goes up the parents and sideways along the joins. Parents alone
 // cannot form a cycle; joins can (two tasks that wait for each other), so the
@@ -158,13 +154,14 @@ func (n *Node) waiters(visit func(*Frame) bool) {
 			if n.frame != nil && !visit(n.frame) {
 				return
 			}
-			js := n.joins.Load()
-			if js == nil {
+			if n.joins.Load() == nil {
 				continue
 			}
-			for _, j := range *js {
-				if j.frame != nil && !visit(j.frame) {
-					return
+			more := true
+			n.mu.Lock()
+			for j := n.joins.Load(); j != nil && more; j = j.next {
+				if j.frame != nil {
+					more = visit(j.frame)
 				}
 				if j.by == nil || reached(j.by) {
 					continue
@@ -178,6 +175,10 @@ func (n *Node) waiters(visit func(*Frame) bool) {
 						seen[n] = struct{}{}
 					}
 				}
+			}
+			n.mu.Unlock()
+			if !more {
+				return
 			}
 		}
 		if next == len(todo) {

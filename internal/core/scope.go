@@ -49,7 +49,7 @@ type Scope struct {
 	cfg    *Config                // never changed
 	kind   scopeKind
 
-	over atomic.Bool // closed, idle, and there was no thread to give back; set under mu
+	marks atomic.Uint32
 
 	// account is twice the number of calls accepted and not ended, plus one
 	// when the scope is closed. It never grows from 1: what is closed and idle
@@ -57,9 +57,15 @@ type Scope struct {
 	account atomic.Int64
 
 	mu   sync.Mutex    // guards the rest; nests outside Thread.mu
-	end  *part         // what thread was told to leave last: its end is that of the scope
 	done chan struct{} // closed when the scope is over; made when somebody waits for that
 }
+
+// Marks of a scope, which are only ever set.
+const (
+	isOver  = 1 << iota // closed and idle, and there was no thread to give back
+	leaves              // closed and idle: the end of end is that of the scope
+	awaited             // somebody waits for the end of the scope
+)
 
 type scopeKind uint8
 
@@ -184,31 +190,40 @@ func (s *Scope) shut() {
 
 // finish runs once, when the scope is closed and its last call has ended.
 func (s *Scope) finish() {
-	s.mu.Lock()
 	t := s.thread.Load()
 	if s.root != s || t == nil {
-		s.over.Store(true)
-		if s.done != nil {
-			close(s.done)
+		// Who waits says so first, and looks whether it is over then.
+		s.marks.Or(isOver)
+		if s.marks.Load()&awaited != 0 {
+			s.mu.Lock()
+			if s.done != nil {
+				close(s.done)
+			}
+			s.mu.Unlock()
 		}
-		s.mu.Unlock()
 		return
 	}
-	p := s.part
-	switch {
-	case p != nil:
-	case s.made != nil:
-		p = &s.made.end
-	default:
-		p = &part{}
-	}
+	s.mu.Lock()
+	p := s.end()
 	p.done = s.done // nobody else has p yet
-	s.end = p
-	if s.made != nil {
-		s.made.cleanup.Stop()
-	}
+	s.marks.Or(leaves)
+	s.made.cleanup.Stop()
 	s.mu.Unlock()
 	t.unuse(p)
+}
+
+// end returns the part whose end is that of the scope, which has a thread.
+func (s *Scope) end() *part {
+	if s.part != nil {
+		return s.part
+	}
+	return &s.made.end
+}
+
+// isOver reports whether the scope is closed and has given its thread back.
+func (s *Scope) isOver() bool {
+	m := s.marks.Load()
+	return m&isOver != 0 || m&leaves != 0 && s.end().isOver()
 }
 
 // finished returns the channel that is closed when the scope is over. s.mu is
@@ -216,8 +231,8 @@ func (s *Scope) finish() {
 func (s *Scope) finished() chan struct{} {
 	if s.done == nil {
 		s.done = make(chan struct{})
-		if s.end != nil {
-			s.end.tell(s.done)
+		if s.marks.Load()&leaves != 0 {
+			s.end().tell(s.done)
 		}
 	}
 	return s.done
@@ -371,20 +386,25 @@ func lender(p *Pool, own *Thread, by *Node) *Thread {
 	if own != nil && own.pool == p {
 		return own
 	}
-	var from *Thread
-	if by != nil {
-		by.waiters(func(f *Frame) bool {
-			if f.thread.pool == p {
-				f.thread.mu.Lock()
-				if f.live {
-					from = f.thread
-				}
-				f.thread.mu.Unlock()
-			}
-			return from == nil
-		})
+	if by == nil {
+		return nil
 	}
-	return from
+	var frames []*Frame
+	by.waiters(func(f *Frame) bool {
+		if f.thread.pool == p {
+			frames = append(frames, f)
+		}
+		return true
+	})
+	for _, f := range frames {
+		f.thread.mu.Lock()
+		live := f.live
+		f.thread.mu.Unlock()
+		if live {
+			return f.thread
+		}
+	}
+	return nil
 }
 
 // Default returns the scope of the process-wide thread, or that of the
@@ -472,7 +492,7 @@ func Resolve(ctx context.Context, on *Scope) (*Scope, error) {
 // on it, it does not wait: closing completes when that function ends.
 func (s *Scope) Close() error {
 	s.shut()
-	if s.isDone() {
+	if s.isOver() {
 		return s.exitError()
 	}
 	if s.Inside() {
@@ -493,24 +513,14 @@ func (s *Scope) CloseAndWait() bool {
 			return true
 		}
 	}
-	return s.isDone()
-}
-
-func (s *Scope) isDone() bool {
-	if s.over.Load() {
-		return true
-	}
-	s.mu.Lock()
-	p := s.end
-	s.mu.Unlock()
-	return p != nil && p.isOver()
+	return s.isOver()
 }
 
 // Shutdown is Close until ctx ends; then calls still queued are refused, and
 // the error says what still runs.
 func (s *Scope) Shutdown(ctx context.Context) error {
 	s.shut()
-	if s.isDone() {
+	if s.isOver() {
 		return s.exitError()
 	}
 	if s.Inside() {
@@ -583,7 +593,8 @@ type closer struct {
 // cycle, where that is not just the one.
 func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	s.mu.Lock()
-	if s.over.Load() || s.end != nil && s.end.isOver() {
+	s.marks.Or(awaited)
+	if s.isOver() {
 		s.mu.Unlock()
 		return closed, nil
 	}
@@ -602,16 +613,17 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		defer own.pop(f)
 	}
 	if own != nil || by != nil {
-		j := &Join{by: by, frame: f}
 		nodes := s.accepted()
+		joins := make([]Join, len(nodes))
 		relate(own, by, func() {
-			for _, n := range nodes {
-				n.addJoin(j)
+			for i, n := range nodes {
+				joins[i] = Join{by: by, frame: f}
+				n.addJoin(&joins[i])
 			}
 		})
 		defer relate(own, by, func() {
-			for _, n := range nodes {
-				n.dropJoin(j)
+			for i, n := range nodes {
+				n.dropJoin(&joins[i])
 			}
 		})
 	}
@@ -719,10 +731,7 @@ func (s *Scope) refuse() string {
 		runs = bottom.Name()
 	}
 	t.mu.Unlock()
-	for _, c := range out {
-		c.scope.leave()
-		c.finish()
-	}
+	turnAway(out)
 	if runs == "" {
 		return "nothing runs"
 	}

@@ -36,19 +36,28 @@ type life struct {
 	ended    bool // cancelled
 	cause    error
 	queued   *Call       // of a task that goes to a thread; nil once it is over
-	unwatch  func() bool // ends the watch over the ctx that the task was started with
+	unwatch  func() bool // ends the watch over the layer
 }
 
-// queue has l take c out of its queue when it is cancelled.
+// queue has l take c, which has been submitted, out of its queue when the layer
+// ends. It is the layer that counts: the ctx that the task was started with may
+// be that of a task whose end is no cancellation.
 func (l *life) queue(c *Call) {
 	l.mu.Lock()
+	if l.over {
+		l.mu.Unlock()
+		return
+	}
 	l.queued = c
 	l.mu.Unlock()
-}
-
-// watch has l cancel its task, if that is queued, when ctx ends.
-func (l *life) watch(ctx context.Context) {
-	unwatch := context.AfterFunc(ctx, func() { l.withdraw(context.Cause(ctx)) })
+	if l.layer.Err() != nil {
+		l.withdraw(context.Cause(l.layer)) // who ended it found nothing queued
+		return
+	}
+	if l.base.Done() == nil {
+		return // stop alone ends the layer
+	}
+	unwatch := context.AfterFunc(l.layer, func() { l.withdraw(context.Cause(l.layer)) })
 	l.mu.Lock()
 	over := l.over
 	l.unwatch = unwatch
@@ -64,10 +73,7 @@ func (l *life) withdraw(cause error) {
 	c := l.queued
 	l.mu.Unlock()
 	if c != nil && c.revoke(cause) {
-		if c.watched != nil {
-			c.refused(c.ctx, cause)
-		}
-		c.finish()
+		c.turnAway()
 	}
 }
 
@@ -225,39 +231,43 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	if o.Interrupt != nil {
 		c.stop = &interrupt{fn: o.Interrupt, done: make(chan struct{})}
 	}
+	if o.Scope != nil {
+		if err := Ended(Afterlife(ctx)); err != nil {
+			count.cancelled.Add(1)
+			c.refusal = err
+			c.finish()
+			return
+		}
+	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
 	l.begin(ctx)
 	tc.over(l.layer)
-	c.life = l
 	if t.group != nil {
 		t.group.list(t)
 	}
 	switch {
 	case o.Refusal != nil:
-		c.refuse(ctx, o.Refusal)
+		c.life = l
+		c.refusal = o.Refusal
+		c.turnAway()
 	case o.Scope != nil:
+		c.life = l
 		c.bound = true // nobody waits on its goroutine
-		l.queue(c)
 		if err := o.Scope.submit(c, own); err != nil {
-			c.refuse(ctx, err)
+			c.refusal = err
+			c.turnAway()
 			return
 		}
-		if done := ctx.Done(); done != nil {
-			l.watch(ctx)
-		}
+		l.queue(c)
 	default:
 		c.node.Start()
-		go c.runAsync()
+		go func() {
+			// Not from within runAsync: the end of a ctx takes stack, which a
+			// new goroutine has little of, and growing it takes a microsecond.
+			defer l.end()
+			c.runAsync()
+		}()
 	}
-}
-
-// refuse ends a task that has not been queued.
-func (c *Call) refuse(ctx context.Context, err error) {
-	c.refusal = err
-	if c.watched != nil {
-		c.refused(ctx, err)
-	}
-	c.finish()
 }
 
 // Refusal is why the task's function has not been run, nil if it has. Only

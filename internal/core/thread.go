@@ -114,7 +114,7 @@ type Thread struct {
 	parkMu  sync.Mutex      // a leaf lock, apart from mu so as not to add to its load
 	parkers []chan struct{} // of callers; never used beyond this lease, see parker
 
-	listed     atomic.Bool     // of an unpinned thread: enlisted
+	listed     bool            // it is among the live ones, or was; guarded by mu
 	workerOnly bool            // it is not to be held any more; guarded by mu
 	critical   goroutine.Aside // what a holder has left for the worker; guarded by mu
 
@@ -150,7 +150,8 @@ type Frame struct {
 // It is nil while it is closed, slotOpen while a call may be put there. A call
 // that is taken stays in it until it has ended, which spares the cache line a
 // journey; what is in the slot and not on the thread's stack is yet to be taken.
-// But for putting a call there, only the thread's goroutine writes it.
+// The thread's goroutine opens it, under mu; who puts something into a list that
+// is served now closes it, under mu as well; anybody puts a call there.
 type slot struct{ atomic.Pointer[Call] }
 
 // In the slot of a frame slotDone says that the wait is over.
@@ -199,7 +200,8 @@ func (t *Thread) slotFor(n *Node) (s *slot, related bool) {
 	return &t.slot, false
 }
 
-// here returns the slot for what the thread serves now. Only for its goroutine.
+// here returns the slot for what the thread serves now. t.mu is held, or the
+// caller is its goroutine.
 func (t *Thread) here() *slot {
 	if t.top == nil {
 		return &t.slot
@@ -304,6 +306,15 @@ func (t *Thread) next() *Call {
 		t.unmark(c)
 	}
 	return t.take(c)
+}
+
+// enqueue puts a call that was offered into a list. t.mu is held.
+func (t *Thread) enqueue(c *Call, l *list) {
+	t.accept(c)
+	c.settles = false // in a list others may refuse it, who close its account
+	c.state = queued
+	l.push(c)
+	t.waiting++
 }
 
 // accept gives c its number. t.mu is held.
@@ -427,6 +438,11 @@ func (t *Thread) submit(c *Call) error {
 	box.push(c)
 	t.waiting++
 	serves := t.serves(box)
+	if serves {
+		// It was opened since c was refused by it; c's submitter must not get
+		// ahead of c with the next.
+		t.here().CompareAndSwap(slotOpen, nil)
+	}
 	c.late = !serves && t.blocks(box)
 	wake := serves && t.rouse()
 	ask := t.worker == nil && !t.asked && !t.adopted && !t.held
@@ -536,12 +552,13 @@ func (t *Thread) exec(c *Call) {
 		t.mu.Lock()
 		t.run, c.outer = c.outer, nil
 		c.state, c.refusal = revoked, err
+		t.here().clear() // a hook may keep us from looking
 		t.mu.Unlock()
 		count.cancelled.Add(1)
 		if !c.settles {
 			c.scope.leave()
 		}
-		c.finish()
+		c.turnAway()
 		return
 	}
 	rec := t.record
@@ -657,10 +674,7 @@ func (t *Thread) pop(f *Frame) {
 	if c := f.slot.close(); c != nil {
 		f.slot.clear()
 		if c != slotDone {
-			t.accept(c)
-			c.state = queued
-			f.box.push(c)
-			t.waiting++
+			t.enqueue(c, &f.box)
 		}
 	}
 	t.top = f.below
@@ -729,24 +743,40 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 }
 
 // glance is look for a thread that has just run a call, in step with its
-// callers: it spares them the lock, which they want for the next call. mu is not
-// held.
+// callers. mu is not held.
 func (t *Thread) glance() {
-	if t.woke || !t.spin.on.Load() {
+	t.lock()
+	if t.woke || !t.spin.on.Load() || t.signal.Load() != t.seen || t.due() {
 		t.here().clear()
+		t.mu.Unlock()
 		return
 	}
-	t.scan(t.seen, t.spin.patience())
+	t.watch(t.seen, t.spin.patience())
 }
 
-// scan spins until there is a call in the slot or the signal is not old.
-func (t *Thread) scan(old uint32, budget int64) {
+// due reports whether there is a call in a list that the thread serves. t.mu is
+// held.
+func (t *Thread) due() bool {
+	if t.top == nil {
+		return t.main.head != nil
+	}
+	return t.top.box.head != nil || t.all() && t.main.head != nil
+}
+
+// watch spins until there is a call in the slot or the signal is not old. t.mu is
+// held, and released.
+//
+// The slot is opened under mu, and while nothing is due, and closed by what comes
+// to be due: so what is in a list when a call is found in the slot has come after
+// that call. The calls of one submitter keep their order.
+func (t *Thread) watch(old uint32, budget int64) {
 	s := t.here()
 	if t.policy != None || t.top == nil {
 		s.Store(slotOpen)
 	} else {
 		s.clear()
 	}
+	t.mu.Unlock()
 	if lookout(&t.signal, old, s, budget) {
 		t.spin.hit()
 	} else {
@@ -769,9 +799,7 @@ func (t *Thread) look() bool {
 	if budget == 0 {
 		return false
 	}
-	old := t.signal.Load()
-	t.mu.Unlock()
-	t.scan(old, budget)
+	t.watch(t.signal.Load(), budget)
 	return true
 }
 

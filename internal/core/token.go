@@ -44,18 +44,18 @@ func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 		return false // the goroutine's own must not mix with the thread's
 	}
 	t := r.bound()
-	if !t.listed.Load() {
-		t.listed.Store(true)
-		enlist(t)
-	}
 	t.lock()
-	if t.run != nil || t.waiting > 0 || t.asked || t.over || t.ending || t.workerOnly || t.worker != nil && !t.parked {
+	if !t.free() {
 		t.mu.Unlock()
 		return false
 	}
 	if c.scope.enter(false) != nil {
 		t.mu.Unlock()
 		return false // the long way comes to the same, and says so
+	}
+	if !t.listed {
+		t.listed = true
+		enlist(t)
 	}
 	t.accept(c)
 	c.bound = true // its caller is the thread
@@ -83,6 +83,20 @@ func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 	}
 	t.execHeld(c)
 	return true
+}
+
+// free reports whether t, which is unpinned, may be held. t.mu is held.
+func (t *Thread) free() bool {
+	switch {
+	case t.run != nil || t.waiting > 0 || t.over || t.ending || t.workerOnly:
+		return false
+	case t.worker == nil:
+		return !t.asked
+	default:
+		// The record is nobody else's while its worker sleeps. Values there are
+		// not for a holder to see.
+		return t.parked && !t.worker.record.HasCritical()
+	}
 }
 
 // execHeld is exec for the call of the holder. Values need not be carried: its
@@ -132,7 +146,7 @@ func (t *Thread) putDown(c *Call, node any) {
 	has := false
 	if rec := goroutine.Current(); rec != nil {
 		if has = rec.HasCritical(); has {
-			critical = rec.SetAside()
+			critical = rec.GiveAway()
 		}
 		if rec.Owner != nil {
 			rec.Owner, rec.Node = nil, node
@@ -144,6 +158,7 @@ func (t *Thread) putDown(c *Call, node any) {
 	t.run, c.outer = nil, nil
 	c.state = ended
 	t.calls++
+	t.crowd.batch = 0 // it has not slept, but nor has it been woken
 	t.held = false
 	if has {
 		// From now on the values need a goroutine that keeps them.
@@ -180,7 +195,7 @@ func (t *Thread) putDown(c *Call, node any) {
 // worker.
 func (t *Thread) adoptCritical() {
 	if t.critical != (goroutine.Aside{}) {
-		t.record.PutBack(t.critical)
+		t.record.Adopt(t.critical)
 		t.critical = goroutine.Aside{}
 	}
 }

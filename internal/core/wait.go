@@ -194,7 +194,12 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 	done, woke := ctx.Done(), c.woke
 	for {
 		c.look(woke)
-		if c.park() {
+		switch {
+		case !c.park():
+		case done == nil:
+			c.edge.slept()
+			<-c.parker // much cheaper than a select
+		default:
 			c.edge.slept()
 			select {
 			case <-c.parker:

@@ -179,7 +179,10 @@ func (t *Thread) attach(w *worker) {
 		labels = pprof.WithLabels(labels, pprof.Labels("asyncsync.context", t.name))
 	}
 	pprof.SetGoroutineLabels(labels)
-	enlist(t)
+	if !t.listed { // else it must not be done under mu: see ReadStats
+		t.listed = true
+		enlist(t)
+	}
 }
 
 // detach ends the lease, gives w back, and closes p, the last part. t.mu is
@@ -269,10 +272,7 @@ func (t *Thread) fail(why error) {
 	} else {
 		t.mu.Unlock()
 	}
-	for _, c := range out {
-		c.scope.leave()
-		c.finish()
-	}
+	turnAway(out)
 }
 
 // withdraw takes back the question for a worker.
@@ -385,10 +385,10 @@ func (t *Thread) nudge() {
 // close ends a lease that never had a goroutine. t.mu is held, and released.
 func (t *Thread) close() {
 	t.over = true
-	leaving := t.leaving
+	leaving, listed := t.leaving, t.listed
 	t.leaving = nil
 	t.mu.Unlock()
-	if t.listed.Load() {
+	if listed {
 		delist(t)
 	}
 	for _, p := range leaving {

@@ -12,8 +12,8 @@ import (
 // from the first SetCritical until EndCritical. It belongs to that thread like the record
 // does; home and ended alone may be read by others.
 type criticals struct {
-	home   int64       // the goroutine whose EndCritical ends this; fixed at birth
-	ended  atomic.Bool // set once, by EndCritical
+	home   atomic.Int64 // the goroutine whose EndCritical ends this; 0 between GiveAway and Adopt
+	ended  atomic.Bool  // set once, by EndCritical
 	values map[uint64]*criticalValue
 	exits  int    // values with an exit function
 	seq    uint64 // of the latest Set
@@ -28,7 +28,8 @@ type criticalValue struct {
 // criticals returns r's, and makes them if there are none.
 func (r *Record) criticals() *criticals {
 	if r.critical == nil {
-		r.critical = &criticals{home: r.ID, values: make(map[uint64]*criticalValue)}
+		r.critical = &criticals{values: make(map[uint64]*criticalValue)}
+		r.critical.home.Store(r.ID)
 	}
 	return r.critical
 }
@@ -80,7 +81,7 @@ func (r *Record) ShareCritical(from *Record) {
 }
 
 func (r *Record) sharesCritical() bool {
-	return r.critical != nil && r.critical.home != r.ID
+	return r.critical != nil && r.critical.home.Load() != r.ID
 }
 
 func (c *criticals) put(id uint64, v criticalValue) {
@@ -127,11 +128,11 @@ func (s SavedCritical) Ended() bool { return s.of.ended.Load() }
 // Here reports whether the caller runs on the thread, or goroutine, that s was saved on.
 func (s SavedCritical) Here() bool {
 	if r := Current(); r != nil && r.critical != nil {
-		return r.critical.home == s.of.home
+		return r.critical.home.Load() == s.of.home.Load()
 	}
 	// The record may have been released because its last value was deleted; it is still
 	// the same goroutine.
-	return ID() == s.of.home
+	return ID() == s.of.home.Load()
 }
 
 // Restore makes the variable what it was when s was saved. It must be called where Here
@@ -311,6 +312,19 @@ func (r *Record) SetAside() Aside {
 
 // PutBack makes the values that were set aside r's again.
 func (r *Record) PutBack(a Aside) { r.critical = a.c }
+
+// GiveAway is SetAside for values that another goroutine is to have: they belong
+// to none until that calls Adopt.
+func (r *Record) GiveAway() Aside {
+	r.critical.home.Store(0)
+	return r.SetAside()
+}
+
+// Adopt makes the values that were given away r's.
+func (r *Record) Adopt(a Aside) {
+	a.c.home.Store(r.ID)
+	r.critical = a.c
+}
 
 // An Aside is what SetAside has taken away.
 type Aside struct{ c *criticals }

@@ -58,6 +58,8 @@ const epsilon = 1e-6
 //     and are closed however their scope ends; from within, no other context
 //     of the pool is made. The one exception is lent capacity: sync code on a
 //     context of the pool makes another and calls it, in a sequential region.
+//     Never in the chain of a context with policy All: a stranger on top of
+//     whoever holds the capacity could want it too.
 //     The region matters: a loan merges two threads into one, so that contexts
 //     ranked between the two would see a cycle that the ranks do not show.
 //  7. No wait of our own (a channel) is for anything that needs a thread which
@@ -167,6 +169,11 @@ func (s *state) may(c *Context) bool {
 		return true
 	}
 	return s.cb >= 0 && c.Policy == asyncsync.Related && slices.Contains(s.chain[s.cb:], c)
+}
+
+// topped reports whether strangers may run on top of something in the chain.
+func (s *state) topped() bool {
+	return slices.ContainsFunc(s.chain, func(c *Context) bool { return c.Root.Policy == asyncsync.All })
 }
 
 func (s *state) touch(rank float64) { *s.min = min(*s.min, rank) }
@@ -669,7 +676,7 @@ func (g *generator) scope(s *state) *Op {
 			pool = i // lent, if the pool is full
 			f = f.sequential()
 			f.pools |= 1 << (16 + i)
-		case s.pools&(1<<i) == 0 && g.poolRank[i]-epsilon >= s.top():
+		case s.pools&(1<<i) == 0 && g.poolRank[i]-epsilon >= s.top() && !s.topped():
 			pool = i
 			s.touch(g.poolRank[i] - epsilon)
 		}

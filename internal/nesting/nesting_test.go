@@ -7,10 +7,12 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/core"
 )
 
@@ -87,10 +89,22 @@ func TestNestings(t *testing.T) {
 		first = number(t, s)
 	}
 	defer core.SetSpin(0)
+	// No program hangs, and so none may look as if it did. What is on its way
+	// for a moment only is not seen twice.
+	var suspected atomic.Pointer[deadlock.Verdict]
+	defer deadlock.Watch(deadlock.Config{Interval: 500 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) {
+		if v.Kind == deadlock.Probable {
+			suspected.Store(&v)
+		}
+	}})()
 	for seed := first; seed < first+n; seed++ {
 		// Programs are too short for a thread to learn that spinning pays.
 		core.SetSpin(int(seed % 4 / 3))
-		try(t, program(seed), Mode(seed%2), "NESTING_SEED="+strconv.FormatUint(seed, 10))
+		name := "NESTING_SEED=" + strconv.FormatUint(seed, 10)
+		try(t, program(seed), Mode(seed%2), name)
+		if v := suspected.Load(); v != nil {
+			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, program(seed))
+		}
 	}
 }
 
