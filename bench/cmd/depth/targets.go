@@ -109,10 +109,10 @@ func promises(s scale, places []place) []promise {
 		{14, "each, with three calls, to three contended ones, one core", 1.5, false, asRatio, crowded(one), needNothing},
 		{14, "each, with three calls, to three contended ones, two cores", 1.5, false, asRatio, crowded(two), needTwo},
 		{15, fmt.Sprintf("local variable of %d goroutines", s.values), 25, false, inTime, one("local", "get"), needNothing},
-		{16, "asgiref's round trip, to this module's, one core", 4, true, asRatio, over(one("call", "asgiref"), one("call", "hop")), needPython},
-		{16, "asgiref's level at depth 16, to this module's, one core", 5, true, asRatio, over(one("level", "asgiref", 16), one("level", "default", 16)), needPython},
-		{16, "asgiref's context with one call, to this module's, one core", 5, true, asRatio, over(one("context", "asgiref"), one("context", "request")), needPython},
-		{16, "asgiref's round trip, to this module's, two cores", 100, true, asRatio, over(two("call", "asgiref"), two("call", "hop")), needPython},
+		{16, "asgiref's round trip, to this module's, one core", 5, true, asRatio, over(one("call", "asgiref"), one("call", "hop")), needPython},
+		{16, "asgiref's level at depth 16, to this module's, one core", 8, true, asRatio, over(one("level", "asgiref", 16), one("level", "default", 16)), needPython},
+		{16, "asgiref's context with one call, to this module's, one core", 10, true, asRatio, over(one("context", "asgiref"), one("context", "request")), needPython},
+		{16, "asgiref's level at depth 16, to this module's, awake", 100, true, asRatio, over(two("level", "asgiref", 16), two("level", "default", 16)), needPython},
 	}
 }
 
