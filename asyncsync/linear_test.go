@@ -450,7 +450,8 @@ func TestLinearCancellation(t *testing.T) {
 						}
 						require.Equal(t, depth, saw, "levels that saw the end")
 					}
-					requireLinear(t, "questions", budget{17, 16}, 0, func(depth int) float64 {
+					// A few more or less, by who is first to see the end.
+					requireLinear(t, "questions", budget{17, 16}, 4, func(depth int) float64 {
 						before := all.sum()
 						run(depth)
 						return all.sum() - before
@@ -501,7 +502,7 @@ func TestLinearCancelledQueue(t *testing.T) {
 		_, err := holder.wait()
 		require.NoError(t, err)
 	}
-	requireLinear(t, "questions", budget{8, 16}, 0, func(callers int) float64 {
+	requireLinear(t, "questions", budget{8, 16}, 4, func(callers int) float64 {
 		before := all.sum()
 		run(callers)
 		return all.sum() - before
