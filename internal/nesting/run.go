@@ -337,7 +337,11 @@ func (x *run) all() {
 	}
 	roots.Wait()
 	x.drain()
-	x.strays.Wait()
+	if x.p.Planted == nil {
+		// After a planted cycle was told a group's tasks may go on by themselves,
+		// and abandon functions while this waits.
+		x.strays.Wait()
+	}
 	for i := len(x.atEnd) - 1; i >= 0; i-- {
 		c := x.atEnd[i]
 		x.disclaim(c)
