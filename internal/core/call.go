@@ -99,9 +99,9 @@ type Call struct {
 }
 
 // Reset makes a call whose function has returned or panicked, and whose caller
-// has been told, fit to be used again. What most calls leave alone is not written, and
-// nothing atomically: nobody else has it, and its cache lines come back from
-// another processor while the caller goes on.
+// has been told, fit to be used again. What most calls leave alone is not
+// written, and nothing atomically: nobody else has it, and its cache lines come
+// back from another processor while the caller goes on.
 func (c *Call) Reset() {
 	if c.watched != nil || c.stop != nil || c.errand != nil {
 		*c = Call{}
@@ -251,9 +251,9 @@ func turnAway(calls []*Call) {
 }
 
 // lend has the goroutine of c's caller, who waits, run the async function a,
-// and reports whether it is to be had, and whether it slept. Only the thread that runs c's
-// function calls it, and it waits for a next: so errands nest like the calls
-// do, and two stacks carry a nesting of any depth.
+// and reports whether it is to be had, and whether it slept. Only the thread that
+// runs c's function calls it, and it waits for a next: so errands nest like the
+// calls do, and two stacks carry a nesting of any depth.
 func (c *Call) lend(a *Call) (lent, woke bool) {
 	if c.bound || c.frame != nil {
 		return false, false

@@ -14,6 +14,11 @@
 // caller, meanwhile, sleeps on an ordinary goroutine ([Call.await]) or serves in
 // a frame of its own thread ([Thread.serve]).
 //
+// Two shorter ways come before the list. A thread that looks out for its next
+// call has a slot open, into which the call is put past the lock
+// ([Thread.offer]). And an unpinned thread that has nothing to do is taken by the
+// caller, who runs the function himself ([Scope.hold]).
+//
 // A [Frame] is a wait made on a thread. While it stands, the thread runs the
 // calls of those whom the wait may depend on: a call is put into the box of the
 // highest frame that waits for its submitter, which is looked up from the
@@ -29,8 +34,9 @@
 // From the outside in: cycles, relations, Executor.mu, Scope.mu, Thread.mu,
 // Node.mu. (Nobody holds two of the first three but who looks for a cycle.)
 // Pool.mu, part.mu, Group.mu, Resource.mu, Thread.parkMu and a life's mu are
-// taken alone or innermost, but for lines, which is locked under Pool.mu. Several threads are locked together in relate, in
-// the order of their ids, and in borrow, which holds one without a worker first.
+// taken alone or innermost, but for lines, which is locked under Pool.mu. Several
+// threads are locked together in relate, in the order of their ids, and in
+// borrow, which holds one without a worker first.
 // live is held around nothing but reads of atomics and Thread.mu.
 //
 // cycles is held by who follows the waits of others: see cycle.go. Whoever ends a

@@ -180,7 +180,7 @@ func (s *slot) clear() {
 
 // offer puts c into the slot that the thread, where it is now, has open for calls
 // of its submitter, and reports whether that has worked. The account of c is
-// open; related is whether it was opened as that of a related call.
+// open.
 func (t *Thread) offer(c *Call, s *slot) bool {
 	if c.state != offered { // by another thread, which has moved
 		c.state = offered
@@ -401,7 +401,8 @@ var (
 	errOver  = errors.New("over")
 )
 
-// submit queues c. refused is the error of an account that takes no more work.
+// submit queues c, or puts it into a slot. Its error says why not: errMoved and
+// errOver that another thread is to be asked, all others are the caller's.
 func (t *Thread) submit(c *Call) error {
 	if s, related := t.slotFor(c.by); c.pin == nil && s.Load() == slotOpen {
 		if err := c.scope.enter(related); err != nil {
