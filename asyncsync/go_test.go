@@ -462,6 +462,44 @@ func TestGoCallsBack(t *testing.T) {
 }
 
 // The last thread of a pool is lent to the task that its function waits for.
+// A function waits for a task that it has queued on its own thread, and a
+// stranger calls the thread meanwhile: the stranger asks, under the lock of the
+// thread, whether the wait may be for him.
+func TestGoWaitedForOnItsThreadWhileStrangersCall(t *testing.T) {
+	eachKind(t, func(t *testing.T, opts ...asyncsync.ContextOption) {
+		ctx, tsc := newContext(t, opts...)
+		other, _ := newContext(t)
+		for name, where := range map[string]context.Context{"own": ctx, "other": other} {
+			t.Run(name, func(t *testing.T) {
+				running, queued := make(chan none), whenQueued(t, "stranger")
+				release := make(chan none)
+				caller := start(func() error {
+					return to(ctx, func(ctx context.Context) error {
+						tk := goTo(where, func(context.Context) error {
+							close(running)
+							<-release
+							return nil
+						})
+						_, err := tk.Wait(ctx)
+						return err
+					})
+				})
+				<-running
+				stranger := start(func() error {
+					return to(context.Background(), func(context.Context) error { return nil }, asyncsync.On(tsc), asyncsync.Named("stranger"))
+				})
+				<-queued
+				for tsc.Stats().Queued == 0 {
+					runtime.Gosched()
+				}
+				close(release)
+				require.Equal(t, outcome{how: "return"}, caller.wait())
+				require.Equal(t, outcome{how: "return"}, stranger.wait())
+			})
+		}
+	})
+}
+
 func TestGoInFullPool(t *testing.T) {
 	guard(t)
 	pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})

@@ -197,7 +197,7 @@ func newEdge(rec *goroutine.Record, e *edge) aWait {
 
 // look returns the error of a wait that closes a cycle.
 func (p *aWait) look() error {
-	if !p.edge.mayWait() {
+	if !p.edge.mayWait() || p.edge.runs() {
 		return nil
 	}
 	return closes(p.f, p.self, p.edge, nil)
@@ -294,7 +294,9 @@ func (t *Thread) blocks(box *list) bool {
 }
 
 // mayWait reports whether what e waits for may be waiting itself. Who waits
-// with e has published it.
+// with e has published it. It locks no thread, because blocks asks while it
+// holds one: of a task on a thread it says yes, though the thread may know
+// better.
 func (e *edge) mayWait() bool {
 	switch to := e.to.(type) {
 	case nil:
@@ -307,13 +309,7 @@ func (e *edge) mayWait() bool {
 		}
 		switch w := to.for_.(type) {
 		case *Task:
-			if w.call.thread.Load() == nil {
-				return w.node.waits.Load() != nil
-			}
-			t := w.call.lock()
-			defer t.mu.Unlock()
-			_, _, blocked := t.needs(&w.call)
-			return blocked
+			return w.call.thread.Load() != nil || w.node.waits.Load() != nil
 		case *Group:
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -326,6 +322,19 @@ func (e *edge) mayWait() bool {
 		}
 	}
 	return true
+}
+
+// runs reports whether e waits for a task on a thread that nothing keeps from
+// coming to its end. The caller holds no lock.
+func (e *edge) runs() bool {
+	c := e.call()
+	if c == nil || c.thread.Load() == nil {
+		return false
+	}
+	t := c.lock()
+	defer t.mu.Unlock()
+	_, _, blocked := t.needs(c)
+	return !blocked
 }
 
 // ride publishes that the function which runs as n does so inside of the call
