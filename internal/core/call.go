@@ -16,7 +16,6 @@ type Body interface {
 // is the one claim that settles running against cancelling against closing.
 const (
 	queued  = iota // in a list of its thread
-	offered        // in a slot of its thread: see Thread.offer
 	running        // taken by the thread
 	ended          // the function has ended
 	revoked        // taken out before it ran
@@ -80,7 +79,6 @@ type Call struct {
 	wait    atomic.Uint32
 	abandon bool             // its caller may leave it when ctx ends; set by the submitter
 	long    bool             // it is meant to take long; set by the submitter
-	settles bool             // the caller closes its account: see retire; set by the submitter
 	bound   bool             // the caller runs no errands; set by the submitter, or by the thread after a Goexit
 	inline  bool             // runs where it was made
 	values  goroutine.Values // the caller's at first, what the call left at last
@@ -122,19 +120,11 @@ func (c *Call) Reset() {
 	if c.pc != 0 {
 		c.pc = 0
 	}
-	c.abandon, c.long, c.settles, c.bound = false, false, false, false
+	c.abandon, c.long, c.bound = false, false, false
 	c.woke, c.lined, c.late, c.yield = false, false, false, false
 	c.edge = edge{}
 	c.values = goroutine.Values{}
 	c.frame, c.parker = nil, nil
-}
-
-// settle closes the account of a call that has ended, if its caller is to do
-// that. Only for the caller.
-func (c *Call) settle() {
-	if c.settles {
-		c.scope.leave()
-	}
 }
 
 // Ending returns how the function ended. Only for the caller of a call that

@@ -14,10 +14,8 @@
 // caller, meanwhile, sleeps on an ordinary goroutine ([Call.await]) or serves in
 // a frame of its own thread ([Thread.serve]).
 //
-// Two shorter ways come before the list. A thread that looks out for its next
-// call has a slot open, into which the call is put past the lock
-// ([Thread.offer]). And an unpinned thread that has nothing to do is taken by the
-// caller, who runs the function himself ([Scope.hold]).
+// There is a shorter way: an unpinned thread that has nothing to do is taken by
+// the caller, who runs the function himself ([Scope.hold]).
 //
 // A [Frame] is a wait made on a thread. While it stands, the thread runs the
 // calls of those whom the wait may depend on: a call is put into the box of the

@@ -137,7 +137,6 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) {
 		c := t.next()
 		t.mu.Unlock()
 		t.exec(c)
-		f.slot.clear()
 		t.mu.Lock()
 	}
 	t.mu.Unlock()

@@ -683,7 +683,7 @@ func (s *Scope) accepted() (nodes []*Node) {
 			nodes = append(nodes, c.node)
 		}
 	}
-	t.lockSettled()
+	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := t.main.head; c != nil; c = c.next {
 		add(c)

@@ -167,16 +167,13 @@ func (s *spin) stop() {
 	s.backoff = min(2*s.backoff, spinMaxBackoff)
 }
 
-// lookout spins until word is no longer old, or there is a call in s, which may
-// be nil, or the budget, in nanoseconds, is spent. It reports false for the last.
+// lookout spins until word is no longer old, or the budget, in nanoseconds, is
+// spent. It reports false for the last.
 //
 // Where both sides are in step the first round sees it, and touches nothing
 // that others write.
-func lookout(word *atomic.Uint32, old uint32, s *slot, budget int64) bool {
-	if s == nil {
-		s = &noSlot
-	}
-	if look(word, old, s, spinFirst) {
+func lookout(word *atomic.Uint32, old uint32, budget int64) bool {
+	if changed(word, old, spinFirst) {
 		return true
 	}
 	if int(spinners.Add(1)) > processorsNow() {
@@ -187,7 +184,7 @@ func lookout(word *atomic.Uint32, old uint32, s *slot, budget int64) bool {
 	spins.Add(1)
 	start := time.Now()
 	for {
-		if look(word, old, s, spinRound) {
+		if changed(word, old, spinRound) {
 			return true
 		}
 		if int64(time.Since(start)) > budget {
@@ -203,12 +200,11 @@ const (
 	spinRound = 512
 )
 
-func look(word *atomic.Uint32, old uint32, s *slot, times int) bool {
+// changed reports whether word becomes different from old, looking so many
+// times.
+func changed(word *atomic.Uint32, old uint32, times int) bool {
 	for range times {
 		if word.Load() != old {
-			return true
-		}
-		if c := s.Load(); c != nil && c != slotOpen {
 			return true
 		}
 	}
@@ -219,9 +215,6 @@ func look(word *atomic.Uint32, old uint32, s *slot, times int) bool {
 func Spins() uint64 { return spins.Load() }
 
 var spins atomic.Uint64
-
-// noSlot is that of callers.
-var noSlot slot
 
 // processorsNow is processors, remembered: GOMAXPROCS takes a lock.
 func processorsNow() int {

@@ -96,10 +96,6 @@ type Thread struct {
 
 	_ [60]byte
 
-	slot slot // for calls of the main queue
-
-	_ [56]byte
-
 	spin spin // says itself who may touch what
 
 	// Touched by the thread's goroutine only.
@@ -141,80 +137,10 @@ type Frame struct {
 	box  list
 	live bool
 	done bool
-
-	slot slot // for calls of the box
 }
 
-// A slot is the short way to a thread that spins: a call is put there instead of
-// into a list, and the lock of the thread stays in the cache of its processor.
-// It is nil while it is closed, slotOpen while a call may be put there. A call
-// that is taken stays in it until it has ended, which spares the cache line a
-// journey; what is in the slot and not on the thread's stack is yet to be taken.
-// The thread's goroutine opens it, under mu; who puts something into a list that
-// is served now closes it, under mu as well; anybody puts a call there.
-type slot struct{ atomic.Pointer[Call] }
-
-// In the slot of a frame slotDone says that the wait is over.
-var slotOpen, slotDone = new(Call), new(Call)
-
-// close closes the slot, unless there is a call in it, which it returns.
-func (s *slot) close() *Call {
-	switch c := s.Load(); {
-	case c == nil:
-		return nil
-	case c != slotOpen:
-		return c
-	case s.CompareAndSwap(slotOpen, nil):
-		return nil
-	default:
-		return s.Load()
-	}
-}
-
-// clear takes out a call that has ended.
-func (s *slot) clear() {
-	if s.Load() != nil {
-		s.Store(nil)
-	}
-}
-
-// offer puts c into the slot that the thread, where it is now, has open for calls
-// of its submitter, and reports whether that has worked. The account of c is
-// open.
-func (t *Thread) offer(c *Call, s *slot) bool {
-	if c.state != offered { // by another thread, which has moved
-		c.state = offered
-	}
-	c.thread.Store(t) // from now on who looks for cycles may read state
-	c.settles = c.frame == nil && !c.bound
-	return s.CompareAndSwap(slotOpen, c)
-}
-
-// slotFor returns the slot for calls of n, and whether those in it are related
-// to a frame. That of a frame is open only while the frame is on top, and then
-// frameFor would come to the same.
-func (t *Thread) slotFor(n *Node) (s *slot, related bool) {
-	if n != nil && n.frame != nil && n.frame.thread == t {
-		return &n.frame.slot, true
-	}
-	return &t.slot, false
-}
-
-// here returns the slot for what the thread serves now. t.mu is held, or the
-// caller is its goroutine.
-func (t *Thread) here() *slot {
-	if t.top == nil {
-		return &t.slot
-	}
-	return &t.top.slot
-}
-
-// complete ends the wait, and reports whether the thread slept. To one that spins
-// in the frame it comes the way that calls do.
+// complete ends the wait, and reports whether the thread slept.
 func (f *Frame) complete() (woke bool) {
-	if f.slot.CompareAndSwap(slotOpen, slotDone) {
-		return false
-	}
 	t := f.thread
 	t.lock()
 	f.done = true
@@ -281,10 +207,6 @@ func (t *Thread) serves(l *list) bool {
 
 // next takes the call to run now, or nil. t.mu is held.
 func (t *Thread) next() *Call {
-	if c := t.here().close(); c != nil {
-		t.accept(c)
-		return t.take(c)
-	}
 	var c *Call
 	switch {
 	case t.top == nil:
@@ -306,15 +228,6 @@ func (t *Thread) next() *Call {
 		t.unmark(c)
 	}
 	return t.take(c)
-}
-
-// enqueue puts a call that was offered into a list. t.mu is held.
-func (t *Thread) enqueue(c *Call, l *list) {
-	t.accept(c)
-	c.settles = false // in a list others may refuse it, who close its account
-	c.state = queued
-	l.push(c)
-	t.waiting++
 }
 
 // accept gives c its number. t.mu is held.
@@ -362,58 +275,15 @@ func (t *Thread) lock() {
 	t.mu.Lock()
 }
 
-// lockSettled locks mu at a moment when no call is on its way through a slot. A
-// thread that has one there is about to take it, or to take it out; a call in a
-// slot is not to be looked at, for its caller may be using the record again.
-func (t *Thread) lockSettled() {
-	for {
-		t.lock()
-		on := t.slot.passing(t)
-		for f := t.top; f != nil && !on; f = f.below {
-			on = f.slot.passing(t)
-		}
-		if !on {
-			return
-		}
-		t.mu.Unlock()
-		runtime.Gosched()
-	}
-}
-
-// passing reports whether there is a call in the slot that is not on the stack
-// of t. t.mu is held.
-func (s *slot) passing(t *Thread) bool {
-	p := s.Load()
-	if p == nil || p == slotOpen || p == slotDone {
-		return false
-	}
-	for c := t.run; c != nil; c = c.outer {
-		if c == p {
-			return false
-		}
-	}
-	return true
-}
-
 // errMoved and errOver tell a submitter to look for another thread.
 var (
 	errMoved = errors.New("moved")
 	errOver  = errors.New("over")
 )
 
-// submit queues c, or puts it into a slot. Its error says why not: errMoved and
+// submit queues c. Its error says why not: errMoved and
 // errOver that another thread is to be asked, all others are the caller's.
 func (t *Thread) submit(c *Call) error {
-	if s, related := t.slotFor(c.by); c.pin == nil && s.Load() == slotOpen {
-		if err := c.scope.enter(related); err != nil {
-			return err
-		}
-		if t.offer(c, s) {
-			return nil
-		}
-		c.settles = false
-		c.scope.leave()
-	}
 	t.lock()
 	if t.moved != nil || t.over || t.ending && t.parts == 0 && c.pin == nil {
 		over := t.moved == nil
@@ -439,11 +309,6 @@ func (t *Thread) submit(c *Call) error {
 	box.push(c)
 	t.waiting++
 	serves := t.serves(box)
-	if serves {
-		// It was opened since c was refused by it; c's submitter must not get
-		// ahead of c with the next.
-		t.here().CompareAndSwap(slotOpen, nil)
-	}
 	c.late = !serves && t.blocks(box)
 	wake := serves && t.rouse()
 	ask := t.worker == nil && !t.asked && !t.adopted && !t.held
@@ -519,7 +384,6 @@ func (c *Call) revoke(why error) bool {
 			continue
 		}
 		if c.state != queued {
-			// One that is offered runs at once, unless its ctx has ended.
 			t.mu.Unlock()
 			return false
 		}
@@ -553,12 +417,9 @@ func (t *Thread) exec(c *Call) {
 		t.mu.Lock()
 		t.run, c.outer = c.outer, nil
 		c.state, c.refusal = revoked, err
-		t.here().clear() // a hook may keep us from looking
 		t.mu.Unlock()
 		count.cancelled.Add(1)
-		if !c.settles {
-			c.scope.leave()
-		}
+		c.scope.leave()
 		c.turnAway()
 		return
 	}
@@ -620,23 +481,14 @@ func (t *Thread) retire(c *Call) {
 	t.run, c.outer = c.outer, nil
 	c.state = ended
 	t.calls++
-	if c.ending.Goexit {
-		t.here().clear() // nobody will glance
-		if t.top != nil {
-			t.top.edge.off(true) // the wait that c was served in ends with it
-		}
+	if c.ending.Goexit && t.top != nil {
+		t.top.edge.off(true) // the wait that c was served in ends with it
 	}
 	t.mu.Unlock()
 	c.ending.count()
 	// The account is closed before the caller wakes: a caller that closes the
-	// context next finds it idle. A caller that spins does it itself, which
-	// spares the account the way to this processor and back.
-	if c.ending.Goexit {
-		c.settles = false
-	}
-	if !c.settles {
-		c.scope.leave()
-	}
+	// context next finds it idle.
+	c.scope.leave()
 	if c.ending.Goexit && c.wait.Load() != callerGone {
 		// The frames of the functions that have ended so stay on the stack,
 		// below what runs from here on, and the record with them: it must not
@@ -672,12 +524,6 @@ func (t *Thread) push(f *Frame, what string) {
 func (t *Thread) pop(f *Frame) {
 	t.lock()
 	f.live = false
-	if c := f.slot.close(); c != nil {
-		f.slot.clear()
-		if c != slotDone {
-			t.enqueue(c, &f.box)
-		}
-	}
 	t.top = f.below
 	for c := f.box.head; c != nil; c = f.box.head {
 		f.box.remove(c)
@@ -705,10 +551,6 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 			}
 		}
 		t.lock()
-		if f.slot.close() == slotDone {
-			f.slot.clear()
-			f.done = true
-		}
 		if f.done {
 			t.mu.Unlock()
 			return false
@@ -748,7 +590,6 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 func (t *Thread) glance() {
 	t.lock()
 	if t.woke || !t.spin.on.Load() || t.signal.Load() != t.seen || t.due() {
-		t.here().clear()
 		t.mu.Unlock()
 		return
 	}
@@ -764,21 +605,10 @@ func (t *Thread) due() bool {
 	return t.top.box.head != nil || t.all() && t.main.head != nil
 }
 
-// watch spins until there is a call in the slot or the signal is not old. t.mu is
-// held, and released.
-//
-// The slot is opened under mu, and while nothing is due, and closed by what comes
-// to be due: so what is in a list when a call is found in the slot has come after
-// that call. The calls of one submitter keep their order.
+// watch spins until the signal is not old. t.mu is held, and released.
 func (t *Thread) watch(old uint32, budget int64) {
-	s := t.here()
-	if t.policy != None || t.top == nil {
-		s.Store(slotOpen)
-	} else {
-		s.clear()
-	}
 	t.mu.Unlock()
-	if lookout(&t.signal, old, s, budget) {
+	if lookout(&t.signal, old, budget) {
 		t.spin.hit()
 	} else {
 		t.spin.miss()
@@ -919,7 +749,6 @@ func (t *Thread) drain() {
 		}
 		t.mu.Unlock()
 		t.exec(c)
-		t.here().clear()
 	}
 }
 

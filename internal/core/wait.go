@@ -220,7 +220,6 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 		var ran bool
 		if ran, woke = c.runErrand(); !ran {
 			c.unpark()
-			c.settle()
 			if c.yield {
 				yield()
 			}
@@ -236,7 +235,7 @@ func (c *Call) look(woke bool) {
 	if woke || !t.spin.on.Load() {
 		return
 	}
-	if !lookout(&c.wait, nobodyParked, nil, t.spin.patience()) {
+	if !lookout(&c.wait, nobodyParked, t.spin.patience()) {
 		t.spin.missed.Add(1)
 	}
 }
@@ -270,7 +269,6 @@ func (c *Call) awaitEnd() {
 			<-c.parker
 		}
 		if ran, _ := c.runErrand(); !ran {
-			c.settle()
 			ended = true
 			return
 		}

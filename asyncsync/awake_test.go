@@ -16,8 +16,8 @@ import (
 	"asyncsync.dev/deadlock"
 )
 
-// The tests here are of calls that find the thread awake, looking out for them:
-// such a call is in no list, and nobody but the two sides knows of it.
+// The tests here are of calls that find the thread awake, looking for the next
+// one before it sleeps.
 
 // hot runs test with threads and callers that always look before they sleep.
 func hot(t *testing.T, test func(t *testing.T, rounds int)) {
@@ -41,7 +41,7 @@ func inStep(t *testing.T, ctx context.Context) {
 
 // Close, Shutdown and those who only look, at any moment of calls: each call has
 // run or is refused, and nothing runs when Close has returned.
-func TestSlotAndClose(t *testing.T) {
+func TestAwakeAndClose(t *testing.T) {
 	hot(t, func(t *testing.T, rounds int) {
 		home := asyncsync.ReadStats().Threads
 		for round := range rounds {
@@ -114,7 +114,7 @@ func TestSlotAndClose(t *testing.T) {
 
 // A call ends as its function does, and its caller alone, whatever the one
 // before has come to; the thread is the same.
-func TestSlotEndings(t *testing.T) {
+func TestAwakeEndings(t *testing.T) {
 	hot(t, func(t *testing.T, rounds int) {
 		ctx, tsc := newContext(t)
 		home := threadOf(t, ctx)
@@ -149,7 +149,7 @@ func TestSlotEndings(t *testing.T) {
 }
 
 // The same from several callers, each with endings of its own.
-func TestSlotEndingsAreNotMixedUp(t *testing.T) {
+func TestAwakeEndingsAreNotMixedUp(t *testing.T) {
 	hot(t, func(t *testing.T, rounds int) {
 		ctx, _ := newContext(t)
 		var all sync.WaitGroup
@@ -189,9 +189,9 @@ func TestSlotEndingsAreNotMixedUp(t *testing.T) {
 	})
 }
 
-// A ctx that ends while its call is on offer, in either slot: it has run, or has
+// A ctx that ends while its call is on its way to a thread awake: it has run, or has
 // not and never will.
-func TestSlotAndCancel(t *testing.T) {
+func TestAwakeAndCancel(t *testing.T) {
 	hot(t, func(t *testing.T, rounds int) {
 		base, tsc := newContext(t)
 		check := func(ctx context.Context) error {
@@ -223,7 +223,7 @@ func TestSlotAndCancel(t *testing.T) {
 
 // A call that is taken at once needs no place in the queue; others are counted
 // as ever, and of those that are refused nothing is left.
-func TestSlotAndQueueLimit(t *testing.T) {
+func TestAwakeAndQueueLimit(t *testing.T) {
 	hot(t, func(t *testing.T, rounds int) {
 		ctx, tsc := newContext(t, asyncsync.QueueLimit(1))
 		inStep(t, ctx) // one caller is never refused
@@ -259,7 +259,7 @@ func TestSlotAndQueueLimit(t *testing.T) {
 }
 
 // Hooks hear of each call three times, and counts count it once.
-func TestSlotAndHooks(t *testing.T) {
+func TestAwakeAndHooks(t *testing.T) {
 	hot(t, func(t *testing.T, rounds int) {
 		ctx, tsc := newContext(t)
 		log := listen(t)
@@ -288,7 +288,7 @@ func TestSlotAndHooks(t *testing.T) {
 
 // Strangers do not get into a frame, and related calls do not get past each
 // other, while every wait spins.
-func TestSlotOfFrames(t *testing.T) {
+func TestAwakeInFrames(t *testing.T) {
 	hot(t, func(t *testing.T, rounds int) {
 		ctx, tsc := newContext(t)
 		blocked := false // of the thread: the bottom function waits
@@ -343,8 +343,8 @@ func TestSlotOfFrames(t *testing.T) {
 	})
 }
 
-// A wait that ends while a call of its own is on offer hands it down.
-func TestSlotOfWaitThatEnds(t *testing.T) {
+// A wait that ends while a call of its own comes in hands that call down.
+func TestAwakeWhenAWaitEnds(t *testing.T) {
 	hot(t, func(t *testing.T, rounds int) {
 		ctx, tsc := newContext(t)
 		ran := 0 // of the thread
