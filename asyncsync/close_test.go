@@ -453,31 +453,31 @@ func TestShutdownWaitingForCapacity(t *testing.T) {
 	require.NoError(t, first.wait().err)
 }
 
-// Where a full pool had to lend an ancestor's thread, giving up on the borrower
-// is no matter of the lender's calls.
-func TestShutdownOfBorrowerLeavesLenderAlone(t *testing.T) {
+// Giving up on a context that overflows is no matter of the one that it is
+// nested in.
+func TestShutdownOfNestedLeavesOuterAlone(t *testing.T) {
 	guard(t)
 	pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})
-	lender, l := newContext(t, asyncsync.WithPool(pool))
-	borrower, b := newContext(t, asyncsync.WithPool(pool))
+	outer, l := newContext(t, asyncsync.WithPool(pool))
+	inner, b := newContext(t, asyncsync.WithPool(pool))
 	begun, leave := make(chan struct{}), make(chan struct{})
 	first := start(func() error {
-		return to(lender, func(ctx context.Context) error {
+		return to(outer, func(ctx context.Context) error {
 			return from(ctx, func(ctx context.Context) error {
 				return to(ctx, func(context.Context) error { close(begun); <-leave; return nil }, asyncsync.On(b))
 			})
 		})
 	})
 	<-begun
-	queued := start(func() error { return to(lender, func(context.Context) error { return errOwn }) })
+	queued := start(func() error { return to(outer, func(context.Context) error { return errOwn }) })
 	awaitQueued(t, l, 1)
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	require.ErrorIs(t, b.Shutdown(over), context.Canceled)
 	close(leave)
 	require.NoError(t, first.wait().err)
-	require.Same(t, errOwn, queued.wait().err, "the lender was not shut down")
-	require.ErrorIs(t, to(borrower, neverRuns(t)), asyncsync.ErrClosed)
+	require.Same(t, errOwn, queued.wait().err, "it was not shut down")
+	require.ErrorIs(t, to(inner, neverRuns(t)), asyncsync.ErrClosed)
 }
 
 // Contexts inside another share its thread and are closed by themselves, or

@@ -303,7 +303,7 @@ var rawShapes = []struct {
 			return err
 		})
 	}},
-	{"a full pool: a context that shares the thread", deadlock.Probable, func(s *stage) error {
+	{"a full pool: a nested context", deadlock.Probable, func(s *stage) error {
 		p := s.pool(1)
 		ctx, _ := s.context("a", p)
 		return to(ctx, func(in context.Context) error {

@@ -44,8 +44,12 @@ func (s *stage) context(name string, opts ...asyncsync.ContextOption) (context.C
 	return ctx, tsc
 }
 
-func (s *stage) pool(n int) asyncsync.ContextOption {
-	p := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: n})
+func (s *stage) pool(n int, overflow ...int) asyncsync.ContextOption {
+	c := asyncsync.ThreadPoolConfig{MaxThreads: n}
+	if len(overflow) > 0 {
+		c.MaxOverflow = overflow[0]
+	}
+	p := asyncsync.NewThreadPool(c)
 	s.pools = append(s.pools, p)
 	return asyncsync.WithPool(p)
 }
@@ -611,7 +615,7 @@ var shapes = []struct {
 		})
 		return errors.Join(err, b.Close())
 	}},
-	{"full pool: the holder serves nobody", 1, func(s *stage) error {
+	{"full pool: the holder serves nobody", 0, func(s *stage) error {
 		p := s.pool(1)
 		ctx, _ := s.context("a", p, asyncsync.Serve(asyncsync.None))
 		_, b := asyncsync.NewThreadSensitiveContext(context.Background(), p)
@@ -619,6 +623,25 @@ var shapes = []struct {
 			return from(in, func(in context.Context) error { return s.to(in, ok, asyncsync.On(b)) })
 		})
 		return errors.Join(err, b.Close())
+	}},
+	{"full pool: a nested call without overflow", 1, func(s *stage) error {
+		p := s.pool(1, -1)
+		ctx, _ := s.context("a", p)
+		_, b := asyncsync.NewThreadSensitiveContext(context.Background(), p)
+		err := to(ctx, func(in context.Context) error { return s.to(in, ok, asyncsync.On(b)) })
+		return errors.Join(err, b.Close())
+	}},
+	{"full pool: a nested call when the overflow is used up", 1, func(s *stage) error {
+		p := s.pool(1, 1)
+		ctx, _ := s.context("a", p)
+		_, b := asyncsync.NewThreadSensitiveContext(context.Background(), p)
+		_, c := asyncsync.NewThreadSensitiveContext(context.Background(), p)
+		err := to(ctx, func(in context.Context) error {
+			return to(in, func(in context.Context) error {
+				return from(in, func(in context.Context) error { return s.to(in, ok, asyncsync.On(c)) })
+			}, asyncsync.On(b))
+		})
+		return errors.Join(err, b.Close(), c.Close())
 	}},
 	{"full pool: both holders want another", 1, func(s *stage) error {
 		p := s.pool(2)
@@ -741,7 +764,8 @@ var pages = map[string]string{
 	"a thread comes to wait for one that closes it":       "shutdown-inside",
 
 	"full pool: detached from the one who holds the thread": "full-pool",
-	"full pool: the holder serves nobody":                   "full-pool",
+	"full pool: a nested call without overflow":             "full-pool",
+	"full pool: a nested call when the overflow is used up": "full-pool",
 	"full pool: both holders want another":                  "full-pool",
 }
 

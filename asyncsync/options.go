@@ -283,9 +283,15 @@ func contextConfig(what string, opts []ContextOption) *core.Config {
 // ThreadPoolConfig says how large a pool may get. Zero fields mean the
 // defaults; negative ones panic.
 type ThreadPoolConfig struct {
-	// MaxThreads is the most OS threads that the pool has at a time. The
-	// default is 128. Each costs about 35 KB.
+	// MaxThreads is the most OS threads that the pool has at a time, not
+	// counting those of MaxOverflow. The default is 128. Each costs about
+	// 35 KB.
 	MaxThreads int
+	// MaxOverflow is the most OS threads that the pool has beyond MaxThreads,
+	// for calls that one of its threads is blocked for: see [ThreadPool]. 0
+	// means as many as MaxThreads. A negative number means none: then such a
+	// call waits in line, and is refused if nobody could ever free a thread.
+	MaxOverflow int
 	// MaxIdle is how many threads that no context uses are kept; more end soon
 	// after. The default is 16.
 	MaxIdle int
@@ -298,12 +304,13 @@ type ThreadPoolConfig struct {
 // them back when the context is closed or collected. A context that finds none
 // free waits in line.
 //
-// A call from below a function that holds a thread of a full pool, into a
-// context that has none yet, does not wait: that context is lent the thread of
-// the function, and shares it until both are closed. The same happens when a
-// function begins to wait for a task that stands in line, and with the thread of
-// the context that the caller's ctx carries. A thread that serves nobody
-// ([None]), while it is blocked, is lent only to its own function.
+// A call does not wait for a thread that is blocked for it. When a function on a
+// thread of a full pool waits for a call into a context that has no thread yet,
+// that context gets a thread beyond MaxThreads. So MaxThreads bounds the threads
+// whose functions are not blocked for such a call. The same happens when the
+// function comes to wait for a task whose call stands in line already, and for
+// calls made with a ctx that carries another context of the pool which has a
+// thread.
 type ThreadPool struct{ pool *core.Pool }
 
 // NewThreadPool returns a pool. It starts no thread.
@@ -314,13 +321,19 @@ func NewThreadPool(c ThreadPoolConfig) *ThreadPool {
 	if c.MaxThreads == 0 {
 		c.MaxThreads = core.DefaultMaxThreads
 	}
+	switch {
+	case c.MaxOverflow == 0:
+		c.MaxOverflow = c.MaxThreads
+	case c.MaxOverflow < 0:
+		c.MaxOverflow = 0
+	}
 	if c.MaxIdle == 0 {
 		c.MaxIdle = core.DefaultMaxIdle
 	}
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = core.DefaultIdleTimeout
 	}
-	return &ThreadPool{core.NewPool(c.MaxThreads, c.MaxIdle, c.IdleTimeout)}
+	return &ThreadPool{core.NewPool(c.MaxThreads, c.MaxOverflow, c.MaxIdle, c.IdleTimeout)}
 }
 
 // ThreadPoolStats is the state of a pool at one moment.

@@ -2,6 +2,7 @@ package asyncsync_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -248,9 +249,9 @@ func TestPoolBoundsOSThreads(t *testing.T) {
 	require.NoError(t, pool.Close())
 }
 
-// A full pool lends the thread of an ancestor: a nested call never waits for
-// capacity that its ancestors hold.
-func TestFullPoolLends(t *testing.T) {
+// A call for which a thread of a full pool is blocked starts a thread of its own:
+// it never waits for capacity that its ancestors hold, and contexts never share.
+func TestFullPoolOverflows(t *testing.T) {
 	ways := map[string]func(ctx context.Context, second *asyncsync.ThreadSensitiveContext, fn func(context.Context) error) error{
 		"from the thread": func(ctx context.Context, second *asyncsync.ThreadSensitiveContext, fn func(context.Context) error) error {
 			return to(ctx, fn, asyncsync.On(second))
@@ -269,6 +270,10 @@ func TestFullPoolLends(t *testing.T) {
 				return to(ctx, func(ctx context.Context) error { return to(ctx, fn, asyncsync.On(second)) })
 			})
 		},
+		"for a task that is waited for": func(ctx context.Context, second *asyncsync.ThreadSensitiveContext, fn func(context.Context) error) error {
+			_, err := goTo(ctx, fn, asyncsync.On(second)).Wait(ctx)
+			return err
+		},
 	}
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -282,22 +287,29 @@ func TestFullPoolLends(t *testing.T) {
 				require.NoError(t, to(first, func(ctx context.Context) error {
 					return way(ctx, s, func(context.Context) error { got = here(); return nil })
 				}))
-				require.Equal(t, home, got, "the ancestor's thread")
+				require.NotEqual(t, home, got, "a thread of its own")
 			}
-			require.EqualValues(t, 1, pool.Stats().Started)
-			require.Equal(t, home, threadOf(t, second), "which it shares")
-			require.NoError(t, f.Close())
-			require.Equal(t, home, threadOf(t, second), "until both are closed")
-			require.ErrorIs(t, to(first, neverRuns(t)), asyncsync.ErrClosed)
+			require.Equal(t, got, threadOf(t, second), "which it keeps")
+			st := pool.Stats()
+			require.Equal(t, 2, st.Threads)
+			require.Equal(t, 1, st.Overflow)
 			require.NoError(t, s.Close())
+			require.Equal(t, home, threadOf(t, first), "the first is not touched")
+			poll(t, func() string {
+				if st := pool.Stats(); st.Threads != 1 || st.Overflow != 0 {
+					return fmt.Sprintf("the overflow goes with its lease: %+v", st)
+				}
+				return ""
+			})
+			require.NoError(t, f.Close())
 			require.Equal(t, 1, pool.Stats().Idle)
 		})
 	}
 }
 
-// A context that waits in line and is called into from below the holder of the
-// thread: those who waited are served too.
-func TestFullPoolLendsToOneThatWaits(t *testing.T) {
+// A context stands in line, and then is called into from below the holder of the
+// thread: those who waited before are served too.
+func TestFullPoolOverflowsForOneThatWaits(t *testing.T) {
 	guard(t)
 	pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})
 	first, _ := newContext(t, asyncsync.WithPool(pool))
@@ -306,6 +318,7 @@ func TestFullPoolLendsToOneThatWaits(t *testing.T) {
 	release, holder := occupy(first)
 	waits := start(func() error { return to(second, func(context.Context) error { return errOwn }) })
 	awaitQueued(t, s, 1)
+	require.Equal(t, 1, pool.Stats().Threads, "a stranger waits in line")
 	var got place
 	nested := start(func() error {
 		return to(first, func(context.Context) error {
@@ -316,44 +329,116 @@ func TestFullPoolLendsToOneThatWaits(t *testing.T) {
 	require.NoError(t, holder.wait().err)
 	require.NoError(t, nested.wait().err)
 	require.Same(t, errOwn, waits.wait().err)
-	require.Equal(t, home, got)
+	require.NotEqual(t, home, got)
 	require.Zero(t, pool.Stats().Waiting)
 }
 
-// The borrower's own start and exit functions are run, wherever its thread
-// comes from: a Handle's value is closed by one.
-func TestFullPoolLendsToHandle(t *testing.T) {
+// The overflow is bounded: who would go beyond it waits, before those who are
+// strangers, until an overflowing thread is given back.
+func TestFullPoolOverflowIsBounded(t *testing.T) {
+	guard(t)
+	pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 2, MaxOverflow: 1})
+	outer := make([]context.Context, 2)
+	inner := make([]*asyncsync.ThreadSensitiveContext, 2)
+	holders := make([]*asyncsync.ThreadSensitiveContext, 2)
+	for i := range outer {
+		outer[i], holders[i] = newContext(t, asyncsync.WithPool(pool))
+		_, inner[i] = newContext(t, asyncsync.WithPool(pool))
+		threadOf(t, outer[i])
+	}
+	stranger, tsc := newContext(t, asyncsync.WithPool(pool))
+	strange := start(func() error { return to(stranger, on(nil0)) })
+	awaitQueued(t, tsc, 1)
+	begun, leave := make(chan struct{}), make(chan struct{})
+	one := start(func() error {
+		return to(outer[0], func(ctx context.Context) error {
+			return to(ctx, func(context.Context) error { close(begun); <-leave; return nil }, asyncsync.On(inner[0]))
+		})
+	})
+	<-begun
+	require.Equal(t, 1, pool.Stats().Overflow)
+	two := start(func() error {
+		return to(outer[1], func(ctx context.Context) error { return to(ctx, on(nil0), asyncsync.On(inner[1])) })
+	})
+	awaitQueued(t, inner[1], 1)
+	require.False(t, two.over())
+	require.Equal(t, 3, pool.Stats().Threads)
+	close(leave)
+	require.NoError(t, one.wait().err)
+	require.NoError(t, inner[0].Close())
+	require.NoError(t, two.wait().err)
+	require.False(t, strange.over(), "the stranger came first, but nobody is blocked for it")
+	require.Equal(t, 3, pool.Stats().Peak)
+	require.NoError(t, inner[1].Close())
+	require.NoError(t, holders[0].Close())
+	require.NoError(t, holders[1].Close())
+	require.NoError(t, strange.wait().err)
+}
+
+// Functions that belong to a context run on its own thread, whoever else is
+// blocked for it: those of two contexts do not meet.
+func TestFullPoolStartAndExitFunctions(t *testing.T) {
 	for _, async := range []bool{false, true} {
 		t.Run(fmt.Sprintf("async %t", async), func(t *testing.T) {
 			guard(t)
 			pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})
-			first, f := newContext(t, asyncsync.WithPool(pool))
+			var mu sync.Mutex
+			attached := map[place]int{}
+			attach := asyncsync.OnThreadStart(func() {
+				mu.Lock()
+				defer mu.Unlock()
+				if attached[here()]++; attached[here()] > 1 {
+					t.Error("attached twice")
+				}
+			})
+			detach := asyncsync.OnThreadExit(func() {
+				mu.Lock()
+				defer mu.Unlock()
+				if attached[here()]--; attached[here()] != 0 {
+					t.Error("detached while it is not attached")
+				}
+			})
+			isAttached := func(context.Context) error {
+				mu.Lock()
+				defer mu.Unlock()
+				require.Equal(t, 1, attached[here()])
+				return nil
+			}
+			a, tsc := newContext(t, asyncsync.WithPool(pool), attach, detach)
 			var events []string
 			var h *asyncsync.Handle[int]
-			require.NoError(t, to(first, func(ctx context.Context) error {
+			require.NoError(t, to(a, func(ctx context.Context) error {
 				open := func(ctx context.Context) (err error) {
-					h, err = asyncsync.Open(ctx, func(context.Context) (int, error) { events = append(events, "open"); return 7, nil },
-						func(int) error { events = append(events, "close"); return nil },
-						asyncsync.WithPool(pool),
-						asyncsync.OnThreadStart(func() { events = append(events, "start") }),
-						asyncsync.OnThreadExit(func() { events = append(events, "exit") }))
-					return err
+					h, err = asyncsync.Open(ctx, func(ctx context.Context) (int, error) {
+						events = append(events, "open")
+						return 7, isAttached(ctx)
+					}, func(int) error { events = append(events, "close"); return isAttached(nil) },
+						asyncsync.WithPool(pool), attach, detach)
+					if err != nil {
+						return err
+					}
+					return h.Close()
 				}
+				var err error
 				if async {
-					return from(ctx, open)
+					err = from(ctx, open)
+				} else {
+					err = open(ctx)
 				}
-				return open(ctx)
+				return errors.Join(err, isAttached(ctx))
 			}))
-			require.NoError(t, h.Do(context.Background(), func(_ context.Context, v int) error { require.Equal(t, 7, v); return nil }))
-			require.NoError(t, h.Close())
-			require.NoError(t, f.Close())
-			require.Equal(t, []string{"start", "open", "close", "exit"}, events)
+			require.NoError(t, to(a, isAttached))
+			require.NoError(t, tsc.Close())
+			require.Equal(t, []string{"open", "close"}, events)
+			for _, n := range attached {
+				require.Zero(t, n)
+			}
 		})
 	}
 }
 
 // Callers on a thread of one pool wait for another pool as everybody does.
-func TestFullPoolDoesNotLendAcross(t *testing.T) {
+func TestFullPoolDoesNotOverflowAcross(t *testing.T) {
 	guard(t)
 	mine := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})
 	theirs := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})
@@ -437,7 +522,7 @@ func TestPoolUnderNestedLoad(t *testing.T) {
 			})
 		}
 		all.Wait()
-		require.LessOrEqual(t, pool.Stats().Peak, threads)
+		require.LessOrEqual(t, pool.Stats().Peak, 2*threads, "as many again, where functions are blocked for others")
 		require.NoError(t, pool.Close())
 	}
 }

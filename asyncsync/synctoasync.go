@@ -113,11 +113,7 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 		return w.inline(ctx, scope, arg)
 	}
 	r := w.record(arg)
-	here, err := scope.Do(ctx, &r.Call, r, &w.Options)
-	if here {
-		return w.inline(ctx, scope, arg)
-	}
-	if err != nil {
+	if err := scope.Do(ctx, &r.Call, r, &w.Options); err != nil {
 		return zero[R](), err
 	}
 	if e := r.Ending(); e.Panic != nil {

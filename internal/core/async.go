@@ -300,7 +300,7 @@ func adopt(name string) (*Thread, *Scope) {
 	rec := goroutine.Ensure()
 	s := &Scope{kind: adoptedScope, cfg: &Config{Name: name}}
 	s.root = s
-	t := &Thread{id: threadIDs.Add(1), adopted: true, name: name, parts: 1, record: rec, wake: make(chan struct{}, 1)}
+	t := &Thread{id: threadIDs.Add(1), adopted: true, name: name, record: rec, wake: make(chan struct{}, 1)}
 	t.spin.never = bubble() != 0
 	t.gid.Store(rec.ID)
 	t.tid.Store(osThread())

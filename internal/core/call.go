@@ -55,8 +55,7 @@ type Call struct {
 	list       *list
 	seq        uint64
 
-	// thread is the thread whose lock guards the call. It changes, under both
-	// locks, when a scope that waits for capacity is lent another's thread.
+	// thread is the thread whose lock guards the call, nil until it is queued.
 	thread atomic.Pointer[Thread]
 
 	// Written by the thread that runs the call before wait becomes callEnded,
@@ -91,7 +90,7 @@ type Call struct {
 
 	// Of the submitter's goroutine only.
 	woke  bool // submitting has woken the thread
-	lined bool // the thread stands in line for a worker
+	lined bool // the thread had no worker yet
 	late  bool // something blocks the thread that may wait for the caller
 	yield bool // let others run when the call has ended: see yieldEvery
 }
@@ -235,7 +234,7 @@ func turnAway(calls []*Call) {
 	for len(calls) > 0 {
 		c := calls[0]
 		calls = calls[1:]
-		c.scope.leave()
+		c.thread.Load().removed(c)
 		c.turnAway()
 	}
 }
@@ -248,22 +247,21 @@ func (c *Call) lend(a *Call) (lent, woke bool) {
 	if c.bound || c.frame != nil {
 		return false, false
 	}
-	c.errand = a
-	a.lender = c
 	for {
-		switch s := c.wait.Load(); s {
-		case nobodyParked, waiterParked:
-			if !c.wait.CompareAndSwap(s, errand) {
-				continue
-			}
+		s := c.wait.Load()
+		if s != nobodyParked && s != waiterParked {
+			return false, false
+		}
+		// The caller reads c.errand while wait says errand, also one that was
+		// given up and not picked up yet. So it is not written before now.
+		c.errand, a.lender = a, c
+		if c.wait.CompareAndSwap(s, errand) {
 			if s == waiterParked {
 				c.parker <- struct{}{}
 			}
 			return true, s == waiterParked
-		default:
-			a.lender = nil
-			return false, false
 		}
+		a.lender = nil
 	}
 }
 

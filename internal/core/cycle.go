@@ -242,9 +242,7 @@ func (c *Call) publish(rec *goroutine.Record) *Node {
 // possible; it is called by the waiter, in f or as self. After an error c is
 // the caller's again.
 func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) error {
-	if c.lined {
-		s.lendNearest(ctx, c)
-	} else if !c.late {
+	if c.lined && c.overflow(ctx) || !c.lined && !c.late {
 		return nil
 	}
 	e := &c.edge
@@ -390,12 +388,12 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 		return nil
 	}
 	if c != nil {
-		c.taken()
+		c.thread.Load().removed(c)
 	}
 	return d
 }
 
-// take takes c out of its queue, as revoke does; taken must follow when no
+// take takes c out of its queue, as revoke does; removed must follow when no
 // lock is held any more. It reports false if c is not queued.
 func (c *Call) take(why error) bool {
 	t := c.lock()
@@ -403,36 +401,15 @@ func (c *Call) take(why error) bool {
 	if c.state != queued || c.list == nil {
 		return false
 	}
-	c.list.remove(c)
-	t.waiting--
-	c.state, c.refusal = revoked, why
-	if t.marks != nil {
-		t.unmark(c)
-	}
+	t.remove(c, why)
 	return true
-}
-
-// taken settles what the end of c's wait in the queue means to others.
-func (c *Call) taken() {
-	t := c.lock()
-	withdraw := t.worker == nil && t.asked && t.main.len == 0
-	t.mu.Unlock()
-	if withdraw {
-		t.withdraw()
-	}
-	c.scope.leave()
 }
 
 // lock locks the thread of c, which has one, and returns it.
 func (c *Call) lock() *Thread {
-	for {
-		t := c.thread.Load()
-		t.mu.Lock()
-		if c.thread.Load() == t {
-			return t
-		}
-		t.mu.Unlock()
-	}
+	t := c.thread.Load()
+	t.mu.Lock()
+	return t
 }
 
 // A finding is what a search has found of one wait.
@@ -497,9 +474,10 @@ func (s *search) certain(e *edge) bool {
 // fact notes what a finding other than free rests on.
 func (s *search) fact(facts ...any) { s.facts = append(s.facts, facts...) }
 
-// until notes a ctx that ends a wait.
+// until notes a ctx that ends a wait. Its methods may be the user's own, and so
+// are not called before the locks are free.
 func (s *search) until(ctx context.Context) {
-	if ctx != nil && ctx.Done() != nil {
+	if ctx != nil {
 		s.ctxs = append(s.ctxs, ctx)
 	}
 }

@@ -31,10 +31,9 @@
 //
 // From the outside in: cycles, relations, Executor.mu, Scope.mu, Thread.mu,
 // Node.mu. (Nobody holds two of the first three but who looks for a cycle.)
-// Pool.mu, part.mu, Group.mu, Resource.mu, Thread.parkMu and a life's mu are
+// Pool.mu, lease.mu, Group.mu, Resource.mu, Thread.parkMu and a life's mu are
 // taken alone or innermost, but for lines, which is locked under Pool.mu. Several
-// threads are locked together in relate, in the order of their ids, and in
-// borrow, which holds one without a worker first.
+// threads are locked together in rearrange alone, in the order of their ids.
 // live is held around nothing but reads of atomics and Thread.mu.
 //
 // cycles is held by who follows the waits of others: see cycle.go. Whoever ends a

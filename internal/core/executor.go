@@ -161,12 +161,7 @@ func (e *Executor) keep(f *Frame) {
 	for c := f.box.head; c != nil; {
 		next := c.next
 		if c.pin == f {
-			f.box.remove(c)
-			t.waiting--
-			if t.marks != nil {
-				t.unmark(c)
-			}
-			c.state = revoked
+			t.remove(c, nil)
 			left = append(left, c)
 		}
 		c = next

@@ -234,7 +234,7 @@ func (v *view) thread(t *Thread) {
 	t.mu.Lock()
 	lined := t.inLine()
 	left := t.pool != nil && t.worker == nil && !lined // the line
-	if t.over || t.moved != nil || left {
+	if t.over || left {
 		t.mu.Unlock()
 		return
 	}
@@ -480,14 +480,9 @@ func Refuse(thread, seq uint64, err error) bool {
 		t.mu.Unlock()
 		return false
 	}
-	c.list.remove(c)
-	t.waiting--
-	if t.marks != nil {
-		t.unmark(c)
-	}
-	c.state, c.refusal = revoked, err
+	t.remove(c, err)
 	t.mu.Unlock()
-	c.scope.leave()
+	t.removed(c)
 	c.turnAway()
 	return true
 }
@@ -505,23 +500,17 @@ func SetStrict(on bool) {
 		relations.Unlock()
 		return
 	}
-	var wake []*Thread
+	var wake []waking
 	for _, t := range liveThreads() {
 		t.mu.Lock()
-		if t.policy == All && t.top != nil {
-			t.resort(&t.main)
-			for f := t.top; f != nil; f = f.below {
-				t.resort(&f.box)
-			}
-			if t.rouse() {
-				wake = append(wake, t)
-			}
+		if t.policy == All && t.top != nil && t.resortAll() {
+			wake = append(wake, waking{t, t.rouse()})
 		}
 		t.mu.Unlock()
 	}
 	relations.Unlock()
-	for _, t := range wake {
-		t.tell(true)
+	for _, w := range wake {
+		w.thread.tell(w.sleeps)
 	}
 }
 

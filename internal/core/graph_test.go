@@ -400,12 +400,12 @@ func TestMarks(t *testing.T) {
 }
 
 // A context that waits in line for a thread of its pool is in the graph, with
-// what it has queued, until it gets one, is lent one, or gives up. A mark knows
+// what it has queued, until it gets one, the pool starts one for a wait, or it gives up. A mark knows
 // when that was.
 func TestGraphLine(t *testing.T) {
 	ways := map[string]func(cancel, join, release func()){
 		"gives up":    func(cancel, _, _ func()) { cancel() },
-		"is lent one": func(_, join, _ func()) { join() },
+		"overflows":   func(_, join, _ func()) { join() },
 		"gets one":    func(_, _, release func()) { release() },
 	}
 	for name, way := range ways {

@@ -16,10 +16,14 @@ func bubble() int64 { return goroutine.Bubble() }
 // A Pool lends pinned workers. At most max exist at a time; who finds none
 // free waits in line. Idle ones are used again last in, first out, so that the
 // rest can grow old and end.
+//
+// A call for which a thread of the pool is blocked does not wait for capacity
+// that this very thread holds: a worker beyond max is started for it, at most
+// maxOverflow of them. See [Call.overflow].
 type Pool struct {
-	max, maxIdle int
-	timeout      time.Duration
-	bubble       int64 // where it was made: its workers belong there
+	max, maxOverflow, maxIdle int
+	timeout                   time.Duration
+	bubble                    int64 // where it was made: its workers belong there
 
 	lined atomic.Int32 // the length of waiting, for a look without the lock
 
@@ -27,6 +31,7 @@ type Pool struct {
 	alive   int
 	idle    []*worker // oldest first
 	waiting []*Thread
+	urgent  map[*Thread]struct{} // of waiting, those that may overflow
 	closed  bool
 	timer   *time.Timer
 	due     int64         // when timer fires, 0 for not at all
@@ -47,27 +52,23 @@ const (
 )
 
 // DefaultPool serves contexts that name no other.
-var DefaultPool = NewPool(DefaultMaxThreads, DefaultMaxIdle, DefaultIdleTimeout)
+var DefaultPool = NewPool(DefaultMaxThreads, DefaultMaxThreads, DefaultMaxIdle, DefaultIdleTimeout)
 
 // NewPool returns a pool without workers.
-func NewPool(max, maxIdle int, timeout time.Duration) *Pool {
-	return &Pool{max: max, maxIdle: maxIdle, timeout: timeout, bubble: bubble(), ended: make(chan struct{})}
+func NewPool(max, maxOverflow, maxIdle int, timeout time.Duration) *Pool {
+	return &Pool{
+		max: max, maxOverflow: maxOverflow, maxIdle: maxIdle, timeout: timeout,
+		bubble: bubble(), ended: make(chan struct{}),
+	}
 }
 
-// full reports whether a thread that asks now would have to wait.
-func (p *Pool) full() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.idle) == 0 && p.alive >= p.max
-}
-
-// get gives t a worker, or a place in the line. ok is false when the pool is
-// closed.
-func (p *Pool) get(t *Thread) (ok, lined bool) {
+// get gives t a worker, or a place in the line. It reports false when the pool
+// is closed.
+func (p *Pool) get(t *Thread) bool {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return false, false
+		return false
 	}
 	if n := len(p.idle); n > 0 {
 		w := p.idle[n-1]
@@ -75,18 +76,44 @@ func (p *Pool) get(t *Thread) (ok, lined bool) {
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
 		w.take(t)
-		return true, false
+		return true
 	}
 	if p.alive >= p.max {
 		p.waiting = append(p.waiting, t)
 		p.lineChanged()
 		p.mu.Unlock()
-		return true, true
+		return true
 	}
 	p.grow()
 	p.mu.Unlock()
 	startWorker(p, true, t)
-	return true, false
+	return true
+}
+
+// overflow says that t is not to wait in line for those who are blocked for its
+// sake. It reports false if t must wait all the same, because there are too many
+// such threads already; then t is the first to get one.
+func (p *Pool) overflow(t *Thread) bool {
+	p.mu.Lock()
+	i := slices.Index(p.waiting, t)
+	switch {
+	case i < 0: // it has a worker by now, or is about to
+	case p.alive < p.max+p.maxOverflow:
+		p.unline(i)
+		p.grow()
+	default:
+		if p.urgent == nil {
+			p.urgent = make(map[*Thread]struct{})
+		}
+		p.urgent[t] = struct{}{}
+		p.mu.Unlock()
+		return false
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		startWorker(p, true, t)
+	}
+	return true
 }
 
 // lines holds the pools that somebody waits in line for.
@@ -130,9 +157,60 @@ func linedThreads() []*Thread {
 	return threads
 }
 
-// relend lends the threads that are blocked, and now wait for calls of contexts
-// in line, to these. p may be nil.
-func (p *Pool) relend() {
+// overflow keeps the thread of c, which had no worker when c was queued, from
+// waiting in line where that could take for ever: because a function on a thread
+// of the same pool is blocked for one of its calls, or because c's ctx carries a
+// context of that pool with a thread, which stays open until c's caller has come
+// to its end. It reports whether the thread has a worker or is about to.
+func (c *Call) overflow(ctx context.Context) bool {
+	t := c.thread.Load()
+	p := t.pool
+	if p.lined.Load() == 0 {
+		return true // if that has changed meanwhile, who changed it looks here
+	}
+	near := ScopeOf(ctx)
+	if near != nil && near.kind == contextScope && near.root.thread.Load().holds(p) || p.blockedForCallOf(t) {
+		return p.overflow(t)
+	}
+	return false
+}
+
+// holds reports whether t, which may be nil, has a worker of p.
+func (t *Thread) holds(p *Pool) bool {
+	return t != nil && t.pool == p && t.gid.Load() != 0
+}
+
+// blockedForCallOf reports whether a thread of the pool is blocked for the sake
+// of a call that is queued on t, which has no frames.
+func (p *Pool) blockedForCallOf(t *Thread) bool {
+	t.mu.Lock()
+	var nodes []*Node
+	for c := t.main.head; c != nil; c = c.next {
+		nodes = append(nodes, c.node)
+	}
+	t.mu.Unlock()
+	return slices.ContainsFunc(nodes, p.blockedFor)
+}
+
+// blockedFor reports whether a thread of the pool is blocked for the sake of n.
+func (p *Pool) blockedFor(n *Node) bool {
+	var frames []*Frame
+	n.waiters(func(f *Frame) bool {
+		if f.thread.pool == p {
+			frames = append(frames, f)
+		}
+		return true
+	})
+	return slices.ContainsFunc(frames, func(f *Frame) bool {
+		f.thread.mu.Lock()
+		defer f.thread.mu.Unlock()
+		return f.live
+	})
+}
+
+// reconsider looks for threads in line that others have come to be blocked for.
+// p may be nil. No lock is held.
+func (p *Pool) reconsider() {
 	if p == nil || p.lined.Load() == 0 {
 		return
 	}
@@ -140,15 +218,8 @@ func (p *Pool) relend() {
 	waiting := slices.Clone(p.waiting)
 	p.mu.Unlock()
 	for _, t := range waiting {
-		t.mu.Lock()
-		var scopes []*Scope
-		var nodes []*Node
-		for c := t.main.head; c != nil; c = c.next {
-			scopes, nodes = append(scopes, c.scope.root), append(nodes, c.by)
-		}
-		t.mu.Unlock()
-		for i, s := range scopes {
-			s.borrow(t, nil, nodes[i])
+		if p.blockedForCallOf(t) {
+			p.overflow(t)
 		}
 	}
 }
@@ -170,25 +241,37 @@ func (w *worker) take(t *Thread) {
 func (p *Pool) withdraw(t *Thread) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, o := range p.waiting {
-		if o == t {
-			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
-			p.lineChanged()
-			return true
-		}
+	i := slices.Index(p.waiting, t)
+	if i < 0 {
+		return false
 	}
-	return false
+	p.unline(i)
+	return true
+}
+
+// unline takes out the one at i. p.mu is held.
+func (p *Pool) unline(i int) *Thread {
+	t := p.waiting[i]
+	if i == 0 {
+		p.waiting[0] = nil
+		p.waiting = p.waiting[1:] // however long the line
+	} else {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+	}
+	delete(p.urgent, t)
+	p.lineChanged()
+	return t
 }
 
 // put takes back a worker that has nothing to do.
 func (p *Pool) put(w *worker) {
 	p.mu.Lock()
-	if t := p.dequeue(); t != nil {
+	if t := p.dequeue(p.alive); t != nil {
 		p.mu.Unlock()
 		w.take(t)
 		return
 	}
-	if p.closed {
+	if p.closed || p.alive > p.max {
 		p.mu.Unlock()
 		w.sendHome()
 		return
@@ -203,22 +286,28 @@ func (p *Pool) put(w *worker) {
 	p.mu.Unlock()
 }
 
-func (p *Pool) dequeue() *Thread {
-	if len(p.waiting) == 0 {
-		return nil
+// dequeue takes out of the line who is to get a worker when there are alive of
+// them with it: the first, or, beyond max, the first who may overflow. p.mu is
+// held.
+func (p *Pool) dequeue(alive int) *Thread {
+	switch {
+	case len(p.waiting) == 0:
+	case alive <= p.max:
+		return p.unline(0)
+	case len(p.urgent) > 0:
+		return p.unline(slices.IndexFunc(p.waiting, func(t *Thread) bool {
+			_, ok := p.urgent[t]
+			return ok
+		}))
 	}
-	t := p.waiting[0]
-	p.waiting[0] = nil
-	p.waiting = p.waiting[1:]
-	p.lineChanged()
-	return t
+	return nil
 }
 
 // exited says that a worker is gone. Who waits gets a new one.
 func (p *Pool) exited() {
 	p.mu.Lock()
 	p.alive--
-	t := p.dequeue()
+	t := p.dequeue(p.alive + 1)
 	if t != nil {
 		p.grow()
 	}
@@ -304,16 +393,17 @@ func (p *Pool) Close() {
 
 // PoolStats is the state of a pool at one moment.
 type PoolStats struct {
-	Threads int    // alive now
-	Idle    int    // of these, lent to nobody
-	Waiting int    // contexts in line
-	Peak    int    // most alive at one time
-	Started uint64 // ever
+	Threads  int    // alive now
+	Overflow int    // of these, beyond MaxThreads
+	Idle     int    // lent to nobody
+	Waiting  int    // contexts in line
+	Peak     int    // most alive at one time
+	Started  uint64 // ever
 }
 
 // Stats returns the state of the pool.
 func (p *Pool) Stats() PoolStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return PoolStats{Threads: p.alive, Idle: len(p.idle), Waiting: len(p.waiting), Peak: p.peak, Started: p.started}
+	return PoolStats{Threads: p.alive, Overflow: max(0, p.alive-p.max), Idle: len(p.idle), Waiting: len(p.waiting), Peak: p.peak, Started: p.started}
 }

@@ -43,9 +43,7 @@ type Scope struct {
 
 	root   *Scope                 // the outermost, itself if this is it
 	up     *Scope                 // the next one out, nil if this is the outermost
-	thread atomic.Pointer[Thread] // root only; set under mu, or moved by borrow
-	part   *part                  // root only; fixed at birth, nil without start and exit functions
-	made   *Thread                // root only; the first that thread was; set under mu
+	thread atomic.Pointer[Thread] // root only; set under mu
 	cfg    *Config                // never changed
 	kind   scopeKind
 
@@ -63,7 +61,7 @@ type Scope struct {
 // Marks of a scope, which are only ever set.
 const (
 	isOver  = 1 << iota // closed and idle, and there was no thread to give back
-	leaves              // closed and idle: the end of end is that of the scope
+	leaves              // closed and idle: the end of the thread's lease is that of the scope
 	awaited             // somebody waits for the end of the scope
 )
 
@@ -81,7 +79,6 @@ const (
 func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 	s.cfg = cfg
 	s.root = s
-	s.part = newPart(cfg)
 	up := From(ctx)
 	s.ctx.over(foreign(ctx))
 	s.ctx.scope = s
@@ -204,26 +201,17 @@ func (s *Scope) finish() {
 		return
 	}
 	s.mu.Lock()
-	p := s.end()
-	p.done = s.done // nobody else has p yet
+	t.lease.done = s.done // nobody has closed it yet
 	s.marks.Or(leaves)
-	s.made.cleanup.Stop()
+	t.cleanup.Stop()
 	s.mu.Unlock()
-	t.unuse(p)
-}
-
-// end returns the part whose end is that of the scope, which has a thread.
-func (s *Scope) end() *part {
-	if s.part != nil {
-		return s.part
-	}
-	return &s.made.end
+	t.unuse()
 }
 
 // isOver reports whether the scope is closed and has given its thread back.
 func (s *Scope) isOver() bool {
 	m := s.marks.Load()
-	return m&isOver != 0 || m&leaves != 0 && s.end().isOver()
+	return m&isOver != 0 || m&leaves != 0 && s.thread.Load().lease.isOver()
 }
 
 // finished returns the channel that is closed when the scope is over. s.mu is
@@ -232,7 +220,7 @@ func (s *Scope) finished() chan struct{} {
 	if s.done == nil {
 		s.done = make(chan struct{})
 		if s.marks.Load()&leaves != 0 {
-			s.end().tell(s.done)
+			s.thread.Load().lease.tell(s.done)
 		}
 	}
 	return s.done
@@ -254,11 +242,11 @@ func (s *Scope) bound() *Thread {
 		if t.pool == nil && !t.unpinned {
 			t.pool = DefaultPool
 		}
-		s.made = t
 		if bubble() == 0 {
 			// The cleanup runs outside of all bubbles, and could not wake a
-			// thread inside one.
-			t.cleanup = runtime.AddCleanup(s, dropped, drop{t, s.part})
+			// thread inside one. Nothing is queued or runs when it does, for a
+			// call holds its scope.
+			t.cleanup = runtime.AddCleanup(s, (*Thread).unuse, t)
 		}
 	}
 	s.thread.Store(t)
@@ -272,24 +260,8 @@ func (s *Scope) Here() bool {
 	return t != nil && t.mine()
 }
 
-// lent gives the scope an ancestor's thread, if it has none and would have to
-// wait for one, and reports whether it is now the caller's own.
-func (s *Scope) lent(own *Thread, by *Node) bool {
-	r := s.root
-	if r.account.Load() == 1 {
-		return false
-	}
-	t := r.bound()
-	if t.gid.Load() != 0 || t.pool == nil || !t.pool.full() {
-		return false
-	}
-	r.borrow(t, own, by)
-	return own != nil && r.thread.Load() == own
-}
-
-// submit queues c on the thread of s. own is the thread that the caller is, or
-// nil.
-func (s *Scope) submit(c *Call, own *Thread) error {
+// submit queues c on the thread of s.
+func (s *Scope) submit(c *Call) error {
 	r := s.root
 	for {
 		if r.account.Load() == 1 || s.account.Load() == 1 {
@@ -298,12 +270,7 @@ func (s *Scope) submit(c *Call, own *Thread) error {
 		t := r.bound()
 		err := t.submit(c)
 		switch {
-		case err == errMoved:
 		case err != errOver:
-			if c.lined {
-				// The last thread went to somebody else since lent looked.
-				r.borrow(t, own, c.by)
-			}
 			return err
 		case r.kind == contextScope:
 			return ErrClosed
@@ -312,99 +279,11 @@ func (s *Scope) submit(c *Call, own *Thread) error {
 				return ErrNoContext
 			}
 			c.scope = Default()
-			return c.scope.submit(c, own)
+			return c.scope.submit(c)
 		default:
 			r.thread.CompareAndSwap(t, nil)
 		}
 	}
-}
-
-// borrow gives r, whose thread t waits for capacity that there is not, the
-// thread of an ancestor of the call: that one is blocked until the call ends
-// or serves it, so waiting for it to be given back could take for ever.
-//
-// Both contexts then share one OS thread until they are closed. Taking a
-// thread beyond the pool's bound instead would make the bound mean nothing in
-// just the program it is there for.
-func (r *Scope) borrow(t, own *Thread, by *Node) {
-	if t.pool.bubble != bubble() {
-		return // its thread will not come from there
-	}
-	from := lender(t.pool, own, by)
-	if from == nil || from.policy == None && from != own {
-		return
-	}
-	r.lend(t, from)
-}
-
-// lend gives r the thread from instead of t, which it has none of yet.
-func (r *Scope) lend(t, from *Thread) {
-	// Two threads are locked here: first one that has no worker and no frames
-	// yet, then one that has. A thread never goes back to the first kind.
-	t.mu.Lock()
-	if t.worker != nil || t.over || t.moved != nil || r.account.Load() == 1 {
-		t.mu.Unlock()
-		return
-	}
-	from.mu.Lock()
-	if from.worker == nil || from.over || from.ending {
-		from.mu.Unlock()
-		t.mu.Unlock()
-		return
-	}
-	from.parts += t.parts
-	if t.taint.Load() {
-		from.taint.Store(true)
-	}
-	t.moved = from
-	r.thread.Store(from)
-	for c := t.main.head; c != nil; c = t.main.head {
-		t.main.remove(c)
-		t.waiting--
-		if t.marks != nil {
-			t.unmark(c)
-		}
-		c.thread.Store(from)
-		from.seq++
-		c.seq = from.seq
-		from.boxFor(c).push(c)
-		from.waiting++
-	}
-	asked := t.asked
-	wake := from.rouse()
-	from.mu.Unlock()
-	t.mu.Unlock()
-	from.tell(wake)
-	if asked {
-		t.pool.withdraw(t)
-	}
-}
-
-// lender returns a thread of p whose function waits for by: the caller's own,
-// or the nearest one blocked above it.
-func lender(p *Pool, own *Thread, by *Node) *Thread {
-	if own != nil && own.pool == p {
-		return own
-	}
-	if by == nil {
-		return nil
-	}
-	var frames []*Frame
-	by.waiters(func(f *Frame) bool {
-		if f.thread.pool == p {
-			frames = append(frames, f)
-		}
-		return true
-	})
-	for _, f := range frames {
-		f.thread.mu.Lock()
-		live := f.live
-		f.thread.mu.Unlock()
-		if live {
-			return f.thread
-		}
-	}
-	return nil
 }
 
 // Default returns the scope of the process-wide thread, or that of the
@@ -452,8 +331,6 @@ func (s *Scope) retireBubble() {
 		return
 	}
 	t.ending = true
-	t.parts = 0
-	t.leave(&part{})
 	t.mu.Unlock()
 	s.thread.CompareAndSwap(t, nil)
 	t.nudge()
@@ -713,12 +590,7 @@ func (s *Scope) refuse() string {
 	for c := t.main.head; c != nil; {
 		next := c.next
 		if c.scope.within(s) {
-			t.main.remove(c)
-			t.waiting--
-			if t.marks != nil {
-				t.unmark(c)
-			}
-			c.state, c.refusal = revoked, ErrClosed
+			t.remove(c, ErrClosed)
 			out = append(out, c)
 		}
 		c = next
@@ -741,19 +613,21 @@ func (s *Scope) refuse() string {
 // ExitFailure returns how the first exit function ended that did not return,
 // and takes that back from what Close returns.
 func (s *Scope) ExitFailure() Ending {
-	if s.part == nil {
+	t := s.thread.Load()
+	if t == nil {
 		return Ending{}
 	}
-	s.part.mu.Lock()
-	defer s.part.mu.Unlock()
-	return s.part.failure
+	t.lease.mu.Lock()
+	defer t.lease.mu.Unlock()
+	return t.lease.failure
 }
 
+// exitError returns the error of the exit functions, once.
 func (s *Scope) exitError() error {
-	if s.part == nil {
-		return nil
+	if t := s.thread.Load(); t != nil {
+		return t.lease.takeError()
 	}
-	return s.part.takeError()
+	return nil
 }
 
 // ScopeStats is the state of a scope at one moment.
@@ -818,8 +692,8 @@ func Inline(ctx context.Context) bool {
 }
 
 // EnterInline opens an account for a call that runs inline, where that is not
-// covered by the one of the function which makes it: on a thread that the scope
-// shares with others. It reports whether leave must follow.
+// covered by the one of the function which makes it: in a scope nested in that
+// function's. It reports whether leave must follow.
 func (s *Scope) EnterInline() (entered bool, err error) {
 	t := s.root.thread.Load()
 	if t.run == nil || t.run.scope.within(s) {
@@ -827,16 +701,6 @@ func (s *Scope) EnterInline() (entered bool, err error) {
 	}
 	if err := s.enter(true); err != nil {
 		return false, err
-	}
-	if p := s.root.part; p != nil && !p.started {
-		begun := false
-		defer func() {
-			if !begun {
-				s.leave()
-			}
-		}()
-		p.start()
-		begun = true
 	}
 	return true, nil
 }

@@ -207,7 +207,7 @@ type taskCtx struct {
 // StartTask runs body as a child of ctx's node and with a fork of the caller's
 // values: on a new goroutine, or on the thread of o.Scope.
 func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
-	own, rec := current()
+	_, rec := current()
 	tc := &taskCtx{}
 	l := &tc.life
 	tc.scope, tc.node = ScopeOf(ctx), &tc.own
@@ -253,10 +253,13 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	case o.Scope != nil:
 		c.life = l
 		c.bound = true // nobody waits on its goroutine
-		if err := o.Scope.submit(c, own); err != nil {
+		if err := o.Scope.submit(c); err != nil {
 			c.refusal = err
 			c.turnAway()
 			return
+		}
+		if c.lined {
+			c.overflow(ctx)
 		}
 		l.queue(c)
 	default:

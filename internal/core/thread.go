@@ -80,13 +80,10 @@ type Thread struct {
 	held    bool    // a caller's goroutine is the thread: see hold
 	ending  bool    // no scope uses it any more: leave when there is nothing to do
 	over    bool    // the lease is over; nothing is accepted
-	parts   int     // contexts that use this thread
-	moved   *Thread // where the calls went when another thread was lent
 	worker  *worker // nil before the pool has given one, and after the lease
 	run     *Call   // the call on top of the stack
 	crowd   crowd
 	calls   uint64    // that have ended, inline ones not counted
-	leaving []*part   // closed contexts whose exit functions have not run
 	closers []*closer // who wait for the end of its contexts
 
 	_ [64]byte
@@ -116,11 +113,8 @@ type Thread struct {
 
 	marks []*Mark // of queued calls; guarded by mu
 
-	// Of the scope that the thread was made for, and guarded by its mu: here to
-	// save an allocation.
-	end     part
-	cleanup runtime.Cleanup
-	first   [1]*part         // backs leaving
+	lease   lease
+	cleanup runtime.Cleanup  // guarded by the mu of the scope that the thread was made for
 	few     [2]chan struct{} // backs parkers
 }
 
@@ -173,8 +167,8 @@ func (t *Thread) frameFor(n *Node) *Frame {
 // boxFor returns the list that c belongs in. t.mu is held.
 func (t *Thread) boxFor(c *Call) *list {
 	if f := c.frame; f != nil && f.thread == t && f.live {
-		// Its caller is the thread, which was not its own when it called: it
-		// has been lent since.
+		// Its caller is the thread: what it had called has ended meanwhile,
+		// and the default thread has taken its place.
 		return &f.box
 	}
 	f := c.pin
@@ -222,11 +216,7 @@ func (t *Thread) next() *Call {
 	if c == nil {
 		return nil
 	}
-	c.list.remove(c)
-	t.waiting--
-	if t.marks != nil {
-		t.unmark(c)
-	}
+	t.unlist(c)
 	return t.take(c)
 }
 
@@ -275,23 +265,16 @@ func (t *Thread) lock() {
 	t.mu.Lock()
 }
 
-// errMoved and errOver tell a submitter to look for another thread.
-var (
-	errMoved = errors.New("moved")
-	errOver  = errors.New("over")
-)
+// errOver tells a submitter to look for another thread.
+var errOver = errors.New("over")
 
-// submit queues c. Its error says why not: errMoved and
-// errOver that another thread is to be asked, all others are the caller's.
+// submit queues c. Its error says why not: errOver that another thread is to be
+// asked, all others are the caller's.
 func (t *Thread) submit(c *Call) error {
 	t.lock()
-	if t.moved != nil || t.over || t.ending && t.parts == 0 && c.pin == nil {
-		over := t.moved == nil
+	if t.over || t.ending && c.pin == nil {
 		t.mu.Unlock()
-		if over {
-			return errOver
-		}
-		return errMoved
+		return errOver
 	}
 	c.thread.Store(t)
 	box := t.boxFor(c)
@@ -317,13 +300,14 @@ func (t *Thread) submit(c *Call) error {
 	}
 	gather := wake && c.frame == nil && c.done == nil && c.pin == nil && t.crowd.expected()
 	c.woke = wake || ask
+	c.lined = t.pool != nil && t.worker == nil
 	c.yield = t.seq%yieldEvery == 0
 	t.mu.Unlock()
 	if gather {
 		t.gather()
 	}
 	if ask {
-		c.lined = t.lease()
+		t.ask()
 	} else {
 		t.tell(wake)
 	}
@@ -376,33 +360,44 @@ func (t *Thread) gather() {
 
 // revoke takes c out of its queue. It reports false if c runs or has ended.
 func (c *Call) revoke(why error) bool {
-	for {
-		t := c.thread.Load()
-		t.mu.Lock()
-		if c.thread.Load() != t {
-			t.mu.Unlock()
-			continue
-		}
-		if c.state != queued {
-			t.mu.Unlock()
-			return false
-		}
-		c.list.remove(c)
-		t.waiting--
-		if t.marks != nil {
-			t.unmark(c)
-		}
-		c.state, c.refusal = revoked, why
-		// A thread that nobody waits for any more need not be waited for.
-		withdraw := t.worker == nil && t.asked && t.main.len == 0
+	t := c.lock()
+	if c.state != queued {
 		t.mu.Unlock()
-		if withdraw {
-			t.withdraw()
-		}
-		count.cancelled.Add(1)
-		c.scope.leave()
-		return true
+		return false
 	}
+	t.remove(c, why)
+	t.mu.Unlock()
+	t.removed(c)
+	count.cancelled.Add(1)
+	return true
+}
+
+// remove takes c, which is queued, out of its list: it will not run. The caller
+// must call removed when t.mu, which is held, is not.
+func (t *Thread) remove(c *Call, why error) {
+	t.unlist(c)
+	c.state, c.refusal = revoked, why
+}
+
+// unlist takes c out of its list. t.mu is held.
+func (t *Thread) unlist(c *Call) {
+	c.list.remove(c)
+	t.waiting--
+	if t.marks != nil {
+		t.unmark(c)
+	}
+}
+
+// removed closes the account of c, which remove has taken out. A thread that
+// nobody waits for any more leaves the line of its pool. No lock is held.
+func (t *Thread) removed(c *Call) {
+	t.mu.Lock()
+	withdraw := t.worker == nil && t.asked && t.main.len == 0
+	t.mu.Unlock()
+	if withdraw {
+		t.withdraw()
+	}
+	c.scope.leave()
 }
 
 // exec runs c, which next has taken.
@@ -453,8 +448,8 @@ func (t *Thread) exec(c *Call) {
 		c.over(t)
 		told = true
 	}()
-	if p := c.scope.root.part; p != nil && !p.started {
-		p.start()
+	if !t.lease.started {
+		t.lease.start()
 	}
 	c.started(t)
 	if c.stop != nil {
@@ -654,23 +649,42 @@ func (t *Thread) unpark() {
 // The threads are own, which may be nil, and those of all frames that wait for
 // by. They are looked up under the same lock as the change: of two joins that
 // make one chain, the second must find the threads that the first has added.
-func relate(own *Thread, by *Node, change func()) []*Thread {
+func relate(own *Thread, by *Node, change func()) {
+	threads, wake, free := rearrange(own, by, change)
+	for _, c := range free {
+		close(c.free)
+	}
+	for _, w := range wake {
+		w.thread.tell(w.sleeps)
+	}
+	for _, t := range threads {
+		t.pool.reconsider()
+	}
+}
+
+// A waking is a thread that has something to do, to be told when no lock is
+// held.
+type waking struct {
+	thread *Thread
+	sleeps bool
+}
+
+// rearrange is the part of relate that holds locks. It returns whom to tell.
+func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []waking, free []*closer) {
 	relations.Lock()
 	defer relations.Unlock()
-	threads := by.threads()
+	threads = by.threads()
 	if own != nil {
 		threads = append(threads, own)
 	}
-	// Several threads are locked here, in the order of their ids. The only
-	// other place is borrow, which holds one that has no frames yet.
+	// This is the only place where several threads are locked, in the order of
+	// their ids.
 	slices.SortFunc(threads, func(a, b *Thread) int { return cmp.Compare(a.id, b.id) })
 	threads = slices.Compact(threads)
 	for _, t := range threads {
 		t.mu.Lock()
 	}
 	change()
-	var wake []*Thread
-	var free []*closer
 	for _, t := range threads {
 		t.closers = slices.DeleteFunc(t.closers, func(c *closer) bool {
 			inside := t.frameFor(c.node) != nil
@@ -680,24 +694,22 @@ func relate(own *Thread, by *Node, change func()) []*Thread {
 			}
 			return inside
 		})
-		if t.related() && t.top != nil && t.waiting > 0 {
-			t.resort(&t.main)
-			for f := t.top; f != nil; f = f.below {
-				t.resort(&f.box)
-			}
-			if t.top.box.head != nil && t.rouse() {
-				wake = append(wake, t)
-			}
+		if t.related() && t.top != nil && t.waiting > 0 && t.resortAll() {
+			wake = append(wake, waking{t, t.rouse()})
 		}
 		t.mu.Unlock()
 	}
-	for _, c := range free {
-		close(c.free)
+	return threads, wake, free
+}
+
+// resortAll puts all queued calls where they belong, and reports whether there
+// is one to run now. t.mu is held.
+func (t *Thread) resortAll() (due bool) {
+	t.resort(&t.main)
+	for f := t.top; f != nil; f = f.below {
+		t.resort(&f.box)
 	}
-	for _, t := range wake {
-		t.tell(true)
-	}
-	return threads
+	return t.due()
 }
 
 // relations serializes relate; it nests outside Thread.mu.

@@ -37,7 +37,7 @@ func heldBy(gid int64) *Thread {
 // unpinned and free. It reports whether that is so; c has been run then.
 func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 	r := s.root
-	if !r.cfg.Unpinned || r.part != nil || r.account.Load()&1 != 0 {
+	if !r.cfg.Unpinned || len(r.cfg.OnStart)+len(r.cfg.OnExit) > 0 || r.account.Load()&1 != 0 {
 		return false
 	}
 	if rec != nil && rec.HasCritical() {
@@ -172,7 +172,7 @@ func (t *Thread) putDown(c *Call, node any) {
 		t.gid.Store(0)
 		t.record, t.wake = nil, nil
 	}
-	work := has || t.main.head != nil || len(t.leaving) > 0
+	work := has || t.main.head != nil || t.ending
 	ask := work && w == nil && !t.asked
 	if ask {
 		t.asked = true
@@ -184,7 +184,7 @@ func (t *Thread) putDown(c *Call, node any) {
 	c.ending.count()
 	switch {
 	case ask:
-		t.lease()
+		t.ask()
 	case work && w != nil:
 		w.wake <- struct{}{}
 	}

@@ -41,25 +41,23 @@ type Options struct {
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it
 // returns the error of a call that was not run, or was abandoned. It is not
-// for callers that are on that thread already, save the one case that here
-// reports: then nothing has been done, and the caller runs the function itself.
+// for callers that are on that thread already.
 //
 // After nil the results are in body, and the caller must look at c.Ending. A
-// call that returned here == false and an error other than ErrAbandoned is its
-// caller's again.
-func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) (here bool, err error) {
-	here, err = s.do(ctx, c, body, o)
+// call that returned an error other than ErrAbandoned is its caller's again.
+func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) error {
+	err := s.do(ctx, c, body, o)
 	if err != nil && c.watched != nil {
 		c.refused(ctx, err)
 	}
-	return here, err
+	return err
 }
 
-func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bool, err error) {
+func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err error) {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		count.cancelled.Add(1)
-		return false, err
+		return err
 	}
 	own, rec := current()
 	c.body, c.scope, c.name = body, s, o.Name
@@ -74,21 +72,18 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 	if o.Interrupt != nil {
 		c.stop = &interrupt{fn: o.Interrupt, done: make(chan struct{})}
 	}
-	if s.lent(own, c.by) {
-		return true, nil
-	}
 	c.begin(ctx)
 	if own == nil {
 		cx := callCtx(ctx, s)
 		c.ctx, c.node = cx, cx.node
 		if !o.Abandon && s.hold(c, rec) {
-			return false, nil
+			return nil
 		}
 		c.bound = o.Abandon
 		self := c.publish(rec)
-		if err := s.submit(c, nil); err != nil {
+		if err := s.submit(c); err != nil {
 			self.unpublish()
-			return false, err
+			return err
 		}
 		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
 			err = c.await(ctx, o)
@@ -103,8 +98,8 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 		f.edge.to = c
 		own.push(f, "call")
 		defer own.pop(f)
-		if err := s.submit(c, own); err != nil {
-			return false, err
+		if err := s.submit(c); err != nil {
+			return err
 		}
 		if err = s.mayRefuse(ctx, c, f, nil); err == nil {
 			err = own.awaitCall(ctx, c, f, o)
@@ -113,7 +108,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (here bo
 	if err == nil {
 		restore(rec, c.values)
 	}
-	return false, err
+	return err
 }
 
 // submitter returns the node that a wait made with ctx belongs to. A ctx that
@@ -416,9 +411,7 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 			up = nil // they did before
 		}
 		if j.by != nil || f != nil {
-			for _, t := range relate(own, up, func() { n.addJoin(j) }) {
-				t.pool.relend()
-			}
+			relate(own, up, func() { n.addJoin(j) })
 			defer relate(own, up, func() { n.dropJoin(j) })
 		}
 	}

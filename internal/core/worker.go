@@ -95,13 +95,6 @@ func (w *worker) run() {
 func (w *worker) turn(t *Thread) {
 	t.lock()
 	if t.worker == nil {
-		if t.moved != nil || t.over {
-			// Another thread was lent while this worker was under way.
-			t.mu.Unlock()
-			w.thread.Store(nil)
-			w.giveBack(false)
-			return
-		}
 		t.attach(w)
 	}
 	t.adoptCritical()
@@ -112,31 +105,16 @@ func (w *worker) turn(t *Thread) {
 			t.exec(c)
 			t.glance()
 			t.lock()
-		case len(t.leaving) > 0:
-			p := t.leaving[0]
-			last := t.ending && len(t.leaving) == 1
+		case t.ending:
 			t.mu.Unlock()
-			if last {
-				t.endValues(p)
-			}
-			p.exit(t)
-			if last {
-				t.endValues(p)
-			}
+			t.endValues()
+			t.lease.exit(t)
+			t.endValues()
 			t.lock()
 			if t.main.head != nil {
 				continue // left behind by an exit function
 			}
-			t.leaving = t.leaving[1:]
-			if last {
-				t.detach(w, p)
-				return
-			}
-			t.mu.Unlock()
-			p.close()
-			t.lock()
-		case t.ending:
-			t.detach(w, nil)
+			t.detach(w)
 			return
 		default:
 			if t.look() {
@@ -152,15 +130,15 @@ func (w *worker) turn(t *Thread) {
 }
 
 // endValues runs the exit functions of thread-critical values, last set first.
-// It is called before the last context's own, and after, for what those set.
-func (t *Thread) endValues(p *part) {
+// It is called before the context's own, and after, for what those set.
+func (t *Thread) endValues() {
 	if t.record.HasCritical() {
 		t.record.EndCritical(func(v any, goexit bool, stack []byte) {
 			e := Ending{Goexit: goexit}
 			if !goexit {
 				e.Panic = &Panic{Value: v, Stack: stack}
 			}
-			t.exitFailed(p, "exit function of a thread-critical value", e)
+			t.exitFailed("exit function of a thread-critical value", e)
 		})
 	}
 	t.record.Values = goroutine.Values{}
@@ -185,20 +163,18 @@ func (t *Thread) attach(w *worker) {
 	}
 }
 
-// detach ends the lease, gives w back, and closes p, the last part. t.mu is
-// held, and released. The worker runs nothing: it calls this itself, or sleeps
-// at the bottom of its stack.
-func (t *Thread) detach(w *worker, p *part) {
+// detach ends the lease and gives w back. t.mu is held, and released. The worker
+// runs nothing: it calls this itself, or sleeps at the bottom of its stack.
+func (t *Thread) detach(w *worker) {
 	t.over = true
 	t.worker = nil
-	t.leaving = nil
 	t.gid.Store(0)
 	w.record.Owner = nil
 	w.thread.Store(nil)
 	t.mu.Unlock()
 	delist(t)
 	w.giveBack(t.taint.Load())
-	p.close()
+	t.lease.close()
 }
 
 // giveBack returns w to its pool, or ends it.
@@ -222,7 +198,7 @@ func newThread(cfg *Config) *Thread {
 		id:     threadIDs.Add(1),
 		name:   cfg.Name,
 		policy: cfg.Policy,
-		parts:  1,
+		lease:  lease{onStart: cfg.OnStart, onExit: cfg.OnExit},
 	}
 	t.spin.limit, t.spin.never = cfg.Spin, cfg.NoSpin
 	if cfg.Unpinned {
@@ -236,21 +212,19 @@ func newThread(cfg *Config) *Thread {
 	return t
 }
 
-// lease gets a goroutine for t, and reports whether t must stand in line for
-// it. Threads of a synctest bubble have one of their own, started in it: a
-// bubble must not share channels with the outside.
-func (t *Thread) lease() (lined bool) {
+// ask gets a worker for t, or a place in the line of its pool. Threads of a
+// synctest bubble have one of their own, started in it: a bubble must not share
+// channels with the outside.
+func (t *Thread) ask() {
 	b := bubble()
 	t.spin.never = t.spin.never || b != 0
 	if t.pool == nil || t.pool.bubble != b {
 		startWorker(nil, !t.unpinned, t)
-		return false
+		return
 	}
-	ok, lined := t.pool.get(t)
-	if !ok {
+	if !t.pool.get(t) {
 		t.fail(ErrClosed)
 	}
-	return lined
 }
 
 // fail refuses all calls of a thread that cannot have a goroutine.
@@ -258,16 +232,11 @@ func (t *Thread) fail(why error) {
 	t.mu.Lock()
 	var out []*Call
 	for c := t.main.head; c != nil; c = t.main.head {
-		t.main.remove(c)
-		t.waiting--
-		if t.marks != nil {
-			t.unmark(c)
-		}
-		c.state, c.refusal = revoked, why
+		t.remove(c, why)
 		out = append(out, c)
 	}
 	t.asked = false
-	if t.ending && t.moved == nil && !t.over {
+	if t.ending && !t.over {
 		t.close()
 	} else {
 		t.mu.Unlock()
@@ -282,63 +251,23 @@ func (t *Thread) withdraw() {
 	}
 	t.mu.Lock()
 	t.asked = false
-	again := t.main.len > 0 && t.moved == nil && !t.over
+	again := t.main.len > 0 && !t.over
 	if again {
 		t.asked = true
 	}
 	t.mu.Unlock()
 	if again {
-		t.lease()
+		t.ask()
+		t.pool.reconsider()
 	}
 }
 
-// unuse says that the context of p needs the thread no more.
-func (t *Thread) unuse(p *part) {
+// unuse says that the context needs the thread no more.
+func (t *Thread) unuse() {
 	t.mu.Lock()
-	for t.moved != nil {
-		to := t.moved
-		t.mu.Unlock()
-		t = to
-		t.mu.Lock()
-	}
-	t.parts--
-	switch {
-	case t.parts == 0:
-		t.ending = true
-		t.leave(p)
-		t.mu.Unlock()
-		t.nudge()
-	case p.started && len(p.onExit) > 0:
-		t.leave(p)
-		wake := t.top == nil && t.rouse()
-		t.mu.Unlock()
-		t.tell(wake)
-	default:
-		t.mu.Unlock()
-		p.close()
-	}
-}
-
-// leave puts p among those that leave. t.mu is held.
-func (t *Thread) leave(p *part) {
-	if t.leaving == nil {
-		t.leaving = t.first[:0]
-	}
-	t.leaving = append(t.leaving, p)
-}
-
-// A drop is what is left of a context that was collected without Close.
-// Nothing of it is queued or runs, for a call holds its scope.
-type drop struct {
-	thread *Thread
-	part   *part
-}
-
-func dropped(d drop) {
-	if d.part == nil {
-		d.part = &d.thread.end
-	}
-	d.thread.unuse(d.part)
+	t.ending = true
+	t.mu.Unlock()
+	t.nudge()
 }
 
 // nudge brings a thread that is ending to its end, if it sleeps or has not
@@ -347,7 +276,7 @@ func (t *Thread) nudge() {
 	t.signal.Add(1)
 	t.mu.Lock()
 	switch {
-	case t.over || t.moved != nil:
+	case t.over:
 		t.mu.Unlock()
 	case t.held:
 		t.mu.Unlock() // it is put down before its account is closed
@@ -373,38 +302,25 @@ func (t *Thread) nudge() {
 		// token that wakes it later.
 		t.parked = false
 		t.worker.record.EndCritical(nil)
-		var last *part
-		for _, p := range t.leaving {
-			last.close()
-			last = p
-		}
-		t.detach(t.worker, last)
+		t.detach(t.worker)
 	}
 }
 
 // close ends a lease that never had a goroutine. t.mu is held, and released.
 func (t *Thread) close() {
 	t.over = true
-	leaving, listed := t.leaving, t.listed
-	t.leaving = nil
+	listed := t.listed
 	t.mu.Unlock()
 	if listed {
 		delist(t)
 	}
-	for _, p := range leaving {
-		p.close()
-	}
+	t.lease.close()
 }
 
 // needsExit reports whether there is something to run before the lease ends.
 // t.mu is held, and t runs nothing.
 func (t *Thread) needsExit() bool {
-	for _, p := range t.leaving {
-		if p.needsExit() {
-			return true
-		}
-	}
-	return t.worker.record.NeedsExit()
+	return t.lease.needsExit() || t.worker.record.NeedsExit()
 }
 
 func (t *Thread) isOver() bool {

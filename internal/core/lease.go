@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// A part is what one context has in a thread that it may share with others:
-// functions to run on it first and last.
-type part struct {
+// A lease is what a context has in its thread: functions to run there first and
+// last, and those who wait for the end.
+type lease struct {
 	onStart []func()
 
 	// Of the thread's goroutine only.
@@ -16,84 +16,92 @@ type part struct {
 	onExit  []func() // that have not run yet
 
 	mu      sync.Mutex    // guards the rest; a leaf lock
+	exiting string        // the exit function that runs
 	over    bool          // the context needs the thread no more
 	done    chan struct{} // closed then; nil while nobody waits
 	err     error         // of the exit functions
 	failure Ending        // of the first that failed
 }
 
-// close says that the context of p, which may be nil, needs the thread no more.
-func (p *part) close() {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	p.over = true
-	done := p.done
-	p.mu.Unlock()
+// close says that the context needs the thread no more.
+func (l *lease) close() {
+	l.mu.Lock()
+	l.over = true
+	done := l.done
+	l.mu.Unlock()
 	if done != nil {
 		close(done)
 	}
 }
 
 // tell has done closed when the context needs the thread no more.
-func (p *part) tell(done chan struct{}) {
-	p.mu.Lock()
-	over := p.over
-	p.done = done
-	p.mu.Unlock()
+func (l *lease) tell(done chan struct{}) {
+	l.mu.Lock()
+	over := l.over
+	l.done = done
+	l.mu.Unlock()
 	if over {
 		close(done)
 	}
 }
 
-func (p *part) isOver() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.over
+func (l *lease) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over
 }
 
-// newPart returns nil where there is nothing to run.
-func newPart(cfg *Config) *part {
-	if len(cfg.OnStart) == 0 && len(cfg.OnExit) == 0 {
-		return nil
-	}
-	return &part{onStart: cfg.OnStart, onExit: cfg.OnExit}
-}
-
-func (p *part) takeError() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	err := p.err
-	p.err = nil
+func (l *lease) takeError() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.err
+	l.err = nil
 	return err
 }
 
 // start runs the start functions. One that does not return is run again.
-func (p *part) start() {
-	for _, f := range p.onStart {
+func (l *lease) start() {
+	for _, f := range l.onStart {
 		f()
 	}
-	p.started = true
+	l.started = true
 }
 
-// needsExit reports whether the part has something to run when it leaves. t.mu
-// is held, and t runs nothing.
-func (p *part) needsExit() bool { return p.started && len(p.onExit) > 0 }
+// needsExit reports whether there is something to run when the thread leaves.
+// t.mu is held, and t runs nothing.
+func (l *lease) needsExit() bool { return l.started && len(l.onExit) > 0 }
 
 // exit runs the exit functions, each once: where one calls Goexit the worker
 // comes back here for the rest.
-func (p *part) exit(t *Thread) {
-	for p.started && len(p.onExit) > 0 {
-		f := p.onExit[0]
-		p.onExit = p.onExit[1:]
-		Observe(f, func(e Ending) { t.exitFailed(p, "OnThreadExit function", e) })
+func (l *lease) exit(t *Thread) {
+	for l.needsExit() {
+		f := l.onExit[0]
+		l.onExit = l.onExit[1:]
+		l.runs(callName("", FuncPC(f)))
+		Observe(f, func(e Ending) {
+			l.runs("")
+			t.exitFailed("OnThreadExit function", e)
+		})
 	}
+}
+
+// runs says which exit function runs now, "" for none.
+func (l *lease) runs(name string) {
+	l.mu.Lock()
+	l.exiting = name
+	l.mu.Unlock()
+}
+
+// exits returns the name of the exit function that runs, "" for none.
+func (l *lease) exits() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.exiting
 }
 
 // exitFailed keeps a failure for Close and tells the hook. The thread is not
 // used again: what the function was to undo may not be undone.
-func (t *Thread) exitFailed(p *part, what string, e Ending) {
+func (t *Thread) exitFailed(what string, e Ending) {
 	var err error
 	switch {
 	case e.Panic != nil:
@@ -105,12 +113,13 @@ func (t *Thread) exitFailed(p *part, what string, e Ending) {
 	}
 	t.taint.Store(true)
 	e.count()
-	p.mu.Lock()
-	p.err = errors.Join(p.err, err)
-	if p.failure.Returned() {
-		p.failure = e
+	l := &t.lease
+	l.mu.Lock()
+	l.err = errors.Join(l.err, err)
+	if l.failure.Returned() {
+		l.failure = e
 	}
-	p.mu.Unlock()
+	l.mu.Unlock()
 	if e.Panic != nil {
 		e.Panic.tell(CallInfo{Name: what, Context: t.name, Thread: int(t.tid.Load())})
 	}
