@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/task"
 )
@@ -751,5 +752,70 @@ func (w *world) program(r *rand.Rand, earlier []*task.Task[int], depth int) func
 		for _, step := range steps {
 			step(ctx)
 		}
+	}
+}
+
+// asked is a user's ctx that does something of its own when it is asked.
+type asked struct {
+	context.Context
+	ask func()
+}
+
+func (c asked) Done() <-chan struct{}       { c.ask(); return c.Context.Done() }
+func (c asked) Err() error                  { c.ask(); return c.Context.Err() }
+func (c asked) Value(key any) any           { c.ask(); return c.Context.Value(key) }
+func (c asked) Deadline() (time.Time, bool) { c.ask(); return c.Context.Deadline() }
+
+// No lock is held while a user's ctx is asked anything: it may call this library.
+func TestJoin_CtxThatCallsTheLibrary(t *testing.T) {
+	guard(t)
+	base, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	l := task.NewLimiter(1)
+	ask := func() {
+		deadlock.Take()
+		asyncsync.ReadStats()
+		l.Stats()
+	}
+	ctx := asked{base, ask}
+	waits := map[string]func() error{
+		"a task for itself": func() error {
+			self := make(chan *task.Task[int], 1)
+			tk := task.Go(context.Background(), func(context.Context) (int, error) { return (<-self).Wait(ctx) })
+			self <- tk
+			_, err := tk.Wait(context.Background())
+			require.ErrorIs(t, err, deadlock.ErrDeadlock)
+			return nil
+		},
+		"tasks below tasks": func() error {
+			_, err := task.Go(ctx, func(ctx context.Context) (int, error) {
+				return task.Go(asked{ctx, ask}, func(ctx context.Context) (int, error) {
+					return task.Go(ctx, func(context.Context) (int, error) { return 1, nil }).Wait(ctx)
+				}).Wait(ctx)
+			}).Wait(ctx)
+			return err
+		},
+		"a group": func() error {
+			ctx, g := task.NewGroup(ctx)
+			g.Go(func(ctx context.Context) error { return l.Acquire(asked{ctx, ask}) })
+			g.Go(func(ctx context.Context) error { return ctx.Err() })
+			err := g.Wait(asked{ctx, ask})
+			l.Release()
+			return err
+		},
+		"threads": func() error {
+			tctx, tsc := asyncsync.NewThreadSensitiveContext(ctx)
+			defer tsc.Close()
+			_, err := asyncsync.ToThread(tctx, func(ctx context.Context) (int, error) {
+				return asyncsync.FromThread(asked{ctx, ask}, func(ctx context.Context) (int, error) {
+					tk := asyncsync.Go(asked{ctx, ask}, func(context.Context) (int, error) { return 1, nil })
+					return tk.Wait(asked{ctx, ask})
+				})
+			})
+			return errors.Join(err, tsc.Shutdown(ctx))
+		},
+	}
+	for name, wait := range waits {
+		t.Run(name, func(t *testing.T) { require.NoError(t, wait()) })
 	}
 }

@@ -404,9 +404,9 @@ func TestMarks(t *testing.T) {
 // when that was.
 func TestGraphLine(t *testing.T) {
 	ways := map[string]func(cancel, join, release func()){
-		"gives up":    func(cancel, _, _ func()) { cancel() },
-		"overflows":   func(_, join, _ func()) { join() },
-		"gets one":    func(_, _, release func()) { release() },
+		"gives up":  func(cancel, _, _ func()) { cancel() },
+		"overflows": func(_, join, _ func()) { join() },
+		"gets one":  func(_, _, release func()) { release() },
 	}
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {

@@ -46,6 +46,7 @@ type Scope struct {
 	thread atomic.Pointer[Thread] // root only; set under mu
 	cfg    *Config                // never changed
 	kind   scopeKind
+	bubble int64 // of a bubbleScope: which
 
 	marks atomic.Uint32
 
@@ -263,27 +264,21 @@ func (s *Scope) Here() bool {
 // submit queues c on the thread of s.
 func (s *Scope) submit(c *Call) error {
 	r := s.root
-	for {
-		if r.account.Load() == 1 || s.account.Load() == 1 {
-			return ErrClosed
-		}
-		t := r.bound()
-		err := t.submit(c)
-		switch {
-		case err != errOver:
-			return err
-		case r.kind == contextScope:
-			return ErrClosed
-		case r.kind == adoptedScope:
-			if required.Load() {
-				return ErrNoContext
-			}
-			c.scope = Default()
-			return c.scope.submit(c)
-		default:
-			r.thread.CompareAndSwap(t, nil)
+	err := ErrClosed
+	if r.account.Load() != 1 && s.account.Load() != 1 {
+		if err = r.bound().submit(c); err == errOver {
+			err = ErrClosed
 		}
 	}
+	if err != ErrClosed || r.kind == contextScope {
+		return err
+	}
+	// What was adopted, or was the default, has gone.
+	if r.kind == adoptedScope && required.Load() {
+		return ErrNoContext
+	}
+	c.scope = Default()
+	return c.scope.submit(c)
 }
 
 // Default returns the scope of the process-wide thread, or that of the
@@ -293,47 +288,58 @@ func Default() *Scope {
 	if b == 0 {
 		return process
 	}
-	s, ok := bubbles.Load(b)
-	if !ok {
-		n := &Scope{kind: bubbleScope, cfg: &Config{Name: "default"}}
-		n.root = n
-		n.ctx.over(context.Background())
-		n.ctx.scope = n
-		s, _ = bubbles.LoadOrStore(b, n)
+	bubbles.Lock()
+	defer bubbles.Unlock()
+	s := bubbles.scopes[b]
+	if s != nil && s.account.Load() != 1 {
+		return s
 	}
-	return s.(*Scope)
+	for other, o := range bubbles.scopes { // whose bubble has ended, perhaps
+		if o.account.CompareAndSwap(0, 1) {
+			delete(bubbles.scopes, other)
+		}
+	}
+	s = newDefault(bubbleScope)
+	s.bubble = b
+	if bubbles.scopes == nil {
+		bubbles.scopes = make(map[int64]*Scope)
+	}
+	bubbles.scopes[b] = s
+	return s
 }
 
-var (
-	process = newDefault()
-	bubbles sync.Map // bubble id -> *Scope
-)
+var process = newDefault(defaultScope)
 
-func newDefault() *Scope {
-	s := &Scope{kind: defaultScope, cfg: &Config{Name: "default"}}
+// bubbles has the scopes of the default threads of synctest bubbles. A bubble
+// tells nobody when it ends, so that a scope goes when it has nothing to do: who
+// closes its account takes it out. Whoever has kept it asks for Default again.
+var bubbles struct {
+	sync.Mutex // nests outside everything
+	scopes     map[int64]*Scope
+}
+
+func newDefault(kind scopeKind) *Scope {
+	s := &Scope{kind: kind, cfg: &Config{Name: "default"}}
 	s.root = s
 	s.ctx.over(context.Background())
 	s.ctx.scope = s
 	return s
 }
 
-// retireBubble ends the thread of a bubble's default scope when it has nothing
-// to do: a bubble waits for all goroutines in it, and tells nobody that it is
-// about to end.
+// retireBubble ends the thread of a bubble's default scope, which has nothing to
+// do: a bubble waits for all goroutines in it.
 func (s *Scope) retireBubble() {
-	t := s.thread.Load()
-	if t == nil {
-		return
+	if !s.account.CompareAndSwap(0, 1) && s.account.Load() != 1 {
+		return // it has something to do again
 	}
-	t.mu.Lock()
-	if s.account.Load() != 0 || t.over || t.ending {
-		t.mu.Unlock()
-		return
+	bubbles.Lock()
+	if bubbles.scopes[s.bubble] == s {
+		delete(bubbles.scopes, s.bubble)
 	}
-	t.ending = true
-	t.mu.Unlock()
-	s.thread.CompareAndSwap(t, nil)
-	t.nudge()
+	bubbles.Unlock()
+	if t := s.thread.Load(); t != nil {
+		t.unuse()
+	}
 }
 
 var required atomic.Bool
@@ -349,7 +355,10 @@ func Resolve(ctx context.Context, on *Scope) (*Scope, error) {
 	}
 	if c := From(ctx); c != nil && c.scope != nil {
 		s := c.scope
-		if s.kind != adoptedScope {
+		switch {
+		case s.kind == bubbleScope:
+			return Default(), nil
+		case s.kind != adoptedScope:
 			return s, nil
 		}
 		if t := s.thread.Load(); t != nil && !t.isOver() {
