@@ -973,3 +973,36 @@ func TestTaintNothing(t *testing.T) {
 	asyncsync.Taint(ctx)
 	require.NoError(t, tsc.Close())
 }
+
+// A Shutdown that gives up while the context's last functions run on its thread
+// says which of them it is.
+func TestShutdownNamesTheExitFunctionThatHangs(t *testing.T) {
+	guard(t)
+	begun, leave := make(chan struct{}), make(chan struct{})
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.OnThreadExit(func() {
+		close(begun)
+		<-leave
+	}))
+	require.NoError(t, to(ctx, on(nil0)))
+	closing := start(tsc.Close)
+	<-begun
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := tsc.Shutdown(over)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Regexp(t, `TestShutdownNamesTheExitFunctionThatHangs\.func\d+ still runs`, err.Error())
+	close(leave)
+	require.NoError(t, closing.wait().err)
+}
+
+// An unpinned context that was used has no goroutine while nobody uses it, and is
+// no thread.
+func TestStatsOfAnUnpinnedContext(t *testing.T) {
+	before := asyncsync.ReadStats().Threads
+	ctx, _ := newContext(t, asyncsync.Unpinned())
+	require.NoError(t, to(ctx, func(context.Context) error {
+		require.Equal(t, before+1, asyncsync.ReadStats().Threads)
+		return nil
+	}))
+	require.Equal(t, before, asyncsync.ReadStats().Threads)
+}

@@ -9,7 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/local"
 	"asyncsync.dev/loop"
+	"asyncsync.dev/task"
 )
 
 var _ loop.Poster = (*asyncsync.CurrentThreadExecutor)(nil)
@@ -224,4 +226,62 @@ func TestExecutorOddities(t *testing.T) {
 		require.Same(t, errOwn, to(ctx, call), name)
 		require.Equal(t, 2, ran, name)
 	}
+}
+
+// On a goroutine that is a thread because of SameThread, no call of ours runs:
+// what a wait there calls comes back to it all the same, past a context that was
+// entered above the wait, and so does what a function posted to it calls.
+func TestWaitOnAnAdoptedThreadWithoutACall(t *testing.T) {
+	guard(t)
+	err := from(context.Background(), func(ctx context.Context) error {
+		home := here()
+		inner, tsc := asyncsync.NewThreadSensitiveContext(ctx)
+		defer tsc.Close()
+		require.NoError(t, from(inner, func(ctx context.Context) error {
+			require.Equal(t, home, threadOf(t, ctx), "the sync caller was met last")
+			return nil
+		}))
+		e := asyncsync.NewCurrentThreadExecutor()
+		done := make(chan struct{})
+		var got place
+		require.NoError(t, e.Post(func() {
+			got = threadOf(t, ctx)
+			close(done)
+		}))
+		require.NoError(t, e.RunUntil(done))
+		require.Equal(t, home, got)
+		return nil
+	}, asyncsync.SameThread())
+	require.NoError(t, err)
+}
+
+// What is sent to an executor on a thread runs on that thread, and sees the
+// thread-critical values there.
+func TestExecutorOnAThreadSeesItsCriticalValues(t *testing.T) {
+	guard(t)
+	exits := 0 // of the thread
+	v := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { exits++ }))
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	require.NoError(t, to(ctx, func(ctx context.Context) error {
+		v.Set(1)
+		e := asyncsync.NewCurrentThreadExecutor()
+		done := make(chan struct{})
+		sends := task.Go(ctx, func(ctx context.Context) (none, error) {
+			defer close(done)
+			return none{}, to(ctx, func(context.Context) error {
+				got, _ := v.Get()
+				require.Equal(t, 1, got)
+				v.Set(2)
+				return nil
+			}, asyncsync.Insensitive(), asyncsync.WithExecutor(e))
+		})
+		require.NoError(t, e.RunUntil(done))
+		_, err := sends.Wait(ctx)
+		got, _ := v.Get()
+		require.Equal(t, 2, got)
+		require.Zero(t, exits, "they end with the lease")
+		return err
+	}))
+	require.NoError(t, tsc.Close())
+	require.Equal(t, 1, exits)
 }

@@ -243,8 +243,10 @@ func Spin(budget time.Duration) ContextOption {
 	return func(c *core.Config) { c.Spin, c.NoSpin = int64(budget), budget == 0 }
 }
 
-// OnThreadStart has f called on the thread before its first call. If f panics
-// or calls Goexit that call ends so, and the next one tries again.
+// OnThreadStart has f called on the context's thread before its first call: once
+// for each context. What is to happen once for each OS thread belongs into
+// [ThreadPoolConfig]. If f panics or calls Goexit that call ends so, and the next
+// one tries again.
 func OnThreadStart(f func()) ContextOption {
 	if f == nil {
 		panic("asyncsync: OnThreadStart: nil function")
@@ -252,10 +254,9 @@ func OnThreadStart(f func()) ContextOption {
 	return func(c *core.Config) { c.OnStart = append(c.OnStart, f) }
 }
 
-// OnThreadExit has f called on the thread when the context gives it back,
-// after the exit functions of its thread-critical variables, if the thread has
-// run anything. (Where contexts share a thread, these run when the last gives
-// it back.) A failure of f is returned by Close.
+// OnThreadExit has f called on the context's thread when the context gives it
+// back, after the exit functions of its thread-critical variables, if the thread
+// has run anything. A failure of f is returned by Close.
 func OnThreadExit(f func()) ContextOption {
 	if f == nil {
 		panic("asyncsync: OnThreadExit: nil function")
@@ -298,6 +299,15 @@ type ThreadPoolConfig struct {
 	// IdleTimeout is how long a thread that no context uses is kept. The
 	// default is 10 s.
 	IdleTimeout time.Duration
+	// ThreadStart, if not nil, is called on each OS thread of the pool before
+	// its first call, once, however many contexts use the thread: to attach it
+	// to a virtual machine, say. If it panics or calls [runtime.Goexit] the
+	// call ends so, and the next one tries again.
+	ThreadStart func()
+	// ThreadExit, if not nil, is called on each OS thread on which ThreadStart
+	// has returned, before the thread ends. Its failure is returned by Close,
+	// and a panic told to the hook.
+	ThreadExit func()
 }
 
 // A ThreadPool lends OS threads to contexts, each at its first call, and takes
@@ -333,7 +343,9 @@ func NewThreadPool(c ThreadPoolConfig) *ThreadPool {
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = core.DefaultIdleTimeout
 	}
-	return &ThreadPool{core.NewPool(c.MaxThreads, c.MaxOverflow, c.MaxIdle, c.IdleTimeout)}
+	p := core.NewPool(c.MaxThreads, c.MaxOverflow, c.MaxIdle, c.IdleTimeout)
+	p.OnStart, p.OnExit = c.ThreadStart, c.ThreadExit
+	return &ThreadPool{p}
 }
 
 // ThreadPoolStats is the state of a pool at one moment.
@@ -355,9 +367,8 @@ func (p *ThreadPool) check(what string) {
 // contexts give them back, which Close waits for. Contexts already in line for
 // a thread get one first; calls of contexts that come later fail with
 // [ErrClosed]. A second Close waits as well. It must not be called from a
-// thread of the pool.
+// thread of the pool. It returns the failures of ThreadExit functions.
 func (p *ThreadPool) Close() error {
 	p.check("ThreadPool.Close")
-	p.pool.Close()
-	return nil
+	return p.pool.Close()
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -631,4 +633,104 @@ func TestPoolChurn(t *testing.T) {
 	})
 	require.LessOrEqual(t, pool.Stats().Peak, 3)
 	require.NoError(t, pool.Close())
+}
+
+// Contexts that were dropped without Close hold a pool, and nobody in the program
+// makes garbage: who stands in line has it collected.
+func TestPoolHeldByDroppedContexts(t *testing.T) {
+	guard(t)
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 16})
+	for range 16 {
+		ctx, _ := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
+		threadOf(t, ctx)
+	}
+	ctx, tsc := newContext(t, asyncsync.WithPool(pool))
+	threadOf(t, ctx)
+	require.NoError(t, tsc.Close())
+}
+
+// What belongs to an OS thread happens once on each, however many contexts use
+// it; what belongs to a context once for each.
+func TestThreadStartAndThreadExit(t *testing.T) {
+	guard(t)
+	var mu sync.Mutex
+	var events []string
+	threads := map[place]bool{}
+	note := func(what string) func() {
+		return func() {
+			mu.Lock()
+			defer mu.Unlock()
+			events = append(events, what)
+			threads[here()] = true
+		}
+	}
+	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{
+		MaxThreads: 1, ThreadStart: note("thread starts"), ThreadExit: note("thread ends"),
+	})
+	for range 2 {
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool),
+			asyncsync.OnThreadStart(note("context starts")), asyncsync.OnThreadExit(note("context ends")))
+		require.NoError(t, to(ctx, func(context.Context) error { note("call")(); return nil }))
+		require.NoError(t, to(ctx, func(context.Context) error { note("call")(); return nil }))
+		require.NoError(t, tsc.Close())
+	}
+	require.NoError(t, pool.Close())
+	once := []string{"context starts", "call", "call", "context ends"}
+	require.Equal(t, slices.Concat([]string{"thread starts"}, once, once, []string{"thread ends"}), events)
+	require.Len(t, threads, 1)
+}
+
+// A ThreadStart that does not return ends the call, and is tried again; a
+// ThreadExit that does not return is told by Close of the pool.
+func TestThreadStartAndThreadExitEndings(t *testing.T) {
+	for _, e := range ends {
+		t.Run(e.how, func(t *testing.T) {
+			guard(t)
+			starts, exits := 0, 0
+			pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{
+				MaxThreads: 1,
+				ThreadStart: func() {
+					if starts++; starts == 1 {
+						e.do()
+					}
+				},
+				ThreadExit: func() { exits++; e.do() },
+			})
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
+			first := outcomeOf(func() error { return to(ctx, on(func() error { return errEnd })) })
+			requireEnd(t, e, first)
+			require.NoError(t, to(ctx, on(nil0)))
+			require.NoError(t, to(ctx, on(nil0)))
+			require.NoError(t, tsc.Close())
+			err := pool.Close()
+			if e.how == "return" {
+				require.NoError(t, err)
+				require.Equal(t, 1, starts)
+			} else {
+				require.ErrorContains(t, err, "ThreadExit")
+				require.Equal(t, 2, starts)
+			}
+			require.Equal(t, 1, exits)
+			require.Zero(t, pool.Stats().Threads)
+			require.NoError(t, pool.Close(), "told once")
+		})
+	}
+}
+
+// Threads of a bubble are a pool's as well.
+func TestThreadStartAndThreadExitInABubble(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		starts, exits := 0, 0
+		pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{ThreadStart: func() { starts++ }, ThreadExit: func() { exits++ }})
+		for range 3 {
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
+			require.NoError(t, to(ctx, on(nil0)))
+			require.NoError(t, tsc.Close())
+		}
+		require.NoError(t, pool.Close())
+		require.Positive(t, starts)
+		require.Equal(t, starts, exits)
+	})
 }

@@ -23,6 +23,8 @@ var (
 	// ErrWrongThread is returned where something belongs to another thread or
 	// goroutine than the caller's.
 	ErrWrongThread = errors.New("asyncsync: wrong thread")
+	// ErrFirstThread is returned by [Taint] for a thread that never ends.
+	ErrFirstThread = errors.New("asyncsync: the first OS thread of the process cannot be ended")
 )
 
 // A ThreadSensitiveContext is the scope in which all thread-sensitive calls
@@ -127,11 +129,21 @@ func (tsc *ThreadSensitiveContext) Stats() ContextStats {
 // Taint has the OS thread of ctx's context destroyed, instead of used again,
 // when the context gives it back: for code that has changed the thread for
 // good, its namespace, its credentials, its signal mask.
-func Taint(ctx context.Context) {
+//
+// A caller that has become a thread for the length of an [AsyncToSync] stays
+// locked to its OS thread, which ends with the goroutine. If that is the first
+// thread of the process, which Go never ends, Taint returns [ErrFirstThread]: no
+// other goroutine will run there, but the process as a whole shows its state
+// (/proc/self, credentials). A main goroutine that runs on it, after
+// [runtime.LockOSThread] in an init function, is such a caller. Threads of pools,
+// and the default thread, are never the first, on systems where that can be told:
+// Linux.
+func Taint(ctx context.Context) error {
 	checkCtx(ctx, "Taint")
-	if s := core.ScopeOf(ctx); s != nil {
-		s.Taint()
+	if s := core.ScopeOf(ctx); s != nil && !s.Taint() {
+		return ErrFirstThread
 	}
+	return nil
 }
 
 // Detach returns ctx without its context and without its place among callers,

@@ -55,6 +55,9 @@ func (t *Thread) scopeNow(ctx context.Context) *Scope {
 	if t.run != nil { // only t's own goroutine changes run
 		return t.run.scope
 	}
+	if t.home != nil {
+		return t.home
+	}
 	return ScopeOf(ctx)
 }
 
@@ -179,7 +182,7 @@ func (c *Call) sleep(ctx context.Context, o *Options, e Elsewhere) error {
 		case <-c.parker:
 			return c.refusal
 		case <-done:
-			if err := c.giveUp(waiterParked, context.Cause(ctx), o.Abandon); err != nil {
+			if err := c.giveUp(waiterParked, Cause(ctx), o.Abandon); err != nil {
 				return err
 			}
 			done = nil
@@ -207,7 +210,7 @@ func (t *Thread) awaitAway(ctx context.Context, c *Call, f *Frame, o *Options, e
 		var err error
 		switch {
 		case t.serve(f, stopped, done):
-			err = c.giveUp(nobodyParked, context.Cause(ctx), o.Abandon)
+			err = c.giveUp(nobodyParked, Cause(ctx), o.Abandon)
 			done = nil
 		case c.wait.Load() == callEnded:
 			err = c.refusal
@@ -230,11 +233,16 @@ func (t *Thread) awaitAway(ctx context.Context, c *Call, f *Frame, o *Options, e
 func (c *Call) runAsync() (woke bool) {
 	rec := goroutine.Ensure()
 	values, node := rec.Values, rec.Node
-	// Thread-critical values of a goroutine that is lent are none of c's.
-	critical := rec.SetAside()
+	t, _ := rec.Owner.(*Thread)
+	// Thread-critical values of a goroutine that is lent are none of c's. Those
+	// of a thread are: c was posted to an executor there.
+	var critical goroutine.Aside
+	if t == nil {
+		critical = rec.SetAside()
+	}
 	rec.Values, rec.Node = c.values, c.node
 	c.edge.gid.Store(rec.ID)
-	if t, _ := rec.Owner.(*Thread); t != nil {
+	if t != nil {
 		defer c.node.ride(t)()
 	}
 	returned, told := false, false
@@ -244,7 +252,9 @@ func (c *Call) runAsync() (woke bool) {
 		}
 		c.values = rec.Values
 		rec.Values, rec.Node = values, node
-		rec.PutBack(critical)
+		if t == nil {
+			rec.PutBack(critical)
+		}
 		rec.ReleaseIfEmpty()
 		c.node.End()
 		c.ending.count()
@@ -262,14 +272,16 @@ func (c *Call) runAsync() (woke bool) {
 		if c.stop != nil {
 			c.stop.end(&c.ending)
 		}
-		rec.EndCritical(func(v any, goexit bool, stack []byte) {
-			if c.ending.Returned() {
-				c.ending = Ending{Goexit: goexit}
-				if !goexit {
-					c.ending.Panic = &Panic{Value: v, Stack: stack}
+		if t == nil {
+			rec.EndCritical(func(v any, goexit bool, stack []byte) {
+				if c.ending.Returned() {
+					c.ending = Ending{Goexit: goexit}
+					if !goexit {
+						c.ending.Panic = &Panic{Value: v, Stack: stack}
+					}
 				}
-			}
-		})
+			})
+		}
 		c.over(nil)
 		told = true
 	}()
@@ -302,9 +314,11 @@ func adopt(name string) (*Thread, *Scope) {
 	s.root = s
 	t := &Thread{id: threadIDs.Add(1), adopted: true, name: name, record: rec, wake: make(chan struct{}, 1)}
 	t.spin.never = bubble() != 0
+	t.first = onFirstThread()
 	t.gid.Store(rec.ID)
 	t.tid.Store(osThread())
 	s.thread.Store(t)
+	t.home = s
 	rec.Owner = t
 	enlist(t)
 	waiter(rec).publish(&edge{to: t}) // for whom it ran before, it waits for t now
@@ -328,7 +342,9 @@ func (t *Thread) release() {
 			t.record.Release()
 		}
 		delist(t)
-		runtime.UnlockOSThread()
+		if !t.taint.Load() { // else the OS thread ends with the goroutine
+			runtime.UnlockOSThread()
+		}
 	}()
 	t.drain()
 }

@@ -59,8 +59,12 @@ func (l *lease) takeError() error {
 	return err
 }
 
-// start runs the start functions. One that does not return is run again.
-func (l *lease) start() {
+// start runs the start functions of t, the OS thread's first. One that does not
+// return is run again.
+func (l *lease) start(t *Thread) {
+	if t.worker != nil { // only t's own goroutine changes it now
+		t.worker.start()
+	}
 	for _, f := range l.onStart {
 		f()
 	}

@@ -2,6 +2,9 @@ package core
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,6 +28,10 @@ type Pool struct {
 	timeout                   time.Duration
 	bubble                    int64 // where it was made: its workers belong there
 
+	// OnStart and OnExit, if not nil, run on each OS thread before its first
+	// call, and before it ends. They are set before the pool is used.
+	OnStart, OnExit func()
+
 	lined atomic.Int32 // the length of waiting, for a look without the lock
 
 	mu      sync.Mutex // guards the rest; lines alone is locked under it
@@ -34,8 +41,10 @@ type Pool struct {
 	urgent  map[*Thread]struct{} // of waiting, those that may overflow
 	closed  bool
 	timer   *time.Timer
-	due     int64         // when timer fires, 0 for not at all
+	due     int64 // when timer fires, 0 for not at all
+	stall   stall
 	ended   chan struct{} // closed when closed and none is alive
+	err     error         // of OnExit, not told yet
 	peak    int
 	started uint64
 }
@@ -81,6 +90,7 @@ func (p *Pool) get(t *Thread) bool {
 	if p.alive >= p.max {
 		p.waiting = append(p.waiting, t)
 		p.lineChanged()
+		p.watchLine()
 		p.mu.Unlock()
 		return true
 	}
@@ -259,8 +269,61 @@ func (p *Pool) unline(i int) *Thread {
 		p.waiting = slices.Delete(p.waiting, i, i+1)
 	}
 	delete(p.urgent, t)
+	p.stall.moved = true
 	p.lineChanged()
 	return t
+}
+
+// A stall is the watch over a line that does not move. What holds the pool may be
+// contexts that were dropped without Close: they give their threads back when
+// they are collected, which in a program that does little else can take minutes.
+// So a line that stands still asks for a collection, less and less often.
+// Guarded by the mu of the pool.
+type stall struct {
+	timer *time.Timer // set while somebody is in line
+	delay time.Duration
+	moved bool // since timer was set
+}
+
+// How long a line stands still before it asks for the first collection, and the
+// longest time from one to the next.
+const (
+	stallFirst = 100 * time.Millisecond
+	stallMost  = time.Minute
+)
+
+// watchLine sets the timer, unless it is. p.mu is held. In a synctest bubble no
+// context is collected.
+func (p *Pool) watchLine() {
+	if p.stall.timer != nil || p.bubble != 0 {
+		return
+	}
+	p.stall.moved, p.stall.delay = false, stallFirst
+	p.stall.timer = time.AfterFunc(stallFirst, p.stalled)
+}
+
+// stalled collects garbage if the line has not moved since the timer was set. It
+// is called by the timer, on a goroutine of its own.
+func (p *Pool) stalled() {
+	p.mu.Lock()
+	still := len(p.waiting) > 0 && !p.stall.moved
+	p.mu.Unlock()
+	if still {
+		runtime.GC()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) == 0 {
+		p.stall.timer = nil
+		return
+	}
+	if p.stall.moved {
+		p.stall.delay = stallFirst
+	} else {
+		p.stall.delay = min(2*p.stall.delay, stallMost)
+	}
+	p.stall.moved = false
+	p.stall.timer.Reset(p.stall.delay)
 }
 
 // put takes back a worker that has nothing to do.
@@ -371,9 +434,21 @@ func (p *Pool) cut(n int) []*worker {
 	return home
 }
 
+// exitFailed keeps the failure of OnExit for Close.
+func (p *Pool) exitFailed(e Ending) {
+	err := errors.New("asyncsync: ThreadExit function called runtime.Goexit")
+	if e.Panic != nil {
+		err = fmt.Errorf("asyncsync: ThreadExit function panicked: %v", e.Panic.Value)
+	}
+	p.mu.Lock()
+	p.err = errors.Join(p.err, err)
+	p.mu.Unlock()
+}
+
 // Close ends idle workers now and the others as they are given back, and waits
-// for all. Threads already in line get theirs first; new ones are refused.
-func (p *Pool) Close() {
+// for all. Threads already in line get theirs first; new ones are refused. It
+// returns the failures of OnExit that it is the first to hear of.
+func (p *Pool) Close() error {
 	p.mu.Lock()
 	first := !p.closed
 	p.closed = true
@@ -389,6 +464,11 @@ func (p *Pool) Close() {
 		w.sendHome()
 	}
 	Park(context.Background(), p.ended, "pool close")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.err
+	p.err = nil
+	return err
 }
 
 // PoolStats is the state of a pool at one moment.

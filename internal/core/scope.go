@@ -422,7 +422,7 @@ func (s *Scope) Shutdown(ctx context.Context) error {
 		return s.selfShutdown()
 	}
 	still := s.refuse()
-	return fmt.Errorf("asyncsync: shutdown of %s gave up, %s: %w", s.describe(), still, context.Cause(ctx))
+	return fmt.Errorf("asyncsync: shutdown of %s gave up, %s: %w", s.describe(), still, Cause(ctx))
 }
 
 func (s *Scope) selfShutdown() error {
@@ -594,7 +594,7 @@ func (s *Scope) refuse() string {
 		return "nothing runs"
 	}
 	var out []*Call
-	runs := ""
+	runs := t.lease.exits()
 	t.mu.Lock()
 	for c := t.main.head; c != nil; {
 		next := c.next
@@ -604,7 +604,7 @@ func (s *Scope) refuse() string {
 		}
 		c = next
 	}
-	if t.run != nil {
+	if t.run != nil && runs == "" {
 		bottom := t.run
 		for bottom.outer != nil {
 			bottom = bottom.outer
@@ -665,11 +665,15 @@ func (s *Scope) Stats() ScopeStats {
 	return st
 }
 
-// Taint has the scope's OS thread destroyed when it is given back.
-func (s *Scope) Taint() {
-	if s.root.account.Load() != 1 {
-		s.root.bound().taint.Store(true)
+// Taint has the scope's OS thread destroyed when it is given back. It reports
+// false if that thread is known never to end.
+func (s *Scope) Taint() bool {
+	if s.root.account.Load() == 1 {
+		return true
 	}
+	t := s.root.bound()
+	t.taint.Store(true)
+	return !t.first
 }
 
 // CountInline counts a call that ran where it was made: on the scope's thread.

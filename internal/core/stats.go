@@ -73,8 +73,10 @@ func ReadStats() Stats {
 	defer live.Unlock()
 	s.Calls = count.retired.Load()
 	s.Inline = count.retiredInline.Load()
-	s.Threads = len(live.threads)
 	for t := range live.threads {
+		if t.gid.Load() != 0 { // not an unpinned one that nobody holds
+			s.Threads++
+		}
 		t.mu.Lock()
 		s.Calls += t.calls
 		s.Queued += t.waiting

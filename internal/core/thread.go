@@ -49,9 +49,11 @@ type Thread struct {
 	name     string
 	id       uint64 // orders the locks of threads: see relate
 	policy   Policy
-	pool     *Pool // nil for a thread with a worker of its own
-	unpinned bool  // exclusive, but not bound to an OS thread
-	adopted  bool  // the goroutine is its user's, not ours
+	pool     *Pool  // nil for a thread with a worker of its own
+	unpinned bool   // exclusive, but not bound to an OS thread
+	adopted  bool   // the goroutine is its user's, not ours
+	first    bool   // adopted, on the first OS thread of the process
+	home     *Scope // of an adopted thread: that of what runs there in no call
 
 	// gid is the goroutine that runs the calls, 0 while there is none; tid its
 	// OS thread.
@@ -404,7 +406,7 @@ func (t *Thread) removed(c *Call) {
 func (t *Thread) exec(c *Call) {
 	err := Ended(c.ctx)
 	if err == nil && !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
-		err = context.Cause(c.ctx)
+		err = Cause(c.ctx)
 	}
 	if err != nil {
 		// The ctx ended while c was queued and its caller has not come to
@@ -449,7 +451,7 @@ func (t *Thread) exec(c *Call) {
 		told = true
 	}()
 	if !t.lease.started {
-		t.lease.start()
+		t.lease.start(t)
 	}
 	c.started(t)
 	if c.stop != nil {
@@ -802,5 +804,14 @@ func Ended(ctx context.Context) error {
 	if ctx.Done() == nil || ctx.Err() == nil {
 		return nil
 	}
-	return context.Cause(ctx)
+	return Cause(ctx)
+}
+
+// Cause returns the cause of the end of ctx, which has ended: never nil, though
+// a foreign ctx may have closed Done and say nothing of it.
+func Cause(ctx context.Context) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return context.Canceled
 }

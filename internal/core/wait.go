@@ -199,7 +199,7 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 			select {
 			case <-c.parker:
 			case <-done:
-				cause := context.Cause(ctx)
+				cause := Cause(ctx)
 				if c.revoke(cause) {
 					c.unpark()
 					return cause
@@ -281,7 +281,7 @@ func (t *Thread) awaitCall(ctx context.Context, c *Call, f *Frame, o *Options) e
 		}
 	}()
 	if t.serve(f, nil, ctx.Done()) {
-		cause := context.Cause(ctx)
+		cause := Cause(ctx)
 		if c.revoke(cause) {
 			finished = true
 			return cause
@@ -422,7 +422,7 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 	}
 	if f != nil {
 		if own.serve(f, done, ctx.Done()) {
-			return context.Cause(ctx)
+			return Cause(ctx)
 		}
 		return nil
 	}
@@ -431,7 +431,7 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return Cause(ctx)
 	}
 }
 

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"runtime/pprof"
 	"sync/atomic"
@@ -26,24 +27,60 @@ type worker struct {
 	tid     int64
 	record  *goroutine.Record
 	unwound int // Goexits that the stack carries: see run
+	leases  int // that it has begun
+
+	// What runs first and last on the OS thread, both may be nil. Fixed at
+	// birth; started says that onStart has returned, and is of the worker's
+	// goroutine only.
+	onStart, onExit func()
+	started         bool
 
 	since int64 // pool.mu: when it became idle
 }
 
-// maxUnwound is the number of Goexits after which a worker is not used for
-// another lease, so that its stack does not grow without bound.
-const maxUnwound = 16
+// A worker is not used for another lease after so many Goexits, so that its stack
+// does not grow without bound, and after so many leases, each of which locks the
+// goroutine once more than it unlocks it: Go counts to 2^32.
+const (
+	maxUnwound = 16
+	maxLeases  = 1 << 30
+)
 
 func startWorker(p *Pool, pinned bool, t *Thread) {
 	w := &worker{pool: p, pinned: pinned, wake: make(chan struct{}, 1)}
+	if t.pool != nil {
+		w.onStart, w.onExit = t.pool.OnStart, t.pool.OnExit
+	}
 	w.thread.Store(t)
-	go w.main()
+	go w.main(nil)
 }
 
-func (w *worker) main() {
+// lockReserve is how often a worker locks its goroutine to the thread. A function
+// that unlocks more often than it locks takes from the reserve, and moves
+// nobody. It is a variable for tests.
+var lockReserve = 1024
+
+// main works until the worker is sent home. locked, if not nil, is closed when
+// the goroutine is locked to its thread.
+func (w *worker) main(locked chan<- struct{}) {
 	if w.pinned {
 		// Never unlocked: the OS thread ends with the goroutine.
 		runtime.LockOSThread()
+		if onFirstThread() {
+			// Go never ends the first thread of the process, so it is nothing
+			// to be changed for good by functions: tools that look at the
+			// process would see that. While this goroutine keeps it the other
+			// gets a different one.
+			locked := make(chan struct{})
+			go w.main(locked)
+			<-locked
+			runtime.UnlockOSThread()
+			return
+		}
+		w.keep()
+	}
+	if locked != nil {
+		close(locked)
 	}
 	// A goroutine inherits the labels of the one that started it, who has
 	// nothing to do with what will run here.
@@ -59,7 +96,65 @@ func (w *worker) main() {
 			w.pool.exited()
 		}
 	}()
+	defer w.exit() // whose function may call Goexit
 	w.run()
+}
+
+// keep locks the goroutine to its thread as often as functions may unlock it by
+// mistake.
+func (w *worker) keep() {
+	for range lockReserve {
+		runtime.LockOSThread()
+	}
+}
+
+// check sees to it that the goroutine is still on its OS thread: a function may
+// have unlocked it, more often than there is a reserve. What t's context had in
+// the other thread is lost then; but the goroutine stays on the one where it is
+// now, and both end.
+func (w *worker) check(t *Thread) {
+	if !w.pinned {
+		return
+	}
+	tid := osThread()
+	if tid == w.tid {
+		return
+	}
+	slog.Error("asyncsync: a function called runtime.UnlockOSThread more often than runtime.LockOSThread, and its goroutine has left the OS thread",
+		"context", t.label(), "thread", w.tid, "now", tid)
+	w.tid = tid
+	t.tid.Store(tid)
+	t.taint.Store(true)
+	runtime.LockOSThread()
+	w.keep()
+}
+
+// start runs the function of the OS thread. One that does not return is run
+// again, at the next call.
+func (w *worker) start() {
+	if !w.started && w.onStart != nil {
+		w.onStart()
+	}
+	w.started = true
+}
+
+// exit runs the last function of the OS thread.
+func (w *worker) exit() {
+	if !w.started || w.onExit == nil {
+		return
+	}
+	Observe(w.onExit, func(e Ending) {
+		if e.Returned() {
+			return
+		}
+		e.count()
+		if w.pool != nil {
+			w.pool.exitFailed(e)
+		}
+		if e.Panic != nil {
+			e.Panic.tell(CallInfo{Name: "ThreadExit function", Thread: int(w.tid)})
+		}
+	})
 }
 
 // run works until the worker is sent home.
@@ -93,8 +188,13 @@ func (w *worker) run() {
 
 // turn runs what t has to do, and returns when it sleeps or is over.
 func (w *worker) turn(t *Thread) {
+	w.check(t)
 	t.lock()
 	if t.worker == nil {
+		if w.pinned {
+			runtime.LockOSThread() // what a function of the last lease may have undone
+			w.leases++
+		}
 		t.attach(w)
 	}
 	t.adoptCritical()
@@ -114,6 +214,7 @@ func (w *worker) turn(t *Thread) {
 			if t.main.head != nil {
 				continue // left behind by an exit function
 			}
+			w.check(t)
 			t.detach(w)
 			return
 		default:
@@ -179,7 +280,7 @@ func (t *Thread) detach(w *worker) {
 
 // giveBack returns w to its pool, or ends it.
 func (w *worker) giveBack(tainted bool) {
-	if w.pool != nil && !tainted && w.unwound < maxUnwound {
+	if w.pool != nil && !tainted && w.unwound < maxUnwound && w.leases < maxLeases {
 		w.pool.put(w)
 		return
 	}
