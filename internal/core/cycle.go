@@ -58,11 +58,11 @@ import (
 //
 // # What is not seen
 //
-// A cycle that closes without a new wait: when calls are handed down from a
-// frame that ends, or leave it with a join, to where they are not served, and
-// their caller is not their submitter; when a token is granted to a thread that
-// runs something else on top of its Acquire. And what runs on an
-// [Elsewhere] of others before it has begun.
+// A cycle that closes without a new wait, when a token is granted to a thread that
+// runs something else on top of its Acquire. (When calls are handed down from a
+// frame that ends, or leave it with a join, to where they are not served, the
+// cycle is looked for then: see [Mark.recheck].) And what runs on an [Elsewhere]
+// of others before it has begun.
 
 // An edge is one wait. It is published in a Frame that stands, or in
 // Node.waits, and does not change meanwhile.
@@ -359,12 +359,8 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 	if !found {
 		return nil
 	}
-	// A wait whose ctx has ended is about to go, and only has not come to it.
-	// Err may be the user's own, so that no lock is held.
-	for _, ctx := range s.ctxs {
-		if ctx.Err() != nil {
-			return nil
-		}
+	if s.anyEnded() {
+		return nil
 	}
 	var d *DeadlockError
 	before := s.facts
@@ -372,7 +368,12 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 		if !s.certain(e) || !slices.Equal(before, s.facts) {
 			return
 		}
-		d = s.describe(f, e)
+		first := Link{Goroutine: goroutine.ID()}
+		if f != nil {
+			first = f.link()
+		}
+		first.Site = site()
+		d = s.describe(first, e)
 		switch {
 		case c != nil:
 			if !c.take(d) {
@@ -391,6 +392,56 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 		c.thread.Load().removed(c)
 	}
 	return d
+}
+
+// recheck looks for a cycle that a marked call is in, since it came to where its
+// thread does not serve it, and refuses the call if there is one. The mark is
+// dropped. No lock is held, and the caller need not be the one who waits.
+func (m *Mark) recheck() {
+	defer m.Drop()
+	s := &search{}
+	e := &edge{}
+	// queued reports whether the call is still in the queue. Its record stays
+	// what it is until the chase is over.
+	queued := func() bool {
+		m.thread.mu.Lock()
+		defer m.thread.mu.Unlock()
+		s.call = m.call
+		if m.call != nil {
+			e.to = m.call
+		}
+		return m.call != nil
+	}
+	found := false
+	chase(func() { found = queued() && s.certain(e) })
+	if !found || s.anyEnded() {
+		return
+	}
+	var d *DeadlockError
+	before := s.facts
+	chase(func() {
+		if !queued() || !s.certain(e) || !slices.Equal(before, s.facts) {
+			return
+		}
+		first := Link{Goroutine: s.call.edge.gid.Load(), Who: s.call.by.name()}
+		if f := s.call.frame; f != nil {
+			first = f.link()
+		}
+		d = s.describe(first, e)
+		if !s.call.take(d) {
+			d = nil
+		}
+	})
+	if d != nil {
+		m.thread.removed(s.call)
+		s.call.turnAway()
+	}
+}
+
+// anyEnded reports whether one of the waits that were found is about to end, for
+// its ctx has. No lock is held: Err may be the user's own.
+func (s *search) anyEnded() bool {
+	return slices.ContainsFunc(s.ctxs, func(ctx context.Context) bool { return ctx.Err() != nil })
 }
 
 // take takes c out of its queue, as revoke does; removed must follow when no
@@ -931,20 +982,26 @@ func (e *edge) name() string {
 	return ""
 }
 
+// link returns what is known of the one who waits in f.
+func (f *Frame) link() Link {
+	t := f.thread
+	l := Link{Who: "the caller", Goroutine: t.gid.Load(), Thread: label(t.name)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f.call != nil {
+		l.Who = f.call.Name()
+	}
+	return l
+}
+
 // describe makes the error of the wait e, which closes the cycle that was
-// found.
-func (s *search) describe(f *Frame, e *edge) *DeadlockError {
-	first := Link{Goroutine: goroutine.ID(), Site: site()}
-	if f != nil {
-		first.Thread = label(f.thread.name)
-		first.Who = "the caller"
-		if f.call != nil {
-			first.Who = f.call.Name()
-		}
-	} else if len(s.chain) > 0 {
-		first.Who = s.chain[0].For
-	} else {
+// found; first is who waits so.
+func (s *search) describe(first Link, e *edge) *DeadlockError {
+	if first.Who == "" {
 		first.Who = e.name()
+		if len(s.chain) > 0 {
+			first.Who = s.chain[0].For
+		}
 	}
 	if first.Who == "" {
 		first.Who = s.node.name()

@@ -501,16 +501,23 @@ func SetStrict(on bool) {
 		return
 	}
 	var wake []waking
+	var left []*Mark
 	for _, t := range liveThreads() {
 		t.mu.Lock()
-		if t.policy == All && t.top != nil && t.resortAll() {
-			wake = append(wake, waking{t, t.rouse()})
+		if t.policy == All && t.top != nil {
+			left = append(left, t.resortAll()...)
+			if t.due() {
+				wake = append(wake, waking{t, t.rouse()})
+			}
 		}
 		t.mu.Unlock()
 	}
 	relations.Unlock()
 	for _, w := range wake {
 		w.thread.tell(w.sleeps)
+	}
+	for _, m := range left {
+		m.recheck()
 	}
 }
 
@@ -538,10 +545,17 @@ func MarkQueued(thread, seq uint64, seen time.Duration) (m *Mark, ok bool) {
 	if c == nil {
 		return nil, false
 	}
-	m = &Mark{thread: t, from: nanos() - int64(seen), call: c}
-	t.marks = append(t.marks, m)
+	m = t.mark(c, seen)
 	t.mu.Unlock()
 	return m, true
+}
+
+// mark marks c, which is queued, and has been so for at least as long as seen.
+// t.mu is held.
+func (t *Thread) mark(c *Call, seen time.Duration) *Mark {
+	m := &Mark{thread: t, from: nanos() - int64(seen), call: c}
+	t.marks = append(t.marks, m)
+	return m
 }
 
 // unmark tells the marks of c that it has left. t.mu is held.

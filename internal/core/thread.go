@@ -522,14 +522,14 @@ func (t *Thread) pop(f *Frame) {
 	t.lock()
 	f.live = false
 	t.top = f.below
-	for c := f.box.head; c != nil; c = f.box.head {
-		f.box.remove(c)
-		t.boxFor(c).push(c)
-	}
+	left := t.resort(&f.box)
 	// Whoever keeps a node of below keeps f, but not the frames that it stood on.
 	f.below, f.call = nil, nil
 	t.mu.Unlock()
 	settle()
+	for _, m := range left {
+		m.recheck()
+	}
 }
 
 // serve runs calls on the thread until f is completed, done is closed or
@@ -652,7 +652,7 @@ func (t *Thread) unpark() {
 // by. They are looked up under the same lock as the change: of two joins that
 // make one chain, the second must find the threads that the first has added.
 func relate(own *Thread, by *Node, change func()) {
-	threads, wake, free := rearrange(own, by, change)
+	threads, wake, free, left := rearrange(own, by, change)
 	for _, c := range free {
 		close(c.free)
 	}
@@ -661,6 +661,9 @@ func relate(own *Thread, by *Node, change func()) {
 	}
 	for _, t := range threads {
 		t.pool.reconsider()
+	}
+	for _, m := range left {
+		m.recheck()
 	}
 }
 
@@ -671,8 +674,9 @@ type waking struct {
 	sleeps bool
 }
 
-// rearrange is the part of relate that holds locks. It returns whom to tell.
-func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []waking, free []*closer) {
+// rearrange is the part of relate that holds locks. It returns whom to tell, and
+// the calls that are not served any more.
+func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []waking, free []*closer, left []*Mark) {
 	relations.Lock()
 	defer relations.Unlock()
 	threads = by.threads()
@@ -696,22 +700,25 @@ func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []
 			}
 			return inside
 		})
-		if t.related() && t.top != nil && t.waiting > 0 && t.resortAll() {
-			wake = append(wake, waking{t, t.rouse()})
+		if t.related() && t.top != nil && t.waiting > 0 {
+			left = append(left, t.resortAll()...)
+			if t.due() {
+				wake = append(wake, waking{t, t.rouse()})
+			}
 		}
 		t.mu.Unlock()
 	}
-	return threads, wake, free
+	return threads, wake, free, left
 }
 
-// resortAll puts all queued calls where they belong, and reports whether there
-// is one to run now. t.mu is held.
-func (t *Thread) resortAll() (due bool) {
+// resortAll puts all queued calls where they belong. It returns those that the
+// thread now serves later than before. t.mu is held.
+func (t *Thread) resortAll() (left []*Mark) {
 	t.resort(&t.main)
 	for f := t.top; f != nil; f = f.below {
-		t.resort(&f.box)
+		left = append(left, t.resort(&f.box)...)
 	}
-	return t.due()
+	return left
 }
 
 // relations serializes relate; it nests outside Thread.mu.
@@ -731,16 +738,22 @@ func (n *Node) threads() []*Thread {
 	return ts
 }
 
-// resort moves the calls of l that belong elsewhere. t.mu is held.
-func (t *Thread) resort(l *list) {
+// resort moves the calls of l that belong elsewhere. It returns those that might
+// wait, where they are now, for something that waits for them: a cycle may close
+// so without a new wait. t.mu is held.
+func (t *Thread) resort(l *list) (left []*Mark) {
 	for c := l.head; c != nil; {
 		next := c.next
 		if to := t.boxFor(c); to != l {
 			l.remove(c)
 			to.push(c)
+			if l != &t.main && !t.serves(to) && t.blocks(to) {
+				left = append(left, t.mark(c, 0))
+			}
 		}
 		c = next
 	}
+	return left
 }
 
 // drain runs what is left in the queue of a thread that ends, and closes it.
