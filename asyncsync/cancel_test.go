@@ -391,7 +391,7 @@ func TestCancelEitherOr(t *testing.T) {
 							running, interrupts := 0, 0 // plain: the race detector looks on
 							var opts []asyncsync.Option
 							if interrupt {
-								opts = append(opts, asyncsync.Interrupt(func() { interrupts++ }))
+								opts = append(opts, asyncsync.InterruptOnce(func() { interrupts++ }))
 							}
 							go func() {
 								for range i % 40 {
@@ -687,7 +687,7 @@ func TestInterrupt(t *testing.T) {
 				cancel()
 				require.NotEqual(t, mine.gid, (<-interrupted).gid)
 				return errOwn
-			}, asyncsync.Interrupt(func() { interrupted <- here() }))
+			}, asyncsync.InterruptOnce(func() { interrupted <- here() }))
 			require.Same(t, errOwn, err)
 			require.Empty(t, interrupted, "once")
 		})
@@ -731,7 +731,7 @@ func TestCallWaitsForInterrupt(t *testing.T) {
 		finished := false // plain: the end of the function synchronizes
 		r := start(func() error {
 			return to(ctx, func(context.Context) error { cancel(); <-begun; return nil },
-				asyncsync.Interrupt(func() { close(begun); <-leave; finished = true }))
+				asyncsync.InterruptOnce(func() { close(begun); <-leave; finished = true }))
 		})
 		synctest.Wait()
 		require.False(t, r.over())

@@ -840,8 +840,9 @@ func TestEndingsOfInterrupt(t *testing.T) {
 					ctx, cancel := context.WithCancel(base)
 					defer cancel()
 					interrupted := make(chan struct{})
+					again := sync.OnceFunc(func() { close(interrupted) })
 					opt := asyncsync.Interrupt(func() {
-						close(interrupted)
+						again()
 						if its.how == "panic" {
 							panic("the interrupt's own")
 						}

@@ -1090,7 +1090,7 @@ func TestGoInterrupt(t *testing.T) {
 	ctx, _ := newContext(t)
 	stop := make(chan struct{})
 	var times atomic.Int64
-	interrupt := asyncsync.Interrupt(func() { times.Add(1); close(stop) })
+	interrupt := asyncsync.InterruptOnce(func() { times.Add(1); close(stop) })
 	began := make(chan struct{})
 	tk := goTo(ctx, func(context.Context) error { close(began); <-stop; return errOwn }, interrupt)
 	<-began

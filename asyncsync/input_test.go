@@ -56,6 +56,7 @@ func TestMisusePanics(t *testing.T) {
 		{"WithLimiter nil", func() { asyncsync.WithLimiter(nil) }, []string{"WithLimiter", "nil Limiter"}},
 		{"WithLoop nil", func() { asyncsync.WithLoop(nilLoop) }, []string{"WithLoop", "nil Loop"}},
 		{"Interrupt nil", func() { asyncsync.Interrupt(nil) }, []string{"Interrupt", "nil function"}},
+		{"InterruptOnce nil", func() { asyncsync.InterruptOnce(nil) }, []string{"InterruptOnce", "nil function"}},
 		{"WithPool nil", func() { asyncsync.WithPool(nil) }, []string{"WithPool", "nil ThreadPool"}},
 		{"Serve invalid", func() { asyncsync.Serve(asyncsync.None + 1) }, []string{"Serve", "invalid Policy"}},
 		{"QueueLimit zero", func() { asyncsync.QueueLimit(0) }, []string{"QueueLimit", "positive"}},

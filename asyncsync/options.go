@@ -95,15 +95,38 @@ func Abandon() Option {
 }
 
 // Interrupt has f called when ctx ends while the function runs, to make it
-// return sooner: sqlite3_interrupt and its kind. f runs on a goroutine of its
-// own, at most once, never before the function has begun and never after it
-// has ended: a call waits for an f that still runs. A panic of f is raised in
-// the caller if the function itself returned.
+// return sooner: sqlite3_interrupt and its kind. These hit only what runs at
+// that moment, and the function may not have begun with it, or begin with
+// something else. So f is called again and again until the function has ended,
+// after pauses that grow from a millisecond to a second. [InterruptOnce] is for
+// an f that must not be called twice.
+//
+// f runs on a goroutine other than the function's, never twice at once, never
+// before the function has begun and never after it has ended: a call waits for
+// an f that still runs. If f panics or calls [runtime.Goexit] it is not called
+// again; its panic is raised in the caller if the function itself returned. A
+// call that is abandoned is interrupted until its function ends.
+//
+// f is not to call the thread that the function runs on. Such a call is refused
+// with an error that matches deadlock.ErrDeadlock, for it would wait for the
+// function and the function's end for f. What f waits for, a task say, may call
+// the thread: that is run when the function has returned.
 func Interrupt(f func()) Option {
 	if f == nil {
 		panic("asyncsync: Interrupt: nil function")
 	}
-	return func(s *settings) { s.Options.Interrupt = f }
+	return func(s *settings) { s.Options.Interrupt, s.Options.Once = f, false }
+}
+
+// InterruptOnce is [Interrupt] for an f that lasts, so that one call is enough:
+// it closes a channel or sets a flag that the function looks at. It is also for
+// functions that go on to clean up after they have been interrupted, with calls
+// that f would hit.
+func InterruptOnce(f func()) Option {
+	if f == nil {
+		panic("asyncsync: InterruptOnce: nil function")
+	}
+	return func(s *settings) { s.Options.Interrupt, s.Options.Once = f, true }
 }
 
 // Named gives calls a name for hooks, traces, reports and errors. The default

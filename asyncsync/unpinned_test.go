@@ -600,7 +600,7 @@ func TestUnpinnedCancellation(t *testing.T) {
 			<-ctx.Done()
 			<-stop
 			return errOwn
-		}, asyncsync.Interrupt(func() { close(stop) }))
+		}, asyncsync.InterruptOnce(func() { close(stop) }))
 	})
 	<-began
 	cancel(errCause)

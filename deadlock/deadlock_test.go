@@ -100,7 +100,7 @@ func TestTakeInCallbacks(t *testing.T) {
 			cancel()
 			<-interrupted
 			panic("oh dear")
-		}, asyncsync.Interrupt(func() {
+		}, asyncsync.InterruptOnce(func() {
 			take("interrupt")
 			close(interrupted)
 		}))

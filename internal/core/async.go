@@ -87,7 +87,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		c.values = rec.Values
 	}
 	if o.Interrupt != nil {
-		c.stop = &interrupt{fn: o.Interrupt, done: make(chan struct{})}
+		c.stop = newInterrupt(o)
 	}
 	c.begin(ctx)
 	c.node.Start()
@@ -287,7 +287,7 @@ func (c *Call) runAsync() (woke bool) {
 	}()
 	c.started(nil)
 	if c.stop != nil {
-		c.stop.arm(c.ctx)
+		c.stop.arm(c.ctx, nil)
 	}
 	c.body.Run(c.ctx)
 	returned = true

@@ -229,7 +229,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 		c.values = rec.Values
 	}
 	if o.Interrupt != nil {
-		c.stop = &interrupt{fn: o.Interrupt, done: make(chan struct{})}
+		c.stop = newInterrupt(o)
 	}
 	if o.Scope != nil {
 		if err := Ended(Afterlife(ctx)); err != nil {

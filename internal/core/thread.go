@@ -455,7 +455,7 @@ func (t *Thread) exec(c *Call) {
 	}
 	c.started(t)
 	if c.stop != nil {
-		c.stop.arm(c.ctx)
+		c.stop.arm(c.ctx, t)
 	}
 	if trace.IsEnabled() {
 		c.traced(t)

@@ -130,7 +130,7 @@ func (t *Thread) execHeld(c *Call) {
 	}()
 	c.started(t)
 	if c.stop != nil {
-		c.stop.arm(c.ctx)
+		c.stop.arm(c.ctx, t)
 	}
 	if trace.IsEnabled() {
 		c.traced(t)

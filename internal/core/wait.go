@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"runtime/trace"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"asyncsync.dev/internal/goroutine"
@@ -30,6 +29,7 @@ type Options struct {
 	Abandon   bool
 	Long      bool // it is meant to take long
 	Interrupt func()
+	Once      bool // Interrupt is called once
 	Name      string
 	PC        uintptr // of the wrapped function, for its name
 
@@ -70,9 +70,14 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		c.values = rec.Values
 	}
 	if o.Interrupt != nil {
-		c.stop = &interrupt{fn: o.Interrupt, done: make(chan struct{})}
+		c.stop = newInterrupt(o)
 	}
 	c.begin(ctx)
+	if repeats.busy.Load() != 0 {
+		if err := s.refuseInterrupt(rec, c); err != nil {
+			return err
+		}
+	}
 	if own == nil {
 		cx := callCtx(ctx, s)
 		c.ctx, c.node = cx, cx.node
@@ -435,59 +440,6 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 	}
 }
 
-// arm starts the watch over ctx.
-func (i *interrupt) arm(ctx context.Context) {
-	i.unwatch = context.AfterFunc(ctx, i.run)
-}
-
-// run runs fn, unless the function has ended.
-func (i *interrupt) run() {
-	if !i.state.CompareAndSwap(interruptWaits, interruptRuns) {
-		return
-	}
-	returned := false
-	defer func() {
-		if !returned {
-			e := recovered(recover(), nil)
-			i.panic = e.Panic
-		}
-		close(i.done)
-	}()
-	i.fn()
-	returned = true
-}
-
-// end makes sure that fn does not run any more. A panic of fn becomes the
-// call's, if the call has returned.
-func (i *interrupt) end(e *Ending) {
-	if i.unwatch == nil {
-		return
-	}
-	i.unwatch()
-	if i.state.CompareAndSwap(interruptWaits, interruptOver) {
-		return
-	}
-	<-i.done
-	if i.panic != nil && e.Returned() {
-		e.Panic = i.panic
-	}
-}
-
-const (
-	interruptWaits = iota
-	interruptRuns
-	interruptOver
-)
-
-// interrupt is the race between the end of a function and the end of its ctx.
-type interrupt struct {
-	fn      func()
-	state   atomic.Uint32
-	unwatch func() bool
-	done    chan struct{} // closed when fn has ended
-	panic   *Panic        // fn's own, set before done closes
-}
-
 // RunInline runs body where it is called, with the hooks, the trace and the
 // interrupt function that a call has. It ends as body does.
 func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
@@ -500,7 +452,7 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 		c.pc = o.PC
 	}
 	if o.Interrupt != nil {
-		c.stop = &interrupt{fn: o.Interrupt, done: make(chan struct{})}
+		c.stop = newInterrupt(o)
 	}
 	own, rec := current()
 	c.begin(ctx)
@@ -544,7 +496,7 @@ func (c *Call) observed(own *Thread) {
 	}()
 	c.started(own)
 	if c.stop != nil {
-		c.stop.arm(c.ctx)
+		c.stop.arm(c.ctx, own)
 	}
 	if trace.IsEnabled() {
 		c.traced(own)
