@@ -20,8 +20,8 @@ import (
 // returns the cause. So does that of a task that could not be queued, with
 // [ErrClosed], [ErrQueueFull] or [ErrNoContext].
 //
-// Of the options, [On], [Named], [LongRunning] and [Interrupt] make sense here;
-// others panic. A nil ctx or fn panics, too.
+// Of the options, [On], [Named], [LongRunning], [Interrupt] and [InterruptOnce]
+// make sense here; others panic. A nil ctx or fn panics, too.
 //
 // Futures for a thread are what concurrent.futures gives Python's executors.
 func Go[R any](ctx context.Context, fn func(context.Context) (R, error), opts ...Option) *task.Task[R] {

@@ -235,6 +235,25 @@ func TestCodeCompiles(t *testing.T) {
 	require.NoError(t, err, where(bs, stderr))
 }
 
+// Code that needs what this module does not depend on is an excerpt from a file
+// of another module, which its block names: there it is compiled and run.
+func TestExcerptsAreThere(t *testing.T) {
+	excerpts := 0
+	for _, p := range pages(t) {
+		for _, b := range p.blocks(t) {
+			path, named := strings.CutPrefix(b.lang, "go ")
+			if !named {
+				continue
+			}
+			excerpts++
+			text, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(path)))
+			require.NoError(t, err, b.where)
+			require.Contains(t, string(text), b.code, b.where)
+		}
+	}
+	require.NotZero(t, excerpts)
+}
+
 // The programs that are followed by their output print it, and the tests pass.
 func TestProgramsRun(t *testing.T) {
 	needGo(t)

@@ -84,13 +84,14 @@ func (s *store) do(ctx context.Context, name string, fn func(context.Context, *s
 // interrupted when ctx ends.
 func query[R any](ctx context.Context, s *store, name string, fn func(*sqlite.Conn) (R, error)) (R, error) {
 	// SQLite itself can be interrupted from any thread. This driver, whose Conn
-	// is for one goroutine at a time, is given a channel to watch instead.
+	// is for one goroutine at a time, is given a channel to watch instead: once
+	// closed it stays so.
 	ended := make(chan struct{})
 	result, err := asyncsync.Get(ctx, s.db, func(ctx context.Context, conn *sqlite.Conn) (R, error) {
 		s.enter(ctx)
 		defer conn.SetInterrupt(conn.SetInterrupt(ended))
 		return fn(conn)
-	}, asyncsync.Named(name), asyncsync.Interrupt(func() { close(ended) }))
+	}, asyncsync.Named(name), asyncsync.InterruptOnce(func() { close(ended) }))
 	if ctx.Err() != nil && sqlite.ErrCode(err) == sqlite.ResultInterrupt {
 		return result, context.Cause(ctx)
 	}
