@@ -1,6 +1,7 @@
 package asyncsync
 
 import (
+	"cmp"
 	"context"
 
 	"asyncsync.dev/internal/core"
@@ -62,6 +63,15 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	checkCtx(ctx, "call of an AsyncToSync function")
 	if w.sameThread {
 		return w.here(ctx, arg)
+	}
+	if own, ok := w.loop.(*CurrentThreadExecutor); ok {
+		// Posted, it would wait for a RunUntil that may be below, or not be at all.
+		switch here, err := own.here(); {
+		case err != nil:
+			return zero[R](), cmp.Or(core.Ended(ctx), err)
+		case here:
+			return w.here(ctx, arg)
+		}
 	}
 	r := &record[A, R]{fn: w.fn, arg: arg}
 	var e core.Elsewhere

@@ -1,12 +1,16 @@
 package asyncsync
 
-import "asyncsync.dev/internal/core"
+import (
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/loop"
+)
 
 // A CurrentThreadExecutor runs functions on the goroutine that made it: a
-// [loop.Poster] for a thread that somebody else owns, such as a GUI's main
+// [loop.Loop] for a thread that somebody else owns, such as a GUI's main
 // thread or a test's. The owner runs what is posted by calling
 // [CurrentThreadExecutor.RunUntil]; others post, or send insensitive calls
-// with [WithExecutor].
+// with [WithExecutor], and async functions with [WithLoop]. The owner closes it
+// when there will be no other RunUntil, so that nobody waits for one.
 //
 // It is asgiref's class of the same name, made available by itself.
 type CurrentThreadExecutor struct{ exec *core.Executor }
@@ -18,14 +22,16 @@ func NewCurrentThreadExecutor() *CurrentThreadExecutor {
 
 // Post has fn run by the RunUntil that is under way or, if there is none, by
 // the next. It may be called from anywhere, the executor's own goroutine
-// included, and returns at once; its error is always nil. Functions run in the
-// order in which they were posted.
+// included, and returns at once. Functions run in the order in which they were
+// posted. After Close it returns [loop.ErrStopped], and fn does not run.
 func (e *CurrentThreadExecutor) Post(fn func()) error {
 	e.check("Post")
 	if fn == nil {
 		panic("asyncsync: CurrentThreadExecutor.Post: nil function")
 	}
-	e.exec.Post(fn)
+	if !e.exec.Post(fn) {
+		return loop.ErrStopped
+	}
 	return nil
 }
 
@@ -38,7 +44,8 @@ func (e *CurrentThreadExecutor) Post(fn func()) error {
 // calls it has started.
 //
 // If a posted function panics so does RunUntil; functions not yet begun stay
-// for the next RunUntil.
+// for the next RunUntil. After Close, and if it was ended by that, RunUntil
+// returns [loop.ErrStopped].
 func (e *CurrentThreadExecutor) RunUntil(done <-chan struct{}) error {
 	e.check("RunUntil")
 	if done == nil {
@@ -47,8 +54,43 @@ func (e *CurrentThreadExecutor) RunUntil(done <-chan struct{}) error {
 	if !e.exec.Mine() {
 		return ErrWrongThread
 	}
-	e.exec.RunUntil(done)
+	if !e.exec.RunUntil(done) {
+		return loop.ErrStopped
+	}
 	return nil
+}
+
+// Close ends the executor. What was posted and has not begun does not run; calls
+// that wait for such a function, and those that come later, return an error that
+// matches [loop.ErrStopped]. A RunUntil that is under way ends when the function
+// that it runs has ended. So do those below it, if a posted function has called
+// RunUntil in turn.
+//
+// Close may be called from anywhere, posted functions included, and more than
+// once. It waits for nothing, and returns nil.
+func (e *CurrentThreadExecutor) Close() error {
+	e.check("Close")
+	e.exec.Close()
+	return nil
+}
+
+// Done returns a channel that is closed by Close.
+func (e *CurrentThreadExecutor) Done() <-chan struct{} {
+	e.check("Done")
+	return e.exec.Done()
+}
+
+// here reports whether the caller is the executor's goroutine, where calls that
+// are sent to it run inline, and returns the error that they get instead if the
+// executor is closed. e may be nil.
+func (e *CurrentThreadExecutor) here() (bool, error) {
+	if e == nil || !e.exec.Mine() {
+		return false, nil
+	}
+	if e.exec.Closed() {
+		return true, loop.ErrStopped
+	}
+	return true, nil
 }
 
 func (e *CurrentThreadExecutor) check(what string) {

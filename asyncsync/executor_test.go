@@ -3,8 +3,11 @@ package asyncsync_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -284,4 +287,270 @@ func TestExecutorOnAThreadSeesItsCriticalValues(t *testing.T) {
 	}))
 	require.NoError(t, tsc.Close())
 	require.Equal(t, 1, exits)
+}
+
+var _ loop.Loop = (*asyncsync.CurrentThreadExecutor)(nil)
+
+// A closed executor takes nothing, in any way, and says so. Close again changes
+// nothing.
+func TestExecutorClosed(t *testing.T) {
+	guard(t)
+	base, _ := newContext(t)
+	exec := asyncsync.NewCurrentThreadExecutor()
+	select {
+	case <-exec.Done():
+		t.Fatal("it is open")
+	default:
+	}
+	ways := map[string]func() error{
+		"Post":     func() error { return exec.Post(func() { t.Error("it runs") }) },
+		"RunUntil": func() error { return exec.RunUntil(make(chan struct{})) },
+		"a call": func() error {
+			return to(context.Background(), neverRuns(t), asyncsync.Insensitive(), asyncsync.WithExecutor(exec))
+		},
+		"a call from elsewhere": func() error {
+			return outcomeOf(func() error {
+				return to(context.Background(), neverRuns(t), asyncsync.Insensitive(), asyncsync.WithExecutor(exec))
+			}).err
+		},
+		"a call from a thread": func() error {
+			return to(base, func(ctx context.Context) error {
+				return to(ctx, neverRuns(t), asyncsync.Insensitive(), asyncsync.WithExecutor(exec))
+			})
+		},
+		"an async function": func() error { return from(context.Background(), neverRuns(t), asyncsync.WithLoop(exec)) },
+		"an async function from elsewhere": func() error {
+			return outcomeOf(func() error { return from(base, neverRuns(t), asyncsync.WithLoop(exec)) }).err
+		},
+		"an async function from a thread": func() error {
+			return to(base, func(ctx context.Context) error { return from(ctx, neverRuns(t), asyncsync.WithLoop(exec)) })
+		},
+	}
+	for range 2 {
+		require.NoError(t, exec.Close())
+		<-exec.Done()
+		for name, way := range ways {
+			require.ErrorIs(t, way(), loop.ErrStopped, name)
+		}
+	}
+	ended, cancel := context.WithCancelCause(context.Background())
+	cancel(errCause)
+	require.Same(t, errCause, to(ended, neverRuns(t), asyncsync.Insensitive(), asyncsync.WithExecutor(exec)), "the end of ctx came first")
+}
+
+// A GUI that has quit: what waits for the next RunUntil is told that there is
+// none, and nothing of it runs.
+func TestExecutorCloseTellsWhoWaits(t *testing.T) {
+	for _, during := range []bool{false, true} {
+		t.Run(fmt.Sprintf("during RunUntil %t", during), func(t *testing.T) {
+			guard(t)
+			synctest.Test(t, func(t *testing.T) {
+				base, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+				exec := asyncsync.NewCurrentThreadExecutor()
+				opts := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithExecutor(exec)}
+				var waiters []*runningFunc
+				queue := func() {
+					require.NoError(t, exec.Post(func() { t.Error("it runs") }))
+					for _, call := range []func() error{
+						func() error { return to(context.Background(), neverRuns(t), opts...) },
+						func() error {
+							return to(base, func(ctx context.Context) error { return to(ctx, neverRuns(t), opts...) })
+						},
+						func() error { return to(context.Background(), neverRuns(t), append(opts, asyncsync.Abandon())...) },
+						func() error { return from(context.Background(), neverRuns(t), asyncsync.WithLoop(exec)) },
+					} {
+						waiters = append(waiters, start(call))
+					}
+					synctest.Wait()
+					for _, w := range waiters {
+						require.False(t, w.over())
+					}
+				}
+				if during {
+					ran := false
+					exec.Post(func() {
+						queue()
+						require.NoError(t, exec.Close())
+						synctest.Wait()
+						ran = true
+					})
+					require.ErrorIs(t, exec.RunUntil(make(chan struct{})), loop.ErrStopped)
+					require.True(t, ran)
+				} else {
+					require.NoError(t, exec.RunUntil(closedChan()))
+					queue()
+					require.NoError(t, exec.Close())
+				}
+				for _, w := range waiters {
+					require.ErrorIs(t, w.wait().err, loop.ErrStopped)
+				}
+				require.NoError(t, to(base, on(nil0)))
+				require.NoError(t, tsc.Close())
+			})
+		})
+	}
+}
+
+// From elsewhere Close ends a RunUntil that sleeps, and one that runs a function
+// when that has ended; the caller of the function gets its result.
+func TestExecutorCloseFromElsewhere(t *testing.T) {
+	for _, asleep := range []bool{true, false} {
+		t.Run(fmt.Sprintf("asleep %t", asleep), func(t *testing.T) {
+			guard(t)
+			synctest.Test(t, func(t *testing.T) {
+				execs := make(chan *asyncsync.CurrentThreadExecutor, 1)
+				run := start(func() error {
+					exec := asyncsync.NewCurrentThreadExecutor()
+					execs <- exec
+					return exec.RunUntil(make(chan struct{}))
+				})
+				exec, leave := <-execs, make(chan struct{})
+				call := start(func() error {
+					if asleep {
+						return errOwn
+					}
+					return to(context.Background(), func(context.Context) error { <-leave; return errOwn },
+						asyncsync.Insensitive(), asyncsync.WithExecutor(exec))
+				})
+				synctest.Wait()
+				require.NoError(t, exec.Close())
+				synctest.Wait()
+				require.Equal(t, asleep, run.over(), "not before the function has ended")
+				close(leave)
+				require.ErrorIs(t, run.wait().err, loop.ErrStopped)
+				require.Same(t, errOwn, call.wait().err)
+			})
+		})
+	}
+}
+
+// RunUntil inside of a posted function, and one that is blocked in a wait of the
+// library: all of them end, innermost first, and nothing posted runs any more.
+func TestExecutorCloseEndsEveryRunUntil(t *testing.T) {
+	guard(t)
+	r := start(func() error {
+		exec := asyncsync.NewCurrentThreadExecutor()
+		var got []string
+		never := make(chan struct{})
+		exec.Post(func() {
+			err := from(context.Background(), func(ctx context.Context) error {
+				_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+					exec.Post(func() {
+						got = append(got, "innermost")
+						if err := exec.Close(); err != nil {
+							t.Error(err)
+						}
+						if err := exec.Post(func() {}); !errors.Is(err, loop.ErrStopped) {
+							t.Error(err)
+						}
+					})
+					exec.Post(func() { t.Error("it runs") })
+					err := exec.RunUntil(never)
+					got = append(got, "inner")
+					return 0, err
+				})
+				return err
+			})
+			if !errors.Is(err, loop.ErrStopped) {
+				t.Error(err)
+			}
+			got = append(got, "outer")
+		})
+		exec.Post(func() { t.Error("it runs") })
+		err := exec.RunUntil(never)
+		require.Equal(t, []string{"innermost", "inner", "outer"}, got)
+		return err
+	})
+	require.ErrorIs(t, settles(t, r).err, loop.ErrStopped)
+}
+
+// Whatever the moment: a call has run and has its result, or has not and says so;
+// a post that was refused does not run; RunUntil ends.
+func TestExecutorCloseRace(t *testing.T) {
+	guard(t)
+	leakCheck(t)
+	for i := range 100 {
+		exec := asyncsync.NewCurrentThreadExecutor()
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				for {
+					began := false
+					err := to(context.Background(), func(context.Context) error { began = true; return errOwn },
+						asyncsync.Insensitive(), asyncsync.WithExecutor(exec))
+					switch {
+					case err == errOwn && began:
+					case errors.Is(err, loop.ErrStopped) && !began:
+						return
+					default:
+						t.Errorf("the call returned %v, and ran: %t", err, began)
+						return
+					}
+				}
+			})
+			all.Go(func() {
+				for {
+					var ran atomic.Bool
+					if err := exec.Post(func() { ran.Store(true) }); err != nil {
+						if ran.Load() {
+							t.Error("refused, and run")
+						}
+						return
+					}
+				}
+			})
+		}
+		all.Go(func() {
+			for range i % 50 {
+				asyncsync.ReadStats()
+			}
+			exec.Close()
+		})
+		require.ErrorIs(t, exec.RunUntil(make(chan struct{})), loop.ErrStopped)
+		all.Wait()
+	}
+}
+
+// A function that ends in a panic or a Goexit after it has closed the executor.
+func TestExecutorCloseAndEndings(t *testing.T) {
+	for _, e := range ends {
+		t.Run(e.how, func(t *testing.T) {
+			guard(t)
+			execs := make(chan *asyncsync.CurrentThreadExecutor, 1)
+			o := outcomeOf(func() error {
+				exec := asyncsync.NewCurrentThreadExecutor()
+				execs <- exec
+				exec.Post(func() { exec.Close(); e.do() })
+				return exec.RunUntil(make(chan struct{}))
+			})
+			if e.how == "return" {
+				require.ErrorIs(t, o.err, loop.ErrStopped)
+			} else {
+				requireEnd(t, e, o)
+			}
+			require.ErrorIs(t, (<-execs).Post(func() {}), loop.ErrStopped)
+		})
+	}
+}
+
+// On its own goroutine an async function that is sent to the executor runs where
+// it is, in a RunUntil and outside.
+func TestExecutorAsLoopOnItsOwnGoroutine(t *testing.T) {
+	guard(t)
+	r := start(func() error {
+		exec := asyncsync.NewCurrentThreadExecutor()
+		mine := here().gid
+		call := func() error {
+			return from(context.Background(), func(ctx context.Context) error {
+				require.Equal(t, mine, here().gid)
+				p, err := asyncsync.ToThread(ctx, whereabouts)
+				require.Equal(t, mine, p.gid)
+				return err
+			}, asyncsync.WithLoop(exec))
+		}
+		var inside error
+		exec.Post(func() { inside = call() })
+		return errors.Join(call(), exec.RunUntil(closedChan()), inside)
+	})
+	require.NoError(t, settles(t, r).err)
 }

@@ -60,7 +60,8 @@ func WithLimiter(l *task.Limiter) Option {
 }
 
 // WithLoop has AsyncToSync run its function on l. If l stops before the
-// function has begun the call returns [loop.ErrStopped].
+// function has begun the call returns [loop.ErrStopped]. On the goroutine of a
+// [CurrentThreadExecutor] a call to it runs inline.
 func WithLoop(l loop.Loop) Option {
 	if l == nil {
 		panic("asyncsync: WithLoop: nil Loop")

@@ -1,6 +1,7 @@
 package asyncsync
 
 import (
+	"cmp"
 	"context"
 	"reflect"
 	"sync"
@@ -160,8 +161,9 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 		r.fn = w.limited
 	}
 	own, _ := w.executor.(*CurrentThreadExecutor)
-	if w.executor == nil && !w.Options.Abandon && core.Here() == nil || own != nil && own.exec.Mine() {
-		if err := core.Ended(ctx); err != nil {
+	here, stopped := own.here()
+	if w.executor == nil && !w.Options.Abandon && core.Here() == nil || here {
+		if err := cmp.Or(core.Ended(ctx), stopped); err != nil {
 			return zero[R](), err
 		}
 		r.RunInline(ctx, core.ScopeOf(ctx), r, &w.Options)

@@ -10,9 +10,11 @@ import (
 // An Executor runs what is posted to it on the goroutine that made it, while
 // that is in RunUntil.
 type Executor struct {
-	gid int64
+	gid  int64
+	done chan struct{} // closed by Close
 
 	mu      sync.Mutex // guards the rest; nests outside Thread.mu
+	closed  bool
 	pending []*posted  // posted while nobody ran it
 	thread  *Thread    // in RunUntil
 	scope   *Scope     // in RunUntil
@@ -22,21 +24,60 @@ type Executor struct {
 }
 
 // NewExecutor returns an executor of the calling goroutine.
-func NewExecutor() *Executor { return &Executor{gid: goroutine.ID()} }
+func NewExecutor() *Executor {
+	return &Executor{gid: goroutine.ID(), done: make(chan struct{})}
+}
+
+// Done is closed by Close.
+func (e *Executor) Done() <-chan struct{} { return e.done }
+
+// Closed reports whether Close has been called.
+func (e *Executor) Closed() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.closed
+}
+
+// Close drops what has been posted and has not begun, and ends each RunUntil
+// when the function that it runs has ended. Who waits for what is dropped learns
+// of it from Done.
+func (e *Executor) Close() {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return
+	}
+	e.closed = true
+	f := e.frame
+	if f != nil {
+		e.keep(f) // under mu: nobody posts any more
+	}
+	e.pending = nil
+	e.mu.Unlock()
+	if f != nil {
+		f.complete() // of those below each is told by the one on top of it
+	}
+	close(e.done)
+}
 
 // Mine reports whether the caller is the executor's goroutine.
 func (e *Executor) Mine() bool { return goroutine.ID() == e.gid }
 
-// Post has fn run by the RunUntil that is under way, or by the next.
-func (e *Executor) Post(fn func()) {
+// Post has fn run by the RunUntil that is under way, or by the next. It reports
+// false if the executor is closed.
+func (e *Executor) Post(fn func()) bool {
 	// What a function on the executor's thread waits for is run on top of it,
 	// even if that function was posted itself.
 	p := &posted{e, fn, ownNode()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
 	if e.frame == nil || e.send(p) != nil {
 		e.pending = append(e.pending, p)
 	}
+	return true
 }
 
 // send queues fn for the RunUntil under way. e.mu is held.
@@ -58,6 +99,11 @@ type posted struct {
 }
 
 func (p *posted) Run(context.Context) {
+	select {
+	case <-p.e.done: // Close has not found it: a wait on top had taken it
+		return
+	default:
+	}
 	returned := false
 	defer func() {
 		if returned {
@@ -80,8 +126,12 @@ func (p *posted) Run(context.Context) {
 }
 
 // RunUntil serves until done is closed or delivers, and what had been posted
-// then has run.
-func (e *Executor) RunUntil(done <-chan struct{}) {
+// then has run. It reports false if it ends, or does not begin, because the
+// executor is closed.
+func (e *Executor) RunUntil(done <-chan struct{}) bool {
+	if e.Closed() {
+		return false
+	}
 	t, _ := current()
 	var s *Scope
 	if t == nil {
@@ -99,6 +149,7 @@ func (e *Executor) RunUntil(done <-chan struct{}) {
 		e.failed = nil
 		Ending{Panic: p}.Raise()
 	}
+	return !e.Closed()
 }
 
 func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) {
@@ -110,8 +161,12 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) {
 		e.keep(frame)
 	}
 	e.thread, e.scope, e.frame = t, s, f
+	closed := e.closed
 	e.resend()
 	e.mu.Unlock()
+	if closed {
+		f.complete()
+	}
 	if n := submitter(context.Background(), t.record); n != nil && !strict.Load() {
 		// What done waits for is not known; see Park.
 		j := &Join{frame: f}
@@ -122,10 +177,16 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) {
 		e.mu.Lock()
 		e.keep(f)
 		e.thread, e.scope, e.frame = thread, scope, frame
-		if frame != nil {
+		closed := e.closed
+		if closed {
+			e.pending = nil // else it would be kept as long as e
+		} else if frame != nil {
 			e.resend()
 		}
 		e.mu.Unlock()
+		if closed && frame != nil {
+			frame.complete()
+		}
 		t.pop(f)
 	}()
 	t.serve(f, done, nil)
