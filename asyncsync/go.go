@@ -33,6 +33,9 @@ func Go[R any](ctx context.Context, fn func(context.Context) (R, error), opts ..
 	if len(opts) > 0 {
 		s = apply("Go", opts)
 		s.checkToThread("Go")
+		if s.Options.Try {
+			panic("asyncsync: Go: IfFree has no use here: Go queues always")
+		}
 		if s.insensitive || s.Options.Abandon {
 			panic("asyncsync: Go: Insensitive and Abandon have no use here: task.Go starts what needs no thread, and nobody waits who could leave")
 		}

@@ -130,6 +130,17 @@ func InterruptOnce(f func()) Option {
 	return func(s *settings) { s.Options.Interrupt, s.Options.Once = f, true }
 }
 
+// IfFree makes the call only if it need not wait for others, as [sync.Mutex.TryLock]
+// does: if the thread runs or is blocked in a function, has calls queued, or
+// would have to wait in line for its pool, the call returns at once with an error
+// that matches [ErrQueueFull]. Of several that are made at once on a thread that
+// is free one runs. A caller on the thread runs the function inline, and a nested
+// call that the blocked function of the thread depends on is run there, as
+// without the option.
+func IfFree() Option {
+	return func(s *settings) { s.Options.Try = true }
+}
+
 // Named gives calls a name for hooks, traces, reports and errors. The default
 // is the name of the function.
 func Named(name string) Option {
@@ -169,13 +180,15 @@ func (s *settings) checkToThread(what string) {
 		panic(p + "WithLimiter needs Insensitive: a thread runs one call at a time as it is")
 	case s.on != nil && s.insensitive:
 		panic(p + "On and Insensitive contradict each other")
+	case s.Try && s.insensitive:
+		panic(p + "IfFree and Insensitive contradict each other: there is no thread to be free")
 	}
 }
 
 // checkFromThread is the same for AsyncToSync.
 func (s *settings) checkFromThread(what string) {
-	if s.on != nil || s.insensitive || s.executor != nil || s.limiter != nil {
-		panic("asyncsync: " + what + ": On, Insensitive, WithExecutor and WithLimiter are options of SyncToAsync")
+	if s.on != nil || s.insensitive || s.executor != nil || s.limiter != nil || s.Try {
+		panic("asyncsync: " + what + ": On, Insensitive, IfFree, WithExecutor and WithLimiter are options of SyncToAsync")
 	}
 	if s.sameThread && (s.loop != nil || s.Options.Abandon) {
 		panic("asyncsync: " + what + ": SameThread contradicts WithLoop and Abandon: the caller runs the function itself")
@@ -240,7 +253,7 @@ func Unpinned() ContextOption {
 // QueueLimit bounds the calls that wait for the context's thread, not counting
 // the one that runs; beyond it calls fail with [ErrQueueFull]. Nested calls
 // that a blocked function of the thread depends on are exempt. n must be
-// positive.
+// positive; [IfFree] is for calls that are not to wait at all.
 func QueueLimit(n int) ContextOption {
 	if n <= 0 {
 		panic("asyncsync: QueueLimit: the limit must be positive")

@@ -15,7 +15,8 @@ var (
 	// ErrAbandoned is matched by the error of a call that left its function
 	// running: see [Abandon].
 	ErrAbandoned = core.ErrAbandoned
-	// ErrQueueFull is returned beyond [QueueLimit].
+	// ErrQueueFull is returned beyond [QueueLimit], and matched by what calls
+	// with [IfFree] return that would have to wait.
 	ErrQueueFull = core.ErrQueueFull
 	// ErrNoContext is returned when no thread is known and [RequireContext]
 	// forbids the default one.

@@ -78,6 +78,7 @@ type Call struct {
 	wait    atomic.Uint32
 	abandon bool             // its caller may leave it when ctx ends; set by the submitter
 	long    bool             // it is meant to take long; set by the submitter
+	try     bool             // it is not to wait for others; set by the submitter
 	bound   bool             // the caller runs no errands; set by the submitter, or by the thread after a Goexit
 	inline  bool             // runs where it was made
 	values  goroutine.Values // the caller's at first, what the call left at last
@@ -119,7 +120,7 @@ func (c *Call) Reset() {
 	if c.pc != 0 {
 		c.pc = 0
 	}
-	c.abandon, c.long, c.bound = false, false, false
+	c.abandon, c.long, c.try, c.bound = false, false, false, false
 	c.woke, c.lined, c.late, c.yield = false, false, false, false
 	c.edge = edge{}
 	c.values = goroutine.Values{}

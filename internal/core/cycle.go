@@ -220,7 +220,7 @@ func (e *edge) off(off bool) {
 
 // note takes from the options what c is asked about by others.
 func (c *Call) note(o *Options) {
-	c.abandon, c.long = o.Abandon, o.Long
+	c.abandon, c.long, c.try = o.Abandon, o.Long, o.Try
 	if c.by != nil {
 		c.born = c.by.epoch()
 	}
@@ -249,7 +249,15 @@ func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) er
 	if f != nil {
 		e = &f.edge
 	}
-	err := closes(f, self, e, c)
+	var err error
+	if c.try && c.standsInLine() {
+		if !c.revoke(errNotFree) {
+			return nil // it has come to run
+		}
+		err = errNotFree
+	} else {
+		err = closes(f, self, e, c)
+	}
 	if err != nil && f == nil {
 		c.unpark()
 	}

@@ -185,6 +185,18 @@ func (c *Call) overflow(ctx context.Context) bool {
 	return false
 }
 
+// standsInLine reports whether the thread of c, which has a pool, waits for
+// somebody to give a worker back.
+func (c *Call) standsInLine() bool {
+	t := c.thread.Load()
+	if t.pool == nil || t.pool.lined.Load() == 0 {
+		return false
+	}
+	t.pool.mu.Lock()
+	defer t.pool.mu.Unlock()
+	return slices.Contains(t.pool.waiting, t)
+}
+
 // holds reports whether t, which may be nil, has a worker of p.
 func (t *Thread) holds(p *Pool) bool {
 	return t != nil && t.pool == p && t.gid.Load() != 0

@@ -18,6 +18,14 @@ var (
 	ErrNoContext = errors.New("asyncsync: no ThreadSensitiveContext in ctx, and RequireContext turns the default thread off")
 )
 
+// errNotFree is ErrQueueFull for a call that is not to wait at all.
+var errNotFree error = notFreeError{}
+
+type notFreeError struct{}
+
+func (notFreeError) Error() string        { return "asyncsync: the thread is not free" }
+func (notFreeError) Is(target error) bool { return target == ErrQueueFull }
+
 // Config is what a scope is made with.
 type Config struct {
 	Name     string

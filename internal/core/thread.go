@@ -285,6 +285,10 @@ func (t *Thread) submit(c *Call) error {
 		t.mu.Unlock()
 		return ErrQueueFull
 	}
+	if c.try && !related && !t.atRest() {
+		t.mu.Unlock()
+		return errNotFree
+	}
 	if err := c.scope.enter(related); err != nil {
 		t.mu.Unlock()
 		return err
@@ -315,6 +319,10 @@ func (t *Thread) submit(c *Call) error {
 	}
 	return nil
 }
+
+// atRest reports whether nothing runs on t, blocked or not, and nothing is
+// queued. t.mu is held.
+func (t *Thread) atRest() bool { return t.run == nil && t.top == nil && t.waiting == 0 }
 
 // A crowd is many callers of one thread who are ready to run on this processor.
 // The first of them would wake the thread, which goes before them in the run

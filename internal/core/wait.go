@@ -30,6 +30,7 @@ type Options struct {
 	Long      bool // it is meant to take long
 	Interrupt func()
 	Once      bool // Interrupt is called once
+	Try       bool // it is not to wait for others
 	Name      string
 	PC        uintptr // of the wrapped function, for its name
 
