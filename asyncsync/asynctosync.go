@@ -112,10 +112,11 @@ func (w *fromThread[A, R]) here(ctx context.Context, arg A) (R, error) {
 		ctx, release = core.Become(ctx, w.Name)
 		defer release()
 	}
-	if core.Plain(&w.Options) {
+	scope := core.ScopeOf(ctx)
+	if core.Plain(&w.Options, scope) {
 		return w.fn(ctx, arg)
 	}
 	r := &record[A, R]{fn: w.fn, arg: arg}
-	r.RunInline(ctx, core.ScopeOf(ctx), r, &w.Options)
+	r.RunInline(ctx, scope, r, &w.Options)
 	return r.result, r.err
 }

@@ -2,25 +2,45 @@ package asyncsync
 
 import "asyncsync.dev/internal/core"
 
-// Hooks are functions that are told of every call in the process, tasks
-// included. Nil ones are not called; without hooks calls cost nothing extra.
+// Hooks are functions that are told of calls, tasks included: of every one in the
+// process ([AddHooks], [SetHooks]) or of those of a context ([WithHooks]). Nil
+// ones are not called; without hooks calls cost nothing extra.
 //
 // Queued is called by the caller, Started and Ended on the thread right before
 // and after the function. A call that did not run after all is told to Ended
 // by its caller, with the reason as Err and no Started before. Panicked is
 // called where a panic began, once however many callers it passes through, and
 // Abandoned on a goroutine of its own when the function of an abandoned call
-// has ended. No lock is held: hooks may call into this library. A hook that
-// panics or calls [runtime.Goexit] ends the call it was told of in that way.
+// has ended. No lock is held: hooks may call into this library.
+//
+// A call is told to the hooks that there were when it was made, one after
+// another: first those of the process, in the order in which they were added,
+// then those of the context, of the outermost first. A hook that panics or calls
+// [runtime.Goexit] ends the call it was told of in that way, when the rest have
+// been told; of several the last one counts.
 type Hooks = core.Hooks
 
 // CallInfo is what a hook is told of one call. Fields that are not known yet,
 // or do not apply, are zero.
 type CallInfo = core.CallInfo
 
-// SetHooks replaces the hooks of the process. restore puts back those that
-// were set before; a call is told to the hooks that were set when it was made.
+// AddHooks has h told of all calls of the process from now on, beside the hooks
+// that there are, until remove is called. Any order of removing will do, and a
+// second remove has no effect. Libraries add hooks.
+func AddHooks(h Hooks) (remove func()) { return core.AddHooks(h) }
+
+// SetHooks is AddHooks for the one who owns the process: of hooks that were set
+// only those are told which were set last. restore takes h away again, so that
+// those are told which were set before it and have not been restored. What was
+// added stays.
 func SetHooks(h Hooks) (restore func()) { return core.SetHooks(h) }
+
+// WithHooks has h told of the calls of the context, those whose
+// [CallInfo].Context it is, and of contexts nested in it. In a nested context h is
+// told beside the hooks of those around it.
+func WithHooks(h Hooks) ContextOption {
+	return func(c *core.Config) { c.Hooks = append(c.Hooks, &h) }
+}
 
 // Stats counts calls since the start of the process.
 type Stats = core.Stats

@@ -220,7 +220,7 @@ const (
 )
 
 // A ContextOption changes a ThreadSensitiveContext. In a context nested in
-// another only [WithName] has an effect.
+// another only [WithName] and [WithHooks] have an effect.
 type ContextOption func(*core.Config)
 
 // WithName names the context, for reports, traces, pprof labels and the error

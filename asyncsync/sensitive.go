@@ -59,7 +59,7 @@ func (tsc *ThreadSensitiveContext) check(what string) {
 // call.
 //
 // Where ctx carries a context already, the new one shares its thread, and all
-// options but [WithName] are those of the outermost. It can be closed by
+// options but [WithName] and [WithHooks] are those of the outermost. It can be closed by
 // itself; a context inside a closed one is closed. [Detach] the ctx to get an
 // independent context.
 func NewThreadSensitiveContext(ctx context.Context, opts ...ContextOption) (context.Context, *ThreadSensitiveContext) {

@@ -142,7 +142,7 @@ func (w *toThread[A, R]) inline(ctx context.Context, scope *core.Scope, arg A) (
 		defer scope.LeaveInline()
 	}
 	ctx = scope.Context(ctx)
-	if core.Plain(&w.Options) {
+	if core.Plain(&w.Options, scope) {
 		return w.fn(ctx, arg)
 	}
 	r := &record[A, R]{fn: w.fn, arg: arg}

@@ -114,7 +114,7 @@ func (p *posted) Run(context.Context) {
 		// more to tell.
 		if e := recovered(recover(), nil); e.Panic != nil {
 			f := p.e.frame // only this goroutine changes it
-			e.Panic.tell(CallInfo{Name: "posted function"})
+			e.Panic.tell(CallInfo{Name: "posted function"}, nil)
 			p.e.failed = e.Panic
 			f.thread.mu.Lock()
 			f.done = true

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,19 +33,154 @@ type CallInfo struct {
 	RunTime   time.Duration
 }
 
-var hooks atomic.Pointer[Hooks]
+// kind is which function of Hooks is meant.
+type kind int
 
-// hooksMu serializes SetHooks and its restores.
-var hooksMu sync.Mutex
+const (
+	kindQueued kind = iota
+	kindStarted
+	kindEnded
+	kindAbandoned
+	kindPanicked
+)
 
-// SetHooks replaces the hooks and returns what puts the old ones back.
-func SetHooks(h Hooks) (restore func()) {
-	hooksMu.Lock()
-	defer hooksMu.Unlock()
-	old := hooks.Swap(&h)
-	var once sync.Once
+// of returns the function of h for what, which may be nil.
+func (h *Hooks) of(what kind) func(CallInfo) {
+	switch what {
+	case kindQueued:
+		return h.Queued
+	case kindStarted:
+		return h.Started
+	case kindEnded:
+		return h.Ended
+	case kindAbandoned:
+		return h.Abandoned
+	default:
+		return h.Panicked
+	}
+}
+
+func (h *Hooks) empty() bool {
+	return h.Queued == nil && h.Started == nil && h.Ended == nil && h.Abandoned == nil && h.Panicked == nil
+}
+
+// hooks are those of the process, in the order in which they are told, nil if
+// there are none. What it points to never changes.
+var hooks atomic.Pointer[[]*Hooks]
+
+// installed is where hooks comes from.
+var installed struct {
+	sync.Mutex
+	entries []*installation // in the order in which they were made
+}
+
+// An installation is one AddHooks or SetHooks that has not been undone.
+type installation struct {
+	hooks Hooks
+	set   bool // by SetHooks: only the last of these is told of calls
+}
+
+// AddHooks adds h to the hooks of the process, and returns what removes it.
+func AddHooks(h Hooks) (remove func()) { return install(&installation{h, false}) }
+
+// SetHooks puts h in the place of what SetHooks has put there before, and returns
+// what takes it away again. What is left then is what was put there last, of that
+// which has not been taken away.
+func SetHooks(h Hooks) (restore func()) { return install(&installation{h, true}) }
+
+func install(i *installation) (undo func()) {
+	installed.Lock()
+	defer installed.Unlock()
+	installed.entries = append(installed.entries, i)
+	publishHooks()
 	return func() {
-		once.Do(func() { hooks.Store(old) })
+		installed.Lock()
+		defer installed.Unlock()
+		if at := slices.Index(installed.entries, i); at >= 0 {
+			installed.entries = slices.Delete(installed.entries, at, at+1)
+			publishHooks()
+		}
+	}
+}
+
+// publishHooks makes hooks what is installed. installed is locked.
+func publishHooks() {
+	last := -1
+	for at, i := range installed.entries {
+		if i.set {
+			last = at
+		}
+	}
+	var list []*Hooks
+	for at, i := range installed.entries {
+		if (!i.set || at == last) && !i.hooks.empty() {
+			list = append(list, &i.hooks)
+		}
+	}
+	if list == nil {
+		hooks.Store(nil)
+	} else {
+		hooks.Store(&list)
+	}
+}
+
+// hooked reports whether anybody is told of calls of s, which may be nil.
+func hooked(s *Scope) bool { return hooks.Load() != nil || s != nil && s.hooks != nil }
+
+// An audience is who is told of a call: first the hooks of the process, then
+// those of its scope. Either may be nil.
+type audience struct{ process, scope *[]*Hooks }
+
+// audienceOf returns who is told, now, of calls of s, which may be nil.
+func audienceOf(s *Scope) audience {
+	a := audience{process: hooks.Load()}
+	if s != nil {
+		a.scope = s.hooks
+	}
+	return a
+}
+
+// at returns the nth of the audience, nil if there are not so many.
+func (a audience) at(n int) *Hooks {
+	if a.process != nil {
+		if n < len(*a.process) {
+			return (*a.process)[n]
+		}
+		n -= len(*a.process)
+	}
+	if a.scope != nil && n < len(*a.scope) {
+		return (*a.scope)[n]
+	}
+	return nil
+}
+
+// wants reports whether anybody wants to be told.
+func (a audience) wants(what kind) bool {
+	for n := 0; ; n++ {
+		switch h := a.at(n); {
+		case h == nil:
+			return false
+		case h.of(what) != nil:
+			return true
+		}
+	}
+}
+
+// tell tells all, in order. One that ends in a panic or a Goexit does not keep
+// the rest from being told; then tell ends so, with the last such ending.
+func (a audience) tell(what kind, i CallInfo) { a.tellFrom(0, what, i) }
+
+func (a audience) tellFrom(n int, what kind, i CallInfo) {
+	defer func() {
+		if a.at(n) != nil { // the one before has not returned
+			a.tellFrom(n, what, i)
+		}
+	}()
+	for h := a.at(n); h != nil; h = a.at(n) {
+		n++
+		if f := h.of(what); f != nil {
+			f(i)
+		}
 	}
 }
 
@@ -71,24 +207,23 @@ func (c *Call) info(t *Thread) CallInfo {
 	return i
 }
 
-// A watch is the hooks that were set when a call was made, and what they are
+// A watch is the hooks that there were when a call was made, and what they are
 // told of it: queuedAt is set by the submitter, the rest by the thread.
 type watch struct {
-	*Hooks
+	audience
 	queuedAt, startedAt, endedAt time.Time
 }
 
 // begin tells the hooks that a call was made.
 func (c *Call) begin(ctx context.Context) {
-	h := hooks.Load()
-	if h == nil {
+	if !hooked(c.scope) {
 		return
 	}
-	c.watched = &watch{Hooks: h, queuedAt: time.Now()}
-	if h.Queued != nil {
+	c.watched = &watch{audience: audienceOf(c.scope), queuedAt: time.Now()}
+	if c.watched.wants(kindQueued) {
 		i := c.info(nil)
 		i.Ctx = ctx
-		h.Queued(i)
+		c.watched.tell(kindQueued, i)
 	}
 }
 
@@ -98,15 +233,15 @@ func (c *Call) started(t *Thread) {
 		return
 	}
 	c.watched.startedAt = time.Now()
-	if c.watched.Started != nil {
-		c.watched.Started(c.info(t))
+	if c.watched.wants(kindStarted) {
+		c.watched.tell(kindStarted, c.info(t))
 	}
 }
 
 // over tells them how it ended.
 func (c *Call) over(t *Thread) {
 	if c.watched == nil {
-		if c.ending.Panic == nil || hooks.Load() == nil {
+		if c.ending.Panic == nil || !hooked(c.scope) {
 			return
 		}
 	} else {
@@ -114,35 +249,37 @@ func (c *Call) over(t *Thread) {
 	}
 	i := c.outcome(t)
 	if p := c.ending.Panic; p != nil {
-		p.tell(i)
+		p.tell(i, c.scope)
 	}
-	if w := c.watched; w != nil && w.Ended != nil {
-		w.Ended(i)
+	if w := c.watched; w != nil && w.wants(kindEnded) {
+		w.tell(kindEnded, i)
 	}
 }
 
 // refused tells them that a call did not run, and why. It is told by the
 // caller; an abandoned call has run.
 func (c *Call) refused(ctx context.Context, err error) {
-	if c.watched.Ended == nil || errors.Is(err, ErrAbandoned) {
+	if !c.watched.wants(kindEnded) || errors.Is(err, ErrAbandoned) {
 		return
 	}
 	i := c.info(nil)
 	i.Ctx, i.Err, i.QueueTime = ctx, err, time.Since(c.watched.queuedAt)
-	c.watched.Ended(i)
+	c.watched.tell(kindEnded, i)
 }
 
-// tell gives a panic to the hook, unless it has heard of it.
-func (p *Panic) tell(i CallInfo) {
-	h := hooks.Load()
-	if h == nil || h.Panicked == nil || !p.first() {
+// tell gives a panic in a function of s, which may be nil, to the hooks, unless
+// they have heard of it.
+func (p *Panic) tell(i CallInfo, s *Scope) { p.tellAll(i, audienceOf(s)) }
+
+func (p *Panic) tellAll(i CallInfo, a audience) {
+	if !a.wants(kindPanicked) || !p.first() {
 		return
 	}
 	if i.Ctx == nil {
 		i.Ctx = context.Background()
 	}
 	i.Panic, i.Stack = p.Value, p.Stack
-	h.Panicked(i)
+	a.tell(kindPanicked, i)
 }
 
 func (c *Call) outcome(t *Thread) CallInfo {
@@ -156,12 +293,12 @@ func (c *Call) outcome(t *Thread) CallInfo {
 	return i
 }
 
-// abandoned gives the outcome of a call whose caller has gone to the hook, on
-// a goroutine of its own: what the hook does, the thread need not survive.
+// abandoned gives the outcome of a call whose caller has gone to the hooks, on
+// a goroutine of its own: what a hook does, the thread need not survive.
 func (c *Call) abandoned() {
-	h := hooks.Load()
-	if h == nil || h.Abandoned == nil {
+	a := audienceOf(c.scope)
+	if !a.wants(kindAbandoned) {
 		return
 	}
-	go h.Abandoned(c.outcome(c.thread.Load()))
+	go a.tell(kindAbandoned, c.outcome(c.thread.Load()))
 }

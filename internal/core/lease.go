@@ -10,6 +10,7 @@ import (
 // last, and those who wait for the end.
 type lease struct {
 	onStart []func()
+	hooks   *[]*Hooks // of the context
 
 	// Of the thread's goroutine only.
 	started bool     // onStart have returned
@@ -125,7 +126,7 @@ func (t *Thread) exitFailed(what string, e Ending) {
 	}
 	l.mu.Unlock()
 	if e.Panic != nil {
-		e.Panic.tell(CallInfo{Name: what, Context: t.name, Thread: int(t.tid.Load())})
+		e.Panic.tellAll(CallInfo{Name: what, Context: t.name, Thread: int(t.tid.Load())}, audience{hooks.Load(), l.hooks})
 	}
 }
 

@@ -37,7 +37,8 @@ type Config struct {
 	NoSpin   bool
 	OnStart  []func()
 	OnExit   []func()
-	Fresh    bool // a thread of its own, even inside another scope
+	Fresh    bool     // a thread of its own, even inside another scope
+	Hooks    []*Hooks // of calls to the scope, and to those nested in it
 }
 
 // A Scope is a context in the sense of the public API: that which calls are
@@ -53,6 +54,7 @@ type Scope struct {
 	up     *Scope                 // the next one out, nil if this is the outermost
 	thread atomic.Pointer[Thread] // root only; set under mu
 	cfg    *Config                // never changed
+	hooks  *[]*Hooks              // told of its calls, nil if there are none; never changed
 	kind   scopeKind
 	bubble int64 // of a bubbleScope: which
 
@@ -95,7 +97,15 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 		s.ctx.node = up.node
 		if out := up.scope; out != nil && out.kind == contextScope && !cfg.Fresh {
 			s.root, s.up = out.root, out
+			s.hooks = out.hooks
 		}
+	}
+	if len(cfg.Hooks) > 0 {
+		list := cfg.Hooks
+		if s.hooks != nil {
+			list = slices.Concat(*s.hooks, list)
+		}
+		s.hooks = &list
 	}
 	return &s.ctx
 }
@@ -247,6 +257,7 @@ func (s *Scope) bound() *Thread {
 		return t
 	}
 	t := newThread(s.cfg)
+	t.lease.hooks = s.hooks
 	if s.kind == contextScope {
 		if t.pool == nil && !t.unpinned {
 			t.pool = DefaultPool
@@ -705,7 +716,7 @@ func Inline(ctx context.Context) bool {
 	if t == nil || !t.mine() || t.run == nil || t.run.scope != c.scope {
 		return false
 	}
-	if c.done != nil && c.Err() != nil || hooks.Load() != nil || trace.IsEnabled() {
+	if c.done != nil && c.Err() != nil || hooks.Load() != nil || c.scope.hooks != nil || trace.IsEnabled() {
 		return false
 	}
 	t.inline.Store(t.inline.Load() + 1)

@@ -444,7 +444,7 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 // RunInline runs body where it is called, with the hooks, the trace and the
 // interrupt function that a call has. It ends as body does.
 func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
-	if Plain(o) {
+	if Plain(o, s) {
 		body.Run(ctx)
 		return
 	}
@@ -473,10 +473,10 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 // SetFunc names the call after the function value fn, unless it has a name.
 func (c *Call) SetFunc(fn any) { c.pc = FuncPC(fn) }
 
-// Plain reports whether a call that runs where it is made needs nothing beside
-// its function.
-func Plain(o *Options) bool {
-	return o.Interrupt == nil && hooks.Load() == nil && !trace.IsEnabled()
+// Plain reports whether a call in s, which may be nil, that runs where it is
+// made needs nothing beside its function.
+func Plain(o *Options, s *Scope) bool {
+	return o.Interrupt == nil && !hooked(s) && !trace.IsEnabled()
 }
 
 func (c *Call) observed(own *Thread) {
