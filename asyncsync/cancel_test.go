@@ -522,6 +522,63 @@ func TestAbandon(t *testing.T) {
 	}
 }
 
+// Functions that were abandoned are counted until they have ended, however they
+// were called and whichever way they end.
+func TestAbandonedRunning(t *testing.T) {
+	ways := map[string]func(base, ctx context.Context, fn func(context.Context) error) error{
+		"on a thread": func(_, ctx context.Context, fn func(context.Context) error) error {
+			return to(ctx, fn, asyncsync.Abandon())
+		},
+		"from another thread": func(_, ctx context.Context, fn func(context.Context) error) error {
+			return asyncsync.WithThreadSensitiveContext(context.Background(), func(other context.Context) error {
+				return to(other, func(context.Context) error { return to(ctx, fn, asyncsync.Abandon()) })
+			})
+		},
+		"unpinned": func(_, ctx context.Context, fn func(context.Context) error) error {
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(asyncsync.Detach(ctx), asyncsync.Unpinned())
+			defer func() { go tsc.Close() }()
+			return to(ctx, fn, asyncsync.Abandon())
+		},
+		"insensitive": func(_, ctx context.Context, fn func(context.Context) error) error {
+			return to(ctx, fn, asyncsync.Insensitive(), asyncsync.Abandon())
+		},
+		"async from a thread": func(base, ctx context.Context, fn func(context.Context) error) error {
+			return to(base, func(context.Context) error { return from(ctx, fn, asyncsync.Abandon()) })
+		},
+		"async from async": func(_, ctx context.Context, fn func(context.Context) error) error {
+			return from(ctx, fn, asyncsync.Abandon())
+		},
+	}
+	for name, way := range ways {
+		for _, e := range ends {
+			t.Run(name+"/"+e.how, func(t *testing.T) {
+				guard(t)
+				base, _ := newContext(t)
+				before := asyncsync.ReadStats().AbandonedRunning
+				var leave []chan struct{}
+				for i := range 3 {
+					own, _ := newContext(t)
+					ctx, cancel := context.WithCancel(own)
+					end := make(chan struct{})
+					leave = append(leave, end)
+					err := way(base, ctx, func(context.Context) error { cancel(); <-end; return e.do() })
+					require.ErrorIs(t, err, asyncsync.ErrAbandoned)
+					require.Equal(t, before+i+1, asyncsync.ReadStats().AbandonedRunning)
+				}
+				for i, end := range leave {
+					close(end)
+					poll(t, func() string {
+						if n := asyncsync.ReadStats().AbandonedRunning; n != before+len(leave)-i-1 {
+							return fmt.Sprintf("%d run, not %d", n, before+len(leave)-i-1)
+						}
+						return ""
+					})
+				}
+			})
+		}
+	}
+}
+
 // An inline call cannot be abandoned.
 func TestAbandonInline(t *testing.T) {
 	guard(t)

@@ -91,6 +91,11 @@ func SameThread() Option {
 //
 // A call that runs inline, because its caller is on the thread, cannot be
 // abandoned.
+//
+// A function that never ends keeps its thread, or, of an async or insensitive
+// call, a goroutine, and nothing bounds how many there come to be:
+// [Stats].AbandonedRunning counts them. Have such a call hold a token, so that
+// there are no more than its limiter has.
 func Abandon() Option {
 	return func(s *settings) { s.Options.Abandon = true }
 }

@@ -164,7 +164,7 @@ func (c *Call) giveUp(from uint32, why error, abandon bool) error {
 		count.cancelled.Add(1)
 		return why
 	}
-	if abandon && c.wait.CompareAndSwap(from, callerGone) {
+	if abandon && c.walkAway(from) {
 		count.abandoned.Add(1)
 		return &abandonedError{why}
 	}

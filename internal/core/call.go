@@ -192,6 +192,7 @@ func (c *Call) finish() (woke bool) {
 		c.parker <- struct{}{}
 		return true
 	case callerGone:
+		count.left.Add(-1)
 		c.abandoned()
 	case errand:
 		// Its caller is awake, or has a token under way.
@@ -204,6 +205,17 @@ func (c *Call) finish() (woke bool) {
 		}
 	}
 	return woke
+}
+
+// walkAway says that the caller waits no more, for a function that runs. It
+// reports false if that has ended.
+func (c *Call) walkAway(from uint32) bool {
+	count.left.Add(1) // before the function can be seen to have ended
+	if !c.wait.CompareAndSwap(from, callerGone) {
+		count.left.Add(-1)
+		return false
+	}
+	return true
 }
 
 // turnAway ends a call that was refused, by somebody else than its caller. Of a

@@ -15,10 +15,10 @@ type Executor struct {
 
 	mu      sync.Mutex // guards the rest; nests outside Thread.mu
 	closed  bool
-	pending []*posted  // posted while nobody ran it
-	thread  *Thread    // in RunUntil
-	scope   *Scope     // in RunUntil
-	frame   *Frame     // in RunUntil
+	pending []*posted // posted while nobody ran it
+	thread  *Thread   // in RunUntil
+	scope   *Scope    // in RunUntil
+	frame   *Frame    // in RunUntil
 
 	failed *Panic // of a posted function; its own goroutine only
 }

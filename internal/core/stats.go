@@ -10,6 +10,7 @@ var count struct {
 	cancelled, abandoned, panics, goexits atomic.Uint64
 	retired                               atomic.Uint64 // calls of threads that are over
 	retiredInline                         atomic.Uint64
+	left                                  atomic.Int64 // functions that run though their caller has gone
 }
 
 func (e Ending) count() {
@@ -59,6 +60,10 @@ type Stats struct {
 	Abandoned uint64
 	Panicked  uint64
 	Goexits   uint64
+
+	// AbandonedRunning are the functions, of those that were abandoned, that have
+	// not ended yet. Each has a goroutine, or a thread, and nothing bounds them.
+	AbandonedRunning int
 }
 
 // ReadStats returns the counts.
@@ -68,6 +73,8 @@ func ReadStats() Stats {
 		Abandoned: count.abandoned.Load(),
 		Panicked:  count.panics.Load(),
 		Goexits:   count.goexits.Load(),
+
+		AbandonedRunning: int(count.left.Load()),
 	}
 	live.Lock()
 	defer live.Unlock()

@@ -210,7 +210,7 @@ func (c *Call) await(ctx context.Context, o *Options) error {
 					c.unpark()
 					return cause
 				}
-				if o.Abandon && c.begunAlready() && c.wait.CompareAndSwap(waiterParked, callerGone) {
+				if o.Abandon && c.begunAlready() && c.walkAway(waiterParked) {
 					count.abandoned.Add(1)
 					return &abandonedError{cause}
 				}
@@ -292,7 +292,7 @@ func (t *Thread) awaitCall(ctx context.Context, c *Call, f *Frame, o *Options) e
 			finished = true
 			return cause
 		}
-		if o.Abandon && c.begunAlready() && c.wait.CompareAndSwap(nobodyParked, callerGone) {
+		if o.Abandon && c.begunAlready() && c.walkAway(nobodyParked) {
 			finished = true
 			count.abandoned.Add(1)
 			return &abandonedError{cause}
@@ -309,7 +309,7 @@ func (t *Thread) outlast(c *Call, f *Frame) {
 	ended := false
 	defer func() {
 		if !ended {
-			c.wait.CompareAndSwap(nobodyParked, callerGone)
+			c.walkAway(nobodyParked)
 			if c.lender != nil {
 				// Its goroutine is not free for the errands of functions
 				// deferred below.
