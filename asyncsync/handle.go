@@ -120,7 +120,34 @@ func (h *Handle[T]) Value() (T, error) {
 // says. Only one Close is told; any other waits and returns nil.
 func (h *Handle[T]) Close() error {
 	h.check("Close")
-	if !h.tsc.scope.CloseAndWait() || h.in.told.Swap(true) {
+	if !h.tsc.scope.CloseAndWait() {
+		return nil
+	}
+	return h.outcome()
+}
+
+// Shutdown is Close with an end to its patience, as for
+// [ThreadSensitiveContext.Shutdown]: when ctx ends first, calls that have not
+// begun fail with [ErrClosed], and the error, which wraps ctx's cause, says what
+// still runs. When that has ended the value is closed and the thread given back;
+// what the close function comes to then, the next Close or Shutdown says.
+//
+// Where it would have to wait for a function that waits for it, it returns an
+// error that matches deadlock.ErrDeadlock, and the handle closes all the same when
+// that function ends.
+func (h *Handle[T]) Shutdown(ctx context.Context) error {
+	h.check("Shutdown")
+	checkCtx(ctx, "Shutdown")
+	if err := h.tsc.scope.ShutdownAndWait(ctx); err != nil {
+		return err
+	}
+	return h.outcome()
+}
+
+// outcome says what the close function and those of OnThreadExit have come to, to
+// the first who asks.
+func (h *Handle[T]) outcome() error {
+	if h.in.told.Swap(true) {
 		return nil
 	}
 	err := h.tsc.scope.Close()

@@ -408,9 +408,23 @@ func (p *ThreadPool) check(what string) {
 // Close ends the pool's threads: idle ones at once, the others when their
 // contexts give them back, which Close waits for. Contexts already in line for
 // a thread get one first; calls of contexts that come later fail with
-// [ErrClosed]. A second Close waits as well. It must not be called from a
-// thread of the pool. It returns the failures of ThreadExit functions.
+// [ErrClosed]. A second Close waits as well. It returns the failures of ThreadExit
+// functions.
+//
+// Called from a thread of the pool, or from a function or task that one is
+// blocked for at that moment, Close does not wait, and returns nil.
 func (p *ThreadPool) Close() error {
 	p.check("ThreadPool.Close")
 	return p.pool.Close()
+}
+
+// Shutdown is [ThreadPool.Close] with an end to its patience: when ctx ends first,
+// the calls of contexts that are still in line for a thread fail with [ErrClosed], and the
+// error, which wraps ctx's cause, says how many threads have not been given back.
+// They end when their contexts are closed. From where Close would not wait
+// Shutdown returns an error that matches deadlock.ErrDeadlock.
+func (p *ThreadPool) Shutdown(ctx context.Context) error {
+	p.check("ThreadPool.Shutdown")
+	checkCtx(ctx, "ThreadPool.Shutdown")
+	return p.pool.Shutdown(ctx)
 }

@@ -458,9 +458,67 @@ func (p *Pool) exitFailed(e Ending) {
 }
 
 // Close ends idle workers now and the others as they are given back, and waits
-// for all. Threads already in line get theirs first; new ones are refused. It
-// returns the failures of OnExit that it is the first to hear of.
+// for all, unless one of them is the caller or is blocked for it. Threads already
+// in line get theirs first; new ones are refused. It returns the failures of
+// OnExit that it is the first to hear of.
 func (p *Pool) Close() error {
+	p.shut()
+	if p.inside() {
+		return nil
+	}
+	Park(context.Background(), p.ended, "pool close")
+	return p.takeError()
+}
+
+func (p *Pool) takeError() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.err
+	p.err = nil
+	return err
+}
+
+// Shutdown is Close until ctx ends; then the calls of threads in line are refused,
+// and the error says how many workers have not been given back.
+func (p *Pool) Shutdown(ctx context.Context) error {
+	p.shut()
+	select {
+	case <-p.ended:
+		return p.takeError()
+	default:
+	}
+	if p.inside() {
+		return &DeadlockError{Message: "Shutdown of a pool waits for a function on one of its threads that waits for it", Page: pageShutdown}
+	}
+	err := Park(ctx, p.ended, "pool close")
+	if err == nil {
+		return p.takeError()
+	}
+	p.mu.Lock()
+	lent := p.alive - len(p.idle)
+	lined := p.waiting
+	p.waiting, p.urgent = nil, nil
+	p.lineChanged()
+	p.mu.Unlock()
+	for _, t := range lined {
+		t.fail(ErrClosed)
+	}
+	return fmt.Errorf("asyncsync: shutdown of a pool gave up, %d of its threads are not given back: %w", lent, err)
+}
+
+// inside reports whether the caller is a thread of the pool, or runs for a
+// function that blocks one.
+func (p *Pool) inside() bool {
+	own, rec := current()
+	if own.holds(p) {
+		return true
+	}
+	n := waiter(rec)
+	return n != nil && p.blockedFor(n)
+}
+
+// shut refuses new threads, and ends idle workers.
+func (p *Pool) shut() {
 	p.mu.Lock()
 	first := !p.closed
 	p.closed = true
@@ -475,12 +533,6 @@ func (p *Pool) Close() error {
 	for _, w := range home {
 		w.sendHome()
 	}
-	Park(context.Background(), p.ended, "pool close")
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	err := p.err
-	p.err = nil
-	return err
 }
 
 // PoolStats is the state of a pool at one moment.

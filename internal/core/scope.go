@@ -424,16 +424,25 @@ func (s *Scope) CloseAndWait() bool {
 // Shutdown is Close until ctx ends; then calls still queued are refused, and
 // the error says what still runs.
 func (s *Scope) Shutdown(ctx context.Context) error {
+	if err := s.ShutdownAndWait(ctx); err != nil {
+		return err
+	}
+	return s.exitError()
+}
+
+// ShutdownAndWait is Shutdown, but for the failures at the end of the thread; its
+// error says why it has not waited for that.
+func (s *Scope) ShutdownAndWait(ctx context.Context) error {
 	s.shut()
 	if s.isOver() {
-		return s.exitError()
+		return nil
 	}
 	if s.Inside() {
 		return s.selfShutdown()
 	}
 	switch how, err := s.await(ctx); how {
 	case closed:
-		return s.exitError()
+		return nil
 	case inside:
 		if err != nil {
 			return err

@@ -152,7 +152,7 @@ func (w *worker) exit() {
 			w.pool.exitFailed(e)
 		}
 		if e.Panic != nil {
-			e.Panic.tell(CallInfo{Name: "ThreadExit function", Thread: int(w.tid)})
+			e.Panic.tell(CallInfo{Name: "ThreadExit function", Thread: int(w.tid)}, nil)
 		}
 	})
 }
