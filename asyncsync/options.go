@@ -329,6 +329,11 @@ type ThreadPoolConfig struct {
 	// MaxThreads is the most OS threads that the pool has at a time, not
 	// counting those of MaxOverflow. The default is 128. Each costs about
 	// 35 KB.
+	//
+	// Go ends the process if it cannot start a thread: the sum of all pools,
+	// MaxOverflow included, must be less than [runtime/debug.SetMaxThreads]
+	// allows, 10,000 by default, and than the system does (ulimit -u, and with cgo
+	// ulimit -v).
 	MaxThreads int
 	// MaxOverflow is the most OS threads that the pool has beyond MaxThreads,
 	// for calls that one of its threads is blocked for: see [ThreadPool]. 0
