@@ -237,3 +237,44 @@ func ExampleSetHooks() {
 	fmt.Println(failures)
 	// Output: map[odd only:3]
 }
+
+// A call with IfFree is made only if the thread is free, as with TryLock.
+func ExampleIfFree() {
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	defer tsc.Close()
+	refresh := asyncsync.SyncToAsync(func(context.Context, string) (string, error) {
+		return "refreshed", nil
+	}, asyncsync.IfFree())
+
+	busy, leave := make(chan struct{}), make(chan struct{})
+	t := task.Go(ctx, func(ctx context.Context) (string, error) {
+		return asyncsync.ToThread(ctx, func(context.Context) (string, error) {
+			close(busy)
+			<-leave
+			return "done", nil
+		})
+	})
+	<-busy
+	_, err := refresh(ctx, "")
+	fmt.Println(errors.Is(err, asyncsync.ErrQueueFull), err)
+	close(leave)
+	fmt.Println(t.Wait(ctx))
+	fmt.Println(refresh(ctx, ""))
+	// Output:
+	// true asyncsync: the thread is not free
+	// done <nil>
+	// refreshed <nil>
+}
+
+// Hooks that are added stand beside those of others.
+func ExampleAddHooks() {
+	remove := asyncsync.AddHooks(asyncsync.Hooks{
+		Ended: func(i asyncsync.CallInfo) { fmt.Println(i.Name, "in", i.Context, i.Err) },
+	})
+	defer remove()
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("shop"))
+	defer tsc.Close()
+	asyncsync.ToThread(ctx, func(context.Context) (int, error) { return 1, nil }, asyncsync.Named("order"))
+	// Output:
+	// order in shop <nil>
+}
