@@ -554,3 +554,37 @@ func TestExecutorAsLoopOnItsOwnGoroutine(t *testing.T) {
 	})
 	require.NoError(t, settles(t, r).err)
 }
+
+// A known limit: calls that are made with the very same ctx are taken for one, so
+// that RunUntil in the function of one serves what that of another has started.
+func TestRunUntilServesThoseWhoShareACtx(t *testing.T) {
+	guard(t)
+	ctx, tsc := newContext(t)
+	running, queued := make(chan none), make(chan none)
+	inside, served := false, false // of the thread
+	one := start(func() error {
+		return to(ctx, func(ctx context.Context) error {
+			close(running)
+			<-queued
+			goTo(ctx, func(context.Context) error { served = inside; return nil })
+			return nil
+		})
+	})
+	<-running
+	two := start(func() error {
+		return to(ctx, func(context.Context) error {
+			inside = true
+			defer func() { inside = false }()
+			e := asyncsync.NewCurrentThreadExecutor()
+			done := make(chan struct{})
+			require.NoError(t, e.Post(func() { close(done) }))
+			return e.RunUntil(done)
+		})
+	})
+	awaitQueued(t, tsc, 1)
+	close(queued)
+	require.NoError(t, one.wait().err)
+	require.NoError(t, two.wait().err)
+	require.NoError(t, tsc.Close())
+	require.True(t, served, "if not the limit is gone: say so in the rules")
+}

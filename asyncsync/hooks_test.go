@@ -3,9 +3,11 @@ package asyncsync_test
 import (
 	"bytes"
 	"context"
+	"runtime"
 	"runtime/pprof"
 	"runtime/trace"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -308,3 +310,58 @@ func TestPprofLabel(t *testing.T) {
 	require.Equal(t, home, threadOf(t, next))
 	require.NotContains(t, goroutineLabels(t), label, "the thread works for another context now")
 }
+
+// A call that its caller takes back because it ends by Goexit, on the way to
+// another thread or to a loop, is told to Ended as well: what was queued has an
+// end.
+func TestHooksHearOfCallsThatAGoexitTakesBack(t *testing.T) {
+	for _, where := range []string{"a loop", "a thread", "a thread that is shut down"} {
+		t.Run(where, func(t *testing.T) {
+			guard(t)
+			var queued, ended atomic.Int32
+			named := func(n *atomic.Int32) func(asyncsync.CallInfo) {
+				return func(i asyncsync.CallInfo) {
+					if i.Name == "taken back" {
+						n.Add(1)
+					}
+				}
+			}
+			defer asyncsync.SetHooks(asyncsync.Hooks{Queued: named(&queued), Ended: named(&ended)})()
+			ctx, a := newContext(t, asyncsync.Serve(asyncsync.All))
+			busy, b := newContext(t)
+			release, held := occupy(busy)
+			waits := make(chan none)
+			unwound := start(func() error {
+				return to(ctx, func(ctx context.Context) error {
+					close(waits)
+					if where == "a loop" {
+						return from(ctx, neverRuns(t), asyncsync.WithLoop(neverRunsAnything{}), asyncsync.Named("taken back"))
+					}
+					return to(ctx, neverRuns(t), asyncsync.On(b), asyncsync.Named("taken back"))
+				})
+			})
+			<-waits
+			goexit := func(context.Context) error {
+				if where == "a thread that is shut down" {
+					over, cancel := context.WithCancel(context.Background())
+					cancel()
+					b.Shutdown(over)
+				}
+				runtime.Goexit()
+				return nil
+			}
+			require.Equal(t, "goexit", outcomeOf(func() error { return to(context.Background(), goexit, asyncsync.On(a)) }).how)
+			require.Equal(t, "goexit", unwound.wait().how)
+			require.EqualValues(t, 1, queued.Load())
+			require.EqualValues(t, 1, ended.Load())
+			release()
+			require.NoError(t, held.wait().err)
+		})
+	}
+}
+
+// neverRunsAnything is a loop that has nothing to do with its functions.
+type neverRunsAnything struct{}
+
+func (neverRunsAnything) Post(func()) error     { return nil }
+func (neverRunsAnything) Done() <-chan struct{} { return nil }

@@ -201,9 +201,14 @@ func (t *Thread) awaitAway(ctx context.Context, c *Call, f *Frame, o *Options, e
 	defer func() {
 		// A call served in f has ended in Goexit and takes this wait with it,
 		// but not before what it waits for has ended.
-		if !finished && c.giveUp(nobodyParked, context.Canceled, false) == nil {
+		if finished {
+			return
+		}
+		revoked := c.giveUp(nobodyParked, context.Canceled, false) != nil
+		if !revoked {
 			t.outlast(c, f)
 		}
+		c.unwound(ctx, revoked)
 	}()
 	done, stopped := ctx.Done(), e.Stopped
 	for {

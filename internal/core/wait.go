@@ -282,9 +282,14 @@ func (t *Thread) awaitCall(ctx context.Context, c *Call, f *Frame, o *Options) e
 	defer func() {
 		// A call served in f has ended in Goexit and takes this wait with it,
 		// but not before what it waits for has ended.
-		if !finished && !c.revoke(context.Canceled) {
+		if finished {
+			return
+		}
+		revoked := c.revoke(context.Canceled)
+		if !revoked {
 			t.outlast(c, f)
 		}
+		c.unwound(ctx, revoked)
 	}()
 	if t.serve(f, nil, ctx.Done()) {
 		cause := Cause(ctx)
@@ -320,6 +325,18 @@ func (t *Thread) outlast(c *Call, f *Frame) {
 	t.serve(f, nil, nil)
 	ended = true
 	t.record.Values = c.values
+}
+
+// unwound tells the hooks of a call that has not run, because its caller ended
+// by Goexit: revoked says that it was the caller who took it back.
+func (c *Call) unwound(ctx context.Context, revoked bool) {
+	why := c.refusal
+	if revoked {
+		why = context.Canceled
+	}
+	if why != nil && c.watched != nil {
+		c.refused(ctx, why)
+	}
 }
 
 // begunAlready reports whether c's function has begun, and sees to it that
