@@ -1,7 +1,6 @@
 package nesting
 
 import (
-	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -382,7 +381,7 @@ func (g *generator) try(s *state) *Op {
 	if s.cb < 0 && g.coin(4) {
 		inner = s.sequential()
 	}
-	switch g.IntN(32) {
+	switch g.IntN(48) {
 	case 0:
 		return g.variable()
 	case 1:
@@ -390,57 +389,23 @@ func (g *generator) try(s *state) *Op {
 		o.Var, o.Val = g.IntN(vars), 1+g.IntN(1000)
 		o.Body = g.body(*s)
 		return o
-	case 2, 3, 4, 5, 6, 7:
+	case 2, 3, 4, 5, 6, 7, 8, 9, 10:
 		o := &Op{}
 		if !g.target(s, o) {
 			return nil
 		}
 		*o = *g.with(opCall, o)
 		o.Wrapper = o.Target < throughDo && g.coin(2)
+		g.options(o)
 		o.Body = g.body(inner.on(o.On))
 		return o
-	case 8:
-		o := g.newOp(opCall)
-		o.Target = insensitive
-		if s.sync != nil {
-			inner = inner.away()
-		}
-		o.Body = g.body(inner)
-		return o
-	case 9, 10, 11, 12:
-		o := g.newOp(opFrom)
-		o.Wrapper = g.coin(2)
-		switch {
-		case s.sync != nil:
-			inner = inner.away()
-		case s.bare:
-			o.On = g.context(adopted, s.top()+epsilon, nil)
-			inner = inner.on(o.On)
-			inner.syncScope, inner.sync = nil, nil
-			inner.mustJoin = true
-		}
-		o.Body = g.body(inner)
-		return o
-	case 13, 14, 15:
-		if s.alone || s.mustJoin {
-			return nil
-		}
-		o := g.newOp(opSpawn)
-		f := s.fork()
-		f.chain, f.joins = nil, nil
-		f.floor = 0
-		if !g.coin(3) {
-			f.floor = s.top()
-		}
-		f.goexit = true
-		f.quiet = false
-		f.min = new(float64)
-		*f.min = math.Inf(1)
-		o.Body = g.body(f)
-		o.rank = *f.min
-		*s.tasks = append(*s.tasks, o)
-		return o
-	case 16, 17, 18:
+	case 11:
+		return g.insensitive(s, inner)
+	case 12, 13, 14, 15, 16, 17:
+		return g.from(s, inner)
+	case 18, 19, 20:
+		return g.spawn(s)
+	case 21, 22, 23:
 		if s.cb >= 0 || len(*s.tasks) == 0 {
 			return nil
 		}
@@ -452,19 +417,9 @@ func (g *generator) try(s *state) *Op {
 		o.Task = t
 		s.touch(t.rank)
 		return o
-	case 19, 20:
-		if s.cb >= 0 {
-			return nil
-		}
-		o := g.newOp(opJoined)
-		f := s.fork()
-		f.quiet = false
-		f.mustJoin = f.mustJoin || s.alone // not to be left running below what is alone
-		f.joins = append(slices.Clip(f.joins), o)
-		o.Body = g.body(f)
-		o.Between = g.between(s)
-		return o
-	case 21, 22:
+	case 24, 25:
+		return g.joined(s)
+	case 26, 27:
 		if s.cb >= 0 {
 			return nil
 		}
@@ -484,7 +439,7 @@ func (g *generator) try(s *state) *Op {
 		}
 		o.Between = g.between(s)
 		return o
-	case 23:
+	case 28:
 		if s.cb >= 0 || s.sync != nil {
 			return nil
 		}
@@ -497,9 +452,9 @@ func (g *generator) try(s *state) *Op {
 			o.Bodies = append(o.Bodies, g.body(f))
 		}
 		return o
-	case 24, 25:
+	case 29, 30:
 		return g.scope(s)
-	case 26:
+	case 31:
 		o := g.newOp(opHandle)
 		o.On = g.context(handle, g.rank(s), nil)
 		g.flavour(o.On)
@@ -512,7 +467,7 @@ func (g *generator) try(s *state) *Op {
 		f.reach = append(slices.Clip(f.reach), o.On)
 		o.Body = g.body(f)
 		return o
-	case 27:
+	case 32:
 		d := g.p.Contexts[0]
 		if s.sync != d && d.rank-epsilon < s.top() {
 			return nil
@@ -527,18 +482,22 @@ func (g *generator) try(s *state) *Op {
 		}
 		o.Body = g.body(inner.on(d))
 		return o
-	case 28:
+	case 33:
 		o := &Op{}
 		if !g.target(s, o) {
 			return nil
 		}
 		return g.with(opCancelBefore, o)
-	case 29:
+	case 34:
 		return g.cancelled(s)
-	case 30:
+	case 35:
 		o := g.newOp(opTaskCancel)
 		o.N = g.IntN(2)
 		return o
+	case 36, 37:
+		return g.cancelledTask(s)
+	case 38, 39, 40, 41, 42, 43, 44, 45: // of the families to come
+		return nil
 	default:
 		// A burst counts on its ctx, which may have ended where a wait for the
 		// tasks around it was refused.
@@ -593,7 +552,7 @@ func (g *generator) plant(s *state) *Op {
 // with makes o, whose target is known, an operation.
 func (g *generator) with(k kind, o *Op) *Op {
 	n := g.newOp(k)
-	n.Target, n.On = o.Target, o.On
+	n.Target, n.On, n.Queued, n.Detached, n.Options = o.Target, o.On, o.Queued, o.Detached, o.Options
 	return n
 }
 

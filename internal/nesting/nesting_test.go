@@ -3,6 +3,7 @@ package nesting
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -43,6 +44,13 @@ func settled(n int) bool {
 	return true
 }
 
+// die reports a hang and ends the process: what hangs may hold locks that any
+// more orderly end of the test would wait for.
+func die(name string, err error, p *Program) {
+	fmt.Fprintf(os.Stderr, "--- FAIL: %s: %v\n\n%v\n", name, err, p)
+	os.Exit(1)
+}
+
 // try runs one program and compares.
 func try(t testing.TB, p *Program, mode Mode, name string) {
 	t.Helper()
@@ -50,10 +58,13 @@ func try(t testing.TB, p *Program, mode Mode, name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	got, err := Run(ctx, p, mode)
+	cancel()
+	if errors.Is(err, ErrHung) {
+		die(name, err, p)
+	}
 	if err == nil {
 		err = Check(p, got)
 	}
-	cancel()
 	if err == nil && !settled(goroutines) {
 		stacks := make([]byte, 1<<20)
 		err = errors.New("goroutines are left:\n" + string(stacks[:runtime.Stack(stacks, true)]))
@@ -132,7 +143,7 @@ func TestPlanted(t *testing.T) {
 		got, err := Run(ctx, p, Mode(seed%2))
 		cancel()
 		if err != nil {
-			t.Fatalf("NESTING_FIRST=%d NESTING_COUNT=1: %v\n\n%v", seed, err, p)
+			die(fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed), err, p)
 		}
 		if !got.Reached {
 			continue // something before it has failed

@@ -111,6 +111,7 @@ func (x *run) one(ctx context.Context, o *Op, a *activity) (out Outcome) {
 
 // call sends f where o says.
 func (x *run) call(ctx context.Context, o *Op, f function, opts ...asyncsync.Option) (int, error) {
+	opts = append(opts, x.callOptions(o)...)
 	switch o.Target {
 	case insensitive:
 		if o.Wrapper {
@@ -236,6 +237,8 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		return x.abandon(ctx, o, a)
 	case opTaskCancel:
 		return x.taskCancel(ctx, o, a)
+	case opQueuedCancel:
+		return 0, x.queuedCancel(ctx, o, a)
 	case opBurst:
 		x.burst(ctx, o, a)
 	case opPlant:
@@ -285,21 +288,6 @@ func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err er
 		}
 	}
 	x.during(a, c, func() { v, err = x.from(ctx, o, x.function(o.Body, c, head, nil)) })
-	return v, err
-}
-
-func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
-	c := x.child(a, o.Body)
-	x.acts[o.ID] = c
-	t := task.Go(ctx, x.function(o.Body, c, nil, nil))
-	x.complaints.Lock()
-	x.tasks[o.ID] = t
-	x.spawned = append(x.spawned, o.ID)
-	x.complaints.Unlock()
-}
-
-func (x *run) wait(ctx context.Context, o *Op, a *activity) (v int, err error) {
-	x.during(a, x.acts[o.ID], func() { v, err = x.tasks[o.ID].Wait(ctx) })
 	return v, err
 }
 

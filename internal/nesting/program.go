@@ -82,9 +82,9 @@ const (
 	opUndo                      // Var.Set, Body, undo
 	opCall                      // ToThread
 	opFrom                      // FromThread
-	opSpawn                     // task.Go
+	opSpawn                     // task.Go, or asyncsync.Go if Queued
 	opWait                      // Task.Wait for Task
-	opJoined                    // task.Go of Body, then Between, then Wait whatever happens
+	opJoined                    // the same of Body, then Between, then Wait whatever happens
 	opGroup                     // NewGroup, a member for each of Bodies, Between, Wait
 	opShared                    // goroutines for Bodies that share the ctx, awaited
 	opScope                     // NewThreadSensitiveContext, Body, Close in some way
@@ -98,6 +98,7 @@ const (
 	opAbandon                   // a ToThread call that is abandoned while it runs
 	opAbandonFrom               // a FromThread call that is
 	opTaskCancel                // a task that is cancelled while it runs
+	opQueuedCancel              // a task queued on a thread that is cancelled at any time
 	opBurst                     // calls queued behind a busy function: see burst
 	opPlant                     // a wait for Task or On, which waits for it
 )
@@ -105,7 +106,7 @@ const (
 func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
-		"cancel-race", "abandon", "abandon-from", "task-cancel", "burst", "plant"}[k]
+		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel", "burst", "plant"}[k]
 }
 
 // How an operation that sends a function names the thread.
@@ -162,10 +163,13 @@ type Op struct {
 	Kind    kind
 	Catch   bool // an error or a panic ends here; a Goexit never does
 	Wrapper bool // through a wrapper made before, instead of a one-shot
+	Options int  // of the call: see options.go
 
 	Var, Val int
 	Target   targeting
 	On       *Context // opCall and its kind: where it runs. opScope, opHandle, opBurst: what is made
+	Queued   bool     // opSpawn and its kind: by asyncsync.Go, on On
+	Detached bool     // the same with a detached ctx
 	Foreign  bool     // opScope: made with a detached ctx, entered by On alone
 	Close    closing
 	Task     *Op // opWait, opPlant: the opSpawn or opJoined
@@ -238,6 +242,13 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		fmt.Fprintf(w, " v%d", o.Var)
 	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon:
 		fmt.Fprintf(w, " %v %v", o.Target, o.On)
+	case opSpawn, opJoined, opQueuedCancel:
+		if o.Queued {
+			fmt.Fprintf(w, " queued %v %v", o.Target, o.On)
+		}
+		if o.Detached {
+			w.WriteString(" detached")
+		}
 	case opFrom:
 		if o.On != nil {
 			fmt.Fprintf(w, " adopts %v", o.On)
@@ -264,6 +275,9 @@ func (o *Op) write(w *strings.Builder, indent string) {
 	}
 	if o.Wrapper {
 		w.WriteString(" wrapper")
+	}
+	if o.Options != 0 {
+		fmt.Fprintf(w, " options %b", o.Options)
 	}
 	if o.Catch {
 		w.WriteString(" catch")
