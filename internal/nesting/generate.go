@@ -48,7 +48,9 @@ const epsilon = 1e-6
 //     policy must be Related: under All a stranger could sit on top of A and
 //     want B.
 //  4. A context with policy None is never called from below itself: rule 1 with
-//     "above" in place of "not below".
+//     "above" in place of "not below". And a function on one with policy All may
+//     be on top of any other there. So whoever holds a context with one of these
+//     does not wait for a task that calls it: rule 2 with "above".
 //  5. A detached call is nobody's relative, so the default thread, which has
 //     the highest rank of the shared ones, must not be in the chain; and what
 //     it calls is never related to what came before.
@@ -179,10 +181,10 @@ func (s *state) touch(rank float64) { *s.min = min(*s.min, rank) }
 
 // on is the state of a function that s calls on c.
 func (s state) on(c *Context) state {
-	if c.Root.Policy == asyncsync.None {
-		s.touch(c.Root.rank - epsilon)
-	} else {
+	if c.Root.Policy == asyncsync.Related {
 		s.touch(c.Root.rank)
+	} else {
+		s.touch(c.Root.rank - epsilon)
 	}
 	s.chain = append(slices.Clip(s.chain), c.Root)
 	s.sync, s.syncScope, s.scope, s.bare = c.Root, c, c, false
