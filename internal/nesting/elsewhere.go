@@ -1,12 +1,51 @@
 package nesting
 
-// Functions that run elsewhere than on a thread of a context: async ones, and
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/loop"
+	"asyncsync.dev/task"
+)
+
+// Functions that run elsewhere than on the thread of a context: async ones, and
 // those that are not thread-sensitive.
+
+// A place is where an async function, or an insensitive one, runs.
+type place int
+
+const (
+	placeUsual place = iota
+	placeLoop        // WithLoop, or WithExecutor
+	placeSame        // SameThread
+)
+
+func (p place) String() string { return [...]string{"", "loop", "same thread"}[p] }
 
 // insensitive is a call that any thread may run.
 func (g *generator) insensitive(s *state, inner state) *Op {
+	where := placeUsual
+	var l *Context
+	switch g.IntN(4) {
+	case 0:
+		where = placeLoop
+		inner.bare = false // a call of its own
+	case 1:
+		if l = g.limiter(s); l != nil {
+			inner = inner.holding(l)
+			if s.sync == nil {
+				where = placeLoop // else its holder would be whoever calls
+				inner.bare = false
+			}
+		}
+	}
 	o := g.newOp(opCall)
-	o.Target = insensitive
+	o.Target, o.Place, o.Limiter = insensitive, where, l
+	g.options(o)
 	if s.sync != nil {
 		inner = inner.away()
 	}
@@ -17,16 +56,161 @@ func (g *generator) insensitive(s *state, inner state) *Op {
 // from is a call of an async function.
 func (g *generator) from(s *state, inner state) *Op {
 	o := g.newOp(opFrom)
-	o.Wrapper = g.coin(2)
+	switch g.IntN(6) {
+	case 0:
+		o.Place = placeLoop
+	case 1:
+		o.Place = placeSame
+	default:
+		o.Wrapper = g.coin(2)
+	}
+	if !o.Wrapper {
+		g.options(o)
+	}
 	switch {
-	case s.sync != nil:
-		inner = inner.away()
 	case s.bare:
 		o.On = g.context(adopted, s.top()+epsilon, nil)
 		inner = inner.on(o.On)
-		inner.syncScope, inner.sync = nil, nil
+		if o.Place != placeSame {
+			inner.syncScope, inner.sync = nil, nil
+		}
 		inner.mustJoin = true
+	case s.sync != nil && o.Place == placeSame:
+		inner.scope = inner.nearest()
+	case s.sync != nil:
+		inner = inner.away()
 	}
 	o.Body = g.body(inner)
 	return o
+}
+
+// executor is a function that a joined task posts to its starter.
+func (g *generator) executor(s *state) *Op {
+	if s.cb >= 0 || s.fragile {
+		return nil
+	}
+	o := g.newOp(opExecutor)
+	f := *s
+	f.root, f.goexit, f.quiet = false, false, false
+	f.mustJoin = f.mustJoin || s.alone
+	tasks := slices.Clone(*s.tasks)
+	f.tasks = &tasks
+	if s.sync == nil {
+		o.On = g.context(adopted, s.top()+epsilon, nil)
+		f = f.on(o.On)
+		f.scope = s.scope
+		f.mustJoin = true
+	}
+	f.bare = false
+	o.Body = g.body(f)
+	return o
+}
+
+// looper is a loop that has a goroutine for each function.
+type looper struct{ done chan struct{} }
+
+func (l looper) Done() <-chan struct{} { return l.done }
+
+func (l looper) Post(fn func()) error {
+	go fn()
+	return nil
+}
+
+// forever never stops.
+var forever = looper{make(chan struct{})}
+
+// stopping takes functions and stops, at once or after a while.
+type stopping struct {
+	looper
+	later int // how late, 0 for at once
+	mu    sync.Mutex
+	fns   []func()
+}
+
+func (l *stopping) Post(fn func()) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fns = append(l.fns, fn)
+	go l.stop()
+	return nil
+}
+
+// stop stops the loop. A loop that stops late may have run the function before.
+func (l *stopping) stop() {
+	l.mu.Lock()
+	fns := l.fns
+	l.fns = nil
+	l.mu.Unlock()
+	if l.later == 0 {
+		close(l.done)
+		return
+	}
+	go func() {
+		for range l.later {
+			runtime.Gosched()
+		}
+		close(l.done)
+	}()
+	for _, fn := range fns {
+		fn()
+	}
+}
+
+// stopped is a function for a loop that stops.
+func (x *run) stopped(ctx context.Context, o *Op, a *activity) error {
+	l := &stopping{looper: looper{make(chan struct{})}, later: o.N}
+	ran := false
+	c := x.child(a, nil)
+	f := func(context.Context) (int, error) {
+		ran = true
+		return -1, nil
+	}
+	x.during(a, c, func() {
+		var v int
+		var err error
+		if o.Target == insensitive {
+			v, err = asyncsync.ToThread(ctx, f, asyncsync.Insensitive(), asyncsync.WithExecutor(l))
+		} else {
+			v, err = asyncsync.FromThread(ctx, f, asyncsync.WithLoop(l))
+		}
+		switch {
+		case err == nil && v == -1 && ran && o.N > 0:
+		case errors.Is(err, loop.ErrStopped) && !ran:
+		default:
+			x.complain("#%d: a function for a loop that stops returns %d, %v; ran: %v", o.ID, v, err, ran)
+		}
+	})
+	<-l.done
+	return nil
+}
+
+// executor runs what a task of its own posts to it.
+func (x *run) executor(ctx context.Context, o *Op, a *activity) (int, error) {
+	if o.On != nil {
+		defer x.adopt(o, a)()
+	}
+	e := asyncsync.NewCurrentThreadExecutor()
+	posted := make(chan struct{})
+	child := x.child(a, nil)
+	inner := x.child(child, o.Body)
+	inner.posted = true
+	f := x.function(o.Body, inner, nil, nil)
+	t := task.Go(ctx, func(ctx context.Context) (int, error) {
+		defer close(posted)
+		return asyncsync.ToThread(ctx, f, asyncsync.Insensitive(), asyncsync.WithExecutor(e))
+	})
+	// What is started by the function that calls RunUntil is served as well.
+	outermost := a
+	for outermost.within != nil {
+		outermost = outermost.within
+	}
+	x.during(a, outermost, func() {
+		if err := e.RunUntil(posted); err != nil {
+			x.complain("#%d: RunUntil: %v", o.ID, err)
+		}
+	})
+	var v int
+	var err error
+	x.during(a, child, func() { v, err = t.Wait(ctx) })
+	return v, err
 }

@@ -94,6 +94,7 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 		g.flavour(c)
 		reach = append(reach, c)
 	}
+	g.limiters(n)
 	for range r.IntN(3) {
 		g.p.Pools = append(g.p.Pools, 1+r.IntN(3))
 		g.poolRank = append(g.poolRank, r.Float64()*float64(n+1))
@@ -133,12 +134,15 @@ type state struct {
 
 	chain []*Context // what this strand and those that wait for it hold
 	floor float64    // a rank that must be kept above all the same
-	cb    int        // the contexts of chain from here on may be called back; -1 outside a sequential region
+
+	spawnFloor float64 // the same for what is started and goes on by itself
+	cb         int     // the contexts of chain from here on may be called back; -1 outside a sequential region
 
 	alone    bool // nothing may be left running: no spawn
 	mustJoin bool // tasks must be joined where they are made
 	quiet    bool // nothing may fail
 	goexit   bool // Goexit is allowed
+	fragile  bool // a task that it has started may end what it is run on top of
 	pools    uint // pools that may not be used
 
 	joins []*Op // of the tasks that this is below, those that are waited for
@@ -193,11 +197,17 @@ func (s state) on(c *Context) state {
 	return s
 }
 
+// nearest is the context that code which is called on s.sync finds nearest.
+func (s *state) nearest() *Context {
+	if s.scope == nil || s.scope.Root != s.sync {
+		return s.syncScope
+	}
+	return s.scope
+}
+
 // away is the state of async code that s calls from a thread.
 func (s state) away() state {
-	if s.scope == nil || s.scope.Root != s.sync {
-		s.scope = s.syncScope
-	}
+	s.scope = s.nearest()
 	s.sync, s.syncScope, s.bare, s.quiet = nil, nil, false, false
 	return s
 }
@@ -255,6 +265,7 @@ func (g *generator) flavour(c *Context) {
 		c.Policy = asyncsync.None
 	}
 	c.Unpinned = g.coin(4)
+	c.Ends = g.coin(4)
 }
 
 // rank is one for a private context, above all that s holds.
@@ -498,7 +509,31 @@ func (g *generator) try(s *state) *Op {
 		return o
 	case 36, 37:
 		return g.cancelledTask(s)
-	case 38, 39, 40, 41, 42, 43, 44, 45: // of the families to come
+	case 38, 39:
+		return g.tokens(s)
+	case 40, 41:
+		return g.executor(s)
+	case 42:
+		if s.bare {
+			return nil
+		}
+		o := g.newOp(opStopped)
+		o.Target = targeting(g.IntN(int(insensitive) + 1))
+		o.N = g.IntN(20)
+		return o
+	case 43:
+		o := g.newOp(opTaint)
+		o.On = s.scope
+		return o
+	case 44:
+		c := g.handleIn(s)
+		if c == nil {
+			return nil
+		}
+		o := g.newOp(opValue)
+		o.On = c
+		return o
+	case 45: // of the families to come
 		return nil
 	default:
 		// A burst counts on its ctx, which may have ended where a wait for the
@@ -645,6 +680,9 @@ func (g *generator) scope(s *state) *Op {
 	o := g.newOp(opScope)
 	natural := s.scope == nil || s.scope.Kind == adopted || s.scope.Kind == defaultThread
 	o.Foreign = !natural && (pool >= 0 || g.coin(2)) || natural && pool < 0 && g.coin(4)
+	if omit.enteredOnAdopted && s.sync != nil && s.sync.Kind == adopted {
+		o.Foreign = true
+	}
 	lent := pool >= 0 && s.pools&(1<<pool) != 0
 	if lent {
 		o.Foreign = true

@@ -156,6 +156,9 @@ func (m *model) op(o *Op, v *Values) Outcome {
 	case opCall, opFrom, opScope, opHandle, opDetach, opCancelRunning, opCancelFrom:
 		// A caller and what it calls are one line of execution.
 		return m.body(o.Body, v)
+	case opExecutor:
+		fork := *v
+		return m.body(o.Body, &fork)
 	case opSpawn, opJoined:
 		fork := *v
 		m.Tasks[o.ID] = m.body(o.Body, &fork)

@@ -28,12 +28,13 @@ var (
 // open makes the context c in ctx.
 func (x *run) open(ctx context.Context, c *Context) *contextState {
 	s := &contextState{Context: c}
-	s.ctx, s.tsc = asyncsync.NewThreadSensitiveContext(ctx, x.options(c)...)
+	s.ctx, s.tsc = asyncsync.NewThreadSensitiveContext(ctx, x.options(s)...)
 	return s
 }
 
-func (x *run) options(c *Context) []asyncsync.ContextOption {
+func (x *run) options(c *contextState) []asyncsync.ContextOption {
 	opts := []asyncsync.ContextOption{asyncsync.WithName(c.String()), asyncsync.Serve(c.Policy)}
+	opts = append(opts, x.ends(c)...)
 	switch {
 	case c.Unpinned:
 		opts = append(opts, asyncsync.Unpinned())
@@ -55,6 +56,16 @@ func (x *run) later(c *contextState) {
 // function is b as a function for the library to call, as a. head runs before
 // the operations, tail after them unless one has ended the body.
 func (x *run) function(b *Body, a *activity, head, tail func(context.Context)) function {
+	return x.at(b, a, func(ctx context.Context) (int, error) {
+		if head != nil {
+			head(ctx)
+		}
+		return x.list(ctx, b, a, tail)
+	})
+}
+
+// at is f with the checks of a function that runs, as a, where b does.
+func (x *run) at(b *Body, a *activity, f function) function {
 	return func(ctx context.Context) (int, error) {
 		if b.On != nil {
 			a.on = x.contexts[b.On.Root.ID]
@@ -62,10 +73,7 @@ func (x *run) function(b *Body, a *activity, head, tail func(context.Context)) f
 			x.enter(a)
 			defer x.leave(a)
 		}
-		if head != nil {
-			head(ctx)
-		}
-		return x.list(ctx, b, a, tail)
+		return f(ctx)
 	}
 }
 
@@ -117,6 +125,9 @@ func (x *run) call(ctx context.Context, o *Op, f function, opts ...asyncsync.Opt
 		if o.Wrapper {
 			return sendAway(ctx, f)
 		}
+		if o.Place == placeLoop {
+			opts = append(opts, asyncsync.WithExecutor(forever))
+		}
 		return asyncsync.ToThread(ctx, f, append(opts, asyncsync.Insensitive())...)
 	case throughDo:
 		c := x.contexts[o.On.ID]
@@ -151,24 +162,20 @@ func (x *run) from(ctx context.Context, o *Op, f function) (int, error) {
 	if o.Wrapper {
 		return fetch(ctx, f)
 	}
-	return asyncsync.FromThread(ctx, f)
+	opts := x.callOptions(o)
+	switch o.Place {
+	case placeLoop:
+		opts = append(opts, asyncsync.WithLoop(forever))
+	case placeSame:
+		opts = append(opts, asyncsync.SameThread())
+	}
+	return asyncsync.FromThread(ctx, f, opts...)
 }
 
 // probe is a function that calls nothing, on the thread that o names.
 func (x *run) probe(o *Op, by *activity, f func(context.Context) (int, error)) (function, *activity) {
 	a := x.child(by, &Body{ID: -o.ID, On: o.On})
-	return x.on(o, a, f), a
-}
-
-// on is f with the checks of a function on the thread that o names.
-func (x *run) on(o *Op, a *activity, f function) function {
-	return func(ctx context.Context) (int, error) {
-		a.on = x.contexts[o.On.Root.ID]
-		a.tid = osThread()
-		x.enter(a)
-		defer x.leave(a)
-		return f(ctx)
-	}
+	return x.at(a.body, a, f), a
 }
 
 func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
@@ -183,7 +190,13 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		return x.list(ctx, o.Body, a, nil)
 	case opCall:
 		c := x.child(a, o.Body)
-		x.during(a, c, func() { v, err = x.call(ctx, o, x.function(o.Body, c, nil, nil)) })
+		x.during(a, c, func() {
+			if o.Limiter != nil {
+				v, err = x.underLimiter(ctx, o, c)
+			} else {
+				v, err = x.call(ctx, o, x.function(o.Body, c, nil, nil))
+			}
+		})
 	case opFrom:
 		return x.fromThread(ctx, o, a)
 	case opDetach:
@@ -239,6 +252,18 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		return x.taskCancel(ctx, o, a)
 	case opQueuedCancel:
 		return 0, x.queuedCancel(ctx, o, a)
+	case opExecutor:
+		return x.executor(ctx, o, a)
+	case opStopped:
+		return 0, x.stopped(ctx, o, a)
+	case opTokens:
+		x.resize(o)
+	case opTokensCancel:
+		return 0, x.tokensCancel(ctx, o, a)
+	case opTaint:
+		x.taint(ctx, o)
+	case opValue:
+		x.value(o, a)
 	case opBurst:
 		x.burst(ctx, o, a)
 	case opPlant:
@@ -265,22 +290,18 @@ func (x *run) plant(ctx context.Context, o *Op) (int, error) {
 }
 
 func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	if o.Place == placeSame && o.On == nil {
+		return x.from(ctx, o, func(ctx context.Context) (int, error) { return x.list(ctx, o.Body, a, nil) })
+	}
 	c := x.child(a, o.Body)
-	here := osThread()
 	var head func(context.Context)
+	if o.On != nil {
+		defer x.adopt(o, a)()
+	}
+	here := osThread()
 	switch {
-	case o.On != nil:
-		s := &contextState{Context: o.On, tid: here, stack: []*activity{a}}
-		x.contexts[o.On.ID] = s
-		runtime.LockOSThread() // so that here means something
-		defer runtime.UnlockOSThread()
-		s.tid = osThread()
-		a.tid = s.tid
-		x.claim(s, s.tid)
-		defer x.disclaim(s)
-		here = s.tid
-		fallthrough
-	case a.on != nil && !a.on.Unpinned:
+	case o.Place == placeSame:
+	case o.On != nil, a.on != nil && !a.on.Unpinned:
 		head = func(context.Context) {
 			if tid := osThread(); tid != 0 && tid == here {
 				x.complain("#%d: async code runs on the thread that it was called from", o.ID)
@@ -289,6 +310,21 @@ func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err er
 	}
 	x.during(a, c, func() { v, err = x.from(ctx, o, x.function(o.Body, c, head, nil)) })
 	return v, err
+}
+
+// adopt says that the calling goroutine, which runs a, is about to become the
+// thread of o.On.
+func (x *run) adopt(o *Op, a *activity) (release func()) {
+	s := &contextState{Context: o.On, stack: []*activity{a}}
+	x.contexts[o.On.ID] = s
+	runtime.LockOSThread() // so that the id means something
+	s.tid = osThread()
+	a.tid = s.tid
+	x.claim(s, s.tid)
+	return func() {
+		x.disclaim(s)
+		runtime.UnlockOSThread()
+	}
 }
 
 func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
@@ -323,15 +359,17 @@ func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
 
 func (x *run) scope(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	if o.Close == closeWith {
+		c := &contextState{Context: o.On}
+		x.contexts[o.On.ID] = c
 		err = asyncsync.WithThreadSensitiveContext(ctx, func(ctx context.Context) (err error) {
 			// The context that With has made cannot be named from outside; one
 			// more, nested in it, can.
-			c := x.open(ctx, o.On)
-			x.contexts[o.On.ID] = c
+			c.ctx, c.tsc = asyncsync.NewThreadSensitiveContext(ctx, x.options(c)...)
 			defer x.closed(c)
 			v, err = x.list(c.ctx, o.Body, a, nil)
 			return err
-		}, x.options(o.On)...)
+		}, x.options(c)...)
+		x.over(c)
 		return v, err
 	}
 	from := ctx
@@ -357,6 +395,7 @@ func (x *run) scope(ctx context.Context, o *Op, a *activity) (v int, err error) 
 			} else if err := c.tsc.Close(); err != nil {
 				x.complain("Close of %v: %v", c.Context, err)
 			}
+			x.over(c)
 			x.refused(ctx, o, a)
 		})
 	}()
@@ -430,7 +469,7 @@ func (x *run) handle(ctx context.Context, o *Op, a *activity) (v int, err error)
 				x.complain("#%d: closes %v on OS thread %d, should be %v on %d", o.ID, got.Context, tid, c.Context, c.tid)
 			}
 			return nil
-		}, x.options(o.On)...)
+		}, x.options(c)...)
 	})
 	if err != nil {
 		x.complain("#%d: Open: %v", o.ID, err)
@@ -445,6 +484,7 @@ func (x *run) handle(ctx context.Context, o *Op, a *activity) (v int, err error)
 			if closes != 1 {
 				x.complain("#%d: the value was closed %d times", o.ID, closes)
 			}
+			x.over(c)
 			err := c.handle.Do(ctx, func(context.Context, *contextState) error {
 				x.complain("#%d: Do runs after Close", o.ID)
 				return nil
@@ -641,11 +681,11 @@ func (x *run) until(f func() bool) {
 // burst queues calls of one submitter one after the other, on a context of its
 // own, behind a busy function, and checks in which order they run.
 func (x *run) burst(ctx context.Context, o *Op, a *activity) {
-	opts := x.options(o.On)
+	c := &contextState{Context: o.On}
+	opts := x.options(c)
 	if o.Burst == burstFull {
 		opts = append(opts, asyncsync.QueueLimit(o.N))
 	}
-	c := &contextState{Context: o.On}
 	c.ctx, c.tsc = asyncsync.NewThreadSensitiveContext(asyncsync.Detach(ctx), opts...)
 	x.contexts[o.On.ID] = c
 	o = &Op{ID: o.ID, Target: named, On: o.On, N: o.N, Cancel: o.Cancel, Burst: o.Burst}
@@ -827,7 +867,7 @@ func (x *run) burstLeft(ctx context.Context, o *Op, a *activity, c *contextState
 		}()
 		return 0, nil
 	}
-	f := x.on(o, self, func(ctx context.Context) (v int, err error) {
+	f := x.at(self.body, self, func(ctx context.Context) (v int, err error) {
 		x.during(self, below, func() { v, err = asyncsync.FromThread(ctx, async) })
 		return v, err
 	})

@@ -12,6 +12,7 @@ import (
 type Program struct {
 	Config   Config     // that it was made with
 	Contexts []*Context // all, in order of id; the first is the default thread
+	Limiters []*Context // those of Contexts that are limiters
 	Pools    []int      // MaxThreads of the small pools
 	Roots    []*Root
 	Planted  *Op // the wait that closes a cycle: see [Config.Plant]
@@ -34,11 +35,12 @@ const (
 	private                   // made by one operation, for those below it
 	nested                    // made inside another: shares the thread of root
 	handle                    // that of a Handle
-	adopted                   // a goroutine that became a thread in FromThread
+	adopted                   // a goroutine that became a thread in FromThread or RunUntil
+	limiter                   // a task.Limiter: no context, but waited for as one is
 )
 
 func (k contextKind) String() string {
-	return [...]string{"default", "shared", "private", "nested", "handle", "adopted"}[k]
+	return [...]string{"default", "shared", "private", "nested", "handle", "adopted", "limiter"}[k]
 }
 
 // A Context is a thread-sensitive context, or something like it, that calls
@@ -49,7 +51,9 @@ type Context struct {
 	Root     *Context // whose thread it has: itself unless nested
 	Policy   asyncsync.Policy
 	Unpinned bool
-	Pool     int // index of the small pool, -1 for one that is large enough
+	Pool     int  // index of the small pool, -1 for one that is large enough
+	Ends     bool // it has functions at the ends of its thread
+	Tokens   int  // of a limiter, at first
 	rank     float64
 }
 
@@ -67,6 +71,12 @@ func (c *Context) String() string {
 	}
 	if c.Unpinned {
 		s += " unpinned"
+	}
+	if c.Ends {
+		s += " ends"
+	}
+	if c.Kind == limiter {
+		s += fmt.Sprintf(" of %d", c.Tokens)
 	}
 	if c.Pool >= 0 {
 		s += fmt.Sprintf(" pool%d", c.Pool)
@@ -99,6 +109,12 @@ const (
 	opAbandonFrom               // a FromThread call that is
 	opTaskCancel                // a task that is cancelled while it runs
 	opQueuedCancel              // a task queued on a thread that is cancelled at any time
+	opExecutor                  // a task posts Body to a CurrentThreadExecutor of its starter's
+	opStopped                   // a function for a loop that stops
+	opTokens                    // Limiter.SetTotal, or TryAcquire
+	opTokensCancel              // an Acquire that is cancelled at any time
+	opTaint                     // Taint
+	opValue                     // Handle.Value
 	opBurst                     // calls queued behind a busy function: see burst
 	opPlant                     // a wait for Task or On, which waits for it
 )
@@ -106,7 +122,8 @@ const (
 func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
-		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel", "burst", "plant"}[k]
+		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel",
+		"executor", "stopped", "tokens", "tokens-cancel", "taint", "value", "burst", "plant"}[k]
 }
 
 // How an operation that sends a function names the thread.
@@ -168,6 +185,8 @@ type Op struct {
 	Var, Val int
 	Target   targeting
 	On       *Context // opCall and its kind: where it runs. opScope, opHandle, opBurst: what is made
+	Place    place    // opFrom, opCall with insensitive
+	Limiter  *Context // opCall, opJoined: whose token it holds; opTokens
 	Queued   bool     // opSpawn and its kind: by asyncsync.Go, on On
 	Detached bool     // the same with a detached ctx
 	Foreign  bool     // opScope: made with a detached ctx, entered by On alone
@@ -242,6 +261,14 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		fmt.Fprintf(w, " v%d", o.Var)
 	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon:
 		fmt.Fprintf(w, " %v %v", o.Target, o.On)
+	case opExecutor:
+		if o.On != nil {
+			fmt.Fprintf(w, " adopts %v", o.On)
+		}
+	case opStopped, opTokens, opTokensCancel:
+		fmt.Fprintf(w, " %v %d", o.Target, o.N)
+	case opTaint, opValue:
+		fmt.Fprintf(w, " %v", o.On)
 	case opSpawn, opJoined, opQueuedCancel:
 		if o.Queued {
 			fmt.Fprintf(w, " queued %v %v", o.Target, o.On)
@@ -275,6 +302,12 @@ func (o *Op) write(w *strings.Builder, indent string) {
 	}
 	if o.Wrapper {
 		w.WriteString(" wrapper")
+	}
+	if o.Place != placeUsual {
+		fmt.Fprintf(w, ", %v", o.Place)
+	}
+	if o.Limiter != nil {
+		fmt.Fprintf(w, ", %v", o.Limiter)
 	}
 	if o.Options != 0 {
 		fmt.Fprintf(w, " options %b", o.Options)

@@ -37,6 +37,7 @@ func (g *generator) spawn(s *state) *Op {
 	if !g.coin(3) {
 		f.floor = s.top()
 	}
+	f.floor = max(f.floor, f.spawnFloor)
 	f.goexit = true
 	f.quiet = false
 	f.min = new(float64)
@@ -82,9 +83,16 @@ func (g *generator) joined(s *state) *Op {
 		f.root = false
 	}
 	o := g.with(opJoined, to)
+	if g.coin(3) {
+		if o.Limiter = g.limiter(&f); o.Limiter != nil {
+			f = f.holding(o.Limiter)
+		}
+	}
 	f.joins = append(slices.Clip(f.joins), o)
 	o.Body = g.body(f)
-	o.Between = g.between(s)
+	b := *s
+	b.fragile = b.fragile || o.Body.goexits
+	o.Between = g.between(&b)
 	return o
 }
 
@@ -123,8 +131,12 @@ func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
 	c := x.child(parent, o.Body)
 	x.acts[o.ID] = c
 	f := x.function(o.Body, c, nil, nil)
+	if o.Limiter != nil {
+		f = x.limited(o, c)
+	}
 	var t *task.Task[int]
 	if o.Queued {
+		c.queued = true
 		t = x.queue(ctx, o, f)
 	} else {
 		t = task.Go(ctx, f)

@@ -111,6 +111,7 @@ type run struct {
 	mode     Mode
 	pool     *asyncsync.ThreadPool // large enough
 	pools    []*asyncsync.ThreadPool
+	limiters []*limiterState // by context
 	contexts []*contextState
 	runs     []atomic.Int32
 	tasks    []*task.Task[int]
@@ -122,11 +123,12 @@ type run struct {
 	spawned    []int      // operations that have started a task
 	acts       []*activity
 
-	mu    sync.Mutex // guards the rest, when watched
-	clock int
-	waits []*wait
-	atEnd []*contextState
-	tids  map[int]*contextState // of contexts that are in use
+	mu     sync.Mutex // guards the rest, when watched
+	clock  int
+	record []*wait
+	atEnd  []*contextState
+	tids   map[int]*contextState // of contexts that are in use
+	dead   map[int]*contextState // of tainted ones that are not
 }
 
 // contextState is a context that exists. Its fields are plain, for only
@@ -139,6 +141,10 @@ type contextState struct {
 	tid    int
 	stack  []*activity
 	steps  int
+	starts int // of OnThreadStart
+	exits  int // of OnThreadExit
+
+	tainted atomic.Bool
 }
 
 // An activity is one function under way, or a group.
@@ -149,6 +155,9 @@ type activity struct {
 	began   int           // clock, when it was submitted
 	waiting *wait         // touched by its own goroutine only
 	tid     int
+	queued  bool      // it is a task on a thread
+	posted  bool      // it was posted to an executor
+	within  *activity // that it is a part of for the library: it has called it inline
 }
 
 // A wait is an activity that waits for another.
@@ -177,25 +186,34 @@ func (x *run) child(parent *activity, b *Body) *activity {
 // during calls f, in which a waits for target.
 func (x *run) during(a, target *activity, f func()) {
 	w := &wait{by: a, target: target}
-	if x.mode == Watched {
-		x.mu.Lock()
-		x.clock++
-		w.from = x.clock
-		x.waits = append(x.waits, w)
-		x.mu.Unlock()
-	}
+	defer x.note(w)()
 	outer := a.waiting
 	a.waiting = w
-	defer func() {
-		a.waiting = outer
-		if x.mode == Watched {
-			x.mu.Lock()
-			x.clock++
-			w.to = x.clock
-			x.mu.Unlock()
-		}
-	}()
+	defer func() { a.waiting = outer }()
 	f()
+}
+
+// waits notes that a waits for target until over is called. Nothing runs on top
+// of a for it.
+func (x *run) waits(a, target *activity) (over func()) {
+	return x.note(&wait{by: a, target: target})
+}
+
+func (x *run) note(w *wait) (over func()) {
+	if x.mode != Watched {
+		return func() {}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.clock++
+	w.from = x.clock
+	x.record = append(x.record, w)
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.clock++
+		w.to = x.clock
+	}
 }
 
 // depends reports whether what w waits for is, or may wait for, the caller of
@@ -216,7 +234,7 @@ func (x *run) depends(w *wait, a *activity) bool {
 			return true
 		}
 		todo = append(todo, n.parent)
-		for _, o := range x.waits {
+		for _, o := range x.record {
 			if o.target == n && (o.to == 0 || o.to >= a.began) {
 				todo = append(todo, o.by)
 			}
@@ -241,8 +259,13 @@ func (x *run) enter(a *activity) {
 		switch w := below.waiting; {
 		case w == nil:
 			x.complain("b%d: runs on %v between the steps of b%d, which waits for nothing", a.body.ID, c.Context, below.body.ID)
+		case a.posted:
+			// Whatever the policy says, that is what it waits for.
 		case w.target == a:
 			// A call of its own, inline.
+			if !a.queued {
+				a.within = below
+			}
 		case c.Policy == asyncsync.None:
 			x.complain("b%d: runs on top of b%d, but %v serves nobody", a.body.ID, below.body.ID, c.Context)
 		case c.Policy == asyncsync.Related && x.mode == Watched && !x.depends(w, a):
@@ -288,6 +311,9 @@ func (x *run) claim(c *contextState, tid int) {
 	if o := x.tids[tid]; o != nil && o != c && (o.Pool < 0 || o.Pool != c.Pool) {
 		x.complain("%v has OS thread %d, which is that of %v", c.Context, tid, o.Context)
 	}
+	if o := x.dead[tid]; o != nil && o != c {
+		x.complain("%v has OS thread %d, which %v has tainted", c.Context, tid, o.Context)
+	}
 	x.tids[tid] = c
 }
 
@@ -301,13 +327,17 @@ func (x *run) disclaim(c *contextState) {
 	for tid, o := range x.tids {
 		if o.Context == c.Context {
 			delete(x.tids, tid)
+			if o.tainted.Load() {
+				x.dead[tid] = o
+			}
 		}
 	}
 }
 
 // all runs the whole program.
 func (x *run) all() {
-	x.tids = map[int]*contextState{}
+	x.tids, x.dead = map[int]*contextState{}, map[int]*contextState{}
+	x.limiters = make([]*limiterState, len(x.p.Contexts))
 	x.pool = asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1000})
 	for _, n := range x.p.Pools {
 		x.pools = append(x.pools, asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: n}))
@@ -319,6 +349,8 @@ func (x *run) all() {
 		case shared:
 			x.contexts[c.ID] = x.open(context.Background(), c)
 			x.later(x.contexts[c.ID])
+		case limiter:
+			x.limiters[c.ID] = &limiterState{Limiter: task.NewLimiter(c.Tokens)}
 		}
 	}
 	var roots sync.WaitGroup
@@ -351,7 +383,9 @@ func (x *run) all() {
 		if st := c.tsc.Stats(); !st.Closed || st.Queued != 0 && c.Kind != nested || st.Running && c.Kind != nested {
 			x.complain("%v after Close: %+v", c.Context, st)
 		}
+		x.over(c)
 	}
+	x.free()
 	for _, p := range append(x.pools, x.pool) {
 		if err := p.Close(); err != nil {
 			x.complain("Close of a pool: %v", err)

@@ -1,0 +1,12 @@
+package nesting
+
+// omit leaves out shapes of programs that are known to fail. A switch goes when
+// what it hides has been mended.
+var omit = struct {
+	// enteredOnAdopted: a context that is entered on a goroutine which is a
+	// thread because of SameThread. An async function called there finds that
+	// context nearest, not its caller.
+	enteredOnAdopted bool
+}{
+	enteredOnAdopted: true,
+}
