@@ -85,7 +85,7 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 			*f.field = f.or
 		}
 	}
-	g := &generator{Rand: r, cfg: cfg, p: &Program{Config: cfg}}
+	g := &generator{Rand: r, cfg: cfg, p: &Program{Config: cfg, looseOps: map[int]bool{}, looseBodies: map[int]bool{}}}
 	n := r.IntN(cfg.Contexts + 1)
 	g.context(defaultThread, float64(n+1), nil)
 	var reach []*Context
@@ -122,6 +122,7 @@ type generator struct {
 	p        *Program
 	left     int
 	poolRank []float64
+	loosen   bool // what is made is loose
 }
 
 // A state is what is known, at one point of the program, without running it.
@@ -142,6 +143,7 @@ type state struct {
 	mustJoin bool // tasks must be joined where they are made
 	quiet    bool // nothing may fail
 	goexit   bool // Goexit is allowed
+	loose    bool // the outcome of what it does depends on timing
 	fragile  bool // a task that it has started may end what it is run on top of
 	pools    uint // pools that may not be used
 
@@ -249,6 +251,7 @@ func (g *generator) coin(n int) bool { return g.IntN(n) == 0 }
 func (g *generator) context(k contextKind, rank float64, in *Context) *Context {
 	c := &Context{ID: len(g.p.Contexts), Kind: k, Pool: -1, rank: rank}
 	c.Root = c
+	c.Loose = g.loosen
 	if in != nil {
 		c.Root = in.Root
 		c.rank = in.Root.rank
@@ -266,6 +269,9 @@ func (g *generator) flavour(c *Context) {
 	}
 	c.Unpinned = g.coin(4)
 	c.Ends = g.coin(4)
+	if g.loosen && g.coin(3) {
+		c.Queue = 1 + g.IntN(3)
+	}
 }
 
 // rank is one for a private context, above all that s holds.
@@ -279,6 +285,9 @@ func (g *generator) rank(s *state) float64 {
 
 func (g *generator) newBody(s state) *Body {
 	b := &Body{ID: g.p.Bodies, On: s.sync}
+	if g.loosen {
+		g.p.looseBodies[b.ID] = true
+	}
 	g.p.Bodies++
 	return b
 }
@@ -341,7 +350,10 @@ func (g *generator) leaf(s state) *Body {
 }
 
 func (g *generator) newOp(k kind) *Op {
-	o := &Op{ID: g.p.Ops, Kind: k, Fail: -1, Cancel: -1}
+	o := &Op{ID: g.p.Ops, Kind: k, Fail: -1, Cancel: -1, Loose: g.loosen}
+	if g.loosen {
+		g.p.looseOps[o.ID] = true
+	}
 	g.p.Ops++
 	return o
 }
@@ -502,8 +514,14 @@ func (g *generator) try(s *state) *Op {
 		}
 		return g.with(opCancelBefore, o)
 	case 34:
+		if s.loose {
+			return g.closeEarly(s)
+		}
 		return g.cancelled(s)
 	case 35:
+		if s.loose {
+			return nil
+		}
 		o := g.newOp(opTaskCancel)
 		o.N = g.IntN(2)
 		return o
@@ -533,12 +551,12 @@ func (g *generator) try(s *state) *Op {
 		o := g.newOp(opValue)
 		o.On = c
 		return o
-	case 45: // of the families to come
-		return nil
+	case 45, 46:
+		return g.loose(s)
 	default:
 		// A burst counts on its ctx, which may have ended where a wait for the
 		// tasks around it was refused.
-		if s.sync != nil || s.cb >= 0 || g.cfg.Plant {
+		if s.sync != nil || s.cb >= 0 || g.cfg.Plant || s.loose {
 			return nil
 		}
 		o := g.newOp(opBurst)
@@ -562,7 +580,7 @@ func (g *generator) try(s *state) *Op {
 // nothing of where it comes from, for a thread whose function waits for this.
 // What is between the two are waits of the library alone.
 func (g *generator) plant(s *state) *Op {
-	if s.raw {
+	if s.raw || s.loose {
 		return nil
 	}
 	var o *Op
@@ -715,6 +733,9 @@ func (g *generator) scope(s *state) *Op {
 		o.Close = closeBelow
 	}
 	if o.Foreign && o.Close == closeWith {
+		o.Close = closeBelow
+	}
+	if s.loose && (o.Close == closeAtEnd || o.Close == closeInside) {
 		o.Close = closeBelow
 	}
 	if o.Close == closeInside && (s.sync == o.On.Root || !s.may(o.On)) {

@@ -35,6 +35,9 @@ func (x *run) open(ctx context.Context, c *Context) *contextState {
 func (x *run) options(c *contextState) []asyncsync.ContextOption {
 	opts := []asyncsync.ContextOption{asyncsync.WithName(c.String()), asyncsync.Serve(c.Policy)}
 	opts = append(opts, x.ends(c)...)
+	if c.Queue > 0 {
+		opts = append(opts, asyncsync.QueueLimit(c.Queue))
+	}
 	switch {
 	case c.Unpinned:
 		opts = append(opts, asyncsync.Unpinned())
@@ -80,6 +83,7 @@ func (x *run) at(b *Body, a *activity, f function) function {
 // list runs the operations of b as a part of a.
 func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.Context)) (int, error) {
 	x.runs[b.ID].Add(1)
+	x.outs[b.ID] = Outcome{Kind: endGoexit} // unless told otherwise
 	x.Bodies[b.ID].Start = values()
 	for _, o := range b.Ops {
 		x.step(a)
@@ -87,6 +91,7 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 		if out.Kind == endReturn || o.Catch {
 			continue
 		}
+		x.outs[b.ID] = out
 		if out.Kind == endError {
 			return 0, out.Err
 		}
@@ -96,6 +101,7 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 	if tail != nil {
 		tail(ctx)
 	}
+	x.outs[b.ID] = Outcome{Kind: b.End, Val: b.ID, Err: x.ids.errs[b.ID], Panic: x.ids.panics[b.ID]}
 	switch b.End {
 	case endError:
 		return 0, x.ids.errs[b.ID]
@@ -111,6 +117,7 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 func (x *run) one(ctx context.Context, o *Op, a *activity) (out Outcome) {
 	defer func() { x.Ops[o.ID] = OpResult{true, out, values()} }()
 	capture(&out, func() (int, error) { return x.op(ctx, o, a) })
+	x.same(o, out)
 	if errors.Is(out.Err, core.ErrDeadlock) {
 		x.told.Add(1)
 	}
@@ -208,12 +215,12 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		x.spawn(ctx, o, a)
 	case opWait:
 		if x.tasks[o.Task.ID] != nil {
-			return x.wait(ctx, o.Task, a)
+			return x.wait(ctx, o.Task, a, false)
 		}
 	case opJoined:
 		x.spawn(ctx, o, a)
 		x.list(ctx, o.Between, a, nil)
-		return x.wait(ctx, o, a)
+		return x.wait(ctx, o, a, o.Loose)
 	case opGroup:
 		return 0, x.group(ctx, o, a)
 	case opShared:
@@ -260,6 +267,10 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		x.resize(o)
 	case opTokensCancel:
 		return 0, x.tokensCancel(ctx, o, a)
+	case opLoose:
+		x.cancelAll(ctx, o, a)
+	case opCloseEarly:
+		x.closeEarly(o, a)
 	case opTaint:
 		x.taint(ctx, o)
 	case opValue:
@@ -338,6 +349,13 @@ func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
 	for i, b := range o.Bodies {
 		c := x.child(all, b)
 		f := x.function(b, c, nil, nil)
+		if o.Loose {
+			g.Go(func(ctx context.Context) error {
+				_, err := f(ctx)
+				return err
+			})
+			continue
+		}
 		if i == o.Fail {
 			g.Go(func(ctx context.Context) error {
 				defer others.Wait()
@@ -437,6 +455,9 @@ func (x *run) closed(c *contextState) {
 // refused checks that the context that o has made, and closed, takes no call.
 func (x *run) refused(ctx context.Context, o *Op, a *activity) {
 	c := x.contexts[o.On.ID]
+	if o.Loose {
+		return
+	}
 	if a.on != nil && (a.on.Context == o.On.Root || a.on.Pool >= 0 && a.on.Pool == o.On.Pool) {
 		return // there the call would run inline
 	}
@@ -472,7 +493,9 @@ func (x *run) handle(ctx context.Context, o *Op, a *activity) (v int, err error)
 		}, x.options(c)...)
 	})
 	if err != nil {
-		x.complain("#%d: Open: %v", o.ID, err)
+		if !o.Loose {
+			x.complain("#%d: Open: %v", o.ID, err)
+		}
 		return 0, err
 	}
 	defer func() {
@@ -485,6 +508,9 @@ func (x *run) handle(ctx context.Context, o *Op, a *activity) (v int, err error)
 				x.complain("#%d: the value was closed %d times", o.ID, closes)
 			}
 			x.over(c)
+			if o.Loose {
+				return
+			}
 			err := c.handle.Do(ctx, func(context.Context, *contextState) error {
 				x.complain("#%d: Do runs after Close", o.ID)
 				return nil

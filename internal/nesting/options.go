@@ -26,7 +26,7 @@ func (x *run) callOptions(o *Op) (opts []asyncsync.Option) {
 	if o.Options&optLong != 0 {
 		opts = append(opts, asyncsync.LongRunning())
 	}
-	if o.Options&optInterrupt != 0 && o.Kind != opQueuedCancel {
+	if o.Options&optInterrupt != 0 && o.Kind != opQueuedCancel && o.Kind != opLoose && !o.Loose {
 		opts = append(opts, asyncsync.Interrupt(func() {
 			x.complain("#%d: interrupted, but its ctx has not ended", o.ID)
 		}))

@@ -17,6 +17,8 @@ type Program struct {
 	Roots    []*Root
 	Planted  *Op // the wait that closes a cycle: see [Config.Plant]
 
+	looseOps, looseBodies map[int]bool // those with the mark
+
 	// Counts, for tables with a place for each.
 	Ops, Bodies int
 }
@@ -54,6 +56,8 @@ type Context struct {
 	Pool     int  // index of the small pool, -1 for one that is large enough
 	Ends     bool // it has functions at the ends of its thread
 	Tokens   int  // of a limiter, at first
+	Loose    bool // made in a loose part
+	Queue    int  // QueueLimit, 0 for none
 	rank     float64
 }
 
@@ -74,6 +78,9 @@ func (c *Context) String() string {
 	}
 	if c.Ends {
 		s += " ends"
+	}
+	if c.Queue > 0 {
+		s += fmt.Sprintf(" queue %d", c.Queue)
 	}
 	if c.Kind == limiter {
 		s += fmt.Sprintf(" of %d", c.Tokens)
@@ -115,6 +122,8 @@ const (
 	opTokensCancel              // an Acquire that is cancelled at any time
 	opTaint                     // Taint
 	opValue                     // Handle.Value
+	opLoose                     // a task of Body that is cancelled at any moment: see loose.go
+	opCloseEarly                // Close or Shutdown of On while it is in use
 	opBurst                     // calls queued behind a busy function: see burst
 	opPlant                     // a wait for Task or On, which waits for it
 )
@@ -123,7 +132,7 @@ func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
 		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel",
-		"executor", "stopped", "tokens", "tokens-cancel", "taint", "value", "burst", "plant"}[k]
+		"executor", "stopped", "tokens", "tokens-cancel", "taint", "value", "loose", "close-early", "burst", "plant"}[k]
 }
 
 // How an operation that sends a function names the thread.
@@ -181,6 +190,7 @@ type Op struct {
 	Catch   bool // an error or a panic ends here; a Goexit never does
 	Wrapper bool // through a wrapper made before, instead of a one-shot
 	Options int  // of the call: see options.go
+	Loose   bool // its outcome depends on timing: see loose.go
 
 	Var, Val int
 	Target   targeting
@@ -269,7 +279,9 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		fmt.Fprintf(w, " %v %d", o.Target, o.N)
 	case opTaint, opValue:
 		fmt.Fprintf(w, " %v", o.On)
-	case opSpawn, opJoined, opQueuedCancel:
+	case opCloseEarly:
+		fmt.Fprintf(w, " %v, %v", o.On, o.Close)
+	case opSpawn, opJoined, opQueuedCancel, opLoose:
 		if o.Queued {
 			fmt.Fprintf(w, " queued %v %v", o.Target, o.On)
 		}

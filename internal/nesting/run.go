@@ -71,6 +71,7 @@ func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
 		Result:   newResult(p, ids),
 		contexts: make([]*contextState, len(p.Contexts)),
 		runs:     make([]atomic.Int32, p.Bodies),
+		outs:     make([]Outcome, p.Bodies),
 		tasks:    make([]*task.Task[int], p.Ops),
 		acts:     make([]*activity, p.Ops),
 		hung:     make(chan struct{}),
@@ -114,6 +115,7 @@ type run struct {
 	limiters []*limiterState // by context
 	contexts []*contextState
 	runs     []atomic.Int32
+	outs     []Outcome // of bodies that have ended
 	tasks    []*task.Task[int]
 	strays   sync.WaitGroup // functions that were abandoned
 	told     atomic.Int32
@@ -145,6 +147,7 @@ type contextState struct {
 	exits  int // of OnThreadExit
 
 	tainted atomic.Bool
+	early   atomic.Bool // it may have been closed while it is in use
 }
 
 // An activity is one function under way, or a group.
@@ -308,7 +311,7 @@ func (x *run) claim(c *contextState, tid int) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if o := x.tids[tid]; o != nil && o != c && (o.Pool < 0 || o.Pool != c.Pool) {
+	if o := x.tids[tid]; o != nil && o != c && !o.early.Load() && (o.Pool < 0 || o.Pool != c.Pool) {
 		x.complain("%v has OS thread %d, which is that of %v", c.Context, tid, o.Context)
 	}
 	if o := x.dead[tid]; o != nil && o != c {

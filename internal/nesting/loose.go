@@ -1,0 +1,199 @@
+package nesting
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"strings"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/task"
+)
+
+// Programs, or parts of them, whose outcome depends on timing: a task is
+// cancelled at any moment, whatever is under way below it. Contexts that are
+// made there may be full, and may be closed while they are in use. What must
+// hold all the same:
+//
+//   - no body runs twice;
+//   - an operation that calls a body ends as the body did, or the body has not
+//     run and the operation says why;
+//   - the reason is one of those that there are: see excuse;
+//   - nothing is left behind, and what is judged on the spot.
+//
+// Ops and bodies of these parts have the mark Loose. Wherever others wait there
+// for what could be left behind, these wait for it to end.
+
+// loose is a part that is cancelled at any moment.
+func (g *generator) loose(s *state) *Op {
+	if s.cb >= 0 || s.loose {
+		return nil
+	}
+	f := s.fork()
+	f.quiet, f.goexit, f.loose = false, false, true
+	f.mustJoin = f.mustJoin || s.alone
+	to := &Op{}
+	if g.coin(4) {
+		if to = g.queue(&f); to == nil {
+			return nil
+		}
+		f = f.on(to.On)
+	}
+	o := g.with(opLoose, to)
+	o.N = g.IntN(400)
+	o.Cancel = g.IntN(2)
+	g.loosen = true
+	o.Body = g.body(f)
+	g.loosen = false
+	return o
+}
+
+// closeEarly closes a context that is in use.
+func (g *generator) closeEarly(s *state) *Op {
+	if !s.loose || s.raw || s.cb >= 0 {
+		return nil
+	}
+	var loose []*Context
+	for _, c := range s.reach {
+		if c.Loose {
+			loose = append(loose, c)
+		}
+	}
+	if len(loose) == 0 {
+		return nil
+	}
+	c := loose[g.IntN(len(loose))]
+	if !slices.Contains(s.chain, c.Root) && c.Root.rank <= s.top() {
+		return nil
+	}
+	s.touch(c.Root.rank - epsilon)
+	o := g.newOp(opCloseEarly)
+	o.On = c
+	o.N = g.IntN(100)
+	o.Close = []closing{closeBelow, shutBelow}[g.IntN(2)]
+	return o
+}
+
+// excuse reports whether err is one that an operation of a loose part may end
+// with.
+func excuse(err error) bool {
+	var cause *opCause
+	var body *bodyError
+	switch {
+	case errors.Is(err, core.ErrDeadlock):
+		return false
+	case errors.As(err, &cause), errors.As(err, &body),
+		errors.Is(err, context.Canceled), errors.Is(err, asyncsync.ErrClosed), errors.Is(err, asyncsync.ErrQueueFull):
+		return true
+	}
+	// What ended a group's ctx.
+	return strings.HasPrefix(err.Error(), "task: ")
+}
+
+// excused reports whether err is cause, or may stand in its place where o is.
+func (x *run) excused(o *Op, err error, cause error) bool {
+	return errors.Is(err, cause) || o.Loose && err != nil && excuse(err)
+}
+
+// checkLoose compares what was seen of loose operations with what may be.
+func (r *Result) checkLoose(p *Program, complain func(string, ...any)) {
+	for i := range p.looseBodies {
+		if n := r.Bodies[i].Runs; n > 1 {
+			complain("b%d: ran %d times", i, n)
+		}
+	}
+	for i := range p.looseOps {
+		if g := r.Ops[i]; g.Ended && g.Kind == endError && !excuse(g.Err) {
+			complain("#%d: %v, for which there is no reason", i, g.Err)
+		}
+	}
+}
+
+// same checks that o, which calls its body, has ended as that did.
+func (x *run) same(o *Op, out Outcome) {
+	switch o.Kind {
+	case opCall, opFrom, opJoined, opExecutor, opDetach:
+	default:
+		return
+	}
+	if n := x.runs[o.Body.ID].Load(); n == 0 {
+		if out.Kind != endError {
+			x.complain("#%d: ends with %v, but b%d has not run", o.ID, out, o.Body.ID)
+		}
+		return
+	}
+	if why := differ(out, x.outs[o.Body.ID]); why != "" {
+		x.complain("#%d: %s, as b%d", o.ID, why, o.Body.ID)
+	}
+}
+
+// cancelAll runs a loose part.
+func (x *run) cancelAll(ctx context.Context, o *Op, a *activity) {
+	cause := x.ids.causes[o.ID]
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c := x.child(a, o.Body)
+	f := x.function(o.Body, c, nil, nil)
+	var t *task.Task[int]
+	if o.Queued {
+		c.queued = true
+		t = x.queue(inner, o, f)
+	} else {
+		t = task.Go(inner, f)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range o.N {
+			runtime.Gosched()
+		}
+		if o.Cancel == 0 {
+			cancel(cause)
+		} else {
+			t.Cancel(cause)
+		}
+	}()
+	var out Outcome
+	x.during(a, c, func() {
+		capture(&out, func() (int, error) { return t.Wait(ctx) })
+	})
+	if out.Kind == endError && !excuse(out.Err) {
+		x.complain("#%d: %v, for which there is no reason", o.ID, out.Err)
+	}
+	<-done
+}
+
+// closeEarly closes a context while it is in use.
+func (x *run) closeEarly(o *Op, a *activity) {
+	c := x.contexts[o.On.ID]
+	c.early.Store(true)
+	x.contexts[o.On.Root.ID].early.Store(true)
+	x.closed(c)
+	cause := x.ids.causes[o.ID]
+	x.during(a, &activity{}, func() {
+		var err error
+		switch {
+		case c.handle != nil:
+			err = c.handle.Close()
+		case o.Close == shutBelow:
+			ctx, cancel := context.WithCancelCause(context.Background())
+			go func() {
+				for range o.N {
+					runtime.Gosched()
+				}
+				cancel(cause)
+			}()
+			err = c.tsc.Shutdown(ctx)
+			if errors.Is(err, cause) || errors.Is(err, core.ErrDeadlock) {
+				err = nil // for who closes from inside
+			}
+		default:
+			err = c.tsc.Close()
+		}
+		if err != nil {
+			x.complain("#%d: closing %v: %v", o.ID, c.Context, err)
+		}
+	})
+}
