@@ -431,17 +431,7 @@ func (g *generator) try(s *state) *Op {
 	case 18, 19, 20:
 		return g.spawn(s)
 	case 21, 22, 23:
-		if s.cb >= 0 || len(*s.tasks) == 0 {
-			return nil
-		}
-		t := (*s.tasks)[g.IntN(len(*s.tasks))]
-		if t.rank < s.top() || t.Body.goexits && !s.goexit {
-			return nil
-		}
-		o := g.newOp(opWait)
-		o.Task = t
-		s.touch(t.rank)
-		return o
+		return g.wait(s)
 	case 24, 25:
 		return g.joined(s)
 	case 26, 27:

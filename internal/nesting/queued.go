@@ -95,6 +95,26 @@ func (g *generator) joined(s *state) *Op {
 	return o
 }
 
+// wait is one for a task that was started before.
+func (g *generator) wait(s *state) *Op {
+	if s.cb >= 0 {
+		return nil
+	}
+	var may []*Op
+	for _, t := range *s.tasks {
+		if t.rank >= s.top() && (s.goexit || !t.Body.goexits) {
+			may = append(may, t)
+		}
+	}
+	if len(may) == 0 {
+		return nil
+	}
+	o := g.newOp(opWait)
+	o.Task = may[g.IntN(len(may))]
+	s.touch(o.Task.rank)
+	return o
+}
+
 // cancelledTask is a task on a thread that is cancelled at any time.
 func (g *generator) cancelledTask(s *state) *Op {
 	if s.cb >= 0 {
@@ -214,7 +234,7 @@ func (x *run) queuedCancel(ctx context.Context, o *Op, a *activity) error {
 	x.during(a, c, func() {
 		var v int
 		var err error
-		if o.Cancel == cancelWaiting {
+		if o.Cancel == cancelWaiting || o.Loose {
 			v, err = t.WaitOrCancel(waiting)
 		} else {
 			v, err = t.Wait(waiting)
