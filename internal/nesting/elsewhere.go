@@ -189,6 +189,14 @@ func (x *run) stopped(ctx context.Context, o *Op, a *activity) error {
 	return nil
 }
 
+// outermost returns the function that a is a part of for the library.
+func (a *activity) outermost() *activity {
+	for a.within != nil {
+		a = a.within
+	}
+	return a
+}
+
 // executor runs what a task of its own posts to it.
 func (x *run) executor(ctx context.Context, o *Op, a *activity) (int, error) {
 	if o.On != nil {
@@ -205,11 +213,7 @@ func (x *run) executor(ctx context.Context, o *Op, a *activity) (int, error) {
 		return asyncsync.ToThread(ctx, f, asyncsync.Insensitive(), asyncsync.WithExecutor(e))
 	})
 	// What is started by the function that calls RunUntil is served as well.
-	outermost := a
-	for outermost.within != nil {
-		outermost = outermost.within
-	}
-	x.during(a, outermost, func() {
+	x.during(a, a.outermost(), func() {
 		if err := e.RunUntil(posted); err != nil {
 			x.complain("#%d: RunUntil: %v", o.ID, err)
 		}
@@ -218,4 +222,86 @@ func (x *run) executor(ctx context.Context, o *Op, a *activity) (int, error) {
 	var err error
 	x.during(a, child, func() { v, err = t.WaitOrCancel(ctx) })
 	return v, err
+}
+
+// posts is functions that are posted to an executor where it runs.
+func (g *generator) posts(s *state) *Op {
+	if s.cb >= 0 || s.fragile {
+		return nil
+	}
+	o := g.newOp(opPosts)
+	if s.sync == nil {
+		o.On = g.context(adopted, s.top()+epsilon, nil)
+	}
+	o.N = 1 + g.IntN(4)
+	if g.coin(2) {
+		o.Cancel = g.IntN(o.N)
+	}
+	return o
+}
+
+// posts runs the posted functions. One may panic: those that come later, and
+// what the others have posted, are left for the next RunUntil.
+func (x *run) posts(o *Op, a *activity) {
+	if o.On != nil {
+		defer x.adopt(o, a)()
+	}
+	e := asyncsync.NewCurrentThreadExecutor()
+	var order []int
+	for i := range o.N {
+		e.Post(func() {
+			order = append(order, i)
+			if i == o.Cancel {
+				panic(x.ids.causes[o.ID])
+			}
+			e.Post(func() { order = append(order, o.N+i) })
+		})
+	}
+	now := make(chan struct{})
+	close(now)
+	serve := func() (out Outcome) {
+		x.during(a, a.outermost(), func() {
+			capture(&out, func() (int, error) { return 0, e.RunUntil(now) })
+		})
+		return out
+	}
+	var want []int
+	round := func(first, n int) {
+		for i := first; i < n; i++ {
+			want = append(want, i)
+			if i == o.Cancel {
+				if out := serve(); out.Kind != endPanic || out.Panic != any(x.ids.causes[o.ID]) {
+					x.complain("#%d: RunUntil: %v, should be the panic of %d", o.ID, out, i)
+				}
+			}
+		}
+	}
+	round(0, o.N)
+	if o.Cancel < 0 {
+		if out := serve(); out.Kind != endReturn {
+			x.complain("#%d: RunUntil: %v", o.ID, out)
+		}
+	}
+	for len(order) < 2*o.N && order != nil {
+		before := len(order)
+		if out := serve(); out.Kind != endReturn {
+			x.complain("#%d: RunUntil: %v", o.ID, out)
+		}
+		if len(order) == before {
+			break
+		}
+	}
+	slices.Sort(want)
+	for i := range o.N {
+		if i != o.Cancel {
+			want = append(want, o.N+i)
+		}
+	}
+	// What comes before the panic has posted before what comes after it ran.
+	if got := slices.Clone(order); !slices.Equal(order, want) {
+		slices.Sort(got)
+		if o.Cancel < 0 || !slices.Equal(got, want) {
+			x.complain("#%d: ran %v, should be %v", o.ID, order, want)
+		}
+	}
 }

@@ -512,15 +512,28 @@ func (g *generator) try(s *state) *Op {
 		if s.loose {
 			return nil
 		}
-		o := g.newOp(opTaskCancel)
+		to := &Op{}
+		if s.sync == nil && s.cb < 0 && g.coin(2) {
+			f := s.fork()
+			if to = g.queue(&f); to == nil {
+				return nil
+			}
+			f.on(to.On) // for the touch
+		}
+		o := g.with(opTaskCancel, to)
 		o.N = g.IntN(2)
 		return o
 	case 36, 37:
 		return g.cancelledTask(s)
 	case 38, 39:
 		return g.tokens(s)
-	case 40, 41:
+	case 40:
 		return g.executor(s)
+	case 41:
+		if g.coin(2) {
+			return g.open(s)
+		}
+		return g.posts(s)
 	case 42:
 		if s.bare {
 			return nil
@@ -557,6 +570,7 @@ func (g *generator) try(s *state) *Op {
 			o.On.Policy = asyncsync.All
 		}
 		o.N = 1 + g.IntN(4)
+		o.Mask = uint(g.IntN(16))
 		if g.coin(2) {
 			o.Cancel = g.IntN(o.N)
 		}
@@ -628,6 +642,7 @@ func (g *generator) cancelled(s *state) *Op {
 			return nil
 		}
 		o = g.with(opCancelRunning, o)
+		g.options(o)
 		o.Body = g.body(inner.on(o.On))
 		return o
 	case 2:
@@ -635,6 +650,10 @@ func (g *generator) cancelled(s *state) *Op {
 			return nil // that would be an adoption; there are enough
 		}
 		o = g.newOp(opCancelFrom)
+		g.options(o)
+		if g.coin(3) {
+			o.Place = placeLoop
+		}
 		if s.sync != nil {
 			inner = inner.away()
 		}
@@ -660,6 +679,9 @@ func (g *generator) cancelled(s *state) *Op {
 			return nil
 		}
 		o = g.newOp(opAbandonFrom)
+		if g.coin(3) {
+			o.Place = placeLoop
+		}
 		if s.sync != nil {
 			inner = inner.away()
 		}

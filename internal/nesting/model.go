@@ -183,6 +183,16 @@ func (m *model) op(o *Op, v *Values) Outcome {
 		for _, b := range o.Bodies {
 			m.body(b, &Values{})
 		}
+	case opOpen:
+		if out := m.body(o.Body, v); out.Kind != endReturn {
+			return out
+		}
+		switch ending(o.N) {
+		case endError:
+			return cause
+		case endPanic:
+			return Outcome{Kind: endPanic, Panic: m.ids.causes[o.ID]}
+		}
 	case opCancelBefore, opCancelQueued:
 		return cause
 	case opAbandon, opAbandonFrom:

@@ -165,11 +165,11 @@ func (x *run) call(ctx context.Context, o *Op, f function, opts ...asyncsync.Opt
 }
 
 // from is FromThread in either form.
-func (x *run) from(ctx context.Context, o *Op, f function) (int, error) {
+func (x *run) from(ctx context.Context, o *Op, f function, opts ...asyncsync.Option) (int, error) {
 	if o.Wrapper {
 		return fetch(ctx, f)
 	}
-	opts := x.callOptions(o)
+	opts = append(opts, x.callOptions(o)...)
 	switch o.Place {
 	case placeLoop:
 		opts = append(opts, asyncsync.WithLoop(forever))
@@ -261,6 +261,10 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		return 0, x.queuedCancel(ctx, o, a)
 	case opExecutor:
 		return x.executor(ctx, o, a)
+	case opPosts:
+		x.posts(o, a)
+	case opOpen:
+		return x.openFails(ctx, o, a)
 	case opStopped:
 		return 0, x.stopped(ctx, o, a)
 	case opTokens:
@@ -466,10 +470,14 @@ func (x *run) refused(ctx context.Context, o *Op, a *activity) {
 			return // related to a function that still runs: it may be let in
 		}
 	}
-	_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+	f := func(context.Context) (int, error) {
 		x.complain("#%d: a call to %v runs after it was closed", o.ID, c.Context)
 		return 0, nil
-	}, asyncsync.On(c.tsc))
+	}
+	if _, err := asyncsync.Go(ctx, f, asyncsync.On(c.tsc)).Wait(context.Background()); !errors.Is(err, asyncsync.ErrClosed) {
+		x.complain("#%d: a task on the closed %v: %v", o.ID, c.Context, err)
+	}
+	_, err := asyncsync.ToThread(ctx, f, asyncsync.On(c.tsc))
 	if !errors.Is(err, asyncsync.ErrClosed) {
 		x.complain("#%d: a call to the closed %v: %v", o.ID, c.Context, err)
 	}
@@ -581,9 +589,23 @@ func (x *run) cancelRunning(ctx context.Context, o *Op, a *activity) (v int, err
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c := x.child(a, o.Body)
+	var opts []asyncsync.Option
+	var i *interruption
+	if o.Options&optInterrupt != 0 {
+		var opt asyncsync.Option
+		i, opt = x.interruption(o)
+		opts = append(opts, opt)
+		defer i.over()
+	}
 	f := x.function(o.Body, c, nil, func(ctx context.Context) {
+		if i != nil {
+			i.began.Store(true)
+		}
 		go cancel(cause)
 		<-ctx.Done()
+		if i != nil {
+			<-i.fired
+		}
 		if got := context.Cause(ctx); got != error(cause) {
 			x.complain("#%d: the function's ctx has cause %v, should be %v", o.ID, got, cause)
 		}
@@ -597,9 +619,9 @@ func (x *run) cancelRunning(ctx context.Context, o *Op, a *activity) (v int, err
 	})
 	x.during(a, c, func() {
 		if o.Kind == opCancelFrom {
-			v, err = x.from(ctx, o, f)
+			v, err = x.from(ctx, o, f, opts...)
 		} else {
-			v, err = x.call(ctx, o, f)
+			v, err = x.call(ctx, o, f, opts...)
 		}
 	})
 	return v, err
@@ -650,7 +672,11 @@ func (x *run) abandon(ctx context.Context, o *Op, a *activity) (v int, err error
 	}
 	x.during(a, c, func() {
 		if o.Kind == opAbandonFrom {
-			v, err = asyncsync.FromThread(ctx, g, asyncsync.Abandon())
+			opts := []asyncsync.Option{asyncsync.Abandon()}
+			if o.Place == placeLoop {
+				opts = append(opts, asyncsync.WithLoop(forever))
+			}
+			v, err = asyncsync.FromThread(ctx, g, opts...)
 		} else {
 			v, err = x.call(ctx, o, g, asyncsync.Abandon())
 		}
@@ -668,13 +694,35 @@ func (x *run) abandon(ctx context.Context, o *Op, a *activity) (v int, err error
 func (x *run) taskCancel(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	cause := x.ids.causes[o.ID]
 	started := make(chan struct{})
-	t := task.Go(ctx, func(ctx context.Context) (int, error) {
+	var i *interruption
+	f := func(ctx context.Context) (int, error) {
+		if i != nil {
+			i.began.Store(true)
+		}
 		close(started)
 		<-ctx.Done()
+		if i != nil {
+			<-i.fired
+		}
 		return 0, context.Cause(ctx)
-	})
-	<-started
+	}
+	var t *task.Task[int]
 	c := x.child(a, nil)
+	if o.Queued {
+		var opts []asyncsync.Option
+		if o.Options&optInterrupt != 0 {
+			var opt asyncsync.Option
+			i, opt = x.interruption(o)
+			opts = append(opts, opt)
+			defer i.over()
+		}
+		f, c = x.probe(o, a, f)
+		c.queued = true
+		t = x.queue(ctx, o, f, opts...)
+	} else {
+		t = task.Go(ctx, f)
+	}
+	<-started
 	x.during(a, c, func() {
 		if o.N == 0 {
 			if !t.Cancel(cause) {
@@ -714,7 +762,7 @@ func (x *run) burst(ctx context.Context, o *Op, a *activity) {
 	}
 	c.ctx, c.tsc = asyncsync.NewThreadSensitiveContext(asyncsync.Detach(ctx), opts...)
 	x.contexts[o.On.ID] = c
-	o = &Op{ID: o.ID, Target: named, On: o.On, N: o.N, Cancel: o.Cancel, Burst: o.Burst}
+	o = &Op{ID: o.ID, Target: named, On: o.On, N: o.N, Cancel: o.Cancel, Burst: o.Burst, Mask: o.Mask}
 
 	if o.Burst == burstLeft {
 		x.burstLeft(ctx, o, a, c)
@@ -741,9 +789,14 @@ func (x *run) burst(ctx context.Context, o *Op, a *activity) {
 				return 0, nil
 			})
 			all.Add(1)
+			send := func() (int, error) { return x.call(ctx, o, f) }
+			if o.Mask>>i&1 != 0 {
+				t := x.queue(ctx, o, f)
+				send = func() (int, error) { return t.Wait(context.Background()) }
+			}
 			go func() {
 				defer all.Done()
-				_, err := x.call(ctx, o, f)
+				_, err := send()
 				if i == o.Cancel {
 					defer close(cancelledOne)
 				}
@@ -846,10 +899,14 @@ func (x *run) burst(ctx context.Context, o *Op, a *activity) {
 }
 
 func (x *run) refusedFull(ctx context.Context, o *Op, c *contextState) {
-	_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+	f := func(context.Context) (int, error) {
 		x.complain("#%d: a call beyond the QueueLimit runs", o.ID)
 		return 0, nil
-	}, asyncsync.On(c.tsc))
+	}
+	if _, err := asyncsync.Go(ctx, f, asyncsync.On(c.tsc)).Wait(context.Background()); !errors.Is(err, asyncsync.ErrQueueFull) {
+		x.complain("#%d: a task beyond the QueueLimit: %v", o.ID, err)
+	}
+	_, err := asyncsync.ToThread(ctx, f, asyncsync.On(c.tsc))
 	if !errors.Is(err, asyncsync.ErrQueueFull) {
 		x.complain("#%d: a call beyond the QueueLimit: %v", o.ID, err)
 	}
@@ -876,9 +933,14 @@ func (x *run) burstLeft(ctx context.Context, o *Op, a *activity, c *contextState
 				return 0, nil
 			})
 			all.Add(1)
+			send := func() (int, error) { return x.call(from, o, g) }
+			if o.Mask>>i&1 != 0 {
+				t := x.queue(from, o, g)
+				send = func() (int, error) { return t.Wait(context.Background()) }
+			}
 			go func() {
 				defer all.Done()
-				if _, err := x.call(from, o, g); err != nil {
+				if _, err := send(); err != nil {
 					x.complain("#%d: call %d of the burst: %v", o.ID, i, err)
 				}
 			}()

@@ -117,6 +117,8 @@ const (
 	opTaskCancel                // a task that is cancelled while it runs
 	opQueuedCancel              // a task queued on a thread that is cancelled at any time
 	opExecutor                  // a task posts Body to a CurrentThreadExecutor of its starter's
+	opPosts                     // functions that are posted to an executor of one's own
+	opOpen                      // a Handle whose open or close function fails
 	opStopped                   // a function for a loop that stops
 	opTokens                    // Limiter.SetTotal, or TryAcquire
 	opTokensCancel              // an Acquire that is cancelled at any time
@@ -132,7 +134,7 @@ func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
 		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel",
-		"executor", "stopped", "tokens", "tokens-cancel", "taint", "value", "loose", "close-early", "burst", "plant"}[k]
+		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "value", "loose", "close-early", "burst", "plant"}[k]
 }
 
 // How an operation that sends a function names the thread.
@@ -206,6 +208,7 @@ type Op struct {
 	N        int // opBurst: how many; opCancelRace: how late
 	Cancel   int // opBurst: which is cancelled in the queue, -1 for none
 	Burst    burst
+	Mask     uint    // opBurst: which are tasks
 	rank     float64 // opSpawn: the lowest that the task calls
 
 	Body    *Body
@@ -281,7 +284,7 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		fmt.Fprintf(w, " %v", o.On)
 	case opCloseEarly:
 		fmt.Fprintf(w, " %v, %v", o.On, o.Close)
-	case opSpawn, opJoined, opQueuedCancel, opLoose:
+	case opSpawn, opJoined, opQueuedCancel, opLoose, opTaskCancel:
 		if o.Queued {
 			fmt.Fprintf(w, " queued %v %v", o.Target, o.On)
 		}
@@ -305,12 +308,16 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		if o.Foreign {
 			w.WriteString(", foreign")
 		}
+	case opOpen:
+		fmt.Fprintf(w, " %v, closing: %d", o.On, o.N)
+	case opPosts:
+		fmt.Fprintf(w, " %d of %d panics", o.Cancel, o.N)
 	case opHandle:
 		fmt.Fprintf(w, " %v", o.On)
 	case opGroup:
 		fmt.Fprintf(w, " fail %d", o.Fail)
 	case opBurst:
-		fmt.Fprintf(w, " %v %v of %d, cancel %d", o.On, o.Burst, o.N, o.Cancel)
+		fmt.Fprintf(w, " %v %v of %d, tasks %b, cancel %d", o.On, o.Burst, o.N, o.Mask, o.Cancel)
 	}
 	if o.Wrapper {
 		w.WriteString(" wrapper")

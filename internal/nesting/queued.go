@@ -167,11 +167,11 @@ func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
 }
 
 // queue is asyncsync.Go for f, as o says.
-func (x *run) queue(ctx context.Context, o *Op, f function) *task.Task[int] {
+func (x *run) queue(ctx context.Context, o *Op, f function, opts ...asyncsync.Option) *task.Task[int] {
 	if o.Detached {
 		ctx = asyncsync.Detach(ctx)
 	}
-	opts := x.callOptions(o)
+	opts = append(opts, x.callOptions(o)...)
 	if o.Target == named {
 		opts = append(opts, asyncsync.On(x.contexts[o.On.ID].tsc))
 	}

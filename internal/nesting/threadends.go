@@ -81,3 +81,61 @@ func (g *generator) handleIn(s *state) *Context {
 	}
 	return nil
 }
+
+// open is a handle whose open or close function may fail.
+func (g *generator) open(s *state) *Op {
+	o := g.newOp(opOpen)
+	o.On = g.context(handle, g.rank(s), nil)
+	g.flavour(o.On)
+	s.touch(o.On.rank - epsilon)
+	f := s.on(o.On)
+	f.goexit = false
+	o.Body = g.leaf(f)
+	o.N = g.IntN(int(endGoexit))
+	return o
+}
+
+// openFails opens a handle and closes it.
+func (x *run) openFails(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	c := &contextState{Context: o.On}
+	x.contexts[o.On.ID] = c
+	w := x.child(a, o.Body)
+	open := x.function(o.Body, w, nil, nil)
+	cause := x.ids.causes[o.ID]
+	closes, opened := 0, false
+	defer func() {
+		if opened != (closes == 1) {
+			x.complain("#%d: opened: %v, closed %d times", o.ID, opened, closes)
+		}
+		if !o.Loose {
+			x.over(c)
+		}
+	}()
+	x.during(a, w, func() {
+		c.handle, err = asyncsync.Open(ctx, func(ctx context.Context) (*contextState, error) {
+			defer func() {
+				if !opened {
+					x.closed(c) // the thread goes now
+				}
+			}()
+			v, err = open(ctx)
+			opened = err == nil
+			return c, err
+		}, func(*contextState) error {
+			closes++
+			switch ending(o.N) {
+			case endError:
+				return cause
+			case endPanic:
+				panic(cause)
+			}
+			return nil
+		}, x.options(c)...)
+	})
+	if err != nil {
+		return 0, err
+	}
+	x.closed(c)
+	x.during(a, &activity{}, func() { err = c.handle.Close() })
+	return 0, err
+}
