@@ -56,13 +56,12 @@ const epsilon = 1e-6
 //     it calls is never related to what came before.
 //  6. A small pool is a resource of its own, held from the making of a context
 //     that uses it to its Close. Its contexts are private, have the pool's rank,
-//     and are closed however their scope ends; from within, no other context
-//     of the pool is made. The one exception is lent capacity: sync code on a
-//     context of the pool makes another and calls it, in a sequential region.
-//     Never in the chain of a context with policy All: a stranger on top of
-//     whoever holds the capacity could want it too.
-//     The region matters: a loan merges two threads into one, so that contexts
-//     ranked between the two would see a cycle that the ranks do not show.
+//     and are closed however their scope ends. Never in the chain of a context
+//     with policy All: a stranger on top of whoever holds the capacity could
+//     want it too. From within, other contexts of the pool are made only where
+//     they get threads beyond the bound if need be: below a function on a
+//     thread of the pool. Each of those makes one at a time, so that there are
+//     threads enough, unless the pool has as many as anybody may want.
 //  7. No wait of our own (a channel) is for anything that needs a thread which
 //     the waiter holds: sync code waits so only for cancellations and for
 //     functions known to need nothing. Async code also waits so for goroutines
@@ -96,7 +95,7 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 	}
 	g.limiters(n)
 	for range r.IntN(3) {
-		g.p.Pools = append(g.p.Pools, 1+r.IntN(3))
+		g.p.Pools = append(g.p.Pools, Pool{Max: 1 + r.IntN(3), Wide: g.coin(2)})
 		g.poolRank = append(g.poolRank, r.Float64()*float64(n+1))
 	}
 	roots := 1 + r.IntN(cfg.Roots)
@@ -146,6 +145,7 @@ type state struct {
 	loose    bool // the outcome of what it does depends on timing
 	fragile  bool // a task that it has started may end what it is run on top of
 	pools    uint // pools that may not be used
+	inPool   uint // pools on a thread of which somebody waits for this
 
 	joins []*Op // of the tasks that this is below, those that are waited for
 	raw   bool  // below a goroutine that the library does not know
@@ -193,6 +193,9 @@ func (s state) on(c *Context) state {
 		s.touch(c.Root.rank - epsilon)
 	}
 	s.chain = append(slices.Clip(s.chain), c.Root)
+	if c.Root.Pool >= 0 {
+		s.inPool |= 1 << c.Root.Pool
+	}
 	s.sync, s.syncScope, s.scope, s.bare = c.Root, c, c, false
 	s.goexit = s.goexit && s.root && c.Root.Policy != asyncsync.All
 	s.quiet = false
@@ -495,6 +498,7 @@ func (g *generator) try(s *state) *Op {
 		if inner.cb >= 0 {
 			inner.cb = len(inner.chain)
 		}
+		inner.inPool = 0
 		o.Body = g.body(inner.on(d))
 		return o
 	case 33:
@@ -694,12 +698,15 @@ func (g *generator) cancelled(s *state) *Op {
 func (g *generator) scope(s *state) *Op {
 	f := *s
 	// A small pool, if the rules allow one: else a context like others.
-	pool := -1
+	pool, within := -1, false
 	if n := len(g.p.Pools); n > 0 && g.coin(2) {
 		i := g.IntN(n)
 		switch {
-		case s.sync != nil && s.sync.Pool == i && s.pools&(1<<(16+i)) == 0:
-			pool = i // lent, if the pool is full
+		case g.p.Pools[i].Wide && s.inPool&(1<<i) != 0:
+			pool = i // it is a context like others then
+			within = true
+		case !g.p.Pools[i].Wide && s.sync != nil && s.sync.Pool == i && s.pools&(1<<(16+i)) == 0:
+			pool = i
 			f = f.sequential()
 			f.pools |= 1 << (16 + i)
 		case s.pools&(1<<i) == 0 && g.poolRank[i]-epsilon >= s.top() && !s.topped():
@@ -713,7 +720,7 @@ func (g *generator) scope(s *state) *Op {
 	if omit.enteredOnAdopted && s.sync != nil && s.sync.Kind == adopted {
 		o.Foreign = true
 	}
-	lent := pool >= 0 && s.pools&(1<<pool) != 0
+	lent := pool >= 0 && !within && s.pools&(1<<pool) != 0
 	if lent {
 		o.Foreign = true
 	}
@@ -721,7 +728,7 @@ func (g *generator) scope(s *state) *Op {
 	case !natural && !o.Foreign:
 		o.On = g.context(nested, 0, s.scope)
 		o.On.Policy, o.On.Unpinned, o.On.Pool = o.On.Root.Policy, o.On.Root.Unpinned, o.On.Root.Pool
-	case pool >= 0:
+	case pool >= 0 && !within:
 		rank := g.poolRank[pool]
 		if lent {
 			rank = max(s.top(), rank)
@@ -739,6 +746,9 @@ func (g *generator) scope(s *state) *Op {
 	default:
 		o.On = g.context(private, g.rank(s), nil)
 		g.flavour(o.On)
+		if within {
+			o.On.Pool, o.On.Unpinned = pool, false
+		}
 	}
 	o.Close = closing(g.IntN(int(closeWith) + 1))
 	if pool >= 0 && o.Close == closeAtEnd {

@@ -14,8 +14,9 @@ import (
 // token of it. A thread that waits for a token is joined with those who hold
 // one, so that, where ranks are equal, what they call there is run. The rules:
 //
-//   - It is taken up only, and never twice in one chain. Who holds a context
-//     that may not serve, or serves strangers too, takes it strictly up.
+//   - It is taken up only, and never twice in one chain; strictly up by who holds
+//     a context that may not serve. And never in the chain of a context with
+//     policy All: a stranger on top of who holds a token could want one.
 //   - Tokens are taken by tasks, and by functions that a thread waits for, alone:
 //     nothing that was started before is below the holder then.
 //   - What is started below a holder, and by itself, goes strictly up. It might
@@ -31,7 +32,7 @@ func (g *generator) limiter(s *state) *Context {
 		return nil
 	}
 	l := g.p.Limiters[g.IntN(len(g.p.Limiters))]
-	if l.rank < s.top() || slices.Contains(s.chain, l) {
+	if l.rank < s.top() || s.topped() || slices.Contains(s.chain, l) {
 		return nil
 	}
 	for _, c := range s.chain {

@@ -444,8 +444,8 @@ var errNone = errors.New("none")
 
 // inside is what Shutdown may say where it would wait for its own caller.
 func (x *run) inside(a *activity, c *contextState) error {
-	if c.Kind == nested || a.on != nil && a.on.Pool >= 0 && a.on.Pool == c.Pool {
-		return core.ErrDeadlock // c shares a thread, or may have been lent the caller's
+	if c.Kind == nested {
+		return core.ErrDeadlock // c shares a thread, which may be the caller's
 	}
 	return errNone
 }
@@ -462,7 +462,7 @@ func (x *run) refused(ctx context.Context, o *Op, a *activity) {
 	if o.Loose {
 		return
 	}
-	if a.on != nil && (a.on.Context == o.On.Root || a.on.Pool >= 0 && a.on.Pool == o.On.Pool) {
+	if a.on != nil && a.on.Context == o.On.Root {
 		return // there the call would run inline
 	}
 	for up := a; up != nil; up = up.parent {

@@ -13,7 +13,7 @@ type Program struct {
 	Config   Config     // that it was made with
 	Contexts []*Context // all, in order of id; the first is the default thread
 	Limiters []*Context // those of Contexts that are limiters
-	Pools    []int      // MaxThreads of the small pools
+	Pools    []Pool     // the small ones
 	Roots    []*Root
 	Planted  *Op // the wait that closes a cycle: see [Config.Plant]
 
@@ -27,6 +27,12 @@ type Program struct {
 type Root struct {
 	Context *Context // whose ctx it starts with; nil for a bare one
 	Body    *Body
+}
+
+// A Pool is a small pool.
+type Pool struct {
+	Max  int  // MaxThreads
+	Wide bool // there are threads beyond Max for whoever may have one
 }
 
 type contextKind int
@@ -241,7 +247,7 @@ type Body struct {
 func (p *Program) String() string {
 	var b strings.Builder
 	for i, n := range p.Pools {
-		fmt.Fprintf(&b, "pool%d: MaxThreads %d\n", i, n)
+		fmt.Fprintf(&b, "pool%d: %+v\n", i, n)
 	}
 	for _, c := range p.Contexts {
 		fmt.Fprintf(&b, "%v rank %.4g\n", c, c.rank)

@@ -31,7 +31,7 @@ func (g *generator) spawn(s *state) *Op {
 		return nil
 	}
 	f := s.fork()
-	f.chain, f.joins = nil, nil
+	f.chain, f.joins, f.inPool = nil, nil, 0
 	f.floor = 0
 	if !g.coin(3) {
 		f.floor = s.top()

@@ -304,14 +304,14 @@ func (x *run) step(a *activity) {
 }
 
 // claim notes that c has the OS thread tid, which no other context in use may
-// have, unless a full pool has lent it.
+// have.
 func (x *run) claim(c *contextState, tid int) {
 	if c.Unpinned || tid == 0 || x.mode != Watched {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if o := x.tids[tid]; o != nil && o != c && !o.early.Load() && (o.Pool < 0 || o.Pool != c.Pool) {
+	if o := x.tids[tid]; o != nil && o != c && !o.early.Load() {
 		x.complain("%v has OS thread %d, which is that of %v", c.Context, tid, o.Context)
 	}
 	if o := x.dead[tid]; o != nil && o != c {
@@ -343,7 +343,11 @@ func (x *run) all() {
 	x.limiters = make([]*limiterState, len(x.p.Contexts))
 	x.pool = asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1000})
 	for _, n := range x.p.Pools {
-		x.pools = append(x.pools, asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: n}))
+		cfg := asyncsync.ThreadPoolConfig{MaxThreads: n.Max}
+		if n.Wide {
+			cfg.MaxOverflow = 1000
+		}
+		x.pools = append(x.pools, asyncsync.NewThreadPool(cfg))
 	}
 	for _, c := range x.p.Contexts {
 		switch c.Kind {

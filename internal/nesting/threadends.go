@@ -16,7 +16,7 @@ func (x *run) ends(c *contextState) []asyncsync.ContextOption {
 		return nil
 	}
 	at := func(what string) {
-		if tid := osThread(); !c.Unpinned && c.Pool < 0 && c.tid != 0 && tid != c.tid {
+		if tid := osThread(); !c.Unpinned && c.tid != 0 && tid != c.tid {
 			x.complain("%s of %v runs on OS thread %d, should be %d", what, c.Context, tid, c.tid)
 		}
 	}
@@ -40,8 +40,8 @@ func (x *run) ends(c *contextState) []asyncsync.ContextOption {
 
 // over is called when c has been closed and nothing is left of it.
 func (x *run) over(c *contextState) {
-	if c.Kind == nested || c.Pool >= 0 {
-		return // others may have the thread still
+	if c.Kind == nested {
+		return // it has none of its own
 	}
 	if c.starts != c.exits {
 		x.complain("%v: OnThreadStart ran %d times, OnThreadExit %d times", c.Context, c.starts, c.exits)
@@ -51,7 +51,7 @@ func (x *run) over(c *contextState) {
 // taint has the thread of ctx's context destroyed, which nobody may get then.
 func (x *run) taint(ctx context.Context, o *Op) {
 	asyncsync.Taint(ctx)
-	if o.On == nil || o.On.Root.Pool >= 0 || o.On.Root.Unpinned {
+	if o.On == nil || o.On.Root.Unpinned {
 		return
 	}
 	switch o.On.Root.Kind {
