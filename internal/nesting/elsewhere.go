@@ -117,9 +117,6 @@ func (l looper) Post(fn func()) error {
 	return nil
 }
 
-// forever never stops.
-var forever = looper{make(chan struct{})}
-
 // stopping takes functions and stops, at once or after a while.
 type stopping struct {
 	looper

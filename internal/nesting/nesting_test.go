@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"asyncsync.dev/asyncsync"
@@ -116,6 +117,37 @@ func TestNestings(t *testing.T) {
 		if v := suspected.Load(); v != nil {
 			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, program(seed))
 		}
+	}
+}
+
+// TestBubbles runs programs in synctest bubbles, each of which sees at once
+// whether anything waits for ever, and ends when nothing of it is left.
+// NESTING_COUNT and NESTING_FIRST are as above.
+func TestBubbles(t *testing.T) {
+	n, first := uint64(400), uint64(0)
+	if s := os.Getenv("NESTING_COUNT"); s != "" {
+		n = number(t, s)
+	}
+	if s := os.Getenv("NESTING_FIRST"); s != "" {
+		first = number(t, s)
+	}
+	for seed := first; seed < first+n; seed++ {
+		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
+		p := Generate(rand.New(rand.NewPCG(seed, 4)), Config{})
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			got, err := Run(ctx, p, Bubble|Mode(seed%2))
+			if errors.Is(err, ErrHung) {
+				die(name, err, p)
+			}
+			if err == nil {
+				err = Check(p, got)
+			}
+			if err != nil {
+				t.Fatalf("%s: %v\n\n%v", name, err, p)
+			}
+		})
 	}
 }
 

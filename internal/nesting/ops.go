@@ -133,7 +133,7 @@ func (x *run) call(ctx context.Context, o *Op, f function, opts ...asyncsync.Opt
 			return sendAway(ctx, f)
 		}
 		if o.Place == placeLoop {
-			opts = append(opts, asyncsync.WithExecutor(forever))
+			opts = append(opts, asyncsync.WithExecutor(x.loop))
 		}
 		return asyncsync.ToThread(ctx, f, append(opts, asyncsync.Insensitive())...)
 	case throughDo:
@@ -172,7 +172,7 @@ func (x *run) from(ctx context.Context, o *Op, f function, opts ...asyncsync.Opt
 	opts = append(opts, x.callOptions(o)...)
 	switch o.Place {
 	case placeLoop:
-		opts = append(opts, asyncsync.WithLoop(forever))
+		opts = append(opts, asyncsync.WithLoop(x.loop))
 	case placeSame:
 		opts = append(opts, asyncsync.SameThread())
 	}
@@ -674,7 +674,7 @@ func (x *run) abandon(ctx context.Context, o *Op, a *activity) (v int, err error
 		if o.Kind == opAbandonFrom {
 			opts := []asyncsync.Option{asyncsync.Abandon()}
 			if o.Place == placeLoop {
-				opts = append(opts, asyncsync.WithLoop(forever))
+				opts = append(opts, asyncsync.WithLoop(x.loop))
 			}
 			v, err = asyncsync.FromThread(ctx, g, opts...)
 		} else {

@@ -32,10 +32,13 @@ const (
 	// Watched keeps a record of who waits for whom, and checks for every
 	// function that runs on top of another that this one depends on it. The
 	// record has a lock, which orders what the library may have left unordered.
-	Watched Mode = iota
+	Watched Mode = 0
 	// Unwatched takes no lock that the library does not take: for the race
 	// detector.
-	Unwatched
+	Unwatched Mode = 1
+	// Bubble is added to either in a synctest bubble, where the default thread
+	// goes when nothing runs on it.
+	Bubble Mode = 2
 )
 
 // The variables of all programs. Roots start without values, so that programs
@@ -75,6 +78,7 @@ func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
 		tasks:    make([]*task.Task[int], p.Ops),
 		acts:     make([]*activity, p.Ops),
 		hung:     make(chan struct{}),
+		loop:     looper{make(chan struct{})},
 	}
 	finished := make(chan struct{})
 	go func() {
@@ -113,6 +117,7 @@ type run struct {
 	pool     *asyncsync.ThreadPool // large enough
 	pools    []*asyncsync.ThreadPool
 	limiters []*limiterState // by context
+	loop     looper          // that never stops
 	contexts []*contextState
 	runs     []atomic.Int32
 	outs     []Outcome // of bodies that have ended
@@ -177,7 +182,7 @@ func (x *run) complain(format string, args ...any) {
 
 func (x *run) child(parent *activity, b *Body) *activity {
 	a := &activity{parent: parent, body: b}
-	if x.mode == Watched {
+	if x.mode&Unwatched == 0 {
 		x.mu.Lock()
 		x.clock++
 		a.began = x.clock
@@ -203,7 +208,7 @@ func (x *run) waits(a, target *activity) (over func()) {
 }
 
 func (x *run) note(w *wait) (over func()) {
-	if x.mode != Watched {
+	if x.mode&Unwatched != 0 {
 		return func() {}
 	}
 	x.mu.Lock()
@@ -250,6 +255,10 @@ func (x *run) depends(w *wait, a *activity) bool {
 func (x *run) enter(a *activity) {
 	c := a.on
 	tid := osThread()
+	if x.mode&Bubble != 0 && c.Kind == defaultThread && len(c.stack) == 0 {
+		x.disclaim(c)
+		c.tid = 0
+	}
 	switch {
 	case c.tid == 0:
 		c.tid = tid
@@ -271,7 +280,7 @@ func (x *run) enter(a *activity) {
 			}
 		case c.Policy == asyncsync.None:
 			x.complain("b%d: runs on top of b%d, but %v serves nobody", a.body.ID, below.body.ID, c.Context)
-		case c.Policy == asyncsync.Related && x.mode == Watched && !x.depends(w, a):
+		case c.Policy == asyncsync.Related && x.mode&Unwatched == 0 && !x.depends(w, a):
 			x.complain("b%d: a stranger, runs on top of b%d on %v", a.body.ID, below.body.ID, c.Context)
 		}
 	}
@@ -306,12 +315,12 @@ func (x *run) step(a *activity) {
 // claim notes that c has the OS thread tid, which no other context in use may
 // have.
 func (x *run) claim(c *contextState, tid int) {
-	if c.Unpinned || tid == 0 || x.mode != Watched {
+	if c.Unpinned || tid == 0 || x.mode&Unwatched != 0 {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if o := x.tids[tid]; o != nil && o != c && !o.early.Load() {
+	if o := x.tids[tid]; o != nil && o != c && !o.early.Load() && !(x.mode&Bubble != 0 && o.Kind == defaultThread) {
 		x.complain("%v has OS thread %d, which is that of %v", c.Context, tid, o.Context)
 	}
 	if o := x.dead[tid]; o != nil && o != c {
@@ -322,7 +331,7 @@ func (x *run) claim(c *contextState, tid int) {
 
 // disclaim is called before c is closed.
 func (x *run) disclaim(c *contextState) {
-	if x.mode != Watched {
+	if x.mode&Unwatched != 0 {
 		return
 	}
 	x.mu.Lock()
@@ -397,8 +406,13 @@ func (x *run) all() {
 		if err := p.Close(); err != nil {
 			x.complain("Close of a pool: %v", err)
 		}
-		if st := p.Stats(); st.Threads != 0 {
+		if st := p.Stats(); st.Threads != 0 || st.Overflow != 0 || st.Idle != 0 || st.Waiting != 0 {
 			x.complain("a closed pool: %+v", st)
+		}
+	}
+	for i, p := range x.pools {
+		if st, n := p.Stats(), x.p.Pools[i]; !n.Wide && st.Peak > 2*n.Max {
+			x.complain("pool%d: %+v, but MaxThreads and MaxOverflow are %d", i, st, n.Max)
 		}
 	}
 }
