@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"asyncsync.dev/asyncsync"
 )
@@ -90,6 +91,8 @@ type Result struct {
 	Roots  []Outcome
 
 	Complaints []string // what was judged on the spot
+
+	Abandoned atomic.Int32 // calls
 
 	Reached bool  // the planted wait was
 	Told    int32 // operations that were told of a certain deadlock

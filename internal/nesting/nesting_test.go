@@ -58,6 +58,10 @@ func try(t testing.TB, p *Program, mode Mode, name string) {
 	goroutines := runtime.NumGoroutine()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	var ledger *Ledger
+	if p.Ops%8 == 3 {
+		ledger = OpenLedger()
+	}
 	got, err := Run(ctx, p, mode)
 	cancel()
 	if errors.Is(err, ErrHung) {
@@ -69,6 +73,11 @@ func try(t testing.TB, p *Program, mode Mode, name string) {
 	if err == nil && !settled(goroutines) {
 		stacks := make([]byte, 1<<20)
 		err = errors.New("goroutines are left:\n" + string(stacks[:runtime.Stack(stacks, true)]))
+	}
+	if ledger != nil {
+		if more := ledger.Close(got); err == nil {
+			err = more
+		}
 	}
 	if err != nil {
 		t.Fatalf("%s: %v\n\n%v", name, err, p)

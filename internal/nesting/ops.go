@@ -681,6 +681,9 @@ func (x *run) abandon(ctx context.Context, o *Op, a *activity) (v int, err error
 			v, err = x.call(ctx, o, g, asyncsync.Abandon())
 		}
 	})
+	if errors.Is(err, asyncsync.ErrAbandoned) {
+		x.Abandoned.Add(1)
+	}
 	if !errors.Is(err, cause) {
 		x.complain("#%d: %v does not wrap %v", o.ID, err, cause)
 	}
