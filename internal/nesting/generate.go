@@ -143,6 +143,7 @@ type state struct {
 	quiet    bool // nothing may fail
 	goexit   bool // Goexit is allowed
 	loose    bool // the outcome of what it does depends on timing
+	derived  bool // ctx is derived from what the library gave, and ends with that
 	fragile  bool // a task that it has started may end what it is run on top of
 	pools    uint // pools that may not be used
 	inPool   uint // pools on a thread of which somebody waits for this
@@ -415,7 +416,10 @@ func (g *generator) try(s *state) *Op {
 	case 1:
 		o := g.newOp(opUndo)
 		o.Var, o.Val = g.IntN(vars), 1+g.IntN(1000)
-		o.Body = g.body(*s)
+		o.N = g.IntN(3)
+		f := *s
+		f.derived = f.derived || o.N > 0
+		o.Body = g.body(f)
 		return o
 	case 2, 3, 4, 5, 6, 7, 8, 9, 10:
 		o := &Op{}
@@ -547,7 +551,14 @@ func (g *generator) try(s *state) *Op {
 		o.N = g.IntN(20)
 		return o
 	case 43:
-		o := g.newOp(opTaint)
+		if g.coin(3) {
+			return g.after(s)
+		}
+		k := opTaint
+		if s.sync != nil && s.sync.leased() && g.coin(2) {
+			k = opCritical
+		}
+		o := g.newOp(k)
 		o.On = s.scope
 		return o
 	case 44:

@@ -94,7 +94,7 @@ func excuse(err error) bool {
 
 // excused reports whether err is cause, or may stand in its place where o is.
 func (x *run) excused(o *Op, err error, cause error) bool {
-	return errors.Is(err, cause) || o.Loose && err != nil && excuse(err)
+	return cause != nil && errors.Is(err, cause) || o.Loose && err != nil && excuse(err)
 }
 
 // checkLoose compares what was seen of loose operations with what may be.

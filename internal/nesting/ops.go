@@ -185,6 +185,11 @@ func (x *run) probe(o *Op, by *activity, f func(context.Context) (int, error)) (
 	return x.at(a.body, a, f), a
 }
 
+type ctxKey struct{}
+
+// A foreignCtx is a ctx of somebody else's type.
+type foreignCtx struct{ context.Context }
+
 func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	cause := x.ids.causes[o.ID]
 	switch o.Kind {
@@ -194,6 +199,12 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		variables[o.Var].Delete()
 	case opUndo:
 		defer variables[o.Var].Set(o.Val)()
+		switch o.N {
+		case 1:
+			ctx = context.WithValue(ctx, ctxKey{}, o)
+		case 2:
+			ctx = foreignCtx{ctx}
+		}
 		return x.list(ctx, o.Body, a, nil)
 	case opCall:
 		c := x.child(a, o.Body)
@@ -275,6 +286,10 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		x.cancelAll(ctx, o, a)
 	case opCloseEarly:
 		x.closeEarly(o, a)
+	case opCritical:
+		x.setCritical(o, a)
+	case opAfter:
+		x.after(ctx, o, a)
 	case opTaint:
 		x.taint(ctx, o)
 	case opValue:

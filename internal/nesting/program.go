@@ -129,6 +129,8 @@ const (
 	opTokens                    // Limiter.SetTotal, or TryAcquire
 	opTokensCancel              // an Acquire that is cancelled at any time
 	opTaint                     // Taint
+	opCritical                  // a thread-critical variable is read and set
+	opAfter                     // calls with the ctx of a task that has ended
 	opValue                     // Handle.Value
 	opLoose                     // a task of Body that is cancelled at any moment: see loose.go
 	opCloseEarly                // Close or Shutdown of On while it is in use
@@ -140,7 +142,7 @@ func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
 		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel",
-		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "value", "loose", "close-early", "burst", "plant"}[k]
+		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "critical", "after", "value", "loose", "close-early", "burst", "plant"}[k]
 }
 
 // How an operation that sends a function names the thread.
@@ -276,9 +278,12 @@ func (o *Op) write(w *strings.Builder, indent string) {
 	switch o.Kind {
 	case opSet, opUndo:
 		fmt.Fprintf(w, " v%d=%d", o.Var, o.Val)
+		if o.N > 0 {
+			fmt.Fprintf(w, " ctx of kind %d", o.N)
+		}
 	case opDelete:
 		fmt.Fprintf(w, " v%d", o.Var)
-	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon:
+	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon, opAfter:
 		fmt.Fprintf(w, " %v %v", o.Target, o.On)
 	case opExecutor:
 		if o.On != nil {
@@ -286,7 +291,7 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		}
 	case opStopped, opTokens, opTokensCancel:
 		fmt.Fprintf(w, " %v %d", o.Target, o.N)
-	case opTaint, opValue:
+	case opTaint, opValue, opCritical:
 		fmt.Fprintf(w, " %v", o.On)
 	case opCloseEarly:
 		fmt.Fprintf(w, " %v, %v", o.On, o.Close)

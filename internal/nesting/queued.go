@@ -46,7 +46,7 @@ func (g *generator) spawn(s *state) *Op {
 		if to = g.queue(&f); to == nil {
 			return nil
 		}
-		to.Detached = g.coin(4)
+		to.Detached = g.coin(4) && !s.derived // else it may end with a task above
 		if to.Detached && to.Target == nearest {
 			to.On = g.p.Contexts[0]
 			if !f.may(to.On) {
@@ -248,4 +248,39 @@ func (x *run) queuedCancel(ctx context.Context, o *Op, a *activity) error {
 	})
 	<-done
 	return nil
+}
+
+// after is calls with the ctx of a task that has ended.
+func (g *generator) after(s *state) *Op {
+	o := &Op{}
+	if !g.target(s, o) {
+		return nil
+	}
+	s.on(o.On) // for the touch
+	o = g.with(opAfter, o)
+	o.N = g.IntN(2)
+	return o
+}
+
+// after makes the calls: the end of the task is no cancellation.
+func (x *run) after(ctx context.Context, o *Op, a *activity) {
+	var its context.Context
+	t := task.Go(ctx, func(ctx context.Context) (int, error) {
+		its = ctx
+		return 0, nil
+	})
+	if o.N == 0 {
+		<-t.Done()
+	} else {
+		c := x.child(a, nil)
+		x.during(a, c, func() { t.WaitOrCancel(ctx) })
+	}
+	for range 3 {
+		f, c := x.probe(o, a, func(context.Context) (int, error) { return -1, nil })
+		x.during(a, c, func() {
+			if v, err := x.call(its, o, f); (v != -1 || err != nil) && !x.excused(o, err, nil) {
+				x.complain("#%d: a call with the ctx of a task that has ended: %d, %v", o.ID, v, err)
+			}
+		})
+	}
 }

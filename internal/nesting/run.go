@@ -151,6 +151,8 @@ type contextState struct {
 	starts int // of OnThreadStart
 	exits  int // of OnThreadExit
 
+	critical *critical // value of the thread-critical variable
+
 	tainted atomic.Bool
 	early   atomic.Bool // it may have been closed while it is in use
 }

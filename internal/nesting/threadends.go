@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/local"
 )
 
 // What belongs to a context's thread: functions at its ends, taint, the value of
@@ -38,10 +39,42 @@ func (x *run) ends(c *contextState) []asyncsync.ContextOption {
 	}
 }
 
+// A critical is a value of the thread-critical variable.
+type critical struct {
+	x      *run
+	c      *contextState
+	exited int
+}
+
+var thread = local.New[*critical](local.ThreadCritical(), local.OnThreadExit(func(v *critical) {
+	v.exited++
+	if c := v.c; v != c.critical || v.exited > 1 || c.exits > 0 || !c.Unpinned && osThread() != c.tid {
+		v.x.complain("the exit function of a value of %v runs for the %d. time, after OnThreadExit's: %v, on OS thread %d; should be on %d",
+			c.Context, v.exited, c.exits > 0, osThread(), c.tid)
+	}
+}))
+
+// setCritical checks that the thread-critical variable has the value that was
+// set last on the thread, and sets another.
+func (x *run) setCritical(o *Op, a *activity) {
+	c := a.on
+	if got, _ := thread.Get(); got != c.critical {
+		x.complain("#%d: the thread-critical variable is %p, should be %p", o.ID, got, c.critical)
+	}
+	c.critical = &critical{x: x, c: c}
+	thread.Set(c.critical)
+}
+
+// leased reports whether c has a thread for as long as it is open.
+func (c *Context) leased() bool { return c.Kind == private || c.Kind == shared || c.Kind == handle }
+
 // over is called when c has been closed and nothing is left of it.
 func (x *run) over(c *contextState) {
 	if c.Kind == nested {
 		return // it has none of its own
+	}
+	if v := c.critical; v != nil && v.exited != 1 {
+		x.complain("%v: its thread-critical value has met its exit function %d times", c.Context, v.exited)
 	}
 	if c.starts != c.exits {
 		x.complain("%v: OnThreadStart ran %d times, OnThreadExit %d times", c.Context, c.starts, c.exits)
@@ -54,8 +87,7 @@ func (x *run) taint(ctx context.Context, o *Op) {
 	if o.On == nil || o.On.Root.Unpinned {
 		return
 	}
-	switch o.On.Root.Kind {
-	case private, shared, handle:
+	if o.On.Root.leased() {
 		x.contexts[o.On.Root.ID].tainted.Store(true)
 	}
 }
