@@ -177,7 +177,7 @@ func (x *run) tokensCancel(ctx context.Context, o *Op, a *activity) error {
 		return 0, err
 	})
 	x.during(a, c, func() {
-		if _, err := t.Wait(ctx); err != nil && !x.excused(o, err, cause) {
+		if _, err := t.WaitOrCancel(ctx); err != nil && !x.excused(o, err, cause) {
 			x.complain("#%d: Acquire: %v", o.ID, err)
 		}
 	})

@@ -7,6 +7,11 @@ var omit = struct {
 	// thread because of SameThread. An async function called there finds that
 	// context nearest, not its caller.
 	enteredOnAdopted bool
+
+	// afterEnd: a call with the ctx of a task that has just ended. For a moment
+	// it is cancelled with the task.
+	afterEnd bool
 }{
 	enteredOnAdopted: true,
+	afterEnd:         true,
 }
