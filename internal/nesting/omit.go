@@ -11,7 +11,12 @@ var omit = struct {
 	// afterEnd: a call with the ctx of a task that has just ended. For a moment
 	// it is cancelled with the task.
 	afterEnd bool
+
+	// criticalPosted: thread-critical values on a thread that has run a function
+	// which was sent with WithExecutor. That function does not see them.
+	criticalPosted bool
 }{
 	enteredOnAdopted: true,
 	afterEnd:         true,
+	criticalPosted:   true,
 }

@@ -63,6 +63,7 @@ type Context struct {
 	Ends     bool // it has functions at the ends of its thread
 	Tokens   int  // of a limiter, at first
 	Loose    bool // made in a loose part
+	Posted   bool // an executor runs functions on its thread
 	Queue    int  // QueueLimit, 0 for none
 	rank     float64
 }
