@@ -13,6 +13,7 @@ type Config struct {
 	Depth    int // how deep they nest, 8 if 0
 	Contexts int // at most how many shared contexts, 4 if 0
 	Roots    int // at most how many roots, 3 if 0
+	Pools    int // how many small pools, up to 2 if 0
 
 	// Plant puts one wait into the program that closes a cycle, where there is
 	// a place for it: [Program.Planted]. What such a program comes to the model
@@ -94,7 +95,11 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 		reach = append(reach, c)
 	}
 	g.limiters(n)
-	for range r.IntN(3) {
+	pools := cfg.Pools
+	if pools == 0 {
+		pools = r.IntN(3)
+	}
+	for range pools {
 		g.p.Pools = append(g.p.Pools, Pool{Max: 1 + r.IntN(3), Wide: g.coin(2)})
 		g.poolRank = append(g.poolRank, r.Float64()*float64(n+1))
 	}
@@ -273,6 +278,9 @@ func (g *generator) flavour(c *Context) {
 	}
 	c.Unpinned = g.coin(4)
 	c.Ends = g.coin(4)
+	if g.coin(4) {
+		c.Spin = 1 + g.IntN(2)
+	}
 	if g.loosen && g.coin(3) {
 		c.Queue = 1 + g.IntN(3)
 	}
@@ -412,6 +420,9 @@ func (g *generator) try(s *state) *Op {
 	}
 	switch g.IntN(48) {
 	case 0:
+		if g.coin(4) {
+			return g.newOp(opLook)
+		}
 		return g.variable()
 	case 1:
 		o := g.newOp(opUndo)
@@ -503,6 +514,7 @@ func (g *generator) try(s *state) *Op {
 			inner.cb = len(inner.chain)
 		}
 		inner.inPool = 0
+		inner.mustJoin = inner.mustJoin || s.derived // it would end with a task above
 		o.Body = g.body(inner.on(d))
 		return o
 	case 33:
@@ -710,7 +722,7 @@ func (g *generator) scope(s *state) *Op {
 	f := *s
 	// A small pool, if the rules allow one: else a context like others.
 	pool, within := -1, false
-	if n := len(g.p.Pools); n > 0 && g.coin(2) {
+	if n := len(g.p.Pools); n > 0 && !g.coin(4) {
 		i := g.IntN(n)
 		switch {
 		case g.p.Pools[i].Wide && s.inPool&(1<<i) != 0:

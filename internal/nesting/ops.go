@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/task"
 )
@@ -35,6 +36,9 @@ func (x *run) open(ctx context.Context, c *Context) *contextState {
 func (x *run) options(c *contextState) []asyncsync.ContextOption {
 	opts := []asyncsync.ContextOption{asyncsync.WithName(c.String()), asyncsync.Serve(c.Policy)}
 	opts = append(opts, x.ends(c)...)
+	if c.Spin > 0 {
+		opts = append(opts, asyncsync.Spin([]time.Duration{0, 100 * time.Microsecond}[c.Spin-1]))
+	}
 	if c.Queue > 0 {
 		opts = append(opts, asyncsync.QueueLimit(c.Queue))
 	}
@@ -286,6 +290,8 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		x.cancelAll(ctx, o, a)
 	case opCloseEarly:
 		x.closeEarly(o, a)
+	case opLook:
+		x.look()
 	case opCritical:
 		x.setCritical(o, a)
 	case opAfter:
@@ -300,6 +306,22 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		return x.plant(ctx, o)
 	}
 	return v, err
+}
+
+// look asks everybody how they are.
+func (x *run) look() {
+	asyncsync.ReadStats()
+	for _, c := range x.atTheStart {
+		c.tsc.Stats()
+	}
+	for i, p := range x.pools {
+		if st, n := p.Stats(), x.p.Pools[i]; !n.Wide && st.Threads > 2*n.Max || st.Threads < st.Idle {
+			x.complain("pool%d: %+v, but MaxThreads and MaxOverflow are %d", i, st, n.Max)
+		}
+	}
+	if r := deadlock.Take(); r.String() == "" {
+		x.complain("an empty report")
+	}
 }
 
 // plant closes a cycle.

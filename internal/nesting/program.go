@@ -60,6 +60,7 @@ type Context struct {
 	Policy   asyncsync.Policy
 	Unpinned bool
 	Pool     int  // index of the small pool, -1 for one that is large enough
+	Spin     int  // which budget, 0 for the default
 	Ends     bool // it has functions at the ends of its thread
 	Tokens   int  // of a limiter, at first
 	Loose    bool // made in a loose part
@@ -82,6 +83,9 @@ func (c *Context) String() string {
 	}
 	if c.Unpinned {
 		s += " unpinned"
+	}
+	if c.Spin > 0 {
+		s += fmt.Sprintf(" spin %d", c.Spin)
 	}
 	if c.Ends {
 		s += " ends"
@@ -131,6 +135,7 @@ const (
 	opTokensCancel              // an Acquire that is cancelled at any time
 	opTaint                     // Taint
 	opCritical                  // a thread-critical variable is read and set
+	opLook                      // statistics and a report, of everybody
 	opAfter                     // calls with the ctx of a task that has ended
 	opValue                     // Handle.Value
 	opLoose                     // a task of Body that is cancelled at any moment: see loose.go
@@ -143,7 +148,7 @@ func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
 		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel",
-		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "critical", "after", "value", "loose", "close-early", "burst", "plant"}[k]
+		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "critical", "look", "after", "value", "loose", "close-early", "burst", "plant"}[k]
 }
 
 // How an operation that sends a function names the thread.

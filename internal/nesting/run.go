@@ -118,13 +118,15 @@ type run struct {
 	pools    []*asyncsync.ThreadPool
 	limiters []*limiterState // by context
 	loop     looper          // that never stops
-	contexts []*contextState
-	runs     []atomic.Int32
-	outs     []Outcome // of bodies that have ended
-	tasks    []*task.Task[int]
-	strays   sync.WaitGroup // functions that were abandoned
-	told     atomic.Int32
-	hung     chan struct{}
+
+	atTheStart []*contextState // shared contexts
+	contexts   []*contextState
+	runs       []atomic.Int32
+	outs       []Outcome // of bodies that have ended
+	tasks      []*task.Task[int]
+	strays     sync.WaitGroup // functions that were abandoned
+	told       atomic.Int32
+	hung       chan struct{}
 
 	complaints sync.Mutex // guards Complaints and spawned
 	spawned    []int      // operations that have started a task
@@ -367,6 +369,7 @@ func (x *run) all() {
 		case shared:
 			x.contexts[c.ID] = x.open(context.Background(), c)
 			x.later(x.contexts[c.ID])
+			x.atTheStart = append(x.atTheStart, x.contexts[c.ID])
 		case limiter:
 			x.limiters[c.ID] = &limiterState{Limiter: task.NewLimiter(c.Tokens)}
 		}
