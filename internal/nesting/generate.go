@@ -176,6 +176,8 @@ func (s *state) may(c *Context) bool {
 	switch {
 	case s.sync == c:
 		return true
+	case c.Exits && !s.goexit:
+		return false // a Goexit would come further up than it may
 	case c.Policy == asyncsync.None:
 		return c.rank > s.top()
 	case c.rank >= s.top():
@@ -203,7 +205,7 @@ func (s state) on(c *Context) state {
 		s.inPool |= 1 << c.Root.Pool
 	}
 	s.sync, s.syncScope, s.scope, s.bare = c.Root, c, c, false
-	s.goexit = s.goexit && s.root && c.Root.Policy != asyncsync.All
+	s.goexit = s.goexit && (s.root && c.Root.Policy != asyncsync.All || c.Root.Exits)
 	s.quiet = false
 	return s
 }
@@ -284,6 +286,7 @@ func (g *generator) flavour(c *Context) {
 	if g.loosen && g.coin(3) {
 		c.Queue = 1 + g.IntN(3)
 	}
+	c.Exits = g.loosen && g.coin(3)
 }
 
 // rank is one for a private context, above all that s holds.

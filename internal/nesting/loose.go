@@ -14,8 +14,9 @@ import (
 
 // Programs, or parts of them, whose outcome depends on timing: a task is
 // cancelled at any moment, whatever is under way below it. Contexts that are
-// made there may be full, and may be closed while they are in use. What must
-// hold all the same:
+// made there may be full, and may be closed while they are in use. On some of
+// them functions end by Goexit, and so end what is blocked below them there;
+// only code that may end so itself calls these. What must hold all the same:
 //
 //   - no body runs twice;
 //   - an operation that calls a body ends as the body did, or the body has not
@@ -32,7 +33,8 @@ func (g *generator) loose(s *state) *Op {
 		return nil
 	}
 	f := s.fork()
-	f.quiet, f.goexit, f.loose = false, false, true
+	f.quiet, f.goexit, f.loose = false, true, true
+	f.root = false
 	f.mustJoin = f.mustJoin || s.alone
 	to := &Op{}
 	if g.coin(4) {
@@ -156,8 +158,23 @@ func (x *run) cancelAll(ctx context.Context, o *Op, a *activity) {
 		}
 	}()
 	var out Outcome
+	wait := func(ctx context.Context) (int, error) {
+		// On a goroutine of its own a Goexit ends here.
+		waited := make(chan struct{})
+		go func() {
+			defer close(waited)
+			defer forget()
+			capture(&out, func() (int, error) { return t.Wait(ctx) })
+		}()
+		<-waited
+		return 0, nil
+	}
 	x.during(a, c, func() {
-		capture(&out, func() (int, error) { return t.Wait(ctx) })
+		if a.on == nil {
+			wait(ctx)
+		} else {
+			asyncsync.FromThread(ctx, wait)
+		}
 	})
 	if out.Kind == endError && !excuse(out.Err) {
 		x.complain("#%d: %v, for which there is no reason", o.ID, out.Err)

@@ -64,6 +64,7 @@ type Context struct {
 	Ends     bool // it has functions at the ends of its thread
 	Tokens   int  // of a limiter, at first
 	Loose    bool // made in a loose part
+	Exits    bool // functions on it may end by Goexit at any time
 	Posted   bool // an executor runs functions on its thread
 	Queue    int  // QueueLimit, 0 for none
 	rank     float64
@@ -83,6 +84,9 @@ func (c *Context) String() string {
 	}
 	if c.Unpinned {
 		s += " unpinned"
+	}
+	if c.Exits {
+		s += " exits"
 	}
 	if c.Spin > 0 {
 		s += fmt.Sprintf(" spin %d", c.Spin)
