@@ -15,6 +15,9 @@ type Config struct {
 	Roots    int // at most how many roots, 3 if 0
 	Pools    int // how many small pools, up to 2 if 0
 
+	// Loose has everything cancelled at any moment: see loose.go.
+	Loose bool
+
 	// Plant puts one wait into the program that closes a cycle, where there is
 	// a place for it: [Program.Planted]. What such a program comes to the model
 	// does not know; that it ends, and that somebody is told, is the point.
@@ -89,11 +92,13 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 	n := r.IntN(cfg.Contexts + 1)
 	g.context(defaultThread, float64(n+1), nil)
 	var reach []*Context
+	g.loosen = cfg.Loose
 	for i := range n {
 		c := g.context(shared, float64(i+1), nil)
 		g.flavour(c)
 		reach = append(reach, c)
 	}
+	g.loosen = false
 	g.limiters(n)
 	pools := cfg.Pools
 	if pools == 0 {
@@ -114,7 +119,11 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 			s.bare, s.scope = false, root.Context
 		}
 		g.left = share
-		root.Body = g.body(s)
+		if cfg.Loose {
+			root.Body = g.looseBody(s)
+		} else {
+			root.Body = g.body(s)
+		}
 		g.p.Roots = append(g.p.Roots, root)
 	}
 	return g.p

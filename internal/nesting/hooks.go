@@ -1,8 +1,9 @@
 package nesting
 
 import (
+	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"asyncsync.dev/asyncsync"
@@ -10,45 +11,68 @@ import (
 
 // A Ledger counts what the hooks of the process are told while it is open.
 type Ledger struct {
-	restore                        func()
-	queued, inline, started, ended atomic.Int64
-	abandoned                      atomic.Int64
+	restore func()
+
+	mu        sync.Mutex // guards the rest
+	calls     map[string]*tally
+	abandoned int
 }
+
+// A tally counts calls of one name.
+type tally struct{ queued, started, ended int }
 
 // OpenLedger sets the hooks. No call may be under way.
 func OpenLedger() *Ledger {
-	l := &Ledger{}
-	l.restore = asyncsync.SetHooks(asyncsync.Hooks{
-		Queued: func(i asyncsync.CallInfo) {
-			l.queued.Add(1)
-			if i.Inline {
-				l.inline.Add(1)
+	l := &Ledger{calls: map[string]*tally{}}
+	count := func(f func(*tally)) func(asyncsync.CallInfo) {
+		return func(i asyncsync.CallInfo) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			t := l.calls[i.Name]
+			if t == nil {
+				t = &tally{}
+				l.calls[i.Name] = t
 			}
-		},
-		Started:   func(asyncsync.CallInfo) { l.started.Add(1) },
-		Ended:     func(asyncsync.CallInfo) { l.ended.Add(1) },
-		Abandoned: func(asyncsync.CallInfo) { l.abandoned.Add(1) },
+			f(t)
+		}
+	}
+	l.restore = asyncsync.SetHooks(asyncsync.Hooks{
+		Queued:    count(func(t *tally) { t.queued++ }),
+		Started:   count(func(t *tally) { t.started++ }),
+		Ended:     count(func(t *tally) { t.ended++ }),
+		Abandoned: count(func(*tally) { l.abandoned++ }),
 	})
 	return l
+}
+
+func (l *Ledger) told() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.abandoned
 }
 
 // Close takes the hooks away, and says what does not add up. All calls have
 // ended, those that were abandoned too, but the hook may be told of these a
 // moment later, and be told of one of a program before.
 func (l *Ledger) Close(got *Result) error {
-	for i := 0; got != nil && l.abandoned.Load() < int64(got.Abandoned.Load()) && i < 2000; i++ {
+	want := 0
+	if got != nil {
+		want = int(got.Abandoned.Load())
+	}
+	for i := 0; l.told() < want && i < 2000; i++ {
 		time.Sleep(time.Millisecond)
 	}
 	l.restore()
-	q, s, e := l.queued.Load(), l.started.Load(), l.ended.Load()
-	if q != e || s > e {
-		return fmt.Errorf("hooks: %d calls were queued, %d have started, %d have ended", q, s, e)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for name, t := range l.calls {
+		if t.queued != t.ended || t.started > t.ended {
+			errs = append(errs, fmt.Errorf("hooks: of calls of %s, %d were queued, %d have started, %d have ended", name, t.queued, t.started, t.ended))
+		}
 	}
-	if got == nil {
-		return nil
+	if l.abandoned < want {
+		errs = append(errs, fmt.Errorf("hooks: told of %d abandoned calls, there were %d", l.abandoned, want))
 	}
-	if a, want := l.abandoned.Load(), int64(got.Abandoned.Load()); a < want {
-		return fmt.Errorf("hooks: told of %d abandoned calls, there were %d", a, want)
-	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -52,6 +52,18 @@ func (g *generator) loose(s *state) *Op {
 	return o
 }
 
+// looseBody is some of them, one after the other.
+func (g *generator) looseBody(s state) *Body {
+	b := g.newBody(s)
+	for range 1 + g.IntN(3) {
+		if o := g.loose(&s); o != nil {
+			o.Catch = true
+			b.Ops = append(b.Ops, o)
+		}
+	}
+	return b
+}
+
 // closeEarly closes a context that is in use.
 func (g *generator) closeEarly(s *state) *Op {
 	if !s.loose || s.raw || s.cb >= 0 {

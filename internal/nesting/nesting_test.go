@@ -208,6 +208,8 @@ func number(t testing.TB, s string) uint64 {
 func program(seed uint64) *Program {
 	cfg := Config{}
 	switch seed % 8 {
+	case 4, 5:
+		cfg = Config{Ops: 150, Roots: 6, Contexts: 3, Loose: true}
 	case 6:
 		cfg = Config{Ops: 100, Roots: 6, Contexts: 2, Pools: 2}
 	case 7:
