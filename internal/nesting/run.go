@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -128,14 +129,14 @@ type run struct {
 	told       atomic.Int32
 	hung       chan struct{}
 
-	complaints sync.Mutex // guards Complaints and spawned
+	complaints sync.Mutex // guards Complaints, spawned and atEnd
 	spawned    []int      // operations that have started a task
+	atEnd      []*contextState
 	acts       []*activity
 
 	mu     sync.Mutex // guards the rest, when watched
 	clock  int
 	record []*wait
-	atEnd  []*contextState
 	tids   map[int]*contextState // of contexts that are in use
 	dead   map[int]*contextState // of tainted ones that are not
 }
@@ -395,8 +396,10 @@ func (x *run) all() {
 		// and abandon functions while this waits.
 		x.strays.Wait()
 	}
-	for i := len(x.atEnd) - 1; i >= 0; i-- {
-		c := x.atEnd[i]
+	x.complaints.Lock() // where a group goes on, as above
+	atEnd := slices.Clone(x.atEnd)
+	x.complaints.Unlock()
+	for _, c := range slices.Backward(atEnd) {
 		x.disclaim(c)
 		if err := c.tsc.Close(); err != nil {
 			x.complain("Close of %v: %v", c.Context, err)
