@@ -15,8 +15,13 @@ var omit = struct {
 	// criticalPosted: thread-critical values on a thread that has run a function
 	// which was sent with WithExecutor. That function does not see them.
 	criticalPosted bool
+
+	// hooksGoexit: hooks while functions end what is blocked below them. Of
+	// calls that are taken back then the Ended hook is not told.
+	hooksGoexit bool
 }{
 	enteredOnAdopted: true,
 	afterEnd:         true,
 	criticalPosted:   true,
+	hooksGoexit:      true,
 }
