@@ -193,6 +193,9 @@ func (a *activity) outermost() *activity {
 	for a.within != nil {
 		a = a.within
 	}
+	if omit.siblings && a.parent != nil {
+		return a.parent
+	}
 	return a
 }
 

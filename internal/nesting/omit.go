@@ -19,9 +19,14 @@ var omit = struct {
 	// hooksGoexit: hooks while functions end what is blocked below them. Of
 	// calls that are taken back then the Ended hook is not told.
 	hooksGoexit bool
+
+	// siblings: what RunUntil serves may have been started by another function
+	// that was called with the same ctx.
+	siblings bool
 }{
 	enteredOnAdopted: true,
 	afterEnd:         true,
 	criticalPosted:   true,
 	hooksGoexit:      true,
+	siblings:         true,
 }

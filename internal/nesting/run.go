@@ -156,6 +156,8 @@ type contextState struct {
 
 	critical *critical // value of the thread-critical variable
 
+	callers activity // that of roots with this context's ctx
+
 	tainted atomic.Bool
 	early   atomic.Bool // it may have been closed while it is in use
 }
@@ -386,6 +388,9 @@ func (x *run) all() {
 			defer roots.Done()
 			defer forget()
 			a := x.child(nil, r.Body)
+			if omit.siblings && r.Context != nil {
+				a.parent = &x.contexts[r.Context.ID].callers
+			}
 			capture(&x.Roots[i], func() (int, error) { return x.list(ctx, r.Body, a, nil) })
 		}()
 	}
