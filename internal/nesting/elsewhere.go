@@ -194,7 +194,8 @@ func (a *activity) outermost() *activity {
 		a = a.within
 	}
 	if omit.siblings && a.parent != nil {
-		return a.parent
+		for a = a.parent; a.borrows; a = a.parent {
+		}
 	}
 	return a
 }

@@ -242,6 +242,7 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		var all sync.WaitGroup
 		for _, b := range o.Bodies {
 			c := x.child(a, b)
+			c.borrows = true
 			all.Add(1)
 			go func() {
 				defer all.Done()

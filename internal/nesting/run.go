@@ -171,6 +171,7 @@ type activity struct {
 	waiting *wait         // touched by its own goroutine only
 	tid     int
 	queued  bool      // it is a task on a thread
+	borrows bool      // its ctx is its parent's
 	posted  bool      // it was posted to an executor
 	within  *activity // that it is a part of for the library: it has called it inline
 }
@@ -389,7 +390,7 @@ func (x *run) all() {
 			defer forget()
 			a := x.child(nil, r.Body)
 			if omit.siblings && r.Context != nil {
-				a.parent = &x.contexts[r.Context.ID].callers
+				a.parent, a.borrows = &x.contexts[r.Context.ID].callers, true
 			}
 			capture(&x.Roots[i], func() (int, error) { return x.list(ctx, r.Body, a, nil) })
 		}()
