@@ -157,6 +157,7 @@ type state struct {
 	quiet    bool // nothing may fail
 	goexit   bool // Goexit is allowed
 	loose    bool // the outcome of what it does depends on timing
+	detached bool // somebody waits for this, but is not related to it
 	derived  bool // ctx is derived from what the library gave, and ends with that
 	fragile  bool // a task that it has started may end what it is run on top of
 	pools    uint // pools that may not be used
@@ -526,6 +527,7 @@ func (g *generator) try(s *state) *Op {
 			inner.cb = len(inner.chain)
 		}
 		inner.inPool = 0
+		inner.detached = true
 		inner.mustJoin = inner.mustJoin || s.derived // it would end with a task above
 		o.Body = g.body(inner.on(d))
 		return o
@@ -537,12 +539,15 @@ func (g *generator) try(s *state) *Op {
 		return g.with(opCancelBefore, o)
 	case 34:
 		if s.loose {
+			if g.coin(2) {
+				return g.leave(s)
+			}
 			return g.closeEarly(s)
 		}
 		return g.cancelled(s)
 	case 35:
-		if s.loose {
-			return nil
+		if s.loose || g.coin(4) {
+			return g.startFails(s)
 		}
 		to := &Op{}
 		if s.sync == nil && s.cb < 0 && g.coin(2) {

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
@@ -79,7 +80,11 @@ func (g *generator) closeEarly(s *state) *Op {
 		return nil
 	}
 	c := loose[g.IntN(len(loose))]
-	if !slices.Contains(s.chain, c.Root) && c.Root.rank <= s.top() {
+	if slices.Contains(s.chain, c.Root) {
+		if s.detached {
+			return nil // a wait that begins later would be refused
+		}
+	} else if c.Root.rank <= s.top() {
 		return nil
 	}
 	s.touch(c.Root.rank - epsilon)
@@ -88,6 +93,67 @@ func (g *generator) closeEarly(s *state) *Op {
 	o.N = g.IntN(100)
 	o.Close = []closing{closeBelow, shutBelow}[g.IntN(2)]
 	return o
+}
+
+// leave is a call that returns when it is cancelled, whatever its function does.
+func (g *generator) leave(s *state) *Op {
+	if s.cb >= 0 {
+		return nil
+	}
+	o := &Op{}
+	if g.coin(2) {
+		o.Target = insensitive
+		o = g.with(opLeave, o)
+		if s.sync != nil {
+			if o.Limiter = g.limiter(s); o.Limiter != nil {
+				s.touch(o.Limiter.rank - epsilon)
+			}
+		}
+	} else {
+		if !g.target(s, o) || o.On.Root.Exits {
+			return nil
+		}
+		s.on(o.On) // for the touch
+		o = g.with(opLeave, o)
+	}
+	o.N = g.IntN(200)
+	return o
+}
+
+// leaveCall makes it.
+func (x *run) leaveCall(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	x.strays.Add(1)
+	var ran atomic.Bool
+	f := func(context.Context) (int, error) {
+		defer x.strays.Done()
+		ran.Store(true)
+		for range o.N {
+			runtime.Gosched()
+		}
+		return -1, nil
+	}
+	c := x.child(a, nil)
+	if o.On != nil {
+		f, c = x.probe(o, a, f)
+	}
+	opts := []asyncsync.Option{asyncsync.Abandon()}
+	if o.Limiter != nil {
+		l := x.limiters[o.Limiter.ID]
+		opts = append(opts, asyncsync.WithLimiter(l.Limiter))
+		defer x.waits(c, &l.who)()
+		defer x.waits(&l.who, c)()
+	}
+	x.during(a, c, func() { v, err = x.call(ctx, o, f, opts...) })
+	switch {
+	case err == nil && v == -1 && ran.Load():
+	case errors.Is(err, asyncsync.ErrAbandoned) && (ran.Load() || o.Limiter != nil || o.On != nil):
+		x.Abandoned.Add(1)
+	case err != nil && excuse(err) && !ran.Load():
+		x.strays.Done()
+	default:
+		x.complain("#%d: a call that may be abandoned returns %d, %v; ran: %v", o.ID, v, err, ran.Load())
+	}
+	return v, err
 }
 
 // excuse reports whether err is one that an operation of a loose part may end
@@ -99,7 +165,8 @@ func excuse(err error) bool {
 	case errors.Is(err, core.ErrDeadlock):
 		return false
 	case errors.As(err, &cause), errors.As(err, &body),
-		errors.Is(err, context.Canceled), errors.Is(err, asyncsync.ErrClosed), errors.Is(err, asyncsync.ErrQueueFull):
+		errors.Is(err, context.Canceled), errors.Is(err, asyncsync.ErrClosed), errors.Is(err, asyncsync.ErrQueueFull),
+		errors.Is(err, asyncsync.ErrAbandoned):
 		return true
 	}
 	// What ended a group's ctx.
@@ -192,6 +259,46 @@ func (x *run) cancelAll(ctx context.Context, o *Op, a *activity) {
 		x.complain("#%d: %v, for which there is no reason", o.ID, out.Err)
 	}
 	<-done
+}
+
+// goesOn says that something begins which a Goexit of those who wait for it
+// leaves running. ended is called at its end.
+func (x *run) goesOn() (ended func()) {
+	if !x.exits {
+		return func() {}
+	}
+	done := make(chan struct{})
+	x.complaints.Lock()
+	defer x.complaints.Unlock()
+	x.loose = append(x.loose, done)
+	return func() { close(done) }
+}
+
+// exits reports whether functions of p may end by Goexit at any time.
+func (p *Program) exits() bool {
+	return slices.ContainsFunc(p.Contexts, func(c *Context) bool { return c.Exits })
+}
+
+// begun counts what is to be drained.
+func (x *run) begun() int {
+	x.complaints.Lock()
+	defer x.complaints.Unlock()
+	return len(x.spawned) + len(x.loose)
+}
+
+// drainLoose waits for all of these. One that runs may begin others, but has
+// done so when it ends.
+func (x *run) drainLoose() {
+	for i := 0; ; i++ {
+		x.complaints.Lock()
+		if i == len(x.loose) {
+			x.complaints.Unlock()
+			return
+		}
+		done := x.loose[i]
+		x.complaints.Unlock()
+		<-done
+	}
 }
 
 // closeEarly closes a context while it is in use.

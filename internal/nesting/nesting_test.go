@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -60,8 +59,8 @@ func try(t testing.TB, p *Program, mode Mode, name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var ledger *Ledger
-	exits := slices.ContainsFunc(p.Contexts, func(c *Context) bool { return c.Exits })
-	if p.Ops%8 == 3 && !(omit.hooksGoexit && exits) {
+
+	if p.Ops%8 == 3 && !(omit.hooksGoexit && p.exits()) {
 		ledger = OpenLedger()
 	}
 	got, err := Run(ctx, p, mode)

@@ -74,6 +74,7 @@ func (x *run) function(b *Body, a *activity, head, tail func(context.Context)) f
 // at is f with the checks of a function that runs, as a, where b does.
 func (x *run) at(b *Body, a *activity, f function) function {
 	return func(ctx context.Context) (int, error) {
+		defer x.goesOn()()
 		if b.On != nil {
 			a.on = x.contexts[b.On.Root.ID]
 			a.tid = osThread()
@@ -216,7 +217,17 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 			if o.Limiter != nil {
 				v, err = x.underLimiter(ctx, o, c)
 			} else {
-				v, err = x.call(ctx, o, x.function(o.Body, c, nil, nil))
+				f := x.function(o.Body, c, nil, nil)
+				if !o.Loose || o.Options&optInterrupt == 0 {
+					v, err = x.call(ctx, o, f)
+					return
+				}
+				i, opt := x.interruption(o)
+				defer i.over()
+				v, err = x.call(ctx, o, func(ctx context.Context) (int, error) {
+					i.began.Store(true)
+					return f(ctx)
+				}, opt)
 			}
 		})
 	case opFrom:
@@ -244,7 +255,9 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 			c := x.child(a, b)
 			c.borrows = true
 			all.Add(1)
+			ended := x.goesOn()
 			go func() {
+				defer ended()
 				defer all.Done()
 				defer forget()
 				var out Outcome
@@ -289,6 +302,14 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		return 0, x.tokensCancel(ctx, o, a)
 	case opLoose:
 		x.cancelAll(ctx, o, a)
+	case opCancelTask:
+		if t := x.tasks[o.Task.ID]; t != nil {
+			t.Cancel(cause)
+		}
+	case opLeave:
+		return x.leaveCall(ctx, o, a)
+	case opStartFails:
+		x.startFails(ctx, o, a)
 	case opCloseEarly:
 		x.closeEarly(o, a)
 	case opLook:
@@ -392,7 +413,9 @@ func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
 		c := x.child(all, b)
 		f := x.function(b, c, nil, nil)
 		if o.Loose {
+			ended := x.goesOn()
 			g.Go(func(ctx context.Context) error {
+				defer ended()
 				_, err := f(ctx)
 				return err
 			})

@@ -143,6 +143,9 @@ const (
 	opAfter                     // calls with the ctx of a task that has ended
 	opValue                     // Handle.Value
 	opLoose                     // a task of Body that is cancelled at any moment: see loose.go
+	opCancelTask                // Task.Cancel of Task
+	opLeave                     // a call that is abandoned if it is cancelled
+	opStartFails                // calls to a context whose OnThreadStart fails at first
 	opCloseEarly                // Close or Shutdown of On while it is in use
 	opBurst                     // calls queued behind a busy function: see burst
 	opPlant                     // a wait for Task or On, which waits for it
@@ -152,7 +155,7 @@ func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
 		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel",
-		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "critical", "look", "after", "value", "loose", "close-early", "burst", "plant"}[k]
+		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "critical", "look", "after", "value", "loose", "cancel-task", "leave", "start-fails", "close-early", "burst", "plant"}[k]
 }
 
 // How an operation that sends a function names the thread.
@@ -293,7 +296,7 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		}
 	case opDelete:
 		fmt.Fprintf(w, " v%d", o.Var)
-	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon, opAfter:
+	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon, opAfter, opLeave:
 		fmt.Fprintf(w, " %v %v", o.Target, o.On)
 	case opExecutor:
 		if o.On != nil {
@@ -301,7 +304,7 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		}
 	case opStopped, opTokens, opTokensCancel:
 		fmt.Fprintf(w, " %v %d", o.Target, o.N)
-	case opTaint, opValue, opCritical:
+	case opTaint, opValue, opCritical, opStartFails:
 		fmt.Fprintf(w, " %v", o.On)
 	case opCloseEarly:
 		fmt.Fprintf(w, " %v, %v", o.On, o.Close)
@@ -316,7 +319,7 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		if o.On != nil {
 			fmt.Fprintf(w, " adopts %v", o.On)
 		}
-	case opWait:
+	case opWait, opCancelTask:
 		fmt.Fprintf(w, " for #%d", o.Task.ID)
 	case opPlant:
 		if o.Task != nil {

@@ -31,7 +31,7 @@ func (g *generator) spawn(s *state) *Op {
 		return nil
 	}
 	f := s.fork()
-	f.chain, f.joins, f.inPool = nil, nil, 0
+	f.chain, f.joins, f.inPool, f.detached = nil, nil, 0, false
 	f.floor = 0
 	if !g.coin(3) {
 		f.floor = s.top()
@@ -108,6 +108,11 @@ func (g *generator) wait(s *state) *Op {
 	}
 	if len(may) == 0 {
 		return nil
+	}
+	if t := may[g.IntN(len(may))]; t.Loose && g.coin(3) {
+		o := g.newOp(opCancelTask)
+		o.Task = t
+		return o
 	}
 	o := g.newOp(opWait)
 	o.Task = may[g.IntN(len(may))]

@@ -80,6 +80,7 @@ func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
 		acts:     make([]*activity, p.Ops),
 		hung:     make(chan struct{}),
 		loop:     looper{make(chan struct{})},
+		exits:    p.exits(),
 	}
 	finished := make(chan struct{})
 	go func() {
@@ -115,6 +116,7 @@ type run struct {
 	*Result
 	p        *Program
 	mode     Mode
+	exits    bool                  // there are contexts with the mark
 	pool     *asyncsync.ThreadPool // large enough
 	pools    []*asyncsync.ThreadPool
 	limiters []*limiterState // by context
@@ -129,8 +131,9 @@ type run struct {
 	told       atomic.Int32
 	hung       chan struct{}
 
-	complaints sync.Mutex // guards Complaints, spawned and atEnd
-	spawned    []int      // operations that have started a task
+	complaints sync.Mutex      // guards Complaints, spawned, atEnd and loose
+	loose      []chan struct{} // closed at the ends of what a Goexit may leave running
+	spawned    []int           // operations that have started a task
 	atEnd      []*contextState
 	acts       []*activity
 
@@ -396,7 +399,11 @@ func (x *run) all() {
 		}()
 	}
 	roots.Wait()
-	x.drain()
+	for n := -1; n != x.begun(); {
+		n = x.begun()
+		x.drain()
+		x.drainLoose()
+	}
 	if x.p.Planted == nil {
 		// After a planted cycle was told a group's tasks may go on by themselves,
 		// and abandon functions while this waits.

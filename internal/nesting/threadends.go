@@ -174,3 +174,63 @@ func (x *run) openFails(ctx context.Context, o *Op, a *activity) (v int, err err
 	x.during(a, &activity{}, func() { err = c.handle.Close() })
 	return 0, err
 }
+
+// startFails is a context whose OnThreadStart panics at first.
+func (g *generator) startFails(s *state) *Op {
+	o := g.newOp(opStartFails)
+	o.On = g.context(private, g.rank(s), nil)
+	g.flavour(o.On)
+	o.On.Ends, o.On.Exits = false, false
+	s.touch(o.On.rank - epsilon)
+	o.N = g.IntN(3)
+	return o
+}
+
+// startFails calls it until it does not fail any more: the first calls end as
+// OnThreadStart does, the next are the first.
+func (x *run) startFails(ctx context.Context, o *Op, a *activity) {
+	cause := x.ids.causes[o.ID]
+	c := &contextState{Context: o.On}
+	x.contexts[o.On.ID] = c
+	starts, exits, ran := 0, 0, 0
+	opts := append(x.options(c), asyncsync.OnThreadStart(func() {
+		if starts++; starts <= o.N {
+			panic(cause)
+		}
+	}), asyncsync.OnThreadExit(func() { exits++ }))
+	_, c.tsc = asyncsync.NewThreadSensitiveContext(asyncsync.Detach(ctx), opts...)
+	defer func() { // also when this ends by Goexit
+		x.closed(c)
+		x.during(a, &activity{}, func() {
+			if err := c.tsc.Close(); err != nil {
+				x.complain("#%d: Close: %v", o.ID, err)
+			}
+		})
+		if !o.Loose && (starts != o.N+1 || ran != 2 || exits != 1) {
+			x.complain("#%d: OnThreadStart ran %d times, should be %d; %d calls ran, should be 2; OnThreadExit ran %d times", o.ID, starts, o.N+1, ran, exits)
+		}
+	}()
+	o = &Op{ID: o.ID, Kind: o.Kind, Target: named, On: o.On, N: o.N, Loose: o.Loose}
+	for i := range o.N + 2 {
+		f, w := x.probe(o, a, func(context.Context) (int, error) {
+			ran++
+			return -1, nil
+		})
+		var out Outcome
+		x.during(a, w, func() {
+			capture(&out, func() (int, error) {
+				if i%2 == 1 {
+					return x.queue(ctx, o, f).WaitOrCancel(ctx)
+				}
+				return x.call(ctx, o, f)
+			})
+		})
+		switch {
+		case out.Kind == endPanic && out.Panic == any(cause):
+		case out.Kind == endReturn && out.Val == -1:
+		case out.Kind == endError && x.excused(o, out.Err, nil):
+		default:
+			x.complain("#%d: call %d: %v", o.ID, i, out)
+		}
+	}
+}
