@@ -80,9 +80,11 @@ func (g *generator) closeEarly(s *state) *Op {
 		return nil
 	}
 	c := loose[g.IntN(len(loose))]
-	if slices.Contains(s.chain, c.Root) {
-		if s.detached {
-			return nil // a wait that begins later would be refused
+	if i := slices.Index(s.chain, c.Root); i >= 0 {
+		for _, between := range s.chain[i:] {
+			if s.detached || between != c.Root && between.Kind != limiter {
+				return nil // a wait that begins later would be refused
+			}
 		}
 	} else if c.Root.rank <= s.top() {
 		return nil
