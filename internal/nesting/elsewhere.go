@@ -101,8 +101,6 @@ func (g *generator) executor(s *state) *Op {
 		f = f.on(o.On)
 		f.scope = s.scope
 		f.mustJoin = true
-	} else {
-		s.sync.Posted = true
 	}
 	f.bare = false
 	o.Body = g.body(f)

@@ -757,9 +757,6 @@ func (g *generator) scope(s *state) *Op {
 	o := g.newOp(opScope)
 	natural := s.scope == nil || s.scope.Kind == adopted || s.scope.Kind == defaultThread
 	o.Foreign = !natural && (pool >= 0 || g.coin(2)) || natural && pool < 0 && g.coin(4)
-	if omit.enteredOnAdopted && s.sync != nil && s.sync.Kind == adopted {
-		o.Foreign = true
-	}
 	lent := pool >= 0 && !within && s.pools&(1<<pool) != 0
 	if lent {
 		o.Foreign = true

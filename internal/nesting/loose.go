@@ -117,6 +117,9 @@ func (g *generator) leave(s *state) *Op {
 		}
 		s.on(o.On) // for the touch
 		o = g.with(opLeave, o)
+		if o.Target == throughDo {
+			o.Target = throughGet // whose result goes with the call
+		}
 	}
 	o.N = g.IntN(200)
 	return o

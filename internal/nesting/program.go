@@ -65,7 +65,6 @@ type Context struct {
 	Tokens   int  // of a limiter, at first
 	Loose    bool // made in a loose part
 	Exits    bool // functions on it may end by Goexit at any time
-	Posted   bool // an executor runs functions on its thread
 	Queue    int  // QueueLimit, 0 for none
 	rank     float64
 }

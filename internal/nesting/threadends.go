@@ -58,9 +58,6 @@ var thread = local.New[*critical](local.ThreadCritical(), local.OnThreadExit(fun
 // set last on the thread, and sets another.
 func (x *run) setCritical(o *Op, a *activity) {
 	c := a.on
-	if omit.criticalPosted && c.Posted {
-		return
-	}
 	if got, _ := thread.Get(); got != c.critical {
 		x.complain("#%d: the thread-critical variable is %p, should be %p", o.ID, got, c.critical)
 	}
