@@ -1,7 +1,6 @@
 package nesting
 
 import (
-	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -14,6 +13,10 @@ type Config struct {
 	Depth    int // how deep they nest, 8 if 0
 	Contexts int // at most how many shared contexts, 4 if 0
 	Roots    int // at most how many roots, 3 if 0
+	Pools    int // how many small pools, up to 2 if 0
+
+	// Loose has everything cancelled at any moment: see loose.go.
+	Loose bool
 
 	// Plant puts one wait into the program that closes a cycle, where there is
 	// a place for it: [Program.Planted]. What such a program comes to the model
@@ -49,19 +52,20 @@ const epsilon = 1e-6
 //     policy must be Related: under All a stranger could sit on top of A and
 //     want B.
 //  4. A context with policy None is never called from below itself: rule 1 with
-//     "above" in place of "not below".
+//     "above" in place of "not below". And a function on one with policy All may
+//     be on top of any other there. So whoever holds a context with one of these
+//     does not wait for a task that calls it: rule 2 with "above".
 //  5. A detached call is nobody's relative, so the default thread, which has
 //     the highest rank of the shared ones, must not be in the chain; and what
 //     it calls is never related to what came before.
 //  6. A small pool is a resource of its own, held from the making of a context
 //     that uses it to its Close. Its contexts are private, have the pool's rank,
-//     and are closed however their scope ends; from within, no other context
-//     of the pool is made. The one exception is lent capacity: sync code on a
-//     context of the pool makes another and calls it, in a sequential region.
-//     Never in the chain of a context with policy All: a stranger on top of
-//     whoever holds the capacity could want it too.
-//     The region matters: a loan merges two threads into one, so that contexts
-//     ranked between the two would see a cycle that the ranks do not show.
+//     and are closed however their scope ends. Never in the chain of a context
+//     with policy All: a stranger on top of whoever holds the capacity could
+//     want it too. From within, other contexts of the pool are made only where
+//     they get threads beyond the bound if need be: below a function on a
+//     thread of the pool. Each of those makes one at a time, so that there are
+//     threads enough, unless the pool has as many as anybody may want.
 //  7. No wait of our own (a channel) is for anything that needs a thread which
 //     the waiter holds: sync code waits so only for cancellations and for
 //     functions known to need nothing. Async code also waits so for goroutines
@@ -84,17 +88,24 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 			*f.field = f.or
 		}
 	}
-	g := &generator{Rand: r, cfg: cfg, p: &Program{Config: cfg}}
+	g := &generator{Rand: r, cfg: cfg, p: &Program{Config: cfg, looseOps: map[int]bool{}, looseBodies: map[int]bool{}}}
 	n := r.IntN(cfg.Contexts + 1)
 	g.context(defaultThread, float64(n+1), nil)
 	var reach []*Context
+	g.loosen = cfg.Loose
 	for i := range n {
 		c := g.context(shared, float64(i+1), nil)
 		g.flavour(c)
 		reach = append(reach, c)
 	}
-	for range r.IntN(3) {
-		g.p.Pools = append(g.p.Pools, 1+r.IntN(3))
+	g.loosen = false
+	g.limiters(n)
+	pools := cfg.Pools
+	if pools == 0 {
+		pools = r.IntN(3)
+	}
+	for range pools {
+		g.p.Pools = append(g.p.Pools, Pool{Max: 1 + r.IntN(3), Wide: g.coin(2)})
 		g.poolRank = append(g.poolRank, r.Float64()*float64(n+1))
 	}
 	roots := 1 + r.IntN(cfg.Roots)
@@ -108,7 +119,11 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 			s.bare, s.scope = false, root.Context
 		}
 		g.left = share
-		root.Body = g.body(s)
+		if cfg.Loose {
+			root.Body = g.looseBody(s)
+		} else {
+			root.Body = g.body(s)
+		}
 		g.p.Roots = append(g.p.Roots, root)
 	}
 	return g.p
@@ -120,6 +135,7 @@ type generator struct {
 	p        *Program
 	left     int
 	poolRank []float64
+	loosen   bool // what is made is loose
 }
 
 // A state is what is known, at one point of the program, without running it.
@@ -132,13 +148,20 @@ type state struct {
 
 	chain []*Context // what this strand and those that wait for it hold
 	floor float64    // a rank that must be kept above all the same
-	cb    int        // the contexts of chain from here on may be called back; -1 outside a sequential region
+
+	spawnFloor float64 // the same for what is started and goes on by itself
+	cb         int     // the contexts of chain from here on may be called back; -1 outside a sequential region
 
 	alone    bool // nothing may be left running: no spawn
 	mustJoin bool // tasks must be joined where they are made
 	quiet    bool // nothing may fail
 	goexit   bool // Goexit is allowed
+	loose    bool // the outcome of what it does depends on timing
+	detached bool // somebody waits for this, but is not related to it
+	derived  bool // ctx is derived from what the library gave, and ends with that
+	fragile  bool // a task that it has started may end what it is run on top of
 	pools    uint // pools that may not be used
+	inPool   uint // pools on a thread of which somebody waits for this
 
 	joins []*Op // of the tasks that this is below, those that are waited for
 	raw   bool  // below a goroutine that the library does not know
@@ -163,6 +186,8 @@ func (s *state) may(c *Context) bool {
 	switch {
 	case s.sync == c:
 		return true
+	case c.Exits && !s.goexit:
+		return false // a Goexit would come further up than it may
 	case c.Policy == asyncsync.None:
 		return c.rank > s.top()
 	case c.rank >= s.top():
@@ -180,23 +205,32 @@ func (s *state) touch(rank float64) { *s.min = min(*s.min, rank) }
 
 // on is the state of a function that s calls on c.
 func (s state) on(c *Context) state {
-	if c.Root.Policy == asyncsync.None {
-		s.touch(c.Root.rank - epsilon)
-	} else {
+	if c.Root.Policy == asyncsync.Related {
 		s.touch(c.Root.rank)
+	} else {
+		s.touch(c.Root.rank - epsilon)
 	}
 	s.chain = append(slices.Clip(s.chain), c.Root)
+	if c.Root.Pool >= 0 {
+		s.inPool |= 1 << c.Root.Pool
+	}
 	s.sync, s.syncScope, s.scope, s.bare = c.Root, c, c, false
-	s.goexit = s.goexit && s.root && c.Root.Policy != asyncsync.All
+	s.goexit = s.goexit && (s.root && c.Root.Policy != asyncsync.All || c.Root.Exits)
 	s.quiet = false
 	return s
 }
 
+// nearest is the context that code which is called on s.sync finds nearest.
+func (s *state) nearest() *Context {
+	if s.scope == nil || s.scope.Root != s.sync {
+		return s.syncScope
+	}
+	return s.scope
+}
+
 // away is the state of async code that s calls from a thread.
 func (s state) away() state {
-	if s.scope == nil || s.scope.Root != s.sync {
-		s.scope = s.syncScope
-	}
+	s.scope = s.nearest()
 	s.sync, s.syncScope, s.bare, s.quiet = nil, nil, false, false
 	return s
 }
@@ -238,6 +272,7 @@ func (g *generator) coin(n int) bool { return g.IntN(n) == 0 }
 func (g *generator) context(k contextKind, rank float64, in *Context) *Context {
 	c := &Context{ID: len(g.p.Contexts), Kind: k, Pool: -1, rank: rank}
 	c.Root = c
+	c.Loose = g.loosen
 	if in != nil {
 		c.Root = in.Root
 		c.rank = in.Root.rank
@@ -254,6 +289,14 @@ func (g *generator) flavour(c *Context) {
 		c.Policy = asyncsync.None
 	}
 	c.Unpinned = g.coin(4)
+	c.Ends = g.coin(4)
+	if g.coin(4) {
+		c.Spin = 1 + g.IntN(2)
+	}
+	if g.loosen && g.coin(3) {
+		c.Queue = 1 + g.IntN(3)
+	}
+	c.Exits = g.loosen && g.coin(3)
 }
 
 // rank is one for a private context, above all that s holds.
@@ -267,6 +310,9 @@ func (g *generator) rank(s *state) float64 {
 
 func (g *generator) newBody(s state) *Body {
 	b := &Body{ID: g.p.Bodies, On: s.sync}
+	if g.loosen {
+		g.p.looseBodies[b.ID] = true
+	}
 	g.p.Bodies++
 	return b
 }
@@ -329,7 +375,10 @@ func (g *generator) leaf(s state) *Body {
 }
 
 func (g *generator) newOp(k kind) *Op {
-	o := &Op{ID: g.p.Ops, Kind: k, Fail: -1, Cancel: -1}
+	o := &Op{ID: g.p.Ops, Kind: k, Fail: -1, Cancel: -1, Loose: g.loosen}
+	if g.loosen {
+		g.p.looseOps[o.ID] = true
+	}
 	g.p.Ops++
 	return o
 }
@@ -382,89 +431,41 @@ func (g *generator) try(s *state) *Op {
 	if s.cb < 0 && g.coin(4) {
 		inner = s.sequential()
 	}
-	switch g.IntN(32) {
+	switch g.IntN(48) {
 	case 0:
+		if g.coin(4) {
+			return g.newOp(opLook)
+		}
 		return g.variable()
 	case 1:
 		o := g.newOp(opUndo)
 		o.Var, o.Val = g.IntN(vars), 1+g.IntN(1000)
-		o.Body = g.body(*s)
+		o.N = g.IntN(3)
+		f := *s
+		f.derived = f.derived || o.N > 0
+		o.Body = g.body(f)
 		return o
-	case 2, 3, 4, 5, 6, 7:
+	case 2, 3, 4, 5, 6, 7, 8, 9, 10:
 		o := &Op{}
 		if !g.target(s, o) {
 			return nil
 		}
 		*o = *g.with(opCall, o)
 		o.Wrapper = o.Target < throughDo && g.coin(2)
+		g.options(o)
 		o.Body = g.body(inner.on(o.On))
 		return o
-	case 8:
-		o := g.newOp(opCall)
-		o.Target = insensitive
-		if s.sync != nil {
-			inner = inner.away()
-		}
-		o.Body = g.body(inner)
-		return o
-	case 9, 10, 11, 12:
-		o := g.newOp(opFrom)
-		o.Wrapper = g.coin(2)
-		switch {
-		case s.sync != nil:
-			inner = inner.away()
-		case s.bare:
-			o.On = g.context(adopted, s.top()+epsilon, nil)
-			inner = inner.on(o.On)
-			inner.syncScope, inner.sync = nil, nil
-			inner.mustJoin = true
-		}
-		o.Body = g.body(inner)
-		return o
-	case 13, 14, 15:
-		if s.alone || s.mustJoin {
-			return nil
-		}
-		o := g.newOp(opSpawn)
-		f := s.fork()
-		f.chain, f.joins = nil, nil
-		f.floor = 0
-		if !g.coin(3) {
-			f.floor = s.top()
-		}
-		f.goexit = true
-		f.quiet = false
-		f.min = new(float64)
-		*f.min = math.Inf(1)
-		o.Body = g.body(f)
-		o.rank = *f.min
-		*s.tasks = append(*s.tasks, o)
-		return o
-	case 16, 17, 18:
-		if s.cb >= 0 || len(*s.tasks) == 0 {
-			return nil
-		}
-		t := (*s.tasks)[g.IntN(len(*s.tasks))]
-		if t.rank < s.top() || t.Body.goexits && !s.goexit {
-			return nil
-		}
-		o := g.newOp(opWait)
-		o.Task = t
-		s.touch(t.rank)
-		return o
-	case 19, 20:
-		if s.cb >= 0 {
-			return nil
-		}
-		o := g.newOp(opJoined)
-		f := s.fork()
-		f.quiet = false
-		f.mustJoin = f.mustJoin || s.alone // not to be left running below what is alone
-		f.joins = append(slices.Clip(f.joins), o)
-		o.Body = g.body(f)
-		o.Between = g.between(s)
-		return o
-	case 21, 22:
+	case 11:
+		return g.insensitive(s, inner)
+	case 12, 13, 14, 15, 16, 17:
+		return g.from(s, inner)
+	case 18, 19, 20:
+		return g.spawn(s)
+	case 21, 22, 23:
+		return g.wait(s)
+	case 24, 25:
+		return g.joined(s)
+	case 26, 27:
 		if s.cb >= 0 {
 			return nil
 		}
@@ -484,7 +485,7 @@ func (g *generator) try(s *state) *Op {
 		}
 		o.Between = g.between(s)
 		return o
-	case 23:
+	case 28:
 		if s.cb >= 0 || s.sync != nil {
 			return nil
 		}
@@ -497,9 +498,9 @@ func (g *generator) try(s *state) *Op {
 			o.Bodies = append(o.Bodies, g.body(f))
 		}
 		return o
-	case 24, 25:
+	case 29, 30:
 		return g.scope(s)
-	case 26:
+	case 31:
 		o := g.newOp(opHandle)
 		o.On = g.context(handle, g.rank(s), nil)
 		g.flavour(o.On)
@@ -512,7 +513,7 @@ func (g *generator) try(s *state) *Op {
 		f.reach = append(slices.Clip(f.reach), o.On)
 		o.Body = g.body(f)
 		return o
-	case 27:
+	case 32:
 		d := g.p.Contexts[0]
 		if s.sync != d && d.rank-epsilon < s.top() {
 			return nil
@@ -525,24 +526,84 @@ func (g *generator) try(s *state) *Op {
 		if inner.cb >= 0 {
 			inner.cb = len(inner.chain)
 		}
+		inner.inPool = 0
+		inner.detached = true
+		inner.mustJoin = inner.mustJoin || s.derived // it would end with a task above
 		o.Body = g.body(inner.on(d))
 		return o
-	case 28:
+	case 33:
 		o := &Op{}
 		if !g.target(s, o) {
 			return nil
 		}
 		return g.with(opCancelBefore, o)
-	case 29:
+	case 34:
+		if s.loose {
+			if g.coin(2) {
+				return g.leave(s)
+			}
+			return g.closeEarly(s)
+		}
 		return g.cancelled(s)
-	case 30:
-		o := g.newOp(opTaskCancel)
+	case 35:
+		if s.loose || g.coin(4) {
+			return g.startFails(s)
+		}
+		to := &Op{}
+		if s.sync == nil && s.cb < 0 && g.coin(2) {
+			f := s.fork()
+			if to = g.queue(&f); to == nil {
+				return nil
+			}
+			f.on(to.On) // for the touch
+		}
+		o := g.with(opTaskCancel, to)
 		o.N = g.IntN(2)
 		return o
+	case 36, 37:
+		return g.cancelledTask(s)
+	case 38, 39:
+		return g.tokens(s)
+	case 40:
+		return g.executor(s)
+	case 41:
+		if g.coin(2) {
+			return g.open(s)
+		}
+		return g.posts(s)
+	case 42:
+		if s.bare {
+			return nil
+		}
+		o := g.newOp(opStopped)
+		o.Target = targeting(g.IntN(int(insensitive) + 1))
+		o.N = g.IntN(20)
+		return o
+	case 43:
+		if g.coin(3) {
+			return g.after(s)
+		}
+		k := opTaint
+		if s.sync != nil && s.sync.leased() && g.coin(2) {
+			k = opCritical
+		}
+		o := g.newOp(k)
+		o.On = s.scope
+		return o
+	case 44:
+		c := g.handleIn(s)
+		if c == nil {
+			return nil
+		}
+		o := g.newOp(opValue)
+		o.On = c
+		return o
+	case 45, 46:
+		return g.loose(s)
 	default:
 		// A burst counts on its ctx, which may have ended where a wait for the
 		// tasks around it was refused.
-		if s.sync != nil || s.cb >= 0 || g.cfg.Plant {
+		if s.sync != nil || s.cb >= 0 || g.cfg.Plant || s.loose {
 			return nil
 		}
 		o := g.newOp(opBurst)
@@ -553,6 +614,7 @@ func (g *generator) try(s *state) *Op {
 			o.On.Policy = asyncsync.All
 		}
 		o.N = 1 + g.IntN(4)
+		o.Mask = uint(g.IntN(16))
 		if g.coin(2) {
 			o.Cancel = g.IntN(o.N)
 		}
@@ -566,7 +628,7 @@ func (g *generator) try(s *state) *Op {
 // nothing of where it comes from, for a thread whose function waits for this.
 // What is between the two are waits of the library alone.
 func (g *generator) plant(s *state) *Op {
-	if s.raw {
+	if s.raw || s.loose {
 		return nil
 	}
 	var o *Op
@@ -593,7 +655,7 @@ func (g *generator) plant(s *state) *Op {
 // with makes o, whose target is known, an operation.
 func (g *generator) with(k kind, o *Op) *Op {
 	n := g.newOp(k)
-	n.Target, n.On = o.Target, o.On
+	n.Target, n.On, n.Queued, n.Detached, n.Options = o.Target, o.On, o.Queued, o.Detached, o.Options
 	return n
 }
 
@@ -624,6 +686,7 @@ func (g *generator) cancelled(s *state) *Op {
 			return nil
 		}
 		o = g.with(opCancelRunning, o)
+		g.options(o)
 		o.Body = g.body(inner.on(o.On))
 		return o
 	case 2:
@@ -631,6 +694,10 @@ func (g *generator) cancelled(s *state) *Op {
 			return nil // that would be an adoption; there are enough
 		}
 		o = g.newOp(opCancelFrom)
+		g.options(o)
+		if g.coin(3) {
+			o.Place = placeLoop
+		}
 		if s.sync != nil {
 			inner = inner.away()
 		}
@@ -656,6 +723,9 @@ func (g *generator) cancelled(s *state) *Op {
 			return nil
 		}
 		o = g.newOp(opAbandonFrom)
+		if g.coin(3) {
+			o.Place = placeLoop
+		}
 		if s.sync != nil {
 			inner = inner.away()
 		}
@@ -668,12 +738,15 @@ func (g *generator) cancelled(s *state) *Op {
 func (g *generator) scope(s *state) *Op {
 	f := *s
 	// A small pool, if the rules allow one: else a context like others.
-	pool := -1
-	if n := len(g.p.Pools); n > 0 && g.coin(2) {
+	pool, within := -1, false
+	if n := len(g.p.Pools); n > 0 && !g.coin(4) {
 		i := g.IntN(n)
 		switch {
-		case s.sync != nil && s.sync.Pool == i && s.pools&(1<<(16+i)) == 0:
-			pool = i // lent, if the pool is full
+		case g.p.Pools[i].Wide && s.inPool&(1<<i) != 0:
+			pool = i // it is a context like others then
+			within = true
+		case !g.p.Pools[i].Wide && s.sync != nil && s.sync.Pool == i && s.pools&(1<<(16+i)) == 0:
+			pool = i
 			f = f.sequential()
 			f.pools |= 1 << (16 + i)
 		case s.pools&(1<<i) == 0 && g.poolRank[i]-epsilon >= s.top() && !s.topped():
@@ -684,7 +757,7 @@ func (g *generator) scope(s *state) *Op {
 	o := g.newOp(opScope)
 	natural := s.scope == nil || s.scope.Kind == adopted || s.scope.Kind == defaultThread
 	o.Foreign = !natural && (pool >= 0 || g.coin(2)) || natural && pool < 0 && g.coin(4)
-	lent := pool >= 0 && s.pools&(1<<pool) != 0
+	lent := pool >= 0 && !within && s.pools&(1<<pool) != 0
 	if lent {
 		o.Foreign = true
 	}
@@ -692,7 +765,7 @@ func (g *generator) scope(s *state) *Op {
 	case !natural && !o.Foreign:
 		o.On = g.context(nested, 0, s.scope)
 		o.On.Policy, o.On.Unpinned, o.On.Pool = o.On.Root.Policy, o.On.Root.Unpinned, o.On.Root.Pool
-	case pool >= 0:
+	case pool >= 0 && !within:
 		rank := g.poolRank[pool]
 		if lent {
 			rank = max(s.top(), rank)
@@ -710,12 +783,18 @@ func (g *generator) scope(s *state) *Op {
 	default:
 		o.On = g.context(private, g.rank(s), nil)
 		g.flavour(o.On)
+		if within {
+			o.On.Pool, o.On.Unpinned = pool, false
+		}
 	}
 	o.Close = closing(g.IntN(int(closeWith) + 1))
 	if pool >= 0 && o.Close == closeAtEnd {
 		o.Close = closeBelow
 	}
 	if o.Foreign && o.Close == closeWith {
+		o.Close = closeBelow
+	}
+	if s.loose && (o.Close == closeAtEnd || o.Close == closeInside) {
 		o.Close = closeBelow
 	}
 	if o.Close == closeInside && (s.sync == o.On.Root || !s.may(o.On)) {

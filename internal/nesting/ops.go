@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/task"
 )
@@ -28,12 +29,19 @@ var (
 // open makes the context c in ctx.
 func (x *run) open(ctx context.Context, c *Context) *contextState {
 	s := &contextState{Context: c}
-	s.ctx, s.tsc = asyncsync.NewThreadSensitiveContext(ctx, x.options(c)...)
+	s.ctx, s.tsc = asyncsync.NewThreadSensitiveContext(ctx, x.options(s)...)
 	return s
 }
 
-func (x *run) options(c *Context) []asyncsync.ContextOption {
+func (x *run) options(c *contextState) []asyncsync.ContextOption {
 	opts := []asyncsync.ContextOption{asyncsync.WithName(c.String()), asyncsync.Serve(c.Policy)}
+	opts = append(opts, x.ends(c)...)
+	if c.Spin > 0 {
+		opts = append(opts, asyncsync.Spin([]time.Duration{0, 100 * time.Microsecond}[c.Spin-1]))
+	}
+	if c.Queue > 0 {
+		opts = append(opts, asyncsync.QueueLimit(c.Queue))
+	}
 	switch {
 	case c.Unpinned:
 		opts = append(opts, asyncsync.Unpinned())
@@ -55,23 +63,32 @@ func (x *run) later(c *contextState) {
 // function is b as a function for the library to call, as a. head runs before
 // the operations, tail after them unless one has ended the body.
 func (x *run) function(b *Body, a *activity, head, tail func(context.Context)) function {
+	return x.at(b, a, func(ctx context.Context) (int, error) {
+		if head != nil {
+			head(ctx)
+		}
+		return x.list(ctx, b, a, tail)
+	})
+}
+
+// at is f with the checks of a function that runs, as a, where b does.
+func (x *run) at(b *Body, a *activity, f function) function {
 	return func(ctx context.Context) (int, error) {
+		defer x.goesOn()()
 		if b.On != nil {
 			a.on = x.contexts[b.On.Root.ID]
 			a.tid = osThread()
 			x.enter(a)
 			defer x.leave(a)
 		}
-		if head != nil {
-			head(ctx)
-		}
-		return x.list(ctx, b, a, tail)
+		return f(ctx)
 	}
 }
 
 // list runs the operations of b as a part of a.
 func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.Context)) (int, error) {
 	x.runs[b.ID].Add(1)
+	x.outs[b.ID] = Outcome{Kind: endGoexit} // unless told otherwise
 	x.Bodies[b.ID].Start = values()
 	for _, o := range b.Ops {
 		x.step(a)
@@ -79,6 +96,7 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 		if out.Kind == endReturn || o.Catch {
 			continue
 		}
+		x.outs[b.ID] = out
 		if out.Kind == endError {
 			return 0, out.Err
 		}
@@ -88,6 +106,7 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 	if tail != nil {
 		tail(ctx)
 	}
+	x.outs[b.ID] = Outcome{Kind: b.End, Val: b.ID, Err: x.ids.errs[b.ID], Panic: x.ids.panics[b.ID]}
 	switch b.End {
 	case endError:
 		return 0, x.ids.errs[b.ID]
@@ -103,6 +122,7 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 func (x *run) one(ctx context.Context, o *Op, a *activity) (out Outcome) {
 	defer func() { x.Ops[o.ID] = OpResult{true, out, values()} }()
 	capture(&out, func() (int, error) { return x.op(ctx, o, a) })
+	x.same(o, out)
 	if errors.Is(out.Err, core.ErrDeadlock) {
 		x.told.Add(1)
 	}
@@ -111,10 +131,14 @@ func (x *run) one(ctx context.Context, o *Op, a *activity) (out Outcome) {
 
 // call sends f where o says.
 func (x *run) call(ctx context.Context, o *Op, f function, opts ...asyncsync.Option) (int, error) {
+	opts = append(opts, x.callOptions(o)...)
 	switch o.Target {
 	case insensitive:
 		if o.Wrapper {
 			return sendAway(ctx, f)
+		}
+		if o.Place == placeLoop {
+			opts = append(opts, asyncsync.WithExecutor(x.loop))
 		}
 		return asyncsync.ToThread(ctx, f, append(opts, asyncsync.Insensitive())...)
 	case throughDo:
@@ -146,29 +170,30 @@ func (x *run) call(ctx context.Context, o *Op, f function, opts ...asyncsync.Opt
 }
 
 // from is FromThread in either form.
-func (x *run) from(ctx context.Context, o *Op, f function) (int, error) {
+func (x *run) from(ctx context.Context, o *Op, f function, opts ...asyncsync.Option) (int, error) {
 	if o.Wrapper {
 		return fetch(ctx, f)
 	}
-	return asyncsync.FromThread(ctx, f)
+	opts = append(opts, x.callOptions(o)...)
+	switch o.Place {
+	case placeLoop:
+		opts = append(opts, asyncsync.WithLoop(x.loop))
+	case placeSame:
+		opts = append(opts, asyncsync.SameThread())
+	}
+	return asyncsync.FromThread(ctx, f, opts...)
 }
 
 // probe is a function that calls nothing, on the thread that o names.
 func (x *run) probe(o *Op, by *activity, f func(context.Context) (int, error)) (function, *activity) {
 	a := x.child(by, &Body{ID: -o.ID, On: o.On})
-	return x.on(o, a, f), a
+	return x.at(a.body, a, f), a
 }
 
-// on is f with the checks of a function on the thread that o names.
-func (x *run) on(o *Op, a *activity, f function) function {
-	return func(ctx context.Context) (int, error) {
-		a.on = x.contexts[o.On.Root.ID]
-		a.tid = osThread()
-		x.enter(a)
-		defer x.leave(a)
-		return f(ctx)
-	}
-}
+type ctxKey struct{}
+
+// A foreignCtx is a ctx of somebody else's type.
+type foreignCtx struct{ context.Context }
 
 func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	cause := x.ids.causes[o.ID]
@@ -179,10 +204,32 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		variables[o.Var].Delete()
 	case opUndo:
 		defer variables[o.Var].Set(o.Val)()
+		switch o.N {
+		case 1:
+			ctx = context.WithValue(ctx, ctxKey{}, o)
+		case 2:
+			ctx = foreignCtx{ctx}
+		}
 		return x.list(ctx, o.Body, a, nil)
 	case opCall:
 		c := x.child(a, o.Body)
-		x.during(a, c, func() { v, err = x.call(ctx, o, x.function(o.Body, c, nil, nil)) })
+		x.during(a, c, func() {
+			if o.Limiter != nil {
+				v, err = x.underLimiter(ctx, o, c)
+			} else {
+				f := x.function(o.Body, c, nil, nil)
+				if !o.Loose || o.Options&optInterrupt == 0 {
+					v, err = x.call(ctx, o, f)
+					return
+				}
+				i, opt := x.interruption(o)
+				defer i.over()
+				v, err = x.call(ctx, o, func(ctx context.Context) (int, error) {
+					i.began.Store(true)
+					return f(ctx)
+				}, opt)
+			}
+		})
 	case opFrom:
 		return x.fromThread(ctx, o, a)
 	case opDetach:
@@ -194,20 +241,23 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		x.spawn(ctx, o, a)
 	case opWait:
 		if x.tasks[o.Task.ID] != nil {
-			return x.wait(ctx, o.Task, a)
+			return x.wait(ctx, o.Task, a, false)
 		}
 	case opJoined:
 		x.spawn(ctx, o, a)
 		x.list(ctx, o.Between, a, nil)
-		return x.wait(ctx, o, a)
+		return x.wait(ctx, o, a, o.Loose)
 	case opGroup:
 		return 0, x.group(ctx, o, a)
 	case opShared:
 		var all sync.WaitGroup
 		for _, b := range o.Bodies {
 			c := x.child(a, b)
+			c.borrows = true
 			all.Add(1)
+			ended := x.goesOn()
 			go func() {
+				defer ended()
 				defer all.Done()
 				defer forget()
 				var out Outcome
@@ -236,12 +286,64 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		return x.abandon(ctx, o, a)
 	case opTaskCancel:
 		return x.taskCancel(ctx, o, a)
+	case opQueuedCancel:
+		return 0, x.queuedCancel(ctx, o, a)
+	case opExecutor:
+		return x.executor(ctx, o, a)
+	case opPosts:
+		x.posts(o, a)
+	case opOpen:
+		return x.openFails(ctx, o, a)
+	case opStopped:
+		return 0, x.stopped(ctx, o, a)
+	case opTokens:
+		x.resize(o)
+	case opTokensCancel:
+		return 0, x.tokensCancel(ctx, o, a)
+	case opLoose:
+		x.cancelAll(ctx, o, a)
+	case opCancelTask:
+		if t := x.tasks[o.Task.ID]; t != nil {
+			t.Cancel(cause)
+		}
+	case opLeave:
+		return x.leaveCall(ctx, o, a)
+	case opStartFails:
+		x.startFails(ctx, o, a)
+	case opCloseEarly:
+		x.closeEarly(o, a)
+	case opLook:
+		x.look()
+	case opCritical:
+		x.setCritical(o, a)
+	case opAfter:
+		x.after(ctx, o, a)
+	case opTaint:
+		x.taint(ctx, o)
+	case opValue:
+		x.value(o, a)
 	case opBurst:
 		x.burst(ctx, o, a)
 	case opPlant:
 		return x.plant(ctx, o)
 	}
 	return v, err
+}
+
+// look asks everybody how they are.
+func (x *run) look() {
+	asyncsync.ReadStats()
+	for _, c := range x.atTheStart {
+		c.tsc.Stats()
+	}
+	for i, p := range x.pools {
+		if st, n := p.Stats(), x.p.Pools[i]; !n.Wide && st.Threads > 2*n.Max || st.Threads < st.Idle {
+			x.complain("pool%d: %+v, but MaxThreads and MaxOverflow are %d", i, st, n.Max)
+		}
+	}
+	if r := deadlock.Take(); r.String() == "" {
+		x.complain("an empty report")
+	}
 }
 
 // plant closes a cycle.
@@ -262,22 +364,18 @@ func (x *run) plant(ctx context.Context, o *Op) (int, error) {
 }
 
 func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	if o.Place == placeSame && o.On == nil {
+		return x.from(ctx, o, func(ctx context.Context) (int, error) { return x.list(ctx, o.Body, a, nil) })
+	}
 	c := x.child(a, o.Body)
-	here := osThread()
 	var head func(context.Context)
+	if o.On != nil {
+		defer x.adopt(o, a)()
+	}
+	here := osThread()
 	switch {
-	case o.On != nil:
-		s := &contextState{Context: o.On, tid: here, stack: []*activity{a}}
-		x.contexts[o.On.ID] = s
-		runtime.LockOSThread() // so that here means something
-		defer runtime.UnlockOSThread()
-		s.tid = osThread()
-		a.tid = s.tid
-		x.claim(s, s.tid)
-		defer x.disclaim(s)
-		here = s.tid
-		fallthrough
-	case a.on != nil && !a.on.Unpinned:
+	case o.Place == placeSame:
+	case o.On != nil, a.on != nil && !a.on.Unpinned:
 		head = func(context.Context) {
 			if tid := osThread(); tid != 0 && tid == here {
 				x.complain("#%d: async code runs on the thread that it was called from", o.ID)
@@ -288,19 +386,19 @@ func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err er
 	return v, err
 }
 
-func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
-	c := x.child(a, o.Body)
-	x.acts[o.ID] = c
-	t := task.Go(ctx, x.function(o.Body, c, nil, nil))
-	x.complaints.Lock()
-	x.tasks[o.ID] = t
-	x.spawned = append(x.spawned, o.ID)
-	x.complaints.Unlock()
-}
-
-func (x *run) wait(ctx context.Context, o *Op, a *activity) (v int, err error) {
-	x.during(a, x.acts[o.ID], func() { v, err = x.tasks[o.ID].Wait(ctx) })
-	return v, err
+// adopt says that the calling goroutine, which runs a, is about to become the
+// thread of o.On.
+func (x *run) adopt(o *Op, a *activity) (release func()) {
+	s := &contextState{Context: o.On, stack: []*activity{a}}
+	x.contexts[o.On.ID] = s
+	runtime.LockOSThread() // so that the id means something
+	s.tid = osThread()
+	a.tid = s.tid
+	x.claim(s, s.tid)
+	return func() {
+		x.disclaim(s)
+		runtime.UnlockOSThread()
+	}
 }
 
 func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
@@ -314,6 +412,15 @@ func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
 	for i, b := range o.Bodies {
 		c := x.child(all, b)
 		f := x.function(b, c, nil, nil)
+		if o.Loose {
+			ended := x.goesOn()
+			g.Go(func(ctx context.Context) error {
+				defer ended()
+				_, err := f(ctx)
+				return err
+			})
+			continue
+		}
 		if i == o.Fail {
 			g.Go(func(ctx context.Context) error {
 				defer others.Wait()
@@ -335,15 +442,17 @@ func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
 
 func (x *run) scope(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	if o.Close == closeWith {
+		c := &contextState{Context: o.On}
+		x.contexts[o.On.ID] = c
 		err = asyncsync.WithThreadSensitiveContext(ctx, func(ctx context.Context) (err error) {
 			// The context that With has made cannot be named from outside; one
 			// more, nested in it, can.
-			c := x.open(ctx, o.On)
-			x.contexts[o.On.ID] = c
+			c.ctx, c.tsc = asyncsync.NewThreadSensitiveContext(ctx, x.options(c)...)
 			defer x.closed(c)
 			v, err = x.list(c.ctx, o.Body, a, nil)
 			return err
-		}, x.options(o.On)...)
+		}, x.options(c)...)
+		x.over(c)
 		return v, err
 	}
 	from := ctx
@@ -369,6 +478,7 @@ func (x *run) scope(ctx context.Context, o *Op, a *activity) (v int, err error) 
 			} else if err := c.tsc.Close(); err != nil {
 				x.complain("Close of %v: %v", c.Context, err)
 			}
+			x.over(c)
 			x.refused(ctx, o, a)
 		})
 	}()
@@ -395,8 +505,8 @@ var errNone = errors.New("none")
 
 // inside is what Shutdown may say where it would wait for its own caller.
 func (x *run) inside(a *activity, c *contextState) error {
-	if c.Kind == nested || a.on != nil && a.on.Pool >= 0 && a.on.Pool == c.Pool {
-		return core.ErrDeadlock // c shares a thread, or may have been lent the caller's
+	if c.Kind == nested {
+		return core.ErrDeadlock // c shares a thread, which may be the caller's
 	}
 	return errNone
 }
@@ -410,7 +520,10 @@ func (x *run) closed(c *contextState) {
 // refused checks that the context that o has made, and closed, takes no call.
 func (x *run) refused(ctx context.Context, o *Op, a *activity) {
 	c := x.contexts[o.On.ID]
-	if a.on != nil && (a.on.Context == o.On.Root || a.on.Pool >= 0 && a.on.Pool == o.On.Pool) {
+	if o.Loose {
+		return
+	}
+	if a.on != nil && a.on.Context == o.On.Root {
 		return // there the call would run inline
 	}
 	for up := a; up != nil; up = up.parent {
@@ -418,10 +531,14 @@ func (x *run) refused(ctx context.Context, o *Op, a *activity) {
 			return // related to a function that still runs: it may be let in
 		}
 	}
-	_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+	f := func(context.Context) (int, error) {
 		x.complain("#%d: a call to %v runs after it was closed", o.ID, c.Context)
 		return 0, nil
-	}, asyncsync.On(c.tsc))
+	}
+	if _, err := asyncsync.Go(ctx, f, asyncsync.On(c.tsc)).Wait(context.Background()); !errors.Is(err, asyncsync.ErrClosed) {
+		x.complain("#%d: a task on the closed %v: %v", o.ID, c.Context, err)
+	}
+	_, err := asyncsync.ToThread(ctx, f, asyncsync.On(c.tsc))
 	if !errors.Is(err, asyncsync.ErrClosed) {
 		x.complain("#%d: a call to the closed %v: %v", o.ID, c.Context, err)
 	}
@@ -442,10 +559,12 @@ func (x *run) handle(ctx context.Context, o *Op, a *activity) (v int, err error)
 				x.complain("#%d: closes %v on OS thread %d, should be %v on %d", o.ID, got.Context, tid, c.Context, c.tid)
 			}
 			return nil
-		}, x.options(o.On)...)
+		}, x.options(c)...)
 	})
 	if err != nil {
-		x.complain("#%d: Open: %v", o.ID, err)
+		if !o.Loose {
+			x.complain("#%d: Open: %v", o.ID, err)
+		}
 		return 0, err
 	}
 	defer func() {
@@ -456,6 +575,10 @@ func (x *run) handle(ctx context.Context, o *Op, a *activity) (v int, err error)
 			}
 			if closes != 1 {
 				x.complain("#%d: the value was closed %d times", o.ID, closes)
+			}
+			x.over(c)
+			if o.Loose {
+				return
 			}
 			err := c.handle.Do(ctx, func(context.Context, *contextState) error {
 				x.complain("#%d: Do runs after Close", o.ID)
@@ -527,9 +650,23 @@ func (x *run) cancelRunning(ctx context.Context, o *Op, a *activity) (v int, err
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c := x.child(a, o.Body)
+	var opts []asyncsync.Option
+	var i *interruption
+	if o.Options&optInterrupt != 0 {
+		var opt asyncsync.Option
+		i, opt = x.interruption(o)
+		opts = append(opts, opt)
+		defer i.over()
+	}
 	f := x.function(o.Body, c, nil, func(ctx context.Context) {
+		if i != nil {
+			i.began.Store(true)
+		}
 		go cancel(cause)
 		<-ctx.Done()
+		if i != nil {
+			<-i.fired
+		}
 		if got := context.Cause(ctx); got != error(cause) {
 			x.complain("#%d: the function's ctx has cause %v, should be %v", o.ID, got, cause)
 		}
@@ -543,9 +680,9 @@ func (x *run) cancelRunning(ctx context.Context, o *Op, a *activity) (v int, err
 	})
 	x.during(a, c, func() {
 		if o.Kind == opCancelFrom {
-			v, err = x.from(ctx, o, f)
+			v, err = x.from(ctx, o, f, opts...)
 		} else {
-			v, err = x.call(ctx, o, f)
+			v, err = x.call(ctx, o, f, opts...)
 		}
 	})
 	return v, err
@@ -596,11 +733,18 @@ func (x *run) abandon(ctx context.Context, o *Op, a *activity) (v int, err error
 	}
 	x.during(a, c, func() {
 		if o.Kind == opAbandonFrom {
-			v, err = asyncsync.FromThread(ctx, g, asyncsync.Abandon())
+			opts := []asyncsync.Option{asyncsync.Abandon()}
+			if o.Place == placeLoop {
+				opts = append(opts, asyncsync.WithLoop(x.loop))
+			}
+			v, err = asyncsync.FromThread(ctx, g, opts...)
 		} else {
 			v, err = x.call(ctx, o, g, asyncsync.Abandon())
 		}
 	})
+	if errors.Is(err, asyncsync.ErrAbandoned) {
+		x.Abandoned.Add(1)
+	}
 	if !errors.Is(err, cause) {
 		x.complain("#%d: %v does not wrap %v", o.ID, err, cause)
 	}
@@ -614,13 +758,35 @@ func (x *run) abandon(ctx context.Context, o *Op, a *activity) (v int, err error
 func (x *run) taskCancel(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	cause := x.ids.causes[o.ID]
 	started := make(chan struct{})
-	t := task.Go(ctx, func(ctx context.Context) (int, error) {
+	var i *interruption
+	f := func(ctx context.Context) (int, error) {
+		if i != nil {
+			i.began.Store(true)
+		}
 		close(started)
 		<-ctx.Done()
+		if i != nil {
+			<-i.fired
+		}
 		return 0, context.Cause(ctx)
-	})
-	<-started
+	}
+	var t *task.Task[int]
 	c := x.child(a, nil)
+	if o.Queued {
+		var opts []asyncsync.Option
+		if o.Options&optInterrupt != 0 {
+			var opt asyncsync.Option
+			i, opt = x.interruption(o)
+			opts = append(opts, opt)
+			defer i.over()
+		}
+		f, c = x.probe(o, a, f)
+		c.queued = true
+		t = x.queue(ctx, o, f, opts...)
+	} else {
+		t = task.Go(ctx, f)
+	}
+	<-started
 	x.during(a, c, func() {
 		if o.N == 0 {
 			if !t.Cancel(cause) {
@@ -653,14 +819,14 @@ func (x *run) until(f func() bool) {
 // burst queues calls of one submitter one after the other, on a context of its
 // own, behind a busy function, and checks in which order they run.
 func (x *run) burst(ctx context.Context, o *Op, a *activity) {
-	opts := x.options(o.On)
+	c := &contextState{Context: o.On}
+	opts := x.options(c)
 	if o.Burst == burstFull {
 		opts = append(opts, asyncsync.QueueLimit(o.N))
 	}
-	c := &contextState{Context: o.On}
 	c.ctx, c.tsc = asyncsync.NewThreadSensitiveContext(asyncsync.Detach(ctx), opts...)
 	x.contexts[o.On.ID] = c
-	o = &Op{ID: o.ID, Target: named, On: o.On, N: o.N, Cancel: o.Cancel, Burst: o.Burst}
+	o = &Op{ID: o.ID, Target: named, On: o.On, N: o.N, Cancel: o.Cancel, Burst: o.Burst, Mask: o.Mask}
 
 	if o.Burst == burstLeft {
 		x.burstLeft(ctx, o, a, c)
@@ -687,9 +853,14 @@ func (x *run) burst(ctx context.Context, o *Op, a *activity) {
 				return 0, nil
 			})
 			all.Add(1)
+			send := func() (int, error) { return x.call(ctx, o, f) }
+			if o.Mask>>i&1 != 0 {
+				t := x.queue(ctx, o, f)
+				send = func() (int, error) { return t.Wait(context.Background()) }
+			}
 			go func() {
 				defer all.Done()
-				_, err := x.call(ctx, o, f)
+				_, err := send()
 				if i == o.Cancel {
 					defer close(cancelledOne)
 				}
@@ -792,10 +963,14 @@ func (x *run) burst(ctx context.Context, o *Op, a *activity) {
 }
 
 func (x *run) refusedFull(ctx context.Context, o *Op, c *contextState) {
-	_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+	f := func(context.Context) (int, error) {
 		x.complain("#%d: a call beyond the QueueLimit runs", o.ID)
 		return 0, nil
-	}, asyncsync.On(c.tsc))
+	}
+	if _, err := asyncsync.Go(ctx, f, asyncsync.On(c.tsc)).Wait(context.Background()); !errors.Is(err, asyncsync.ErrQueueFull) {
+		x.complain("#%d: a task beyond the QueueLimit: %v", o.ID, err)
+	}
+	_, err := asyncsync.ToThread(ctx, f, asyncsync.On(c.tsc))
 	if !errors.Is(err, asyncsync.ErrQueueFull) {
 		x.complain("#%d: a call beyond the QueueLimit: %v", o.ID, err)
 	}
@@ -822,9 +997,14 @@ func (x *run) burstLeft(ctx context.Context, o *Op, a *activity, c *contextState
 				return 0, nil
 			})
 			all.Add(1)
+			send := func() (int, error) { return x.call(from, o, g) }
+			if o.Mask>>i&1 != 0 {
+				t := x.queue(from, o, g)
+				send = func() (int, error) { return t.Wait(context.Background()) }
+			}
 			go func() {
 				defer all.Done()
-				if _, err := x.call(from, o, g); err != nil {
+				if _, err := send(); err != nil {
 					x.complain("#%d: call %d of the burst: %v", o.ID, i, err)
 				}
 			}()
@@ -839,7 +1019,7 @@ func (x *run) burstLeft(ctx context.Context, o *Op, a *activity, c *contextState
 		}()
 		return 0, nil
 	}
-	f := x.on(o, self, func(ctx context.Context) (v int, err error) {
+	f := x.at(self.body, self, func(ctx context.Context) (v int, err error) {
 		x.during(self, below, func() { v, err = asyncsync.FromThread(ctx, async) })
 		return v, err
 	})

@@ -12,9 +12,12 @@ import (
 type Program struct {
 	Config   Config     // that it was made with
 	Contexts []*Context // all, in order of id; the first is the default thread
-	Pools    []int      // MaxThreads of the small pools
+	Limiters []*Context // those of Contexts that are limiters
+	Pools    []Pool     // the small ones
 	Roots    []*Root
 	Planted  *Op // the wait that closes a cycle: see [Config.Plant]
+
+	looseOps, looseBodies map[int]bool // those with the mark
 
 	// Counts, for tables with a place for each.
 	Ops, Bodies int
@@ -26,6 +29,12 @@ type Root struct {
 	Body    *Body
 }
 
+// A Pool is a small pool.
+type Pool struct {
+	Max  int  // MaxThreads
+	Wide bool // there are threads beyond Max for whoever may have one
+}
+
 type contextKind int
 
 const (
@@ -34,11 +43,12 @@ const (
 	private                   // made by one operation, for those below it
 	nested                    // made inside another: shares the thread of root
 	handle                    // that of a Handle
-	adopted                   // a goroutine that became a thread in FromThread
+	adopted                   // a goroutine that became a thread in FromThread or RunUntil
+	limiter                   // a task.Limiter: no context, but waited for as one is
 )
 
 func (k contextKind) String() string {
-	return [...]string{"default", "shared", "private", "nested", "handle", "adopted"}[k]
+	return [...]string{"default", "shared", "private", "nested", "handle", "adopted", "limiter"}[k]
 }
 
 // A Context is a thread-sensitive context, or something like it, that calls
@@ -49,7 +59,13 @@ type Context struct {
 	Root     *Context // whose thread it has: itself unless nested
 	Policy   asyncsync.Policy
 	Unpinned bool
-	Pool     int // index of the small pool, -1 for one that is large enough
+	Pool     int  // index of the small pool, -1 for one that is large enough
+	Spin     int  // which budget, 0 for the default
+	Ends     bool // it has functions at the ends of its thread
+	Tokens   int  // of a limiter, at first
+	Loose    bool // made in a loose part
+	Exits    bool // functions on it may end by Goexit at any time
+	Queue    int  // QueueLimit, 0 for none
 	rank     float64
 }
 
@@ -68,6 +84,21 @@ func (c *Context) String() string {
 	if c.Unpinned {
 		s += " unpinned"
 	}
+	if c.Exits {
+		s += " exits"
+	}
+	if c.Spin > 0 {
+		s += fmt.Sprintf(" spin %d", c.Spin)
+	}
+	if c.Ends {
+		s += " ends"
+	}
+	if c.Queue > 0 {
+		s += fmt.Sprintf(" queue %d", c.Queue)
+	}
+	if c.Kind == limiter {
+		s += fmt.Sprintf(" of %d", c.Tokens)
+	}
 	if c.Pool >= 0 {
 		s += fmt.Sprintf(" pool%d", c.Pool)
 	}
@@ -82,9 +113,9 @@ const (
 	opUndo                      // Var.Set, Body, undo
 	opCall                      // ToThread
 	opFrom                      // FromThread
-	opSpawn                     // task.Go
+	opSpawn                     // task.Go, or asyncsync.Go if Queued
 	opWait                      // Task.Wait for Task
-	opJoined                    // task.Go of Body, then Between, then Wait whatever happens
+	opJoined                    // the same of Body, then Between, then Wait whatever happens
 	opGroup                     // NewGroup, a member for each of Bodies, Between, Wait
 	opShared                    // goroutines for Bodies that share the ctx, awaited
 	opScope                     // NewThreadSensitiveContext, Body, Close in some way
@@ -98,6 +129,23 @@ const (
 	opAbandon                   // a ToThread call that is abandoned while it runs
 	opAbandonFrom               // a FromThread call that is
 	opTaskCancel                // a task that is cancelled while it runs
+	opQueuedCancel              // a task queued on a thread that is cancelled at any time
+	opExecutor                  // a task posts Body to a CurrentThreadExecutor of its starter's
+	opPosts                     // functions that are posted to an executor of one's own
+	opOpen                      // a Handle whose open or close function fails
+	opStopped                   // a function for a loop that stops
+	opTokens                    // Limiter.SetTotal, or TryAcquire
+	opTokensCancel              // an Acquire that is cancelled at any time
+	opTaint                     // Taint
+	opCritical                  // a thread-critical variable is read and set
+	opLook                      // statistics and a report, of everybody
+	opAfter                     // calls with the ctx of a task that has ended
+	opValue                     // Handle.Value
+	opLoose                     // a task of Body that is cancelled at any moment: see loose.go
+	opCancelTask                // Task.Cancel of Task
+	opLeave                     // a call that is abandoned if it is cancelled
+	opStartFails                // calls to a context whose OnThreadStart fails at first
+	opCloseEarly                // Close or Shutdown of On while it is in use
 	opBurst                     // calls queued behind a busy function: see burst
 	opPlant                     // a wait for Task or On, which waits for it
 )
@@ -105,7 +153,8 @@ const (
 func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
-		"cancel-race", "abandon", "abandon-from", "task-cancel", "burst", "plant"}[k]
+		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel",
+		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "critical", "look", "after", "value", "loose", "cancel-task", "leave", "start-fails", "close-early", "burst", "plant"}[k]
 }
 
 // How an operation that sends a function names the thread.
@@ -162,10 +211,16 @@ type Op struct {
 	Kind    kind
 	Catch   bool // an error or a panic ends here; a Goexit never does
 	Wrapper bool // through a wrapper made before, instead of a one-shot
+	Options int  // of the call: see options.go
+	Loose   bool // its outcome depends on timing: see loose.go
 
 	Var, Val int
 	Target   targeting
 	On       *Context // opCall and its kind: where it runs. opScope, opHandle, opBurst: what is made
+	Place    place    // opFrom, opCall with insensitive
+	Limiter  *Context // opCall, opJoined: whose token it holds; opTokens
+	Queued   bool     // opSpawn and its kind: by asyncsync.Go, on On
+	Detached bool     // the same with a detached ctx
 	Foreign  bool     // opScope: made with a detached ctx, entered by On alone
 	Close    closing
 	Task     *Op // opWait, opPlant: the opSpawn or opJoined
@@ -173,6 +228,7 @@ type Op struct {
 	N        int // opBurst: how many; opCancelRace: how late
 	Cancel   int // opBurst: which is cancelled in the queue, -1 for none
 	Burst    burst
+	Mask     uint    // opBurst: which are tasks
 	rank     float64 // opSpawn: the lowest that the task calls
 
 	Body    *Body
@@ -205,7 +261,7 @@ type Body struct {
 func (p *Program) String() string {
 	var b strings.Builder
 	for i, n := range p.Pools {
-		fmt.Fprintf(&b, "pool%d: MaxThreads %d\n", i, n)
+		fmt.Fprintf(&b, "pool%d: %+v\n", i, n)
 	}
 	for _, c := range p.Contexts {
 		fmt.Fprintf(&b, "%v rank %.4g\n", c, c.rank)
@@ -234,15 +290,35 @@ func (o *Op) write(w *strings.Builder, indent string) {
 	switch o.Kind {
 	case opSet, opUndo:
 		fmt.Fprintf(w, " v%d=%d", o.Var, o.Val)
+		if o.N > 0 {
+			fmt.Fprintf(w, " ctx of kind %d", o.N)
+		}
 	case opDelete:
 		fmt.Fprintf(w, " v%d", o.Var)
-	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon:
+	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon, opAfter, opLeave:
 		fmt.Fprintf(w, " %v %v", o.Target, o.On)
+	case opExecutor:
+		if o.On != nil {
+			fmt.Fprintf(w, " adopts %v", o.On)
+		}
+	case opStopped, opTokens, opTokensCancel:
+		fmt.Fprintf(w, " %v %d", o.Target, o.N)
+	case opTaint, opValue, opCritical, opStartFails:
+		fmt.Fprintf(w, " %v", o.On)
+	case opCloseEarly:
+		fmt.Fprintf(w, " %v, %v", o.On, o.Close)
+	case opSpawn, opJoined, opQueuedCancel, opLoose, opTaskCancel:
+		if o.Queued {
+			fmt.Fprintf(w, " queued %v %v", o.Target, o.On)
+		}
+		if o.Detached {
+			w.WriteString(" detached")
+		}
 	case opFrom:
 		if o.On != nil {
 			fmt.Fprintf(w, " adopts %v", o.On)
 		}
-	case opWait:
+	case opWait, opCancelTask:
 		fmt.Fprintf(w, " for #%d", o.Task.ID)
 	case opPlant:
 		if o.Task != nil {
@@ -255,15 +331,28 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		if o.Foreign {
 			w.WriteString(", foreign")
 		}
+	case opOpen:
+		fmt.Fprintf(w, " %v, closing: %d", o.On, o.N)
+	case opPosts:
+		fmt.Fprintf(w, " %d of %d panics", o.Cancel, o.N)
 	case opHandle:
 		fmt.Fprintf(w, " %v", o.On)
 	case opGroup:
 		fmt.Fprintf(w, " fail %d", o.Fail)
 	case opBurst:
-		fmt.Fprintf(w, " %v %v of %d, cancel %d", o.On, o.Burst, o.N, o.Cancel)
+		fmt.Fprintf(w, " %v %v of %d, tasks %b, cancel %d", o.On, o.Burst, o.N, o.Mask, o.Cancel)
 	}
 	if o.Wrapper {
 		w.WriteString(" wrapper")
+	}
+	if o.Place != placeUsual {
+		fmt.Fprintf(w, ", %v", o.Place)
+	}
+	if o.Limiter != nil {
+		fmt.Fprintf(w, ", %v", o.Limiter)
+	}
+	if o.Options != 0 {
+		fmt.Fprintf(w, " options %b", o.Options)
 	}
 	if o.Catch {
 		w.WriteString(" catch")

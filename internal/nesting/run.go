@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -32,10 +33,13 @@ const (
 	// Watched keeps a record of who waits for whom, and checks for every
 	// function that runs on top of another that this one depends on it. The
 	// record has a lock, which orders what the library may have left unordered.
-	Watched Mode = iota
+	Watched Mode = 0
 	// Unwatched takes no lock that the library does not take: for the race
 	// detector.
-	Unwatched
+	Unwatched Mode = 1
+	// Bubble is added to either in a synctest bubble, where the default thread
+	// goes when nothing runs on it.
+	Bubble Mode = 2
 )
 
 // The variables of all programs. Roots start without values, so that programs
@@ -71,9 +75,12 @@ func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
 		Result:   newResult(p, ids),
 		contexts: make([]*contextState, len(p.Contexts)),
 		runs:     make([]atomic.Int32, p.Bodies),
+		outs:     make([]Outcome, p.Bodies),
 		tasks:    make([]*task.Task[int], p.Ops),
 		acts:     make([]*activity, p.Ops),
 		hung:     make(chan struct{}),
+		loop:     looper{make(chan struct{})},
+		exits:    p.exits(),
 	}
 	finished := make(chan struct{})
 	go func() {
@@ -109,24 +116,32 @@ type run struct {
 	*Result
 	p        *Program
 	mode     Mode
+	exits    bool                  // there are contexts with the mark
 	pool     *asyncsync.ThreadPool // large enough
 	pools    []*asyncsync.ThreadPool
-	contexts []*contextState
-	runs     []atomic.Int32
-	tasks    []*task.Task[int]
-	strays   sync.WaitGroup // functions that were abandoned
-	told     atomic.Int32
-	hung     chan struct{}
+	limiters []*limiterState // by context
+	loop     looper          // that never stops
 
-	complaints sync.Mutex // guards Complaints and spawned
-	spawned    []int      // operations that have started a task
+	atTheStart []*contextState // shared contexts
+	contexts   []*contextState
+	runs       []atomic.Int32
+	outs       []Outcome // of bodies that have ended
+	tasks      []*task.Task[int]
+	strays     sync.WaitGroup // functions that were abandoned
+	told       atomic.Int32
+	hung       chan struct{}
+
+	complaints sync.Mutex      // guards Complaints, spawned, atEnd and loose
+	loose      []chan struct{} // closed at the ends of what a Goexit may leave running
+	spawned    []int           // operations that have started a task
+	atEnd      []*contextState
 	acts       []*activity
 
-	mu    sync.Mutex // guards the rest, when watched
-	clock int
-	waits []*wait
-	atEnd []*contextState
-	tids  map[int]*contextState // of contexts that are in use
+	mu     sync.Mutex // guards the rest, when watched
+	clock  int
+	record []*wait
+	tids   map[int]*contextState // of contexts that are in use
+	dead   map[int]*contextState // of tainted ones that are not
 }
 
 // contextState is a context that exists. Its fields are plain, for only
@@ -139,6 +154,15 @@ type contextState struct {
 	tid    int
 	stack  []*activity
 	steps  int
+	starts int // of OnThreadStart
+	exits  int // of OnThreadExit
+
+	critical *critical // value of the thread-critical variable
+
+	callers activity // that of roots with this context's ctx
+
+	tainted atomic.Bool
+	early   atomic.Bool // it may have been closed while it is in use
 }
 
 // An activity is one function under way, or a group.
@@ -149,6 +173,10 @@ type activity struct {
 	began   int           // clock, when it was submitted
 	waiting *wait         // touched by its own goroutine only
 	tid     int
+	queued  bool      // it is a task on a thread
+	borrows bool      // its ctx is its parent's
+	posted  bool      // it was posted to an executor
+	within  *activity // that it is a part of for the library: it has called it inline
 }
 
 // A wait is an activity that waits for another.
@@ -165,7 +193,7 @@ func (x *run) complain(format string, args ...any) {
 
 func (x *run) child(parent *activity, b *Body) *activity {
 	a := &activity{parent: parent, body: b}
-	if x.mode == Watched {
+	if x.mode&Unwatched == 0 {
 		x.mu.Lock()
 		x.clock++
 		a.began = x.clock
@@ -177,25 +205,34 @@ func (x *run) child(parent *activity, b *Body) *activity {
 // during calls f, in which a waits for target.
 func (x *run) during(a, target *activity, f func()) {
 	w := &wait{by: a, target: target}
-	if x.mode == Watched {
-		x.mu.Lock()
-		x.clock++
-		w.from = x.clock
-		x.waits = append(x.waits, w)
-		x.mu.Unlock()
-	}
+	defer x.note(w)()
 	outer := a.waiting
 	a.waiting = w
-	defer func() {
-		a.waiting = outer
-		if x.mode == Watched {
-			x.mu.Lock()
-			x.clock++
-			w.to = x.clock
-			x.mu.Unlock()
-		}
-	}()
+	defer func() { a.waiting = outer }()
 	f()
+}
+
+// waits notes that a waits for target until over is called. Nothing runs on top
+// of a for it.
+func (x *run) waits(a, target *activity) (over func()) {
+	return x.note(&wait{by: a, target: target})
+}
+
+func (x *run) note(w *wait) (over func()) {
+	if x.mode&Unwatched != 0 {
+		return func() {}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.clock++
+	w.from = x.clock
+	x.record = append(x.record, w)
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.clock++
+		w.to = x.clock
+	}
 }
 
 // depends reports whether what w waits for is, or may wait for, the caller of
@@ -216,7 +253,7 @@ func (x *run) depends(w *wait, a *activity) bool {
 			return true
 		}
 		todo = append(todo, n.parent)
-		for _, o := range x.waits {
+		for _, o := range x.record {
 			if o.target == n && (o.to == 0 || o.to >= a.began) {
 				todo = append(todo, o.by)
 			}
@@ -229,6 +266,10 @@ func (x *run) depends(w *wait, a *activity) bool {
 func (x *run) enter(a *activity) {
 	c := a.on
 	tid := osThread()
+	if x.mode&Bubble != 0 && c.Kind == defaultThread && len(c.stack) == 0 {
+		x.disclaim(c)
+		c.tid = 0
+	}
 	switch {
 	case c.tid == 0:
 		c.tid = tid
@@ -241,11 +282,16 @@ func (x *run) enter(a *activity) {
 		switch w := below.waiting; {
 		case w == nil:
 			x.complain("b%d: runs on %v between the steps of b%d, which waits for nothing", a.body.ID, c.Context, below.body.ID)
+		case a.posted:
+			// Whatever the policy says, that is what it waits for.
 		case w.target == a:
 			// A call of its own, inline.
+			if !a.queued {
+				a.within = below
+			}
 		case c.Policy == asyncsync.None:
 			x.complain("b%d: runs on top of b%d, but %v serves nobody", a.body.ID, below.body.ID, c.Context)
-		case c.Policy == asyncsync.Related && x.mode == Watched && !x.depends(w, a):
+		case c.Policy == asyncsync.Related && x.mode&Unwatched == 0 && !x.depends(w, a):
 			x.complain("b%d: a stranger, runs on top of b%d on %v", a.body.ID, below.body.ID, c.Context)
 		}
 	}
@@ -278,22 +324,25 @@ func (x *run) step(a *activity) {
 }
 
 // claim notes that c has the OS thread tid, which no other context in use may
-// have, unless a full pool has lent it.
+// have.
 func (x *run) claim(c *contextState, tid int) {
-	if c.Unpinned || tid == 0 || x.mode != Watched {
+	if c.Unpinned || tid == 0 || x.mode&Unwatched != 0 {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if o := x.tids[tid]; o != nil && o != c && (o.Pool < 0 || o.Pool != c.Pool) {
+	if o := x.tids[tid]; o != nil && o != c && !o.early.Load() && !(x.mode&Bubble != 0 && o.Kind == defaultThread) {
 		x.complain("%v has OS thread %d, which is that of %v", c.Context, tid, o.Context)
+	}
+	if o := x.dead[tid]; o != nil && o != c {
+		x.complain("%v has OS thread %d, which %v has tainted", c.Context, tid, o.Context)
 	}
 	x.tids[tid] = c
 }
 
 // disclaim is called before c is closed.
 func (x *run) disclaim(c *contextState) {
-	if x.mode != Watched {
+	if x.mode&Unwatched != 0 {
 		return
 	}
 	x.mu.Lock()
@@ -301,16 +350,24 @@ func (x *run) disclaim(c *contextState) {
 	for tid, o := range x.tids {
 		if o.Context == c.Context {
 			delete(x.tids, tid)
+			if o.tainted.Load() {
+				x.dead[tid] = o
+			}
 		}
 	}
 }
 
 // all runs the whole program.
 func (x *run) all() {
-	x.tids = map[int]*contextState{}
+	x.tids, x.dead = map[int]*contextState{}, map[int]*contextState{}
+	x.limiters = make([]*limiterState, len(x.p.Contexts))
 	x.pool = asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1000})
 	for _, n := range x.p.Pools {
-		x.pools = append(x.pools, asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: n}))
+		cfg := asyncsync.ThreadPoolConfig{MaxThreads: n.Max}
+		if n.Wide {
+			cfg.MaxOverflow = 1000
+		}
+		x.pools = append(x.pools, asyncsync.NewThreadPool(cfg))
 	}
 	for _, c := range x.p.Contexts {
 		switch c.Kind {
@@ -319,6 +376,9 @@ func (x *run) all() {
 		case shared:
 			x.contexts[c.ID] = x.open(context.Background(), c)
 			x.later(x.contexts[c.ID])
+			x.atTheStart = append(x.atTheStart, x.contexts[c.ID])
+		case limiter:
+			x.limiters[c.ID] = &limiterState{Limiter: task.NewLimiter(c.Tokens)}
 		}
 	}
 	var roots sync.WaitGroup
@@ -332,18 +392,27 @@ func (x *run) all() {
 			defer roots.Done()
 			defer forget()
 			a := x.child(nil, r.Body)
+			if omit.siblings && r.Context != nil {
+				a.parent, a.borrows = &x.contexts[r.Context.ID].callers, true
+			}
 			capture(&x.Roots[i], func() (int, error) { return x.list(ctx, r.Body, a, nil) })
 		}()
 	}
 	roots.Wait()
-	x.drain()
+	for n := -1; n != x.begun(); {
+		n = x.begun()
+		x.drain()
+		x.drainLoose()
+	}
 	if x.p.Planted == nil {
 		// After a planted cycle was told a group's tasks may go on by themselves,
 		// and abandon functions while this waits.
 		x.strays.Wait()
 	}
-	for i := len(x.atEnd) - 1; i >= 0; i-- {
-		c := x.atEnd[i]
+	x.complaints.Lock() // where a group goes on, as above
+	atEnd := slices.Clone(x.atEnd)
+	x.complaints.Unlock()
+	for _, c := range slices.Backward(atEnd) {
 		x.disclaim(c)
 		if err := c.tsc.Close(); err != nil {
 			x.complain("Close of %v: %v", c.Context, err)
@@ -351,13 +420,20 @@ func (x *run) all() {
 		if st := c.tsc.Stats(); !st.Closed || st.Queued != 0 && c.Kind != nested || st.Running && c.Kind != nested {
 			x.complain("%v after Close: %+v", c.Context, st)
 		}
+		x.over(c)
 	}
+	x.free()
 	for _, p := range append(x.pools, x.pool) {
 		if err := p.Close(); err != nil {
 			x.complain("Close of a pool: %v", err)
 		}
-		if st := p.Stats(); st.Threads != 0 {
+		if st := p.Stats(); st.Threads != 0 || st.Overflow != 0 || st.Idle != 0 || st.Waiting != 0 {
 			x.complain("a closed pool: %+v", st)
+		}
+	}
+	for i, p := range x.pools {
+		if st, n := p.Stats(), x.p.Pools[i]; !n.Wide && st.Peak > 2*n.Max {
+			x.complain("pool%d: %+v, but MaxThreads and MaxOverflow are %d", i, st, n.Max)
 		}
 	}
 }

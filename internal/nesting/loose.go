@@ -1,0 +1,340 @@
+package nesting
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/task"
+)
+
+// Programs, or parts of them, whose outcome depends on timing: a task is
+// cancelled at any moment, whatever is under way below it. Contexts that are
+// made there may be full, and may be closed while they are in use. On some of
+// them functions end by Goexit, and so end what is blocked below them there;
+// only code that may end so itself calls these. What must hold all the same:
+//
+//   - no body runs twice;
+//   - an operation that calls a body ends as the body did, or the body has not
+//     run and the operation says why;
+//   - the reason is one of those that there are: see excuse;
+//   - nothing is left behind, and what is judged on the spot.
+//
+// Ops and bodies of these parts have the mark Loose. Wherever others wait there
+// for what could be left behind, these wait for it to end.
+
+// loose is a part that is cancelled at any moment.
+func (g *generator) loose(s *state) *Op {
+	if s.cb >= 0 || s.loose {
+		return nil
+	}
+	f := s.fork()
+	f.quiet, f.goexit, f.loose = false, true, true
+	f.root = false
+	f.mustJoin = f.mustJoin || s.alone
+	to := &Op{}
+	if g.coin(4) {
+		if to = g.queue(&f); to == nil {
+			return nil
+		}
+		f = f.on(to.On)
+	}
+	o := g.with(opLoose, to)
+	o.N = g.IntN(400)
+	o.Cancel = g.IntN(2)
+	g.loosen = true
+	o.Body = g.body(f)
+	g.loosen = false
+	return o
+}
+
+// looseBody is some of them, one after the other.
+func (g *generator) looseBody(s state) *Body {
+	b := g.newBody(s)
+	for range 1 + g.IntN(3) {
+		if o := g.loose(&s); o != nil {
+			o.Catch = true
+			b.Ops = append(b.Ops, o)
+		}
+	}
+	return b
+}
+
+// closeEarly closes a context that is in use.
+func (g *generator) closeEarly(s *state) *Op {
+	if !s.loose || s.raw || s.cb >= 0 {
+		return nil
+	}
+	var loose []*Context
+	for _, c := range s.reach {
+		if c.Loose {
+			loose = append(loose, c)
+		}
+	}
+	if len(loose) == 0 {
+		return nil
+	}
+	c := loose[g.IntN(len(loose))]
+	if i := slices.Index(s.chain, c.Root); i >= 0 {
+		for _, between := range s.chain[i:] {
+			if s.detached || between != c.Root && between.Kind != limiter {
+				return nil // a wait that begins later would be refused
+			}
+		}
+	} else if c.Root.rank <= s.top() {
+		return nil
+	}
+	s.touch(c.Root.rank - epsilon)
+	o := g.newOp(opCloseEarly)
+	o.On = c
+	o.N = g.IntN(100)
+	o.Close = []closing{closeBelow, shutBelow}[g.IntN(2)]
+	return o
+}
+
+// leave is a call that returns when it is cancelled, whatever its function does.
+func (g *generator) leave(s *state) *Op {
+	if s.cb >= 0 {
+		return nil
+	}
+	o := &Op{}
+	if g.coin(2) {
+		o.Target = insensitive
+		o = g.with(opLeave, o)
+		if s.sync != nil {
+			if o.Limiter = g.limiter(s); o.Limiter != nil {
+				s.touch(o.Limiter.rank - epsilon)
+			}
+		}
+	} else {
+		if !g.target(s, o) || o.On.Root.Exits {
+			return nil
+		}
+		s.on(o.On) // for the touch
+		o = g.with(opLeave, o)
+		if o.Target == throughDo {
+			o.Target = throughGet // whose result goes with the call
+		}
+	}
+	o.N = g.IntN(200)
+	return o
+}
+
+// leaveCall makes it.
+func (x *run) leaveCall(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	x.strays.Add(1)
+	var ran atomic.Bool
+	f := func(context.Context) (int, error) {
+		defer x.strays.Done()
+		ran.Store(true)
+		for range o.N {
+			runtime.Gosched()
+		}
+		return -1, nil
+	}
+	c := x.child(a, nil)
+	if o.On != nil {
+		f, c = x.probe(o, a, f)
+	}
+	opts := []asyncsync.Option{asyncsync.Abandon()}
+	if o.Limiter != nil {
+		l := x.limiters[o.Limiter.ID]
+		opts = append(opts, asyncsync.WithLimiter(l.Limiter))
+		defer x.waits(c, &l.who)()
+		defer x.waits(&l.who, c)()
+	}
+	x.during(a, c, func() { v, err = x.call(ctx, o, f, opts...) })
+	switch {
+	case err == nil && v == -1 && ran.Load():
+	case errors.Is(err, asyncsync.ErrAbandoned) && (ran.Load() || o.Limiter != nil || o.On != nil):
+		x.Abandoned.Add(1)
+	case err != nil && excuse(err) && !ran.Load():
+		x.strays.Done()
+	default:
+		x.complain("#%d: a call that may be abandoned returns %d, %v; ran: %v", o.ID, v, err, ran.Load())
+	}
+	return v, err
+}
+
+// excuse reports whether err is one that an operation of a loose part may end
+// with.
+func excuse(err error) bool {
+	var cause *opCause
+	var body *bodyError
+	switch {
+	case errors.Is(err, core.ErrDeadlock):
+		return false
+	case errors.As(err, &cause), errors.As(err, &body),
+		errors.Is(err, context.Canceled), errors.Is(err, asyncsync.ErrClosed), errors.Is(err, asyncsync.ErrQueueFull),
+		errors.Is(err, asyncsync.ErrAbandoned):
+		return true
+	}
+	// What ended a group's ctx.
+	return strings.HasPrefix(err.Error(), "task: ")
+}
+
+// excused reports whether err is cause, or may stand in its place where o is.
+func (x *run) excused(o *Op, err error, cause error) bool {
+	return cause != nil && errors.Is(err, cause) || o.Loose && err != nil && excuse(err)
+}
+
+// checkLoose compares what was seen of loose operations with what may be.
+func (r *Result) checkLoose(p *Program, complain func(string, ...any)) {
+	for i := range p.looseBodies {
+		if n := r.Bodies[i].Runs; n > 1 {
+			complain("b%d: ran %d times", i, n)
+		}
+	}
+	for i := range p.looseOps {
+		if g := r.Ops[i]; g.Ended && g.Kind == endError && !excuse(g.Err) {
+			complain("#%d: %v, for which there is no reason", i, g.Err)
+		}
+	}
+}
+
+// same checks that o, which calls its body, has ended as that did.
+func (x *run) same(o *Op, out Outcome) {
+	switch o.Kind {
+	case opCall, opFrom, opJoined, opExecutor, opDetach:
+	default:
+		return
+	}
+	if n := x.runs[o.Body.ID].Load(); n == 0 {
+		if out.Kind != endError {
+			x.complain("#%d: ends with %v, but b%d has not run", o.ID, out, o.Body.ID)
+		}
+		return
+	}
+	if why := differ(out, x.outs[o.Body.ID]); why != "" {
+		x.complain("#%d: %s, as b%d", o.ID, why, o.Body.ID)
+	}
+}
+
+// cancelAll runs a loose part.
+func (x *run) cancelAll(ctx context.Context, o *Op, a *activity) {
+	cause := x.ids.causes[o.ID]
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c := x.child(a, o.Body)
+	f := x.function(o.Body, c, nil, nil)
+	var t *task.Task[int]
+	if o.Queued {
+		c.queued = true
+		t = x.queue(inner, o, f)
+	} else {
+		t = task.Go(inner, f)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range o.N {
+			runtime.Gosched()
+		}
+		if o.Cancel == 0 {
+			cancel(cause)
+		} else {
+			t.Cancel(cause)
+		}
+	}()
+	var out Outcome
+	wait := func(ctx context.Context) (int, error) {
+		// On a goroutine of its own a Goexit ends here.
+		waited := make(chan struct{})
+		go func() {
+			defer close(waited)
+			defer forget()
+			capture(&out, func() (int, error) { return t.Wait(ctx) })
+		}()
+		<-waited
+		return 0, nil
+	}
+	x.during(a, c, func() {
+		if a.on == nil {
+			wait(ctx)
+		} else {
+			asyncsync.FromThread(ctx, wait)
+		}
+	})
+	if out.Kind == endError && !excuse(out.Err) {
+		x.complain("#%d: %v, for which there is no reason", o.ID, out.Err)
+	}
+	<-done
+}
+
+// goesOn says that something begins which a Goexit of those who wait for it
+// leaves running. ended is called at its end.
+func (x *run) goesOn() (ended func()) {
+	if !x.exits {
+		return func() {}
+	}
+	done := make(chan struct{})
+	x.complaints.Lock()
+	defer x.complaints.Unlock()
+	x.loose = append(x.loose, done)
+	return func() { close(done) }
+}
+
+// exits reports whether functions of p may end by Goexit at any time.
+func (p *Program) exits() bool {
+	return slices.ContainsFunc(p.Contexts, func(c *Context) bool { return c.Exits })
+}
+
+// begun counts what is to be drained.
+func (x *run) begun() int {
+	x.complaints.Lock()
+	defer x.complaints.Unlock()
+	return len(x.spawned) + len(x.loose)
+}
+
+// drainLoose waits for all of these. One that runs may begin others, but has
+// done so when it ends.
+func (x *run) drainLoose() {
+	for i := 0; ; i++ {
+		x.complaints.Lock()
+		if i == len(x.loose) {
+			x.complaints.Unlock()
+			return
+		}
+		done := x.loose[i]
+		x.complaints.Unlock()
+		<-done
+	}
+}
+
+// closeEarly closes a context while it is in use.
+func (x *run) closeEarly(o *Op, a *activity) {
+	c := x.contexts[o.On.ID]
+	c.early.Store(true)
+	x.contexts[o.On.Root.ID].early.Store(true)
+	x.closed(c)
+	cause := x.ids.causes[o.ID]
+	x.during(a, &activity{}, func() {
+		var err error
+		switch {
+		case c.handle != nil:
+			err = c.handle.Close()
+		case o.Close == shutBelow:
+			ctx, cancel := context.WithCancelCause(context.Background())
+			go func() {
+				for range o.N {
+					runtime.Gosched()
+				}
+				cancel(cause)
+			}()
+			err = c.tsc.Shutdown(ctx)
+			if errors.Is(err, cause) || errors.Is(err, core.ErrDeadlock) {
+				err = nil // for who closes from inside
+			}
+		default:
+			err = c.tsc.Close()
+		}
+		if err != nil {
+			x.complain("#%d: closing %v: %v", o.ID, c.Context, err)
+		}
+	})
+}

@@ -1,0 +1,233 @@
+package nesting
+
+import (
+	"context"
+	"errors"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/local"
+)
+
+// What belongs to a context's thread: functions at its ends, taint, the value of
+// a handle.
+
+// ends returns options that check when functions at the ends of c's thread run.
+func (x *run) ends(c *contextState) []asyncsync.ContextOption {
+	if !c.Ends {
+		return nil
+	}
+	at := func(what string) {
+		if tid := osThread(); !c.Unpinned && c.tid != 0 && tid != c.tid {
+			x.complain("%s of %v runs on OS thread %d, should be %d", what, c.Context, tid, c.tid)
+		}
+	}
+	return []asyncsync.ContextOption{
+		asyncsync.OnThreadStart(func() {
+			at("OnThreadStart")
+			c.starts++
+			if c.steps > 0 || c.starts > 1 {
+				x.complain("OnThreadStart of %v runs for the %d. time, after %d steps", c.Context, c.starts, c.steps)
+			}
+		}),
+		asyncsync.OnThreadExit(func() {
+			at("OnThreadExit")
+			c.exits++
+			if len(c.stack) > 0 || c.exits > 1 {
+				x.complain("OnThreadExit of %v runs for the %d. time, below %d functions", c.Context, c.exits, len(c.stack))
+			}
+		}),
+	}
+}
+
+// A critical is a value of the thread-critical variable.
+type critical struct {
+	x      *run
+	c      *contextState
+	exited int
+}
+
+var thread = local.New[*critical](local.ThreadCritical(), local.OnThreadExit(func(v *critical) {
+	v.exited++
+	if c := v.c; v != c.critical || v.exited > 1 || c.exits > 0 || !c.Unpinned && osThread() != c.tid {
+		v.x.complain("the exit function of a value of %v runs for the %d. time, after OnThreadExit's: %v, on OS thread %d; should be on %d",
+			c.Context, v.exited, c.exits > 0, osThread(), c.tid)
+	}
+}))
+
+// setCritical checks that the thread-critical variable has the value that was
+// set last on the thread, and sets another.
+func (x *run) setCritical(o *Op, a *activity) {
+	c := a.on
+	if got, _ := thread.Get(); got != c.critical {
+		x.complain("#%d: the thread-critical variable is %p, should be %p", o.ID, got, c.critical)
+	}
+	c.critical = &critical{x: x, c: c}
+	thread.Set(c.critical)
+}
+
+// leased reports whether c has a thread for as long as it is open.
+func (c *Context) leased() bool { return c.Kind == private || c.Kind == shared || c.Kind == handle }
+
+// over is called when c has been closed and nothing is left of it.
+func (x *run) over(c *contextState) {
+	if c.Kind == nested {
+		return // it has none of its own
+	}
+	if v := c.critical; v != nil && v.exited != 1 {
+		x.complain("%v: its thread-critical value has met its exit function %d times", c.Context, v.exited)
+	}
+	if c.starts != c.exits {
+		x.complain("%v: OnThreadStart ran %d times, OnThreadExit %d times", c.Context, c.starts, c.exits)
+	}
+}
+
+// taint has the thread of ctx's context destroyed, which nobody may get then.
+func (x *run) taint(ctx context.Context, o *Op) {
+	asyncsync.Taint(ctx)
+	if o.On == nil || o.On.Root.Unpinned {
+		return
+	}
+	if o.On.Root.leased() {
+		x.contexts[o.On.Root.ID].tainted.Store(true)
+	}
+}
+
+// value asks for a handle's value.
+func (x *run) value(o *Op, a *activity) {
+	c := x.contexts[o.On.ID]
+	v, err := c.handle.Value()
+	switch {
+	case a.on == c && v == c && err == nil:
+	case a.on != c && v == nil && errors.Is(err, asyncsync.ErrWrongThread):
+	default:
+		x.complain("#%d: the value is %p, %v; is %p, and asked for on its thread: %v", o.ID, v, err, c, a.on == c)
+	}
+}
+
+// handleIn returns a handle that s can name, or nil.
+func (g *generator) handleIn(s *state) *Context {
+	for i := len(s.reach) - 1; i >= 0; i-- {
+		if s.reach[i].Kind == handle {
+			return s.reach[i]
+		}
+	}
+	return nil
+}
+
+// open is a handle whose open or close function may fail.
+func (g *generator) open(s *state) *Op {
+	o := g.newOp(opOpen)
+	o.On = g.context(handle, g.rank(s), nil)
+	g.flavour(o.On)
+	s.touch(o.On.rank - epsilon)
+	f := s.on(o.On)
+	f.goexit = false
+	o.Body = g.leaf(f)
+	o.N = g.IntN(int(endGoexit))
+	return o
+}
+
+// openFails opens a handle and closes it.
+func (x *run) openFails(ctx context.Context, o *Op, a *activity) (v int, err error) {
+	c := &contextState{Context: o.On}
+	x.contexts[o.On.ID] = c
+	w := x.child(a, o.Body)
+	open := x.function(o.Body, w, nil, nil)
+	cause := x.ids.causes[o.ID]
+	closes, opened := 0, false
+	defer func() {
+		if opened != (closes == 1) {
+			x.complain("#%d: opened: %v, closed %d times", o.ID, opened, closes)
+		}
+		if !o.Loose {
+			x.over(c)
+		}
+	}()
+	x.during(a, w, func() {
+		c.handle, err = asyncsync.Open(ctx, func(ctx context.Context) (*contextState, error) {
+			defer func() {
+				if !opened {
+					x.closed(c) // the thread goes now
+				}
+			}()
+			v, err = open(ctx)
+			opened = err == nil
+			return c, err
+		}, func(*contextState) error {
+			closes++
+			switch ending(o.N) {
+			case endError:
+				return cause
+			case endPanic:
+				panic(cause)
+			}
+			return nil
+		}, x.options(c)...)
+	})
+	if err != nil {
+		return 0, err
+	}
+	x.closed(c)
+	x.during(a, &activity{}, func() { err = c.handle.Close() })
+	return 0, err
+}
+
+// startFails is a context whose OnThreadStart panics at first.
+func (g *generator) startFails(s *state) *Op {
+	o := g.newOp(opStartFails)
+	o.On = g.context(private, g.rank(s), nil)
+	g.flavour(o.On)
+	o.On.Ends, o.On.Exits = false, false
+	s.touch(o.On.rank - epsilon)
+	o.N = g.IntN(3)
+	return o
+}
+
+// startFails calls it until it does not fail any more: the first calls end as
+// OnThreadStart does, the next are the first.
+func (x *run) startFails(ctx context.Context, o *Op, a *activity) {
+	cause := x.ids.causes[o.ID]
+	c := &contextState{Context: o.On}
+	x.contexts[o.On.ID] = c
+	starts, exits, ran := 0, 0, 0
+	opts := append(x.options(c), asyncsync.OnThreadStart(func() {
+		if starts++; starts <= o.N {
+			panic(cause)
+		}
+	}), asyncsync.OnThreadExit(func() { exits++ }))
+	_, c.tsc = asyncsync.NewThreadSensitiveContext(asyncsync.Detach(ctx), opts...)
+	defer func() { // also when this ends by Goexit
+		x.closed(c)
+		x.during(a, &activity{}, func() {
+			if err := c.tsc.Close(); err != nil {
+				x.complain("#%d: Close: %v", o.ID, err)
+			}
+		})
+		if !o.Loose && (starts != o.N+1 || ran != 2 || exits != 1) {
+			x.complain("#%d: OnThreadStart ran %d times, should be %d; %d calls ran, should be 2; OnThreadExit ran %d times", o.ID, starts, o.N+1, ran, exits)
+		}
+	}()
+	o = &Op{ID: o.ID, Kind: o.Kind, Target: named, On: o.On, N: o.N, Loose: o.Loose}
+	for i := range o.N + 2 {
+		f, w := x.probe(o, a, func(context.Context) (int, error) {
+			ran++
+			return -1, nil
+		})
+		var out Outcome
+		x.during(a, w, func() {
+			capture(&out, func() (int, error) {
+				if i%2 == 1 {
+					return x.queue(ctx, o, f).WaitOrCancel(ctx)
+				}
+				return x.call(ctx, o, f)
+			})
+		})
+		switch {
+		case out.Kind == endPanic && out.Panic == any(cause):
+		case out.Kind == endReturn && out.Val == -1:
+		case out.Kind == endError && x.excused(o, out.Err, nil):
+		default:
+			x.complain("#%d: call %d: %v", o.ID, i, out)
+		}
+	}
+}
