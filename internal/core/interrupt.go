@@ -254,7 +254,8 @@ func (i *interrupt) end(e *Ending) {
 func (i *interrupt) outlast() bool {
 	own, _ := current()
 	if own == nil {
-		<-i.done
+		z := sleeper{edge: &edge{}, done: i.done}
+		z.wait()
 		return true
 	}
 	f := &Frame{}
@@ -281,7 +282,8 @@ func (i *interrupt) outlast() bool {
 	if w.look() != nil {
 		return false
 	}
-	own.serve(f, i.done, nil)
+	z := sleeper{own: own, frame: f, edge: &f.edge, done: i.done}
+	z.wait()
 	return true
 }
 

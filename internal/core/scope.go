@@ -547,10 +547,8 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		if err := p.look(); err != nil {
 			return inside, err
 		}
-		if own.serve(f, done, ctx.Done()) {
-			return gaveUp, nil
-		}
-		return closed, nil
+		z := sleeper{own: own, frame: f, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done()}
+		return howEnded(z.wait()), nil
 	}
 	var free chan struct{}
 	if t := s.root.thread.Load(); t != nil && by != nil {
@@ -575,15 +573,22 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	if err := p.look(); err != nil {
 		return inside, err
 	}
-	p.edge.slept()
-	select {
-	case <-done:
-		return closed, nil
-	case <-free:
-		return inside, nil
-	case <-ctx.Done():
-		return gaveUp, nil
+	z := sleeper{edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done(), stopped: free, stopErr: errInside}
+	return howEnded(z.wait()), nil
+}
+
+// errInside is the end of a wait in which the scope's thread has come to wait for
+// the waiter.
+var errInside = errors.New("inside")
+
+func howEnded(err error) int {
+	switch err {
+	case nil:
+		return closed
+	case errInside:
+		return inside
 	}
+	return gaveUp
 }
 
 // accepted returns the nodes of the scope's calls that are queued or run.
