@@ -106,6 +106,9 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 			list = slices.Concat(*s.hooks, list)
 		}
 		s.hooks = &list
+		if hooking.Load()&ofScopes == 0 {
+			hooking.Or(ofScopes)
+		}
 	}
 	return &s.ctx
 }
@@ -730,7 +733,7 @@ func Inline(ctx context.Context) bool {
 	if t == nil || !t.mine() || t.run == nil || t.run.scope != c.scope {
 		return false
 	}
-	if c.done != nil && c.Err() != nil || hooks.Load() != nil || c.scope.hooks != nil || trace.IsEnabled() {
+	if c.done != nil && c.Err() != nil || hooking.Load() != 0 && hooked(c.scope) || trace.IsEnabled() {
 		return false
 	}
 	t.inline.Store(t.inline.Load() + 1)

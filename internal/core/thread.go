@@ -509,8 +509,14 @@ func (t *Thread) retire(c *Call) {
 
 // push puts f on top of t, for the call that now runs there.
 func (t *Thread) push(f *Frame, what string) {
-	f.thread, f.what = t, what
 	t.lock()
+	t.pushLocked(f, what)
+	t.mu.Unlock()
+}
+
+// pushLocked is push for one who holds t.mu.
+func (t *Thread) pushLocked(f *Frame, what string) {
+	f.thread, f.what = t, what
 	f.below = t.top
 	if f.below != nil {
 		f.level = f.below.level + 1
@@ -521,7 +527,6 @@ func (t *Thread) push(f *Frame, what string) {
 	}
 	f.live = true
 	t.top = f
-	t.mu.Unlock()
 }
 
 // pop takes f off, and hands its calls down: to the nearest frame below that
