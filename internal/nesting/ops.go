@@ -121,6 +121,7 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 // one runs o and notes what came of it.
 func (x *run) one(ctx context.Context, o *Op, a *activity) (out Outcome) {
 	defer func() { x.Ops[o.ID] = OpResult{true, out, values()} }()
+	a.op = o.ID
 	capture(&out, func() (int, error) { return x.op(ctx, o, a) })
 	x.same(o, out)
 	if errors.Is(out.Err, core.ErrDeadlock) {

@@ -173,6 +173,7 @@ type activity struct {
 	began   int           // clock, when it was submitted
 	waiting *wait         // touched by its own goroutine only
 	tid     int
+	op      int       // that it is at
 	queued  bool      // it is a task on a thread
 	borrows bool      // its ctx is its parent's
 	posted  bool      // it was posted to an executor
@@ -292,7 +293,7 @@ func (x *run) enter(a *activity) {
 		case c.Policy == asyncsync.None:
 			x.complain("b%d: runs on top of b%d, but %v serves nobody", a.body.ID, below.body.ID, c.Context)
 		case c.Policy == asyncsync.Related && x.mode&Unwatched == 0 && !x.depends(w, a):
-			x.complain("b%d: a stranger, runs on top of b%d on %v", a.body.ID, below.body.ID, c.Context)
+			x.complain("b%d: a stranger, runs on top of b%d, in #%d, on %v", a.body.ID, below.body.ID, below.op, c.Context)
 		}
 	}
 	c.stack = append(c.stack, a)
