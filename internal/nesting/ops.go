@@ -225,10 +225,8 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 				}
 				i, opt := x.interruption(o)
 				defer i.over()
-				v, err = x.call(ctx, o, func(ctx context.Context) (int, error) {
-					i.began.Store(true)
-					return f(ctx)
-				}, opt)
+				i.began.Store(true) // its first statement may come a moment later
+				v, err = x.call(ctx, o, f, opt)
 			}
 		})
 	case opFrom:

@@ -129,6 +129,7 @@ type run struct {
 	tasks      []*task.Task[int]
 	strays     sync.WaitGroup // functions that were abandoned
 	told       atomic.Int32
+	threads    atomic.Int32 // of the small pools, by what these are told
 	hung       chan struct{}
 
 	complaints sync.Mutex      // guards Complaints, spawned, atEnd and loose
@@ -368,6 +369,8 @@ func (x *run) all() {
 		if n.Wide {
 			cfg.MaxOverflow = 1000
 		}
+		cfg.ThreadStart = func() { x.threads.Add(1) }
+		cfg.ThreadExit = func() { x.threads.Add(-1) }
 		x.pools = append(x.pools, asyncsync.NewThreadPool(cfg))
 	}
 	for _, c := range x.p.Contexts {
@@ -431,6 +434,9 @@ func (x *run) all() {
 		if st := p.Stats(); st.Threads != 0 || st.Overflow != 0 || st.Idle != 0 || st.Waiting != 0 {
 			x.complain("a closed pool: %+v", st)
 		}
+	}
+	if n := x.threads.Load(); n != 0 {
+		x.complain("of %d threads of the small pools ThreadStart or ThreadExit has not run", n)
 	}
 	for i, p := range x.pools {
 		if st, n := p.Stats(), x.p.Pools[i]; !n.Wide && st.Peak > 2*n.Max {
