@@ -418,7 +418,8 @@ func (p *ThreadPool) check(what string) {
 // functions.
 //
 // Called from a thread of the pool, or from a function or task that one is
-// blocked for at that moment, Close does not wait, and returns nil.
+// blocked for at that moment, Close does not wait, and returns nil. Where a thread
+// of the pool waits for the caller in a longer way it returns as well.
 func (p *ThreadPool) Close() error {
 	p.check("ThreadPool.Close")
 	return p.pool.Close()

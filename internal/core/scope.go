@@ -60,6 +60,8 @@ type Scope struct {
 
 	marks atomic.Uint32
 
+	pc uintptr // where the scope was made, for reports; 0 if that is not known
+
 	// account is twice the number of calls accepted and not ended, plus one
 	// when the scope is closed. It never grows from 1: what is closed and idle
 	// stays so. That makes the step to 1 happen once, whoever takes it.
@@ -111,6 +113,15 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 		}
 	}
 	return &s.ctx
+}
+
+// MadeAt notes for reports where the scope is made: where the caller was called,
+// or skip-1 callers above. One address costs little; what it means is found out
+// when somebody asks.
+func (s *Scope) MadeAt(skip int) {
+	var pcs [1]uintptr
+	runtime.Callers(skip+2, pcs[:])
+	s.pc = pcs[0]
 }
 
 // DefaultConfig is that of scopes which do not say. It must not be changed.
@@ -260,6 +271,7 @@ func (s *Scope) bound() *Thread {
 		return t
 	}
 	t := newThread(s.cfg)
+	t.made = s.pc
 	t.lease.hooks = s.hooks
 	if s.kind == contextScope {
 		if t.pool == nil && !t.unpinned {
@@ -552,12 +564,13 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		by, _ = rec.Node.(*Node)
 	}
 	w := &want{for_: s, ctx: ctx}
-	var f *Frame
-	if own != nil {
-		f = own.pushWait(w, "close")
-		defer own.pop(f)
+	under := by // who is behind this, as far as is known
+	if n := NodeOf(ctx); n != nil {
+		under = n
 	}
 	if own != nil {
+		f := own.pushWait(w, "close")
+		defer own.pop(f)
 		nodes := s.accepted()
 		joins := make([]Join, len(nodes))
 		relate(own, by, func() {
@@ -605,6 +618,7 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	if err := p.look(); err != nil {
 		return inside, err
 	}
+	defer closingBegins(p.edge, under)()
 	z := sleeper{edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done(), stopped: free, stopErr: errInside}
 	return howEnded(z.wait()), nil
 }

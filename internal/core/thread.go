@@ -47,7 +47,8 @@ func (p Policy) String() string {
 type Thread struct {
 	// Fixed before the thread is shared.
 	name     string
-	id       uint64 // orders the locks of threads: see relate
+	id       uint64  // orders the locks of threads: see relate
+	made     uintptr // where its context was made, for reports; 0 if that is not known
 	policy   Policy
 	pool     *Pool  // nil for a thread with a worker of its own
 	unpinned bool   // exclusive, but not bound to an OS thread

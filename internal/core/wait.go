@@ -65,7 +65,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 	if c.pc == 0 {
 		c.pc = o.PC
 	}
-	c.by = submitter(ctx, rec)
+	c.by, c.loose = submitterOf(ctx, rec)
 	c.note(o)
 	if rec != nil {
 		c.values = rec.Values
@@ -123,14 +123,19 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 // knows nothing of us says nothing, but the goroutine does: it is the one that
 // will be blocked. A detached ctx says no.
 func submitter(ctx context.Context, rec *goroutine.Record) *Node {
-	if c := From(ctx); c != nil {
-		return c.node
-	}
-	if rec == nil {
-		return nil
-	}
-	n, _ := rec.Node.(*Node)
+	n, _ := submitterOf(ctx, rec)
 	return n
+}
+
+// submitterOf is submitter, and reports whether ctx is a detached one.
+func submitterOf(ctx context.Context, rec *goroutine.Record) (n *Node, detached bool) {
+	if c := From(ctx); c != nil {
+		return c.node, c.node == nil && c.scope == nil
+	}
+	if rec != nil {
+		n, _ = rec.Node.(*Node)
+	}
+	return n, false
 }
 
 // restore gives the calling goroutine the values that a call has left.
@@ -243,6 +248,11 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 	if err := p.look(); err != nil {
 		return err
 	}
+	if w != nil && f == nil {
+		if _, ok := w.for_.(*Pool); ok {
+			defer closingBegins(p.edge, by)()
+		}
+	}
 	s := sleeper{own: own, frame: f, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done()}
 	return s.wait()
 }
@@ -346,7 +356,7 @@ type Link struct {
 	Who       string        // the function that waits
 	Goroutine int64         // that it runs on, 0 if that is not known
 	Thread    string        // and the name of the thread, if that is one
-	Kind      string        // of wait: see [WaitState]
+	Kind      string        // of wait: see [WaitState]; stack for one that stands below the other
 	For       string        // the name of what is waited for
 	Age       time.Duration // of the wait, -1 if it does not sleep yet
 	Site      string        // file:line of the wait in the user's code, "" if that is not known
@@ -388,6 +398,8 @@ func (l Link) String() string {
 		who += " on " + l.Thread
 	}
 	switch l.Kind {
+	case "stack":
+		return who + " cannot end before " + what + ", which is served on top of it"
 	case "call", "parked":
 		what = "the call of " + what
 	case "async":
@@ -400,6 +412,8 @@ func (l Link) String() string {
 		what = "a limiter"
 	case "close":
 		what = "the end of context " + what
+	case "pool close":
+		what = "the threads of a pool"
 	}
 	return who + " waits for " + what
 }
