@@ -503,34 +503,6 @@ type closer struct {
 	node *Node
 	wait *want
 	free chan struct{}
-
-	// Guarded by relations: the joins of what the scope had accepted, and that
-	// it has been let go. Who is let go waits for none of that any more: else
-	// strangers would be related to the very thread that they are queued on.
-	nodes []*Node
-	joins []Join
-	gone  bool
-}
-
-// join joins nodes, unless c has been let go. relations is held.
-func (c *closer) join(nodes []*Node) {
-	if c.gone {
-		return
-	}
-	c.nodes, c.joins = nodes, make([]Join, len(nodes))
-	for i, n := range nodes {
-		c.joins[i] = Join{by: c.node}
-		n.addJoin(&c.joins[i])
-	}
-}
-
-// drop undoes join, for good. relations is held.
-func (c *closer) drop() {
-	c.gone = true
-	for i, n := range c.nodes {
-		n.dropJoin(&c.joins[i])
-	}
-	c.nodes, c.joins = nil, nil
 }
 
 // await waits until the scope is finished, or ctx ends. On a thread it serves
@@ -557,7 +529,7 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		f = own.pushWait(w, "close")
 		defer own.pop(f)
 	}
-	if own != nil {
+	if own != nil || by != nil {
 		nodes := s.accepted()
 		joins := make([]Join, len(nodes))
 		relate(own, by, func() {
@@ -571,6 +543,8 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 				n.dropJoin(&joins[i])
 			}
 		})
+	}
+	if own != nil {
 		p := newWait(f, rec, w)
 		defer p.over()
 		if err := p.look(); err != nil {
@@ -581,14 +555,11 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	}
 	var free chan struct{}
 	if t := s.root.thread.Load(); t != nil && by != nil {
-		c := &closer{node: by, wait: w, free: make(chan struct{})}
+		c := &closer{by, w, make(chan struct{})}
 		free = c.free
 		t.mu.Lock()
 		t.closers = append(t.closers, c)
 		t.mu.Unlock()
-		nodes := s.accepted()
-		relate(nil, by, func() { c.join(nodes) })
-		defer relate(nil, by, c.drop)
 		defer func() {
 			t.mu.Lock()
 			t.closers = slices.DeleteFunc(t.closers, func(o *closer) bool { return o == c })

@@ -709,13 +709,10 @@ func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []
 			inside := t.frameFor(c.node) != nil
 			if inside {
 				c.wait.off.Store(true)
-				c.drop()
 				free = append(free, c)
 			}
 			return inside
 		})
-	}
-	for _, t := range threads {
 		if t.related() && t.top != nil && t.waiting > 0 {
 			left = append(left, t.resortAll()...)
 			if t.due() {

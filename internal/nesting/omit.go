@@ -18,5 +18,5 @@ var omit = struct {
 }{
 	afterEnd: true,
 	siblings: true,
-	closers:  false,
+	closers:  true,
 }
