@@ -107,10 +107,9 @@ func Abandon() Option {
 // after pauses that grow from a millisecond to a second. [InterruptOnce] is for
 // an f that must not be called twice.
 //
-// f runs on a goroutine other than the function's, never twice at once, not
-// before the call has been given to its thread, which may be right before the
-// function's first statement, and never after the function has ended: a call
-// waits for an f that still runs. If f panics or calls [runtime.Goexit] it is not called
+// f runs on a goroutine other than the function's, never twice at once, never
+// before the function has begun and never after it has ended: a call waits for
+// an f that still runs. If f panics or calls [runtime.Goexit] it is not called
 // again; its panic is raised in the caller if the function itself returned. A
 // call that is abandoned is interrupted until its function ends.
 //
