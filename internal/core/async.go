@@ -167,9 +167,11 @@ func (c *Call) runAsync() (woke bool) {
 	values, node := rec.Values, rec.Node
 	t, _ := rec.Owner.(*Thread)
 	// Thread-critical values of a goroutine that is lent are none of c's. Those
-	// of a thread are: c was posted to an executor there.
+	// of a thread are, for c was posted to an executor there; and those of a
+	// coroutine, which are its thread's. Both stay when c has ended.
+	lent := t == nil && !rec.SharesCritical()
 	var critical goroutine.Aside
-	if t == nil {
+	if lent {
 		critical = rec.SetAside()
 	}
 	rec.Values, rec.Node = c.values, c.node
@@ -184,12 +186,13 @@ func (c *Call) runAsync() (woke bool) {
 		}
 		c.values = rec.Values
 		rec.Values, rec.Node = values, node
-		if t == nil {
+		if lent {
 			rec.PutBack(critical)
 		}
 		rec.ReleaseIfEmpty()
 		c.node.End()
 		c.ending.count()
+		rec.Told = c.ending.Goexit
 		woke = c.finish()
 	}()
 	defer func() {
@@ -199,7 +202,7 @@ func (c *Call) runAsync() (woke bool) {
 		if c.stop != nil {
 			c.stop.end(&c.ending)
 		}
-		if t == nil {
+		if lent {
 			rec.EndCritical(func(v any, goexit bool, stack []byte) {
 				if c.ending.Returned() {
 					c.ending = Ending{Goexit: goexit}
