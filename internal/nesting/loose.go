@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"asyncsync.dev/asyncsync"
@@ -128,9 +129,10 @@ func (g *generator) leave(s *state) *Op {
 // leaveCall makes it.
 func (x *run) leaveCall(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	x.strays.Add(1)
+	over := sync.OnceFunc(x.strays.Done)
 	var ran atomic.Bool
 	f := func(context.Context) (int, error) {
-		defer x.strays.Done()
+		defer over()
 		ran.Store(true)
 		for range o.N {
 			runtime.Gosched()
@@ -151,17 +153,22 @@ func (x *run) leaveCall(ctx context.Context, o *Op, a *activity) (v int, err err
 	returned := false
 	defer func() {
 		if !returned && !ran.Load() {
-			x.strays.Done() // this ends by Goexit, and has taken the call back
+			over() // this ends by Goexit, and has taken the call back
 		}
 	}()
 	x.during(a, c, func() { v, err = x.call(ctx, o, f, opts...) })
 	returned = true
 	switch {
 	case err == nil && v == -1 && ran.Load():
-	case errors.Is(err, asyncsync.ErrAbandoned) && (ran.Load() || o.Limiter != nil || o.On != nil):
+	case errors.Is(err, asyncsync.ErrAbandoned):
+		// It has begun; its first statement may be yet to come. Under a limiter
+		// it may also have begun to wait for a token, and get none.
 		x.Abandoned.Add(1)
+		if o.Limiter != nil && !ran.Load() {
+			over()
+		}
 	case err != nil && excuse(err) && !ran.Load():
-		x.strays.Done()
+		over()
 	default:
 		x.complain("#%d: a call that may be abandoned returns %d, %v; ran: %v", o.ID, v, err, ran.Load())
 	}
