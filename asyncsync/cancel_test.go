@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/petermattis/goid"
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
@@ -916,5 +917,64 @@ func TestLoopStopsWhileRunning(t *testing.T) {
 		o := r.wait()
 		require.ErrorIs(t, o.err, errOwn)
 		require.NotErrorIs(t, o.err, loop.ErrStopped)
+	}
+}
+
+// endsForOthers is a ctx that ends right after it was asked for the first time.
+// A goroutine other than gid that asks is kept until release closes.
+type endsForOthers struct {
+	context.Context
+	gid     int64
+	done    chan struct{}
+	asked   chan struct{} // closed when such a goroutine asks
+	release chan struct{}
+	once    sync.Once
+	kept    sync.Once
+}
+
+func (c *endsForOthers) Done() <-chan struct{} { return c.done }
+func (c *endsForOthers) Err() error {
+	first := false
+	c.once.Do(func() {
+		first = true
+		close(c.done)
+	})
+	if first {
+		return nil
+	}
+	if goid.Get() != c.gid {
+		c.kept.Do(func() { close(c.asked) })
+		<-c.release
+	}
+	return context.Canceled
+}
+
+// A function that finds its ctx ended does not run, and is not abandoned: the
+// caller is told that it has not begun.
+func TestAbandonWhatFindsItsCtxEnded(t *testing.T) {
+	guard(t)
+	for name, ctx := range map[string]context.Context{"from async code": context.Background(), "from a thread": nil} {
+		t.Run(name, func(t *testing.T) {
+			call := func(base context.Context) error {
+				ctx := &endsForOthers{
+					Context: base, gid: goid.Get(),
+					done: make(chan struct{}), asked: make(chan struct{}), release: make(chan struct{}),
+				}
+				// The caller goes on when the function is about to begin.
+				executor := loop.PosterFunc(func(fn func()) error { go fn(); <-ctx.asked; return nil })
+				err := to(ctx, neverRuns(t), asyncsync.Insensitive(), asyncsync.WithExecutor(executor), asyncsync.Abandon())
+				close(ctx.release)
+				return err
+			}
+			var err error
+			if ctx != nil {
+				err = call(ctx)
+			} else {
+				ctx, _ := newContext(t)
+				require.NoError(t, to(ctx, func(ctx context.Context) error { err = call(ctx); return nil }))
+			}
+			require.ErrorIs(t, err, context.Canceled)
+			require.NotErrorIs(t, err, asyncsync.ErrAbandoned)
+		})
 	}
 }

@@ -147,14 +147,19 @@ func (c *Call) post(e Elsewhere) error {
 // begun runs c's function on the calling goroutine, unless its ctx has ended
 // or its caller has given up. It reports whether that has woken somebody.
 func (c *Call) begun() (woke bool) {
-	if !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
-		return false
-	}
 	if err := Ended(c.ctx); err != nil {
+		// As if its caller had been faster: one who may abandon what has begun
+		// must not be told that this has.
+		if !c.claim.CompareAndSwap(unclaimed, claimedByCaller) {
+			return false
+		}
 		c.refusal = err
 		c.node.End()
 		count.cancelled.Add(1)
 		return c.finish()
+	}
+	if !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+		return false
 	}
 	return c.runAsync()
 }
