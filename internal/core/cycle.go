@@ -85,8 +85,8 @@ type awayCall Call
 // see [Node.ride].
 type riding struct{ call *Call }
 
-// A want is a wait for something else than a call: a *Task, a *Group, a
-// *Resource or a *Scope.
+// A want is a wait for something else than a call: a *Task, a *Group, a *place
+// in one, a *Resource or a *Scope.
 type want struct {
 	for_ any
 	ctx  context.Context // whose end ends the wait
@@ -607,12 +607,48 @@ func (s *search) want(w *want) finding {
 			}
 		}
 		return found
+	case *place:
+		return s.ofPlace(to)
 	case *Resource:
 		return s.ofResource(to)
 	case *Scope:
 		return s.ofScope(to)
 	}
 	return free
+}
+
+// ofPlace looks at the members of a group that is full: each would have to be
+// stuck.
+func (s *search) ofPlace(p *place) finding {
+	if s.ors[p.Group] {
+		s.fact(p.Group)
+		return looped
+	}
+	p.mu.Lock()
+	var members []*Task
+	for m := p.members; m != nil; m = m.after {
+		members = append(members, m)
+	}
+	p.mu.Unlock()
+	if len(members) < p.limit || len(members) == 0 {
+		return free // one is about to begin
+	}
+	s.ors[p.Group] = true
+	defer delete(s.ors, p.Group)
+	found := looped
+	for _, m := range members {
+		chain := len(s.chain)
+		one := s.ofNode(m.node, m.call.name, m.call.pc)
+		if one == free {
+			return free
+		}
+		if found == stuck {
+			s.chain = s.chain[:chain] // one is enough to tell
+		}
+		found = max(found, one)
+	}
+	s.fact(p.Group)
+	return found
 }
 
 // ofNode looks at the function that runs as m, and is called name or pc.
@@ -962,6 +998,8 @@ func (e *edge) kind() string {
 			return "task"
 		case *Group:
 			return "group"
+		case *place:
+			return "group place"
 		case *Resource:
 			return "limiter"
 		case *Scope:
@@ -1042,6 +1080,8 @@ func message(cycle []Link) string {
 		return "tasks wait for each other"
 	case len(cycle) == 1 && cycle[0].Kind == "group":
 		return "a task waits for the end of the group that it belongs to"
+	case len(cycle) == 1 && cycle[0].Kind == "group place":
+		return "a task waits for a place in the full group that it belongs to"
 	}
 	waits := make([]string, len(cycle))
 	for i, l := range cycle {
@@ -1110,7 +1150,7 @@ func page(cycle []Link) string {
 		return pageLimiter
 	case blocks[stranger]:
 		return pageBlocked
-	case kinds["group"] > 0:
+	case kinds["group"] > 0, kinds["group place"] > 0:
 		return pageGroup
 	case kinds["task"] == 1:
 		return pageSelfWait

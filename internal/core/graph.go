@@ -52,7 +52,7 @@ type CallState struct {
 
 // A WaitState is one wait of this module.
 type WaitState struct {
-	Kind      string        // call, async, task, group, limiter, close, executor, pool close
+	Kind      string        // call, async, task, group, group place, limiter, close, executor, pool close
 	For       string        // the name of what is waited for, "" if it has none
 	Thread    uint64        // of a call: the ID of the thread that it was sent to
 	Seq       uint64        // and its number there
@@ -118,12 +118,19 @@ func (v *view) reach(e *edge) {
 		case *Task:
 			v.found(w.node, w.call.name, w.call.pc)
 		case *Group:
-			w.mu.Lock()
-			for m := w.members; m != nil && len(v.todo) < graphNodes; m = m.after {
-				v.found(m.node, m.call.name, m.call.pc)
-			}
-			w.mu.Unlock()
+			v.group(w)
+		case *place:
+			v.group(w.Group)
 		}
+	}
+}
+
+// group notes the members of g.
+func (v *view) group(g *Group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for m := g.members; m != nil && len(v.todo) < graphNodes; m = m.after {
+		v.found(m.node, m.call.name, m.call.pc)
 	}
 }
 

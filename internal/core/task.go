@@ -321,8 +321,9 @@ func (t *Task) Cancelled() bool { return t.asked.Load() }
 type Group struct {
 	nc nodeCtx
 
-	mu      sync.Mutex // guards members; a leaf lock
+	mu      sync.Mutex // guards the rest; a leaf lock
 	members *Task      // that run
+	count   int        // of members
 }
 
 // Init makes g a group below ctx and returns its context, which cancel ends.
@@ -353,6 +354,7 @@ func (g *Group) list(t *Task) {
 		t.after.before = t
 	}
 	g.members = t
+	g.count++
 	g.mu.Unlock()
 }
 
@@ -369,6 +371,7 @@ func (g *Group) Done(t *Task) {
 			t.after.before = t.before
 		}
 		t.listed, t.before, t.after = false, nil, nil
+		g.count--
 	}
 	g.mu.Unlock()
 	g.nc.own.End()
@@ -377,6 +380,22 @@ func (g *Group) Done(t *Task) {
 // Wait waits for done, which the end of the last task closes: see await.
 func (g *Group) Wait(ctx context.Context, done <-chan struct{}) error {
 	return await(ctx, g, &g.nc.own, done)
+}
+
+// A place is what is waited for in a group that has as many members as it may
+// have: the end of any one of them.
+type place struct {
+	*Group
+	limit int
+}
+
+// WaitForPlace waits for turn, which says that a new member may start; limit is
+// how many there may be. The wait ends when the turn comes: nothing else ends it,
+// but that it could never come.
+func (g *Group) WaitForPlace(turn <-chan struct{}, limit int) error {
+	own, rec := current()
+	ctx := context.Background()
+	return wait(ctx, own, rec, &want{for_: &place{g, limit}, ctx: ctx}, &g.nc.own, turn, "group place")
 }
 
 // OnEnd has f called when the task has ended, before anybody is woken. It is
