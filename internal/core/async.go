@@ -263,6 +263,9 @@ func (c *Call) runAsync() (woke bool) {
 		rec.ReleaseIfEmpty()
 		c.node.End()
 		c.ending.count()
+		if c.life != nil {
+			return // its goroutine ends the task, further down its stack
+		}
 		goexit, lender := c.ending.Goexit, c.lender
 		woke = c.finish()
 		if goexit && lender != nil {

@@ -70,7 +70,7 @@ type Call struct {
 	pc    uintptr       // the wrapped function, for its name
 	done  chan struct{} // of a task: closed when it has ended
 	onEnd func()        // of a task: called before that
-	life  *life         // of a task on a thread: ended before that
+	life  *life         // of a task: ended before that
 
 	refusal error // why it was revoked by somebody else than its caller; guarded by the mu of thread
 	lender  *Call // of an errand: the call whose caller runs it
@@ -179,6 +179,9 @@ func (l *list) remove(c *Call) {
 // finish tells the caller, and reports whether it slept. The caller may then
 // use the record again: nothing of it may be read after the swap, unless the
 // caller sleeps or has gone.
+//
+// The life of a task ends first: a call that is made with its ctx after the end
+// of the task has been told must not be cancelled by that end.
 func (c *Call) finish() (woke bool) {
 	f, done := c.frame, c.done
 	if c.life != nil {

@@ -241,17 +241,16 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
 	l.begin(ctx)
+	c.life = l
 	tc.over(l.layer)
 	if t.group != nil {
 		t.group.list(t)
 	}
 	switch {
 	case o.Refusal != nil:
-		c.life = l
 		c.refusal = o.Refusal
 		c.turnAway()
 	case o.Scope != nil:
-		c.life = l
 		c.bound = true // nobody waits on its goroutine
 		if err := o.Scope.submit(c); err != nil {
 			c.refusal = err
@@ -267,7 +266,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 		go func() {
 			// Not from within runAsync: the end of a ctx takes stack, which a
 			// new goroutine has little of, and growing it takes a microsecond.
-			defer l.end()
+			defer c.finish()
 			c.runAsync()
 		}()
 	}
