@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -92,6 +93,8 @@ type want struct {
 	ctx  context.Context // whose end ends the wait
 	edge edge            // of a waiter off the threads
 	off  atomic.Bool     // it is not visible yet, or taken back; or the waiter was let go
+
+	claim *claim // of a wait for a *Resource
 }
 
 // cycles is held by who looks for a cycle; it is the outermost lock there is.
@@ -147,6 +150,9 @@ func (n *Node) unpublish() {
 	if n != nil {
 		n.waits.Store(nil)
 		settle()
+		if lent.n.Load() != 0 {
+			reclaim(n)
+		}
 	}
 }
 
@@ -197,10 +203,21 @@ func newEdge(rec *goroutine.Record, e *edge) aWait {
 
 // look returns the error of a wait that closes a cycle.
 func (p *aWait) look() error {
+	if c := p.edge.claim(); c != nil && c.borrow() {
+		return nil // it is lent what it waits for
+	}
 	if !p.edge.mayWait() || p.edge.runs() {
 		return nil
 	}
 	return closes(p.f, p.self, p.edge, nil)
+}
+
+// claim returns what e wants of a resource, nil if it waits for something else.
+func (e *edge) claim() *claim {
+	if w, ok := e.to.(*want); ok {
+		return w.claim
+	}
+	return nil
 }
 
 // over takes the wait back.
@@ -362,19 +379,51 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 		return nil
 	}
 	s := &search{node: self, frame: f, call: c}
-	found := false
-	chase(func() { found = s.certain(e) })
-	if !found {
-		return nil
+	for {
+		found := false
+		chase(func() { found = s.certain(e) })
+		// The wait may be what keeps one further down from being a stranger to
+		// those who hold the tokens that it wants.
+		lent := false
+		for _, c := range s.claims {
+			lent = c.borrow() || lent
+		}
+		switch {
+		case lent:
+			continue
+		case !found:
+			return nil
+		}
+		d, again := s.refuse(f, self, e, c)
+		if again {
+			continue
+		}
+		if d == nil {
+			return nil
+		}
+		return d
 	}
+}
+
+// refuse takes back the wait e, of which a search has found that it closes a
+// cycle, if it still does. again says that somebody in the cycle has moved, or was
+// lent a token meanwhile, and one must look anew.
+func (s *search) refuse(f *Frame, self *Node, e *edge, c *Call) (d *DeadlockError, again bool) {
 	if s.anyEnded() {
-		return nil
+		return nil, false
 	}
-	var d *DeadlockError
 	before := s.facts
 	chase(func() {
 		if !s.certain(e) || !slices.Equal(before, s.facts) {
+			again = true
 			return
+		}
+		// A token that has come back is on its way to somebody here, perhaps.
+		for _, c := range s.claims {
+			again = c.borrowNow() || again
+		}
+		if c := e.claim(); c != nil && c.borrowNow() || again {
+			return // of its own it need not be told
 		}
 		first := Link{Goroutine: goroutine.ID()}
 		if f != nil {
@@ -393,13 +442,10 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 			self.waits.Store(nil)
 		}
 	})
-	if d == nil {
-		return nil
-	}
-	if c != nil {
+	if d != nil && c != nil {
 		c.thread.Load().removed(c)
 	}
-	return d
+	return d, again
 }
 
 // recheck looks for a cycle that a marked call is in, since it came to where its
@@ -430,6 +476,11 @@ func (m *Mark) recheck() {
 	chase(func() {
 		if !queued() || !s.certain(e) || !slices.Equal(before, s.facts) {
 			return
+		}
+		for _, c := range s.claims {
+			if c.borrowNow() {
+				return // a token has come back, and was on its way to it
+			}
 		}
 		first := Link{Goroutine: s.call.edge.gid.Load(), Who: s.call.by.name()}
 		if f := s.call.frame; f != nil {
@@ -496,6 +547,8 @@ type search struct {
 	walks map[*Thread]*walk
 	steps int
 
+	claims []*claim // on resources, that the wait depends on
+
 	facts []any             // all that what was found rests on
 	ctxs  []context.Context // that would end one of the waits
 	chain []Link            // the waits from the last to the first
@@ -518,7 +571,7 @@ func (s *search) certain(e *edge) bool {
 	var before []any
 	for range 16 {
 		s.nodes, s.ors, s.walks, s.steps = map[*Node]finding{}, map[any]bool{}, map[*Thread]*walk{}, 0
-		s.facts, s.ctxs, s.chain = nil, nil, nil
+		s.facts, s.ctxs, s.chain, s.claims = nil, nil, nil, nil
 		if s.follow(e, true) != stuck {
 			return false
 		}
@@ -571,7 +624,7 @@ func (s *search) follow(e *edge, first bool) finding {
 	case *Thread:
 		found = s.walk(to, 0)
 	case *want:
-		found = s.want(to)
+		found = s.want(to, first)
 		s.until(to.ctx)
 	}
 	if found == free {
@@ -582,7 +635,7 @@ func (s *search) follow(e *edge, first bool) finding {
 	return found
 }
 
-func (s *search) want(w *want) finding {
+func (s *search) want(w *want, first bool) finding {
 	if w.off.Load() {
 		return free
 	}
@@ -600,9 +653,14 @@ func (s *search) want(w *want) finding {
 		}
 		to.mu.Unlock()
 		found := free
-		for _, m := range members {
+		for i, m := range members {
 			found = max(found, s.ofNode(m.node, m.call.name, m.call.pc))
 			if found == stuck {
+				was := s.state()
+				for _, m := range members[i+1:] { // for the claims among them
+					s.ofNode(m.node, "", 0)
+					s.back(was)
+				}
 				break
 			}
 		}
@@ -610,7 +668,7 @@ func (s *search) want(w *want) finding {
 	case *place:
 		return s.ofPlace(to)
 	case *Resource:
-		return s.ofResource(to)
+		return s.ofResource(to, w.claim, first)
 	case *Scope:
 		return s.ofScope(to)
 	}
@@ -636,10 +694,15 @@ func (s *search) ofPlace(p *place) finding {
 	s.ors[p.Group] = true
 	defer delete(s.ors, p.Group)
 	found := looped
-	for _, m := range members {
+	for i, m := range members {
 		chain := len(s.chain)
 		one := s.ofNode(m.node, m.call.name, m.call.pc)
 		if one == free {
+			was := s.state()
+			for _, m := range members[i+1:] { // for the claims among them
+				s.ofNode(m.node, "", 0)
+				s.back(was)
+			}
 			return free
 		}
 		if found == stuck {
@@ -797,7 +860,7 @@ func (s *search) walk(t *Thread, low int) finding {
 	}
 	name, gid := t.name, t.gid.Load()
 	t.mu.Unlock()
-	for _, v := range waits {
+	for i, v := range waits {
 		if v.f.level >= w.low {
 			continue // looked at from below
 		}
@@ -818,6 +881,14 @@ func (s *search) walk(t *Thread, low int) finding {
 				who = callName(v.name, v.pc)
 			}
 			s.link(Link{Who: who, Goroutine: gid, Thread: label(name)}, &v.f.edge)
+			now := s.state()
+			for _, v := range waits[i+1:] { // for the claims below them
+				if v.f.level < w.low {
+					w.low = v.f.level
+					s.follow(&v.f.edge, false)
+					s.back(now)
+				}
+			}
 			return stuck
 		}
 	}
@@ -910,26 +981,47 @@ func (s *search) ofScope(sc *Scope) finding {
 	return s.walk(t, low)
 }
 
-// ofResource looks at those who hold r: each would have to be stuck.
-func (s *search) ofResource(r *Resource) finding {
-	if r.tokens == nil {
+// ofResource looks at those who hold r, for c to get what it wants: each would
+// have to be stuck.
+func (s *search) ofResource(r *Resource, c *claim, first bool) finding {
+	r.mu.Lock()
+	done := c.done
+	r.mu.Unlock()
+	if done {
 		return free
+	}
+	if !first {
+		s.claims = append(s.claims, c)
 	}
 	if s.ors[r] {
 		s.fact(r)
 		return looped
 	}
-	used, total := r.tokens()
+	var holds []*Hold
 	r.mu.Lock()
-	holders := slices.Clone(r.holders)
+	for h := range r.ready {
+		holds = append(holds, h)
+	}
+	n := c.n
+	if c.inLine {
+		n = r.line.head.n // that one comes first
+	}
+	none := r.used == 0 || r.total-r.used >= n || len(holds) != r.used
 	r.mu.Unlock()
-	if used == 0 || used < total || len(holders) != used {
+	if none {
 		return free
 	}
+	for _, h := range holds {
+		if h.thread == nil && h.self.waits.Load() == nil && h.self != s.node {
+			return free // it runs, so that the others need not be looked at
+		}
+	}
+	// The order must be the same at each look.
+	slices.SortFunc(holds, func(a, b *Hold) int { return cmp.Compare(a.gid, b.gid) })
 	s.ors[r] = true
 	defer delete(s.ors, r)
 	found := looped
-	for _, h := range holders {
+	for _, h := range holds {
 		chain := len(s.chain)
 		one := s.holder(h)
 		if one == free {
@@ -945,10 +1037,10 @@ func (s *search) ofResource(r *Resource) finding {
 	return found
 }
 
-func (s *search) holder(h *holder) finding {
+func (s *search) holder(h *Hold) finding {
 	switch {
-	case h.node != nil:
-		return s.ofNode(h.node, h.name, 0)
+	case h.self != nil:
+		return s.ofNode(h.self, "", 0)
 	case h.thread != nil:
 		t := h.thread
 		t.mu.Lock()

@@ -532,11 +532,28 @@ func (t *Thread) pop(f *Frame) {
 	t.top = f.below
 	left := t.resort(&f.box)
 	// Whoever keeps a node of below keeps f, but not the frames that it stood on.
+	call := f.call
 	f.below, f.call = nil, nil
 	t.mu.Unlock()
 	settle()
 	for _, m := range left {
 		m.recheck()
+	}
+	if lent.n.Load() != 0 {
+		t.reclaim(call)
+	}
+}
+
+// reclaim is the same for a wait of the function that runs in c, or, if c is
+// nil, of the one that the goroutine of t has become a thread for.
+func (t *Thread) reclaim(c *Call) {
+	if c != nil {
+		reclaim(c)
+		return
+	}
+	reclaim(t)
+	if n := waiter(t.record); n != nil {
+		reclaim(n)
 	}
 }
 
