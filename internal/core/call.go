@@ -68,7 +68,7 @@ type Call struct {
 	pin   *Frame // the frame that must run it, nil for any
 	name  string
 	pc    uintptr       // the wrapped function, for its name
-	done  chan struct{} // of a task: closed when it has ended
+	done  chan struct{} // of a task: closed when it has ended; made when it is asked for, under the mu of life
 	onEnd func()        // of a task: called before that
 	life  *life         // of a task: ended before that
 
@@ -183,9 +183,9 @@ func (l *list) remove(c *Call) {
 // The life of a task ends first: a call that is made with its ctx after the end
 // of the task has been told must not be cancelled by that end.
 func (c *Call) finish() (woke bool) {
-	f, done := c.frame, c.done
-	if c.life != nil {
-		c.life.end()
+	f, l := c.frame, c.life
+	if l != nil {
+		l.end()
 	}
 	if c.onEnd != nil {
 		c.onEnd()
@@ -203,8 +203,13 @@ func (c *Call) finish() (woke bool) {
 		if f != nil {
 			woke = f.complete()
 		}
-		if done != nil {
-			close(done)
+		if l != nil {
+			l.mu.Lock()
+			done := c.done
+			l.mu.Unlock()
+			if done != nil {
+				close(done)
+			}
 		}
 	}
 	return woke

@@ -332,12 +332,12 @@ func (e *edge) mayWait() bool {
 		}
 		switch w := to.for_.(type) {
 		case *Task:
-			return w.call.thread.Load() != nil || w.node.waits.Load() != nil
+			return w.call.thread.Load() != nil || w.Node().waits.Load() != nil
 		case *Group:
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			for m := w.members; m != nil; m = m.after {
-				if m.node.waits.Load() != nil {
+			for m := w.members; m != nil; m = m.link.after {
+				if m.Node().waits.Load() != nil {
 					return true
 				}
 			}
@@ -644,21 +644,21 @@ func (s *search) want(w *want, first bool) finding {
 		if to.call.thread.Load() != nil {
 			return s.ofCall(&to.call, false)
 		}
-		return s.ofNode(to.node, to.call.name, to.call.pc)
+		return s.ofNode(to.Node(), to.call.name, to.call.pc)
 	case *Group:
 		to.mu.Lock()
 		var members []*Task
-		for m := to.members; m != nil; m = m.after {
+		for m := to.members; m != nil; m = m.link.after {
 			members = append(members, m)
 		}
 		to.mu.Unlock()
 		found := free
 		for i, m := range members {
-			found = max(found, s.ofNode(m.node, m.call.name, m.call.pc))
+			found = max(found, s.ofNode(m.Node(), m.call.name, m.call.pc))
 			if found == stuck {
 				was := s.state()
 				for _, m := range members[i+1:] { // for the claims among them
-					s.ofNode(m.node, "", 0)
+					s.ofNode(m.Node(), "", 0)
 					s.back(was)
 				}
 				break
@@ -684,7 +684,7 @@ func (s *search) ofPlace(p *place) finding {
 	}
 	p.mu.Lock()
 	var members []*Task
-	for m := p.members; m != nil; m = m.after {
+	for m := p.members; m != nil; m = m.link.after {
 		members = append(members, m)
 	}
 	p.mu.Unlock()
@@ -696,11 +696,11 @@ func (s *search) ofPlace(p *place) finding {
 	found := looped
 	for i, m := range members {
 		chain := len(s.chain)
-		one := s.ofNode(m.node, m.call.name, m.call.pc)
+		one := s.ofNode(m.Node(), m.call.name, m.call.pc)
 		if one == free {
 			was := s.state()
 			for _, m := range members[i+1:] { // for the claims among them
-				s.ofNode(m.node, "", 0)
+				s.ofNode(m.Node(), "", 0)
 				s.back(was)
 			}
 			return free
@@ -1153,7 +1153,7 @@ func (s *search) describe(first Link, e *edge) *DeadlockError {
 // name returns that of the task which runs as n. What else runs as a node is
 // known by name to those alone who wait for it.
 func (n *Node) name() string {
-	if n != nil && n.life != nil && n.life.node == n {
+	if n != nil && n.life != nil && &n.life.own == n {
 		return callName(n.life.name, n.life.pc)
 	}
 	return "a function"

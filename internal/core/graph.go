@@ -116,7 +116,7 @@ func (v *view) reach(e *edge) {
 	case *want:
 		switch w := to.for_.(type) {
 		case *Task:
-			v.found(w.node, w.call.name, w.call.pc)
+			v.found(w.Node(), w.call.name, w.call.pc)
 		case *Group:
 			v.group(w)
 		case *place:
@@ -129,8 +129,8 @@ func (v *view) reach(e *edge) {
 func (v *view) group(g *Group) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for m := g.members; m != nil && len(v.todo) < graphNodes; m = m.after {
-		v.found(m.node, m.call.name, m.call.pc)
+	for m := g.members; m != nil && len(v.todo) < graphNodes; m = m.link.after {
+		v.found(m.Node(), m.call.name, m.call.pc)
 	}
 }
 
@@ -435,7 +435,7 @@ func (e *edge) long(steps int) bool {
 			if !ok {
 				return false
 			}
-			n = task.node
+			n = task.Node()
 		default:
 			return false
 		}

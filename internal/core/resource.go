@@ -895,7 +895,7 @@ func (h *Hold) waitsFor() any {
 		}
 		switch w := to.for_.(type) {
 		case *Task:
-			return w.node
+			return w.Node()
 		case *Group:
 			return &w.nc.own
 		case *place:
@@ -1069,7 +1069,7 @@ func (r *Resource) state() ResourceState {
 // party names the one who holds h. r.mu is held.
 func (h *Hold) party() ResourceParty {
 	p := ResourceParty{Goroutine: h.gid, Tokens: h.n, Keeps: h.keeps, Lent: h.lent || h.inside}
-	if h.node != nil && h.node.life != nil && h.node.life.node == h.node {
+	if h.node != nil && h.node.life != nil && &h.node.life.own == h.node {
 		p.Name = h.node.name()
 	}
 	if h.thread != nil {

@@ -304,7 +304,7 @@ func (t *Thread) submit(c *Call) error {
 	if ask {
 		t.asked = true
 	}
-	gather := wake && c.frame == nil && c.done == nil && c.pin == nil && t.crowd.expected()
+	gather := wake && c.frame == nil && c.life == nil && c.pin == nil && t.crowd.expected()
 	c.woke = wake || ask
 	c.lined = t.pool != nil && t.worker == nil
 	c.yield = t.seq%yieldEvery == 0
@@ -412,6 +412,12 @@ func (t *Thread) removed(c *Call) {
 
 // exec runs c, which next has taken.
 func (t *Thread) exec(c *Call) {
+	if l := c.life; l != nil && l.layer == nil {
+		ctx := l.open(nil, c.scope)
+		t.mu.Lock()
+		c.ctx = ctx // others look at it under mu
+		t.mu.Unlock()
+	}
 	err := Ended(c.ctx)
 	if err == nil && !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
 		err = Cause(c.ctx)
