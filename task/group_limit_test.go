@@ -244,6 +244,7 @@ func TestGroup_GoexitOnTopOfGo(t *testing.T) {
 		g.SetLimit(1)
 		gate := make(chan struct{})
 		g.Go(func(ctx context.Context) error {
+			synctest.Wait() // the thread waits for a place
 			endingOf(func() { toThread(ctx, func(context.Context) { runtime.Goexit() }) })
 			<-gate
 			return nil
@@ -271,9 +272,10 @@ func TestGroup_GoDeadlock(t *testing.T) {
 				_, g := task.NewGroup(ctx, task.NoCancel())
 				g.SetLimit(2)
 				never := func(context.Context) error { t.Error("it runs"); return nil }
-				first := make(chan struct{})
+				both, first := make(chan struct{}), make(chan struct{})
 				for i := range 2 {
 					g.Go(func(ctx context.Context) error {
+						<-both
 						if i == 1 {
 							<-first
 						}
@@ -290,6 +292,7 @@ func TestGroup_GoDeadlock(t *testing.T) {
 						})
 					})
 				}
+				close(both)
 				err := g.Wait(ctx)
 				require.ErrorIs(t, err, deadlock.ErrDeadlock)
 				var d *deadlock.Error
