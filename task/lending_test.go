@@ -316,6 +316,9 @@ func TestLimiter_LenderComesBack(t *testing.T) {
 					holder := task.Go(ctx, func(ctx context.Context) (int, error) {
 						return 0, places[on](ctx, func(ctx context.Context) error {
 							return s.limited(ctx, func(ctx context.Context) error {
+								if how == "another is free" {
+									require.True(t, s.TryAcquire()) // so that the task borrows
+								}
 								tk = task.Go(ctx, func(ctx context.Context) (int, error) {
 									return 0, s.limited(ctx, func(context.Context) error {
 										close(inside)
@@ -323,9 +326,6 @@ func TestLimiter_LenderComesBack(t *testing.T) {
 										return nil
 									})
 								})
-								if how == "another is free" {
-									require.True(t, s.TryAcquire()) // so that it borrows
-								}
 								err := s.wait(func() error {
 									c, stop := context.WithCancelCause(ctx)
 									defer stop(nil)
@@ -506,25 +506,27 @@ func TestLimiter_LendingModel(t *testing.T) {
 	for _, total := range []int{1, 2, 3} {
 		for _, cancels := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d, cancelled: %v", total, cancels), func(t *testing.T) {
-				guard(t)
-				for seed := range uint64(40) {
-					synctest.Test(t, func(t *testing.T) {
-						ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
-						s := newTurnstile(total)
-						p := &lendingProgram{t: t, s: s, cancels: cancels}
-						var all sync.WaitGroup
-						for i := range 4 {
-							r := rand.New(rand.NewPCG(seed, uint64(i)))
-							all.Go(func() {
-								for range 4 {
-									p.check(p.limited(ctx, r.Uint64(), 4, true))
-								}
-							})
-						}
-						all.Wait()
-						synctest.Wait() // tasks that nobody waits for any more have ended
-						s.requireDone(t)
-						require.NoError(t, tsc.Close())
+				for seed := range uint64(25) {
+					t.Run(fmt.Sprint(seed), func(t *testing.T) {
+						guard(t)
+						synctest.Test(t, func(t *testing.T) {
+							ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+							s := newTurnstile(total)
+							p := &lendingProgram{t: t, s: s, cancels: cancels}
+							var all sync.WaitGroup
+							for i := range 4 {
+								r := rand.New(rand.NewPCG(seed, uint64(i)))
+								all.Go(func() {
+									for range 4 {
+										p.check(p.limited(ctx, r.Uint64(), 4, true))
+									}
+								})
+							}
+							all.Wait()
+							synctest.Wait() // tasks that nobody waits for any more have ended
+							s.requireDone(t)
+							require.NoError(t, tsc.Close())
+						})
 					})
 				}
 			})
