@@ -206,6 +206,16 @@ func (p *aWait) look() error {
 	if c := p.edge.claim(); c != nil && c.borrow() {
 		return nil // it is lent what it waits for
 	}
+	if contended.n.Load() != 0 {
+		switch {
+		case p.f == nil:
+			lendFrom(p.self)
+		case p.f.call != nil:
+			lendFrom(p.f.call)
+		default:
+			lendFrom(p.f.thread)
+		}
+	}
 	if !p.edge.mayWait() || p.edge.runs() {
 		return nil
 	}

@@ -402,6 +402,7 @@ func (r *Resource) grant() {
 		r.busy = false
 		contended.Lock()
 		delete(contended.resources, r)
+		contended.n.Add(-1)
 		contended.Unlock()
 	}
 }
@@ -984,8 +985,44 @@ func (f *Frame) visit(visit func(x any) bool) bool {
 
 // contended holds the resources that somebody waits for.
 var contended struct {
-	sync.Mutex // a leaf lock
+	n          atomic.Int32 // how many
+	sync.Mutex              // a leaf lock
 	resources  map[*Resource]struct{}
+}
+
+// maxOffers bounds to how many in line one who begins to wait offers his token.
+const maxOffers = 64
+
+// lendFrom is called by somebody, with the key of his holds, who has begun to
+// wait: the first of those in line that he waits for, if he holds what they want,
+// are lent it. Those that wait in waits of this module below his are found by
+// closes as well, however far they are down the line.
+func lendFrom(key any) {
+	contended.Lock()
+	all := make([]*Resource, 0, len(contended.resources))
+	for r := range contended.resources {
+		all = append(all, r)
+	}
+	contended.Unlock()
+	for _, r := range all {
+		r.mu.Lock()
+		h := r.kept[key]
+		for h != nil && !h.has {
+			h = h.outer
+		}
+		var claims []*claim
+		if h != nil {
+			for c := r.line.head; c != nil && len(claims) < maxOffers; c = c.next {
+				claims = append(claims, c)
+			}
+		}
+		r.mu.Unlock()
+		for _, c := range claims {
+			if c.borrow() {
+				break
+			}
+		}
+	}
 }
 
 // contend notes that somebody waits for r. r.mu is held.
@@ -999,6 +1036,7 @@ func (r *Resource) contend() {
 		contended.resources = map[*Resource]struct{}{}
 	}
 	contended.resources[r] = struct{}{}
+	contended.n.Add(1)
 	contended.Unlock()
 }
 
