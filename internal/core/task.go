@@ -37,6 +37,7 @@ type life struct {
 	over    bool        // the function has ended
 	ended   bool        // cancelled
 	listed  bool        // it is among the children of its parent, whose mu guards this
+	begun   bool        // the function has, or is about to
 	watched bool        // it was put among the watches, or will be
 	gone    atomic.Bool // the layer has been released
 	cause   error
@@ -57,7 +58,7 @@ type life struct {
 func (l *life) queue(c *Call) {
 	done := l.base.Done()
 	l.mu.Lock()
-	if l.over || l.layer != nil {
+	if l.over || l.begun {
 		l.mu.Unlock()
 		return
 	}
@@ -77,26 +78,23 @@ func (l *life) queue(c *Call) {
 		l.withdraw(context.Cause(l.base))
 	}
 	l.mu.Lock()
-	begun := l.over || l.layer != nil
+	begun := l.over || l.begun
 	l.mu.Unlock()
 	if begun {
 		watches.remove(l)
 	}
 }
 
-// open makes the layer, for the function is about to begin, and returns the ctx
-// of the task, made in ctx if that is not nil.
+// open makes the layer, and returns the ctx of the task, made in ctx if that is
+// not nil.
 func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	layer, cancel := context.WithCancelCause(l.base)
 	l.mu.Lock()
-	l.layer, l.cancel, l.queued = layer, cancel, nil
-	ended, cause, watched := l.ended, l.cause, l.watched
+	l.layer, l.cancel = layer, cancel
+	ended, cause := l.ended, l.cause
 	l.mu.Unlock()
 	if ended {
 		cancel(cause)
-	}
-	if watched {
-		watches.remove(l)
 	}
 	if ctx == nil {
 		ctx = &Ctx{}
@@ -104,6 +102,17 @@ func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	ctx.over(layer)
 	ctx.scope, ctx.node = scope, &l.own
 	return ctx
+}
+
+// taken says that the task has left its queue, for its function is about to begin.
+func (l *life) taken() {
+	l.mu.Lock()
+	l.begun, l.queued = true, nil
+	watched := l.watched
+	l.mu.Unlock()
+	if watched {
+		watches.remove(l)
+	}
 }
 
 // taskCtx is the ctx of a task and its life in one allocation.
@@ -228,7 +237,7 @@ func (l *life) isEnded() bool {
 func (l *life) end() {
 	l.mu.Lock()
 	l.over = true
-	parent, watched := l.parent, l.watched && l.layer == nil
+	parent, watched := l.parent, l.watched && !l.begun
 	l.parent, l.queued = nil, nil
 	l.mu.Unlock()
 	if watched {

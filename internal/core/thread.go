@@ -412,11 +412,14 @@ func (t *Thread) removed(c *Call) {
 
 // exec runs c, which next has taken.
 func (t *Thread) exec(c *Call) {
-	if l := c.life; l != nil && l.layer == nil {
-		ctx := l.open(nil, c.scope)
-		t.mu.Lock()
-		c.ctx = ctx // others look at it under mu
-		t.mu.Unlock()
+	if l := c.life; l != nil {
+		if l.layer == nil {
+			ctx := l.open(nil, c.scope)
+			t.mu.Lock()
+			c.ctx = ctx // others look at it under mu
+			t.mu.Unlock()
+		}
+		l.taken()
 	}
 	err := Ended(c.ctx)
 	if err == nil && !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
