@@ -88,7 +88,7 @@ func (l *life) queue(c *Call) {
 // open makes the layer, and returns the ctx of the task, made in ctx if that is
 // not nil.
 func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
-	layer, cancel := context.WithCancelCause(l.base)
+	layer, cancel := layerOver(l.base)
 	l.mu.Lock()
 	l.layer, l.cancel = layer, cancel
 	ended, cause := l.ended, l.cause
@@ -102,6 +102,19 @@ func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	ctx.over(layer)
 	ctx.scope, ctx.node = scope, &l.own
 	return ctx
+}
+
+// layerOver is context.WithCancelCause, which panics where base is of a foreign
+// type and says at once that it has ended and that it has not. Such a base counts
+// as ended. On a thread nobody is there to be told of a panic.
+func layerOver(base context.Context) (layer context.Context, cancel context.CancelCauseFunc) {
+	defer func() {
+		if recover() != nil {
+			layer, cancel = context.WithCancelCause(context.WithoutCancel(base))
+			cancel(context.Canceled)
+		}
+	}()
+	return context.WithCancelCause(base)
 }
 
 // taken says that the task has left its queue, for its function is about to begin.
