@@ -1006,3 +1006,40 @@ func TestStatsOfAnUnpinnedContext(t *testing.T) {
 	}))
 	require.Equal(t, before, asyncsync.ReadStats().Threads)
 }
+
+// A task of a group closes the context of the function that comes to wait for the
+// group, and is let go. What it has waited for, a stranger's task that was accepted
+// before, must not run on top of that function.
+func TestCloserThatIsLetGoMakesNobodyRelated(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		for range 50 {
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+			running, queued := make(chan none), make(chan none)
+			inside := false // of the thread
+			function := start(func() error {
+				return to(ctx, func(ctx context.Context) error {
+					close(running)
+					<-queued
+					gctx, g := task.NewGroup(ctx)
+					g.Go(func(context.Context) error { return tsc.Close() })
+					synctest.Wait() // it waits for what the context has accepted
+					inside = true
+					defer func() { inside = false }()
+					return g.Wait(gctx)
+				})
+			})
+			<-running
+			stranger := goTo(context.Background(), func(context.Context) error {
+				if inside {
+					return errors.New("a stranger on top of the function")
+				}
+				return nil
+			}, asyncsync.On(tsc))
+			close(queued)
+			require.NoError(t, function.wait().err)
+			require.NoError(t, waitFor(stranger))
+			require.NoError(t, tsc.Close())
+		}
+	})
+}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -245,5 +248,70 @@ func TestDeadlockEndingBeforeTheCheck(t *testing.T) {
 				require.NoError(t, err)
 			}
 		})
+	}
+}
+
+// Threads that are busy, on a machine that is, are not taken for stuck ones: a
+// function that waits for a lock of this module, for a collection, or has just
+// begun a wait, is none that waits unseen. WATCH_LOAD says how long, instead of a
+// second.
+func TestNoVerdictsUnderLoad(t *testing.T) {
+	long := time.Second
+	if s := os.Getenv("WATCH_LOAD"); s != "" {
+		var err error
+		long, err = time.ParseDuration(s)
+		require.NoError(t, err)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	var told atomic.Pointer[deadlock.Verdict]
+	stop := deadlock.Watch(deadlock.Config{Interval: 50 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) { told.CompareAndSwap(nil, &v) }})
+	defer stop()
+	const threads = 8
+	var ctxs [threads]context.Context
+	var tscs [threads]*asyncsync.ThreadSensitiveContext
+	for i := range threads {
+		ctxs[i], tscs[i] = newContext(t)
+	}
+	busy := func(ctx context.Context, next *asyncsync.ThreadSensitiveContext, collect bool) error {
+		var tasks []*task.Task[int]
+		for range 6 {
+			tasks = append(tasks,
+				task.Go(ctx, func(ctx context.Context) (int, error) {
+					return 0, errors.Join(to(ctx, ok), to(ctx, ok, asyncsync.On(next)))
+				}),
+				asyncsync.Go(ctx, func(context.Context) (int, error) { return 0, nil }))
+			for n := 0; n < 100_000; n++ { // with calls from below in the queue
+				_ = n
+			}
+			if collect {
+				runtime.GC()
+			}
+		}
+		var errs error
+		for _, tk := range tasks {
+			_, err := tk.Wait(ctx)
+			errs = errors.Join(errs, err)
+		}
+		return errs
+	}
+	end := time.Now().Add(long)
+	var all sync.WaitGroup
+	for i := range threads {
+		for k := range 8 {
+			all.Go(func() {
+				// A thread that calls the next one, and not the other way round.
+				next := tscs[min(i+1, threads-1)]
+				for time.Now().Before(end) && told.Load() == nil {
+					if err := to(ctxs[i], func(ctx context.Context) error { return busy(ctx, next, k == 0) }); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	if v := told.Load(); v != nil {
+		t.Fatal(*v)
 	}
 }

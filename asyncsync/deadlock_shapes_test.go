@@ -184,6 +184,22 @@ var shapes = []struct {
 			return from(in, func(context.Context) error { return s.to(ctx, ok) })
 		})
 	}},
+	{"a function that All serves on top of another waits for who waits for that one", 1, func(s *stage) error {
+		ctx, a := s.context("a", asyncsync.Serve(asyncsync.All))
+		begun, ended := make(chan struct{}), make(chan struct{})
+		tk := s.task(ctx, func(ctx context.Context) error {
+			return to(ctx, func(in context.Context) error {
+				return from(in, func(context.Context) error { close(begun); <-ended; return nil })
+			})
+		})
+		<-begun
+		err := to(ctx, func(in context.Context) error {
+			defer close(ended)
+			return s.wait(in, tk)
+		}, asyncsync.On(a))
+		_, e := tk.Wait(ctx)
+		return errors.Join(err, e)
+	}},
 	{"nested call, policy None", 1, func(s *stage) error {
 		ctx, _ := s.context("a", asyncsync.Serve(asyncsync.None))
 		return to(ctx, func(in context.Context) error {
@@ -786,6 +802,8 @@ var shapes = []struct {
 // pages is where the errors of shapes send their reader, if that is not
 // call-to-blocked-thread.
 var pages = map[string]string{
+	"a function that All serves on top of another waits for who waits for that one": "serve-all",
+
 	"nested call, policy None":                     "serve-none",
 	"call to another thread and back, policy None": "serve-none",
 	"task whose call is queued, policy None":       "serve-none",

@@ -53,6 +53,7 @@ func Open[T any](ctx context.Context, open func(context.Context) (T, error), clo
 	cfg.Fresh = true
 	cfg.OnExit = append([]func(){in.exit}, cfg.OnExit...)
 	h := &Handle[T]{tsc: &ThreadSensitiveContext{}, in: in}
+	h.tsc.scope.MadeAt(1)
 	h.tsc.scope.Init(context.Background(), &cfg)
 	opened := false
 	defer func() {

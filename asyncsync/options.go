@@ -109,9 +109,10 @@ func Abandon() Option {
 // after pauses that grow from a millisecond to a second. [InterruptOnce] is for
 // an f that must not be called twice.
 //
-// f runs on a goroutine other than the function's, never twice at once, never
-// before the function has begun and never after it has ended: a call waits for
-// an f that still runs. If f panics or calls [runtime.Goexit] it is not called
+// f runs on a goroutine other than the function's, never twice at once, not
+// before the call has been given to its thread, which may be right before the
+// function's first statement, and never after the function has ended: a call
+// waits for an f that still runs. If f panics or calls [runtime.Goexit] it is not called
 // again; its panic is raised in the caller if the function itself returned. A
 // call that is abandoned is interrupted until its function ends.
 //
@@ -419,7 +420,8 @@ func (p *ThreadPool) check(what string) {
 // functions.
 //
 // Called from a thread of the pool, or from a function or task that one is
-// blocked for at that moment, Close does not wait, and returns nil.
+// blocked for at that moment, Close does not wait, and returns nil. Where a thread
+// of the pool waits for the caller in a longer way it returns as well.
 func (p *ThreadPool) Close() error {
 	p.check("ThreadPool.Close")
 	return p.pool.Close()

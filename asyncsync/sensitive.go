@@ -65,6 +65,7 @@ func (tsc *ThreadSensitiveContext) check(what string) {
 func NewThreadSensitiveContext(ctx context.Context, opts ...ContextOption) (context.Context, *ThreadSensitiveContext) {
 	checkCtx(ctx, "NewThreadSensitiveContext")
 	tsc := &ThreadSensitiveContext{}
+	tsc.scope.MadeAt(1)
 	return tsc.scope.Init(ctx, contextConfig("NewThreadSensitiveContext", opts)), tsc
 }
 
@@ -76,7 +77,9 @@ func WithThreadSensitiveContext(ctx context.Context, fn func(context.Context) er
 	if fn == nil {
 		panic("asyncsync: WithThreadSensitiveContext: nil function")
 	}
-	ctx, tsc := NewThreadSensitiveContext(ctx, opts...)
+	tsc := &ThreadSensitiveContext{}
+	tsc.scope.MadeAt(1)
+	ctx = tsc.scope.Init(ctx, contextConfig("WithThreadSensitiveContext", opts))
 	defer func() {
 		if cerr := tsc.Close(); cerr != nil {
 			err = errors.Join(err, cerr)

@@ -28,6 +28,16 @@
 //	HopLocals   a call, with local variables set: vars
 //	Local       one variable of which many goroutines hold a value: op, goroutines
 //	Task        a task, started and waited for
+//	LoopSwitch  from one task of a thread loop to another: engine
+//	LoopTask    a task that one on the same loop starts and waits for: engine
+//	LoopHop     a call to a loop that sleeps: engine
+//	LoopCallers goroutines that call one loop: engine, n
+//	LoopParked  tasks that wait: tasks, of; the memory of one
+//
+// Of the benchmarks of loops, engine=pull is a bare coroutine of iter.Pull and
+// engine=asyncsync a call to a thread. What a stack takes in LoopParked is chosen by
+// the Go runtime, by the average of all goroutines; with
+// GODEBUG=adaptivestackstart=0 it is what a task needs.
 //
 // Of Hop, mode=cold is a call whose two sides sleep, mode=hot one whose sides
 // look out for each other whether that pays or not, and mode=learned one as

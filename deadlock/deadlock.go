@@ -12,7 +12,7 @@
 //   - A wait that is certain never to end is refused with an [*Error]: one that
 //     closes a cycle in which every wait is one of this module, for a call to a
 //     thread, an async function, a task, a group, a token of a limiter, a thread
-//     of a full pool, or the end of a context. So a task that waits for itself,
+//     of a full pool, or the end of a context or of a pool. So a task that waits for itself,
 //     threads that call each other in a ring, or a call below a function that
 //     waits for it, made with a ctx from outside that function.
 //

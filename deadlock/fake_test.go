@@ -67,6 +67,10 @@ func (f *fake) source() *source {
 			defer f.mu.Unlock()
 			f.looks++
 			g := core.Graph{Threads: slices.Clone(f.graph.Threads), Goroutines: slices.Clone(f.graph.Goroutines)}
+			for i := range g.Threads { // tests change them in place
+				t := &g.Threads[i]
+				t.Stack, t.Queue = slices.Clone(t.Stack), slices.Clone(t.Queue)
+			}
 			if f.onGraph != nil {
 				f.onGraph(&g)
 			}
@@ -143,6 +147,10 @@ app.audit({0x1, 0x2})
 	/src/app/audit.go:33 +0x44
 created by app.post in goroutine 7
 	/src/app/post.go:18 +0x1b`
+
+// callerElsewhere is callerIn of a goroutine that nothing on the thread has
+// started.
+var callerElsewhere = strings.Replace(callerIn, "created by app.post in goroutine 7", "created by app.main in goroutine 1", 1)
 
 // rawWait is a thread whose function waits on a channel for a goroutine that
 // it has started, which calls the thread.

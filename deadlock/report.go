@@ -3,6 +3,7 @@ package deadlock
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type Report struct {
 	Threads        []Thread    `json:"threads"`         // by ID
 	MoreThreads    int         `json:"more_threads"`    // that were left out
 	Waits          []Wait      `json:"waits"`           // who waits for whom
+	Idle           []Idle      `json:"idle"`            // open contexts that keep others from a thread
 	Goroutines     []Goroutine `json:"goroutines"`      // that are involved, by ID
 	MoreGoroutines int         `json:"more_goroutines"` // that were left out, or not found
 	// StacksCut says that the stacks of all goroutines were more than the 16 MB
@@ -36,12 +38,14 @@ type Report struct {
 type Thread struct {
 	ID        uint64 `json:"id"`        // never used again in the process
 	Name      string `json:"name"`      // of its context, "" if it has none
+	Made      *Frame `json:"made"`      // where that was made, nil if that is not known
 	Policy    string `json:"policy"`    // Related, All or None
 	OSThread  int64  `json:"os_thread"` // 0 if it has none, or it is not known
 	Goroutine int64  `json:"goroutine"`
 	Adopted   bool   `json:"adopted"`  // a goroutine that is in AsyncToSync, and a thread for that long
 	Unpinned  bool   `json:"unpinned"` // not bound to an OS thread
 	Lined     bool   `json:"lined"`    // it waits for a thread of its pool, and has no goroutine yet
+	Exiting   bool   `json:"exiting"`  // it runs exit functions
 	Calls     uint64 `json:"calls"`    // that have ended
 	Stack     []Call `json:"stack"`    // what runs, from the top; below the first, what is blocked
 	Depth     int    `json:"depth"`    // of the stack, also of what is not in Stack
@@ -83,8 +87,10 @@ type Wait struct {
 	Kind string `json:"kind"` // call, async, task, group, group place, limiter, close, executor, pool close
 	For  string `json:"for"`  // the name of what is waited for, "" if it has none
 	// Queued says that what is waited for is a call that has not begun.
-	Queued bool          `json:"queued"`
-	Age    time.Duration `json:"age_ns"` // how long it has slept, -1 if that is not known
+	Queued bool `json:"queued"`
+	// Under says that From does something else on top of this wait meanwhile.
+	Under bool          `json:"under"`
+	Age   time.Duration `json:"age_ns"` // how long it has slept, -1 if that is not known
 }
 
 // A Party is one end of a Wait. It is the zero value if it is not known.
@@ -92,6 +98,19 @@ type Party struct {
 	Thread    uint64 `json:"thread"`    // its ID, 0 for a goroutine that is none
 	Goroutine int64  `json:"goroutine"` // 0 if it is not known
 	Name      string `json:"name"`      // of the thread, or the function
+	Function  string `json:"function"`  // that runs on the thread and waits, or is waited for; "" if it is not known
+}
+
+// An Idle is contexts that were made in the same place and are open, have a
+// thread, and do nothing with it, while others stand in line for one of that
+// pool, or wait for its end.
+type Idle struct {
+	Pool     int    `json:"pool"`     // the same for all of one pool in this report
+	Waiting  int    `json:"waiting"`  // contexts that stand in line there
+	Closing  bool   `json:"closing"`  // the pool is being closed
+	Contexts int    `json:"contexts"` // that are open and idle
+	Name     string `json:"name"`     // of all of them, "" if they differ
+	Made     *Frame `json:"made"`     // where, nil if that is not known
 }
 
 // A Goroutine is the stack of one goroutine.
@@ -236,7 +255,7 @@ func (s *sample) report(first uint64, also int64) *Report {
 	slices.SortStableFunc(threads, func(a, b core.ThreadState) int {
 		return cmp.Or(cmp.Compare(rank(&a), rank(&b)), cmp.Compare(a.ID, b.ID))
 	})
-	r := &Report{Time: s.at, Threads: []Thread{}, Waits: []Wait{}, Goroutines: []Goroutine{}}
+	r := &Report{Time: s.at, Threads: []Thread{}, Waits: []Wait{}, Goroutines: []Goroutine{}, Idle: idle(&s.graph)}
 	if n := len(threads); n > maxThreads {
 		r.MoreThreads = n - maxThreads
 		threads = threads[:maxThreads]
@@ -272,12 +291,17 @@ func (s *sample) report(first uint64, also int64) *Report {
 	for _, g := range goroutines {
 		b.names[g.Goroutine] = clean(g.Name)
 	}
+	b.places()
 	slices.SortFunc(threads, func(a, b core.ThreadState) int { return cmp.Compare(a.ID, b.ID) })
 	for i := range threads {
 		r.Threads = append(r.Threads, b.thread(&threads[i]))
 	}
 	for _, g := range goroutines {
-		b.edge(b.wait(b.party(g.Goroutine), &g.Wait))
+		from := b.party(g.Goroutine)
+		if from.Thread == 0 {
+			from.Name = clean(g.Name)
+		}
+		b.edge(b.wait(from, &g.Wait), false)
 	}
 	r.Waits = append(r.Waits, b.waits...)
 	return r
@@ -338,9 +362,64 @@ type builder struct {
 	byGoroutine map[int64]*core.ThreadState
 	byID        map[uint64]*core.ThreadState
 	names       map[int64]string // of functions, by goroutine
+	runs        map[int64][]away
 	waits       []Wait
 	edges       map[edge]bool
 }
+
+// An away is an async function that a thread waits for.
+type away struct {
+	thread uint64
+	entry  int // of its stack, that waits
+	name   string
+}
+
+// places notes which async functions run on each goroutine: that of a caller runs
+// those of the function that it has called.
+func (b *builder) places() {
+	b.runs = map[int64][]away{}
+	for _, t := range b.graph.Threads {
+		for i, c := range t.Stack {
+			if w := c.Wait; w != nil && w.Goroutine != 0 && w.Thread == 0 {
+				b.runs[w.Goroutine] = append(b.runs[w.Goroutine], away{t.ID, i, clean(w.For)})
+			}
+		}
+	}
+}
+
+// caller returns who waits for the call c, which is the entry at of the stack of
+// t, or queued there if at is -1; and whether he runs something on top of that
+// wait.
+func (b *builder) caller(t *core.ThreadState, c core.CallState, at int) (p Party, under bool) {
+	p = b.party(c.Caller)
+	if from := b.byGoroutine[c.Caller]; from != nil {
+		for i, e := range from.Stack {
+			if e.Wait != nil && e.Wait.Thread == t.ID && e.Wait.Seq == c.Seq {
+				p.Function = function(e)
+				return p, i > 0
+			}
+		}
+		return p, false
+	}
+	for _, f := range b.runs[c.Caller] {
+		switch {
+		case f.thread != t.ID:
+			p.Name = cmp.Or(p.Name, f.name)
+		case f.entry <= at:
+			under = true
+		default:
+			p.Name = f.name
+			return p, under // the first one below
+		}
+	}
+	if under && len(b.runs[c.Caller]) > 0 {
+		p.Name = "" // what it runs now it does not call from
+	}
+	return p, under
+}
+
+// function returns the name of what runs in an entry of a stack.
+func function(c core.CallState) string { return cmp.Or(clean(c.Name), "its caller") }
 
 type edge struct {
 	from, to Party
@@ -350,23 +429,86 @@ type edge struct {
 func (b *builder) party(goroutine int64) Party {
 	p := Party{Goroutine: goroutine, Name: b.names[goroutine]}
 	if t := b.byGoroutine[goroutine]; t != nil && goroutine != 0 {
-		p.Thread, p.Name = t.ID, clean(t.Name)
+		p = b.threadParty(t)
 	}
 	return p
 }
 
 func (b *builder) threadParty(t *core.ThreadState) Party {
-	return Party{Thread: t.ID, Goroutine: t.Goroutine, Name: clean(t.Name)}
+	return Party{Thread: t.ID, Goroutine: t.Goroutine, Name: title(clean(t.Name), made(t))}
+}
+
+// made returns where the context of t was made, nil if that is not known.
+func made(t *core.ThreadState) *Frame {
+	if t.Made == (core.Site{}) {
+		return nil
+	}
+	return &Frame{clean(t.Made.Func), cleanPath(t.Made.File), t.Made.Line}
+}
+
+// title returns what a context is called: by where it was made if it has no name.
+func title(name string, made *Frame) string {
+	if name == "" && made != nil {
+		return "(made in " + made.short() + ")"
+	}
+	return name
+}
+
+// short is String without the folders of the file.
+func (f Frame) short() string {
+	return fmt.Sprintf("%s, %s:%d", f.Func, f.File[strings.LastIndexAny(f.File, `/\\`)+1:], f.Line)
+}
+
+// idle returns the contexts that keep others from a thread, those of the largest
+// group first.
+func idle(g *core.Graph) []Idle {
+	waiting, closing := map[int]int{}, map[int]bool{}
+	for _, t := range g.Threads {
+		if t.Lined && t.Pool != 0 {
+			waiting[t.Pool]++
+		}
+	}
+	for _, f := range g.Goroutines {
+		if f.Wait.Kind != "pool close" {
+			continue
+		}
+		for _, t := range g.Threads {
+			if slices.Contains(f.Wait.Threads, t.ID) {
+				closing[t.Pool] = true
+			}
+		}
+	}
+	at := map[Idle]int{} // by pool and name alone
+	all := []Idle{}
+	for i := range g.Threads {
+		t := &g.Threads[i]
+		if t.Lined || t.Pool == 0 || len(t.Stack) > 0 || len(t.Queue) > 0 || t.Exiting || waiting[t.Pool] == 0 && !closing[t.Pool] {
+			continue
+		}
+		k := Idle{Pool: t.Pool, Name: fmt.Sprint(t.Made)}
+		n, ok := at[k]
+		if !ok {
+			n = len(all)
+			at[k] = n
+			all = append(all, Idle{Pool: t.Pool, Waiting: waiting[t.Pool], Closing: closing[t.Pool], Name: clean(t.Name), Made: made(t)})
+		}
+		all[n].Contexts++
+		if all[n].Name != clean(t.Name) {
+			all[n].Name = ""
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Idle) int { return cmp.Or(cmp.Compare(a.Pool, b.Pool), cmp.Compare(b.Contexts, a.Contexts)) })
+	return all[:min(len(all), maxCalls)]
 }
 
 func (b *builder) thread(t *core.ThreadState) Thread {
 	r := Thread{
-		ID: t.ID, Name: clean(t.Name), Policy: t.Policy.String(), OSThread: t.OSThread, Goroutine: t.Goroutine,
-		Adopted: t.Adopted, Unpinned: t.Unpinned, Lined: t.Lined, Calls: t.Calls, Depth: len(t.Stack),
+		ID: t.ID, Name: clean(t.Name), Made: made(t), Policy: t.Policy.String(), OSThread: t.OSThread, Goroutine: t.Goroutine,
+		Adopted: t.Adopted, Unpinned: t.Unpinned, Lined: t.Lined, Exiting: t.Exiting, Calls: t.Calls, Depth: len(t.Stack),
 		Queued: max(t.Queued, len(t.Queue)), Below: t.Below, Long: t.Long, Stack: []Call{}, Queue: []Call{},
 	}
 	self := b.threadParty(t)
-	for _, c := range t.Stack[:min(len(t.Stack), maxCalls)] {
+	for i, c := range t.Stack[:min(len(t.Stack), maxCalls)] {
 		e := b.call(c)
 		if g := b.stacks[c.Caller]; g != nil {
 			// The caller may run other things meanwhile; what its stack says is
@@ -375,11 +517,13 @@ func (b *builder) thread(t *core.ThreadState) Thread {
 				e.Site = &sites[0]
 			}
 		}
-		b.called(self, c, false)
+		b.called(t, c, i)
 		if c.Wait != nil {
-			w := b.wait(self, c.Wait)
+			from := self
+			from.Function = function(c)
+			w := b.wait(from, c.Wait)
 			e.Wait = &w
-			b.edge(w)
+			b.edge(w, i > 0)
 		}
 		r.Stack = append(r.Stack, e)
 	}
@@ -389,7 +533,7 @@ func (b *builder) thread(t *core.ThreadState) Thread {
 		if b.still[callID{t.ID, c.Seq}] {
 			e.Site = b.site(t.ID, c)
 		}
-		b.called(self, c, true)
+		b.called(t, c, -1)
 		r.Queue = append(r.Queue, e)
 	}
 	return r
@@ -418,12 +562,18 @@ func (b *builder) site(thread uint64, c core.CallState) *Frame {
 	return &sites[0]
 }
 
-// called adds the edge of a call's caller.
-func (b *builder) called(thread Party, c core.CallState, queued bool) {
+// called adds the edge of a call's caller. at is the call's place on the stack of
+// t, -1 if it is queued.
+func (b *builder) called(t *core.ThreadState, c core.CallState, at int) {
 	if c.Caller == 0 {
 		return
 	}
-	b.edge(Wait{From: b.party(c.Caller), To: thread, Kind: "call", For: clean(c.Name), Queued: queued, Age: c.Waited})
+	from, under := b.caller(t, c, at)
+	w := Wait{From: from, To: b.threadParty(t), Kind: "call", For: clean(c.Name), Queued: at < 0, Age: c.Waited}
+	if at >= 0 {
+		w.To.Function = function(c)
+	}
+	b.edge(w, under)
 }
 
 func (b *builder) wait(from Party, w *core.WaitState) Wait {
@@ -436,18 +586,24 @@ func (b *builder) wait(from Party, w *core.WaitState) Wait {
 				r.For = clean(c.Name)
 			}
 		}
+		if w.Seq != 0 && slices.ContainsFunc(t.Stack, func(c core.CallState) bool { return c.Seq == w.Seq }) {
+			r.To.Function = r.For
+		}
 	} else if w.Goroutine != 0 {
 		r.To = b.party(w.Goroutine)
-		r.To.Name = cmp.Or(r.To.Name, r.For)
+		if r.To.Thread == 0 {
+			r.To.Name = cmp.Or(r.For, r.To.Name)
+		}
 	}
 	return r
 }
 
-// edge adds a wait, once.
-func (b *builder) edge(w Wait) {
+// edge adds a wait, once. under says that it is not what its waiter does now.
+func (b *builder) edge(w Wait, under bool) {
 	if w.From == (Party{}) {
 		return
 	}
+	w.Under = under
 	k := edge{w.From, w.To, w.Kind, w.For}
 	if b.edges[k] {
 		return

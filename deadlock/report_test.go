@@ -68,6 +68,14 @@ func tangle() *fake {
 			}},
 		{ID: 2, Name: `a "quoted\name` + "\nof two lines", Policy: core.All, Unpinned: true, Goroutine: 40},
 	}, f.graph.Threads...)
+	made := core.Site{Func: "app.handle", File: "/src/app/handle.go", Line: 41}
+	f.graph.Threads = append(f.graph.Threads,
+		core.ThreadState{ID: 4, Made: made, Pool: 1, Lined: true, Queue: []core.CallState{{Seq: 1, Name: "query", Waited: time.Second}}},
+		core.ThreadState{ID: 5, Made: made, Pool: 1, Goroutine: 61},
+		core.ThreadState{ID: 6, Made: made, Pool: 1, Goroutine: 62},
+		core.ThreadState{ID: 7, Name: "cache", Pool: 1, Goroutine: 63},
+		core.ThreadState{ID: 8, Name: "busy", Pool: 1, Goroutine: 64, Exiting: true},
+		core.ThreadState{ID: 9, Name: "of another pool", Pool: 2, Goroutine: 65})
 	l := &f.graph.Threads[2]
 	l.Queue = append(l.Queue, core.CallState{Seq: 9, Name: "store", Caller: 30, Waited: time.Millisecond, Stranger: true})
 	l.Queued = 20
@@ -146,7 +154,7 @@ func TestJSONSchema(t *testing.T) {
 	kinds := map[reflect.Kind]string{reflect.Float64: "number", reflect.String: "string", reflect.Bool: "boolean", reflect.Map: "object", reflect.Slice: "array"}
 	// Objects that occur in several places are documented once.
 	shared := map[string]string{".from": "party", ".to": "party", ".site": "frame", ".created_by": "frame", ".frames[]": "frame",
-		".wait": "wait", "waits[]": "wait", ".stack[]": "call", ".queue[]": "call", "threads[]": "thread", "goroutines[]": "goroutine"}
+		".wait": "wait", "waits[]": "wait", ".stack[]": "call", ".queue[]": "call", "threads[]": "thread", "goroutines[]": "goroutine", "idle[]": "idle", ".made": "frame"}
 	var walk func(path string, v any)
 	walk = func(path string, v any) {
 		for suffix, name := range shared {
@@ -229,7 +237,7 @@ func TestWriteDOTReturnsTheError(t *testing.T) {
 }
 
 // maxText is what no report exceeds, in any form.
-const maxText = 4 << 20
+const maxText = 6 << 20
 
 func requireBounded(t *testing.T, r *Report, limit int) {
 	t.Helper()

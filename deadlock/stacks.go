@@ -3,6 +3,7 @@ package deadlock
 import (
 	"bytes"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -175,8 +176,8 @@ func place(line string) (file string, number int) {
 }
 
 // parked are the states of a goroutine that only another goroutine, or a
-// timer, can end. A goroutine that sleeps, waits for I/O or is in a system
-// call will go on by itself.
+// timer, can end: see raw. A goroutine that sleeps, waits for the network or is
+// in a system call will go on by itself.
 var parked = map[string]bool{
 	"chan receive":            true,
 	"chan receive (nil chan)": true,
@@ -190,6 +191,75 @@ var parked = map[string]bool{
 	"sync.RWMutex.Lock":       true,
 	"sync.RWMutex.RLock":      true,
 	"sync.WaitGroup.Wait":     true,
+}
+
+// raw reports whether g is parked in a wait that this module does not see. In
+// one of this module's own, for a lock of its say, it is not, and nor is it where
+// the runtime waits for itself: for a collection to begin, for the world to stop.
+// Of the waits for I/O the one for a file counts: that is a pipe, whose other end
+// may be in this process.
+func (g *stack) raw() bool {
+	below, file := false, false
+	for _, f := range g.all {
+		if plumbing(f.Func) {
+			below = below || strings.HasPrefix(f.Func, "sync.")
+			continue
+		}
+		if library(f.Func) {
+			return false
+		}
+		file = strings.HasPrefix(f.Func, "os.(*File).")
+		break
+	}
+	switch g.State {
+	case "IO wait":
+		return file
+	case "semacquire":
+		return below
+	}
+	return parked[g.State]
+}
+
+// inside reports whether g is in a function of this module.
+func (g *stack) inside() bool {
+	for _, f := range g.all {
+		if !plumbing(f.Func) {
+			return library(f.Func)
+		}
+	}
+	return false
+}
+
+// runners are the functions of this module that run users' functions.
+var runners = []string{
+	"asyncsync.dev/internal/core.(*Thread).exec",
+	"asyncsync.dev/internal/core.(*Thread).execHeld",
+	"asyncsync.dev/internal/core.(*Call).runAsync",
+}
+
+// started reports whether what g runs for this module has started o, as far as
+// can be seen: see inquiry.startedBelow.
+func (g *stack) started(o *stack) bool {
+	end := len(g.all)
+	for i, f := range g.all {
+		if slices.Contains(runners, f.Func) {
+			end = i
+		}
+	}
+	for _, f := range g.all[:end] {
+		if library(f.Func) || plumbing(f.Func) {
+			continue
+		}
+		if o.CreatedBy.Func == f.Func {
+			return true
+		}
+		for _, run := range o.all {
+			if strings.HasPrefix(run.Func, f.Func+".") { // app.run.func1, or app.run.helper.func1
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // coroutine is the state of a goroutine that stands still for another: the body
@@ -209,7 +279,7 @@ func library(fn string) bool {
 	if !ok {
 		return false
 	}
-	for _, p := range []string{"asyncsync.", "task.", "loop.", "local.", "portal.", "internal/"} {
+	for _, p := range []string{"asyncsync.", "task.", "loop.", "local.", "portal.", "internal/core.", "internal/goroutine."} {
 		if strings.HasPrefix(fn, p) {
 			return true
 		}

@@ -125,7 +125,7 @@ func (src *source) leaked(before map[uint64]bool) []string {
 		var names []string
 		for _, t := range src.graph().Threads {
 			if !before[t.ID] && !t.Lined && !t.Adopted && t.Name != "default" {
-				names = append(names, cmp.Or(clean(t.Name), "(unnamed)"))
+				names = append(names, cmp.Or(title(clean(t.Name), made(&t)), "(unnamed)"))
 			}
 		}
 		if len(names) == 0 || look == leakLooks {
@@ -133,6 +133,44 @@ func (src *source) leaked(before map[uint64]bool) []string {
 		}
 		time.Sleep(leakInterval)
 	}
+}
+
+// An accused is a thread and the goroutine that its function is parked on: that
+// of the thread, or a coroutine on it.
+type accused struct {
+	*core.ThreadState
+	parked *stack
+}
+
+// raw reports whether the function on top of t may wait, unknown to this
+// module, for a call of the queue: see suspected.
+func raw(t *core.ThreadState) bool {
+	return t.Below && len(t.Queue) > 0 && len(t.Stack) > 0 && t.Stack[0].Wait == nil && t.Goroutine != 0
+}
+
+// suspected returns the queued call that the function on top of t may wait for,
+// or else the first one. There is one.
+func suspected(t *core.ThreadState) core.CallState {
+	if raw(t) {
+		return t.Queue[t.BelowAt]
+	}
+	return t.Queue[0]
+}
+
+// parkedIn returns the goroutine that the function on top of t is parked on,
+// and the stack that it is parked in.
+func parkedIn(t *core.ThreadState, stacks map[int64]*stack) (g *stack, body string, ok bool) {
+	g = stacks[t.Goroutine]
+	pulls := false
+	for g != nil && g.State == coroutine {
+		pulls = true
+		body += g.body
+		g = running(g.ID, stacks)
+	}
+	if g == nil || !g.raw() && !(pulls && parked[g.State]) {
+		return nil, "", false
+	}
+	return g, body + g.body, true
 }
 
 // A strictWatcher looks for calls that cannot begin.
@@ -165,10 +203,10 @@ func (w *strictWatcher) look() {
 		if !ok {
 			continue
 		}
-		seen := again(w.parked[t.ID], sighting{suspected(t).Seq, t.Stack[0].Seq, body, 1, s.at})
+		seen := again(w.parked[t.ID], sighting{fmt.Sprint(suspected(t).Seq, t.Stack[0].Seq, body), 1, s.at})
 		parked[t.ID] = seen
 		if seen.times >= strictSightings {
-			w.end(s, suspect{t, g}, stacks)
+			w.end(s, accused{t, g}, stacks)
 		}
 	}
 	w.parked = parked
@@ -251,7 +289,7 @@ func descends(id int64, ancestors []int64, stacks map[int64]*stack) bool {
 }
 
 // end has the suspected call of t fail, and the test with it.
-func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
+func (w *strictWatcher) end(s *sample, t accused, stacks map[int64]*stack) {
 	call := suspected(t.ThreadState)
 	id := callID{t.ID, call.Seq}
 	if w.told[id] {
@@ -261,14 +299,15 @@ func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
 	if t.Stack[0].Wait != nil {
 		page = pageBlocked
 	}
-	v := s.verdict(t.ThreadState, call, kind, max(call.Waited, -1), t.parked)
+	x := suspect{subject{callID: id}, t.ThreadState, call, nil, t.parked, ""}
+	v := s.verdict(x, kind, max(call.Waited, -1))
 	text, e := w.describe(t, call, &v, page)
 	what := "the call was ended"
 	g := stacks[call.Caller]
 	switch {
 	case g == nil && call.Caller != 0:
 		return // whose bubble it is of is not known
-	case !s.still(t.ThreadState, call, kind):
+	case !s.still(x, kind):
 		return
 	case g != nil && g.bubble != w.bubble:
 		what = "the call was not ended, being of another synctest bubble than Strict"
@@ -289,7 +328,7 @@ func (w *strictWatcher) end(s *sample, t suspect, stacks map[int64]*stack) {
 
 // describe says what a verdict on t's call means, for a test's log and as the
 // error of the call.
-func (w *strictWatcher) describe(t suspect, queued core.CallState, v *Verdict, page string) (text string, e *Error) {
+func (w *strictWatcher) describe(t accused, queued core.CallState, v *Verdict, page string) (text string, e *Error) {
 	doing := "parked in " + v.Parked
 	wait := core.Link{Who: v.Running, Goroutine: t.Goroutine, Thread: v.Name, Kind: "parked", For: v.Call, Age: -1}
 	if of := t.Stack[0].Wait; of != nil {
@@ -311,6 +350,6 @@ func (w *strictWatcher) describe(t suspect, queued core.CallState, v *Verdict, p
 		from = ", called from " + v.Site.String() + ","
 	}
 	text = fmt.Sprintf("call %s%s waits for thread %s, whose function %s is %s",
-		v.Call, from, cmp.Or(v.Name, "(unnamed)"), v.Running, doing)
+		v.Call, from, cmp.Or(title(v.Name, made(t.ThreadState)), "(unnamed)"), v.Running, doing)
 	return text, &Error{Message: text, Cycle: []Link{wait, call}, Page: page}
 }

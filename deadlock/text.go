@@ -1,6 +1,7 @@
 package deadlock
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -27,14 +28,137 @@ func (r *Report) String() string {
 	if r.MoreThreads > 0 {
 		fmt.Fprintf(&b, "\nand %s\n", count(r.MoreThreads, "more thread"))
 	}
+	r.writeIdle(&b)
 	if len(r.Waits) > 0 {
 		b.WriteString("\nwho waits for whom\n")
 		for _, w := range r.Waits {
-			fmt.Fprintf(&b, "  %s -> %s: %s\n", w.From, w.To, w.label())
+			fmt.Fprintf(&b, "  %s\n", w.line(true))
 		}
 	}
 	r.writeStacks(&b)
 	return b.String()
+}
+
+// writeIdle says which contexts keep others from a thread.
+func (r *Report) writeIdle(b *strings.Builder) {
+	for i, c := range r.Idle {
+		if i == 0 || r.Idle[i-1].Pool != c.Pool {
+			n := 0
+			for _, o := range r.Idle {
+				if o.Pool == c.Pool {
+					n += o.Contexts
+				}
+			}
+			who := count(c.Waiting, "context") + " in line for a thread"
+			if c.Closing && c.Waiting > 0 {
+				who += " and a Close"
+			} else if c.Closing {
+				who = "a Close"
+			}
+			fmt.Fprintf(b, "\n%s of a pool: of its contexts %d are open and idle\n", who, n)
+		}
+		fmt.Fprintf(b, "  %d", c.Contexts)
+		if c.Name != "" {
+			fmt.Fprintf(b, " called %s", c.Name)
+		}
+		if c.Made != nil {
+			fmt.Fprintf(b, " made in %s", c.Made)
+		}
+		b.WriteByte('\n')
+	}
+}
+
+// since returns what has changed since the report old, in the form of String:
+// what was not there, or was otherwise but for the time that has passed.
+func (r *Report) since(old *Report) string {
+	if r == nil {
+		return "no report\n"
+	}
+	var b strings.Builder
+	when := old.Time.Format("2006-01-02 15:04:05.000 MST")
+	was := map[string]bool{}
+	for i := range old.Threads {
+		was[old.still(&old.Threads[i])] = true
+	}
+	there := map[uint64]bool{}
+	for i := range r.Threads {
+		t := &r.Threads[i]
+		there[t.ID] = true
+		if !was[r.still(t)] {
+			b.WriteByte('\n')
+			r.writeThread(&b, t)
+		}
+	}
+	for i := range old.Threads {
+		if t := &old.Threads[i]; !there[t.ID] && r.MoreThreads == 0 {
+			fmt.Fprintf(&b, "\nthread %s: not there any more\n", t.name())
+		}
+	}
+	if !slices.EqualFunc(r.Idle, old.Idle, func(a, b Idle) bool {
+		return a.Contexts == b.Contexts && a.Waiting == b.Waiting && a.Closing == b.Closing && title(a.Name, a.Made) == title(b.Name, b.Made)
+	}) {
+		r.writeIdle(&b)
+	}
+	before := map[string]bool{}
+	for _, w := range old.Waits {
+		before[w.line(false)] = true
+	}
+	head := "\nwho waits for whom\n"
+	for _, w := range r.Waits {
+		if !before[w.line(false)] {
+			fmt.Fprintf(&b, "%s  %s\n", head, w.line(true))
+			head = ""
+		}
+	}
+	changed := &Report{MoreGoroutines: 0, StacksCut: r.StacksCut && !old.StacksCut}
+	for _, g := range r.Goroutines {
+		o := old.goroutine(g.ID)
+		if o != nil {
+			one, two := *o, g
+			one.Minutes, two.Minutes = 0, 0
+			h1, b1 := one.text()
+			if h2, b2 := two.text(); h1 == h2 && b1 == b2 {
+				continue
+			}
+		}
+		changed.Goroutines = append(changed.Goroutines, g)
+	}
+	changed.writeStacks(&b)
+	if b.Len() == 0 {
+		return fmt.Sprintf("nothing has changed since the report of %s\n", when)
+	}
+	return fmt.Sprintf("changes since the report of %s\n%s", when, &b)
+}
+
+// still returns the text of a thread without what time alone changes.
+func (r *Report) still(t *Thread) string {
+	var b strings.Builder
+	one := *t
+	calm := func(calls []Call) []Call {
+		calls = slices.Clone(calls)
+		for i := range calls {
+			calls[i].Waited = -1
+			if calls[i].Wait != nil {
+				w := *calls[i].Wait
+				w.Age = -1
+				calls[i].Wait = &w
+			}
+		}
+		return calls
+	}
+	one.Stack, one.Queue = calm(t.Stack), calm(t.Queue)
+	fmt.Fprintf(&b, "%d ", t.ID)
+	r.writeThread(&b, &one)
+	return b.String()
+}
+
+// line returns the wait as it stands in the text, without its age if aged is
+// false.
+func (w Wait) line(aged bool) string {
+	if !aged {
+		w.Age = -1
+	}
+	return fmt.Sprintf("%s -> %s: %s", w.From, w.To, w.label())
 }
 
 func count(n int, what string) string {
@@ -64,7 +188,9 @@ func (r *Report) writeThread(b *strings.Builder, t *Thread) {
 		fmt.Fprintf(b, ", serves %s", t.Policy)
 	}
 	b.WriteByte('\n')
-	if len(t.Stack) == 0 && !t.Lined {
+	if t.Exiting && len(t.Stack) == 0 {
+		b.WriteString("  runs exit functions\n")
+	} else if len(t.Stack) == 0 && !t.Lined {
 		b.WriteString("  idle\n")
 	}
 	for i := range t.Stack {
@@ -113,10 +239,7 @@ func (r *Report) writeThread(b *strings.Builder, t *Thread) {
 }
 
 func (t *Thread) name() string {
-	if t.Name == "" {
-		return "(unnamed)"
-	}
-	return t.Name
+	return cmp.Or(title(t.Name, t.Made), "(unnamed)")
 }
 
 func (c *Call) describe() string {
@@ -167,6 +290,10 @@ func (p Party) String() string {
 	switch {
 	case p == (Party{}):
 		return "?"
+	case p.Function != "" && p.Thread != 0:
+		on := p
+		on.Function = ""
+		return p.Function + " on " + on.String()
 	case p.Thread != 0 && p.Name != "":
 		return "thread " + p.Name
 	case p.Thread != 0 && p.Goroutine == 0:
@@ -179,12 +306,25 @@ func (p Party) String() string {
 	return fmt.Sprintf("goroutine %d", p.Goroutine)
 }
 
+// what says what is waited for.
+func (w *Wait) what() string {
+	switch w.Kind {
+	case "close":
+		return "the end of context " + cmp.Or(w.For, w.To.Name, "(unnamed)")
+	case "pool close":
+		return "the end of a pool"
+	case "limiter":
+		return "a limiter"
+	}
+	return "the " + w.Kind + " of " + w.For
+}
+
 func (w *Wait) label() string {
 	s := w.Kind
 	if w.Queued {
 		s = "queued " + s
 	}
-	if w.For != "" {
+	if w.For != "" && w.For != w.To.Function && (w.For != w.To.Name || w.To.Thread != 0) {
 		s += " of " + w.For
 	}
 	return s + since(", ", w.Age)
@@ -317,9 +457,13 @@ func (r *Report) WriteDOT(w io.Writer) error {
 		fmt.Fprintf(&b, "\t%s [shape=box, label=%s];\n", id, quote(lines...))
 	}
 	for _, e := range r.Waits {
+		if e.Under {
+			continue
+		}
 		for _, p := range []Party{e.From, e.To} {
 			if id := p.node(); p != (Party{}) && !nodes[id] {
 				nodes[id] = true
+				p.Function = ""
 				shape, lines := "ellipse", []string{p.String()}
 				if p.Thread != 0 {
 					shape = "box"
@@ -331,6 +475,9 @@ func (r *Report) WriteDOT(w io.Writer) error {
 		}
 	}
 	for i, e := range r.Waits {
+		if e.Under {
+			continue
+		}
 		style := "solid"
 		if e.Queued {
 			style = "dashed"

@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,10 +20,15 @@ type Kind string
 
 const (
 	// Probable says that a function on a thread seems to wait, in a way that
-	// this module does not see, for a call that waits for the function: a call
-	// in the thread's queue was made from below the function, and the
-	// function's goroutine was found parked in the same place, twice, on a
-	// channel, a select, or something of package sync.
+	// this module does not see, for something that waits for the function: a call
+	// in the thread's queue, or a wait for the end of its context or pool, was
+	// made from below the function; and the function, or what it waits for
+	// through this module, was found parked in the same place, twice, on a
+	// channel, a select, a pipe, or something of package sync.
+	//
+	// From below the function is what was made with its ctx, or one derived from
+	// that; and what was made by a goroutine that it has started, as far as the
+	// stacks show that. What was made with a detached ctx is not.
 	Probable Kind = "probable"
 	// Slow says that the first call in a thread's queue, or in that of a context
 	// which waits in line for a thread of its pool, has waited longer than
@@ -49,12 +56,22 @@ type Verdict struct {
 	// of its pool.
 	Lined bool
 	// Running is the name of the function that runs on the thread, "" if none
-	// does; in a Probable, Parked is what its goroutine is parked on.
+	// does. In a Probable, Behind is the name of what that waits for in the end,
+	// through waits of this module, "" if for nothing; and Parked is what the
+	// goroutine of the one or the other is parked on.
 	Running string
+	Behind  string
 	Parked  string
+	// Wait is what a Probable is about if that is not a call: a wait for the end
+	// of a context or a pool, or for a token. Then Seq is 0 and Call "".
+	Wait *Wait
 	// Report is what all threads did when the verdict was reached. It is never
 	// nil; that of a Retracted is the earlier verdict's.
 	Report *Report
+	// Since is the report of the verdict before, while there are verdicts that
+	// have not been retracted: what is the same in both, String leaves out. It is
+	// nil otherwise.
+	Since *Report
 	// Retracts is the verdict that a Retracted takes back, nil for others.
 	Retracts *Verdict
 }
@@ -62,11 +79,25 @@ type Verdict struct {
 // Title says in one line what the verdict is.
 func (v Verdict) Title() string {
 	thread := cmp.Or(v.Name, "(unnamed)")
+	if v.Report != nil {
+		for i := range v.Report.Threads {
+			if t := &v.Report.Threads[i]; t.ID == v.Thread {
+				thread = t.name()
+			}
+		}
+	}
+	waits := ""
+	if v.Wait != nil {
+		waits = fmt.Sprintf("%s, which waits for %s", v.Wait.From, v.Wait.what())
+	}
 	switch v.Kind {
 	case Retracted:
 		was := "slow"
 		if v.Retracts != nil && v.Retracts.Kind == Probable {
 			was = "a probable deadlock"
+		}
+		if waits != "" {
+			return fmt.Sprintf("no longer %s: %s, after %v", was, waits, round(v.Age))
 		}
 		return fmt.Sprintf("no longer %s: call %s has left the queue of thread %s after %v", was, v.Call, thread, round(v.Age))
 	case Slow:
@@ -78,24 +109,43 @@ func (v Verdict) Title() string {
 		}
 		return fmt.Sprintf("slow: call %s has waited %v for thread %s%s", v.Call, round(v.Age), thread, runs)
 	}
+	runs := v.Running
+	if v.Behind != "" {
+		runs += ", which waits for " + v.Behind
+	}
+	if waits != "" {
+		return fmt.Sprintf("probable deadlock: thread %s runs %s, which is parked in %s, while %s from below it, has waited %v",
+			thread, runs, v.Parked, strings.Replace(waits, ", which waits", ", waiting", 1), round(v.Age))
+	}
 	return fmt.Sprintf("probable deadlock: thread %s runs %s, which is parked in %s, while call %s, made from below it, has waited %v for that thread",
-		thread, v.Running, v.Parked, v.Call, round(v.Age))
+		thread, runs, v.Parked, v.Call, round(v.Age))
 }
 
 // String returns the verdict for people, with its report unless it is a
-// Retracted.
+// Retracted: all of it, or what has changed since the one before.
 func (v Verdict) String() string {
-	switch v.Kind {
-	case Retracted:
+	if v.Kind == Retracted {
 		return v.Title() + "\n"
-	case Slow:
-		page := pageSlow
-		if v.Lined {
-			page = pageFullPool
-		}
-		return v.Title() + "\n\n" + v.Report.String() + "\n" + see(page) + "\n"
 	}
-	return v.Title() + "\n\n" + v.Report.String() + "\n" + see(pageRawWait) + "\n"
+	return v.Title() + "\n\n" + v.text() + "\n" + see(v.page()) + "\n"
+}
+
+// text returns what String says of the report.
+func (v Verdict) text() string {
+	if v.Since != nil {
+		return v.Report.since(v.Since)
+	}
+	return v.Report.String()
+}
+
+func (v Verdict) page() string {
+	switch {
+	case v.Lined:
+		return pageFullPool
+	case v.Kind == Slow:
+		return pageSlow
+	}
+	return pageRawWait
 }
 
 // Config says what to watch for.
@@ -104,8 +154,9 @@ type Config struct {
 	// means that it is not. A thread whose function is marked as long-running,
 	// or waits for one that is, is exempt.
 	Slow time.Duration
-	// Interval is the time from one look at the threads to the next. A verdict
-	// comes at most one interval late, a Probable two. 0 means one second, or
+	// Interval is the time from one look at the threads to the next; where
+	// something stands still there is one between. A verdict comes at most one
+	// interval late, a Probable two. 0 means one second, or
 	// Slow if that is shorter, but not below 10 ms.
 	Interval time.Duration
 	// OnVerdict is told of each verdict, and must not be nil. Verdicts come one
@@ -127,13 +178,16 @@ const (
 
 // Watch looks at all threads every interval, and has cfg.OnVerdict told of what
 // seems stuck and of what has waited long: once for each such call, and once
-// more, as [Retracted], when that call has left the queue.
+// more, as [Retracted], when that call has left the queue. The report that comes
+// with the first is not repeated in the text of the next: see [Verdict.Since].
 //
 // It has one goroutine, and a second one while there are verdicts to be told.
 // Nothing is refused or cancelled: verdicts are suspicions. A look takes a lock
 // of each thread in turn, for a moment. Only while some call might be waiting
 // for itself in the way of a [Probable], and for the report of a verdict, the
-// stacks of all goroutines are read as in [Take].
+// stacks of all goroutines are read as in [Take]: once each interval while a
+// function has queued calls from below itself; and where nothing has moved for
+// half an interval, for at most a tenth of the time.
 //
 // stop ends the watcher and drops verdicts that have not been told. After it
 // has returned no call of OnVerdict begins; one that has begun may go on. So it
@@ -167,7 +221,7 @@ func watch(src *source, cfg Config) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		every(cfg.Interval, quit, w.look)
+		halves(cfg.Interval, quit, w.look, w.glance)
 		w.drop()
 	}()
 	var once sync.Once
@@ -188,6 +242,28 @@ func every(interval time.Duration, quit <-chan struct{}, f func()) {
 			return
 		case <-tick.C:
 			f()
+		}
+	}
+}
+
+// halves calls f at each interval until quit is closed, and half, half an
+// interval after one that has returned true.
+func halves(interval time.Duration, quit <-chan struct{}, f func() bool, half func()) {
+	tick, late := time.NewTicker(interval), time.NewTimer(interval)
+	defer tick.Stop()
+	defer late.Stop()
+	late.Stop()
+	for {
+		select {
+		case <-quit:
+			return
+		case <-tick.C:
+			late.Stop()
+			if f() {
+				late.Reset(interval / 2)
+			}
+		case <-late.C:
+			half()
 		}
 	}
 }
@@ -282,9 +358,17 @@ type watcher struct {
 	slow time.Duration
 	mail *mail
 
-	heads   map[uint64]head     // by thread
-	parked  map[uint64]sighting // by thread
-	charges map[charge]*open
+	heads    map[uint64]head      // by thread
+	before   map[subject]standing // of those who may be suspects, at the look before
+	parked   map[subject]sighting
+	innocent map[callID]string // calls that no wait was found for, and behind what
+	charges  map[charge]*open
+	last     *Report // of the last charge
+
+	// The stacks that were read though nobody was known to wait for itself: the
+	// last time, and what that took.
+	read time.Time
+	cost time.Duration
 }
 
 // A head is the first call of a queue, since it was first seen there.
@@ -293,26 +377,24 @@ type head struct {
 	since time.Time
 }
 
-// A sighting is a function on top of a thread that was seen parked while the
-// queued call waited for it.
+// A sighting is a suspect that was seen: where is all that must be the same
+// when it is seen again.
 type sighting struct {
-	queued, top uint64
-	body        string
-	times       int
-	since       time.Time // of the first
+	where string
+	times int
+	since time.Time // when what was seen at first was first there
 }
 
-// A suspect is a thread and the goroutine that its function is parked on: that
-// of the thread, or a coroutine on it.
-type suspect struct {
-	*core.ThreadState
-	parked *stack
+// A standing is what somebody waits behind, and since when it was seen to.
+type standing struct {
+	what  string
+	since time.Time
 }
 
-// A charge is what a verdict says of one call.
+// A charge is what a verdict says of somebody.
 type charge struct {
 	kind Kind
-	callID
+	subject
 }
 
 // open is a verdict that was told and not retracted.
@@ -321,27 +403,36 @@ type open struct {
 	mark    mark // nil if there is none
 }
 
-func (w *watcher) look() {
+// look looks at the threads, and reports whether there is reason to glance at
+// them in half an interval.
+func (w *watcher) look() (again bool) {
 	s := w.src.sample()
 	w.retract(s)
 	w.meet(s)
 	if w.mail.full() {
-		return
+		return false
 	}
-	for _, x := range w.suspects(s) {
-		w.charge(s, x.ThreadState, Probable, age(s, suspected(x.ThreadState), w.parked[x.ID].since), x.parked)
-	}
+	again = w.suspects(s, true)
 	if w.slow == 0 {
-		return
+		return again
 	}
 	for i := range s.graph.Threads {
 		t := &s.graph.Threads[i]
 		if len(t.Queue) == 0 || t.Long {
 			continue
 		}
-		if age := age(s, t.Queue[0], w.heads[t.ID].since); age >= w.slow {
-			w.charge(s, t, Slow, age, nil)
+		c := t.Queue[0]
+		if age := age(s, c, w.heads[t.ID].since); age >= w.slow {
+			w.charge(s, suspect{subject: subject{callID: callID{t.ID, c.Seq}}, thread: t, call: c}, Slow, age)
 		}
+	}
+	return again
+}
+
+// glance looks at those alone who were there at the last look.
+func (w *watcher) glance() {
+	if !w.mail.full() {
+		w.suspects(w.src.sample(), false)
 	}
 }
 
@@ -390,6 +481,10 @@ func (w *watcher) retract(s *sample) {
 		age, left := time.Duration(0), false
 		if o.mark != nil {
 			age, left = o.mark.Left()
+		} else if c.goroutine != 0 {
+			if left = !closes(s.graph, c.subject); left {
+				age = o.verdict.Age + s.at.Sub(o.verdict.Report.Time)
+			}
 		} else if left = !there[c.callID]; left {
 			age = o.verdict.Age + s.at.Sub(o.verdict.Report.Time)
 		}
@@ -413,77 +508,163 @@ func (w *watcher) retract(s *sample) {
 	}
 }
 
-// suspects returns the threads whose function has been seen parked often
-// enough while a call from below it is in the queue. The stacks are read
-// only if there is a thread with such a call, and no verdict on it yet.
-func (w *watcher) suspects(s *sample) []suspect {
-	var candidates []*core.ThreadState
-	ids := map[int64]bool{}
+// suspects looks for those who seem to wait for themselves, and charges whom it
+// has seen often enough. It reports whether there is anybody who might.
+//
+// A function that is in no wait of this module, with a call from below it in the
+// queue, is looked at once each interval. Whoever else stands behind a thread
+// mostly waits for his turn: what he waits behind must be the same for half an
+// interval before stacks are read for that, and then a tenth of the time is
+// spent on it, unless somebody has been seen once.
+func (w *watcher) suspects(s *sample, full bool) (any bool) {
+	before, now := w.before, map[subject]standing{}
+	stands := func(who subject, what string) (long bool) {
+		long = before[who].what == what
+		now[who] = standing{what, s.at}
+		if long {
+			now[who] = before[who]
+		}
+		return long
+	}
+	var threads []*core.ThreadState
+	var goroutines []*core.GoroutineState
+	urgent := false
 	for i := range s.graph.Threads {
 		t := &s.graph.Threads[i]
-		if !raw(t) || w.charges[charge{Probable, callID{t.ID, suspected(t).Seq}}] != nil {
+		if t.Goroutine == 0 || len(t.Stack) == 0 && !t.Exiting || w.told(t) {
 			continue
 		}
-		candidates = append(candidates, t)
-		ids[t.Goroutine] = true
-	}
-	stacks := s.stacks(ids)
-	parked := map[uint64]sighting{}
-	var suspects []suspect
-	for _, t := range candidates {
-		if g := stacks[t.Goroutine]; g != nil && g.State == coroutine {
-			stacks = s.parse(func(int64) bool { return true }) // it may be any of them that runs
+		first := slices.IndexFunc(t.Queue, func(c core.CallState) bool { return !c.Served })
+		if first < 0 {
+			continue
 		}
-		g, body, ok := parkedIn(t, stacks)
+		known := raw(t)
+		who := subject{callID: callID{thread: t.ID}}
+		long := stands(who, fmt.Sprint(t.Queue[first].Seq, t.Below, ahead(t)))
+		switch {
+		case known && full:
+			urgent = true
+			threads = append(threads, t)
+		case !known && long && w.open(t):
+			threads = append(threads, t)
+		}
+	}
+	for i := range s.graph.Goroutines {
+		g := &s.graph.Goroutines[i]
+		who := subject{callID{thread: g.Wait.Thread}, g.Goroutine}
+		if g.Wait.Kind != "close" && g.Wait.Kind != "pool close" || w.charges[charge{Probable, who}] != nil {
+			continue
+		}
+		if stands(who, g.Wait.Kind) {
+			goroutines = append(goroutines, g)
+		}
+	}
+	w.before = now
+	if full && len(w.innocent) > 0 {
+		there := queued(s.graph)
+		maps.DeleteFunc(w.innocent, func(c callID, _ string) bool { return !there[c] })
+	}
+	if !urgent && (len(threads) == 0 && len(goroutines) == 0 || len(w.parked) == 0 && s.at.Sub(w.read) < 10*w.cost) {
+		if full && len(threads) == 0 && len(goroutines) == 0 {
+			clear(w.parked)
+		}
+		return len(now) > 0
+	}
+	start := time.Now()
+	q := inquire(&s.graph, s.parse(func(int64) bool { return true }))
+	if !urgent {
+		w.read, w.cost = s.at, time.Since(start)
+	}
+	seen := map[subject]bool{}
+	for _, t := range threads {
+		r := &trail{}
+		if !q.thread(t, r) {
+			continue
+		}
+		c, ok := q.charged(t, r)
 		if !ok {
+			w.clear(t)
 			continue
 		}
-		seen := again(w.parked[t.ID], sighting{suspected(t).Seq, t.Stack[0].Seq, body, 1, s.at})
-		parked[t.ID] = seen
-		if seen.times >= sightings {
-			suspects = append(suspects, suspect{t, g})
-		}
+		x := suspect{subject{callID: callID{t.ID, c.Seq}}, t, c, nil, q.stacks[r.last()], r.behind}
+		seen[x.subject] = true
+		w.see(s, x, r)
 	}
-	w.parked = parked
-	return suspects
+	for _, g := range goroutines {
+		r := &trail{goroutines: []int64{g.Goroutine}}
+		if !q.wait(&g.Wait, r) || !r.looped && !g.Below && !q.startedBelow(g.Goroutine, r.goroutines[1:]) {
+			continue
+		}
+		x := suspect{subject{callID{thread: g.Wait.Thread}, g.Goroutine}, r.first, core.CallState{}, g, q.stacks[r.last()], r.behind}
+		seen[x.subject] = true
+		w.see(s, x, r)
+	}
+	maps.DeleteFunc(w.parked, func(x subject, _ sighting) bool {
+		return !seen[x] && (full || slices.ContainsFunc(threads, func(t *core.ThreadState) bool { return t.ID == x.callID.thread }))
+	})
+	return len(now) > 0
+}
+
+// see notes that x was seen where r has led, and charges it if that is not the
+// first time.
+func (w *watcher) see(s *sample, x suspect, r *trail) {
+	since := s.at
+	if stood, ok := w.before[subject{callID: callID{thread: x.callID.thread}}]; ok && x.waits == nil {
+		since = stood.since
+	}
+	seen := again(w.parked[x.subject], sighting{r.where.String(), 1, since})
+	if w.parked == nil {
+		w.parked = map[subject]sighting{}
+	}
+	w.parked[x.subject] = seen
+	if seen.times >= sightings {
+		w.charge(s, x, Probable, age(s, x.call, seen.since))
+	}
+}
+
+// ahead says what keeps the queue of t from being run.
+func ahead(t *core.ThreadState) string {
+	if len(t.Stack) == 0 {
+		return ""
+	}
+	c := t.Stack[0]
+	if c.Wait == nil {
+		return fmt.Sprint(c.Seq)
+	}
+	return fmt.Sprint(c.Seq, c.Wait.Kind, c.Wait.Thread, c.Wait.Seq, c.Wait.Goroutine)
+}
+
+// told reports whether a call in t's queue is said to wait for itself.
+func (w *watcher) told(t *core.ThreadState) bool {
+	return slices.ContainsFunc(t.Queue, func(c core.CallState) bool {
+		return w.charges[charge{Probable, subject{callID: callID{t.ID, c.Seq}}}] != nil
+	})
+}
+
+// clear notes that no call in t's queue was made by what t waits for.
+func (w *watcher) clear(t *core.ThreadState) {
+	if w.innocent == nil {
+		w.innocent = map[callID]string{}
+	}
+	for _, c := range t.Queue {
+		w.innocent[callID{t.ID, c.Seq}] = ahead(t)
+	}
+}
+
+// open reports whether it is open if a call in t's queue waits for itself.
+func (w *watcher) open(t *core.ThreadState) bool {
+	return t.Below || slices.ContainsFunc(t.Queue, func(c core.CallState) bool {
+		return !c.Served && c.Caller != 0 && w.innocent[callID{t.ID, c.Seq}] != ahead(t)
+	})
 }
 
 // again counts a sighting that is like the one before.
 func again(before, now sighting) sighting {
-	if before.queued == now.queued && before.top == now.top && before.body == now.body {
+	if before.where == now.where {
 		now.times += before.times
 		now.since = before.since
 	}
 	return now
-}
-
-// raw reports whether the function on top of t may wait, unknown to this
-// module, for a call of the queue: see suspected.
-func raw(t *core.ThreadState) bool {
-	return t.Below && len(t.Queue) > 0 && len(t.Stack) > 0 && t.Stack[0].Wait == nil && t.Goroutine != 0
-}
-
-// suspected returns the queued call that the function on top of t may wait for,
-// or else the first one. There is one.
-func suspected(t *core.ThreadState) core.CallState {
-	if raw(t) {
-		return t.Queue[t.BelowAt]
-	}
-	return t.Queue[0]
-}
-
-// parkedIn returns the goroutine that the function on top of t is parked on,
-// and the stack that it is parked in.
-func parkedIn(t *core.ThreadState, stacks map[int64]*stack) (g *stack, body string, ok bool) {
-	g = stacks[t.Goroutine]
-	for g != nil && g.State == coroutine {
-		body += g.body
-		g = running(g.ID, stacks)
-	}
-	if g == nil || !parked[g.State] {
-		return nil, "", false
-	}
-	return g, body + g.body, true
 }
 
 // running returns the coroutine that runs while the goroutine id stands still
@@ -504,24 +685,25 @@ func running(id int64, stacks map[int64]*stack) (still *stack) {
 	return still
 }
 
-// charge reaches a verdict on a call of t's queue that has waited for so long,
-// the suspected or the first one, unless it has been reached before or the call
-// has moved meanwhile.
-func (w *watcher) charge(s *sample, t *core.ThreadState, kind Kind, age time.Duration, parked *stack) {
-	call := t.Queue[0]
-	if kind == Probable {
-		call = suspected(t)
-	}
-	c := charge{kind, callID{t.ID, call.Seq}}
+// charge reaches a verdict on x, who has waited for so long, unless it has been
+// reached before or x has moved meanwhile.
+func (w *watcher) charge(s *sample, x suspect, kind Kind, age time.Duration) {
+	c := charge{kind, x.subject}
 	if w.charges[c] != nil || w.mail.full() {
 		return
 	}
-	v := s.verdict(t, call, kind, age, parked)
-	m, marked := w.src.mark(t.ID, call.Seq, age)
-	if !marked {
-		m = nil
+	v := s.verdict(x, kind, age)
+	if len(w.charges) > 0 {
+		v.Since = w.last
 	}
-	if !s.still(t, call, kind) {
+	var m mark
+	if x.waits == nil {
+		var marked bool
+		if m, marked = w.src.mark(x.callID.thread, x.seq, age); !marked {
+			m = nil
+		}
+	}
+	if !s.still(x, kind) {
 		if m != nil {
 			m.Drop()
 		}
@@ -531,50 +713,72 @@ func (w *watcher) charge(s *sample, t *core.ThreadState, kind Kind, age time.Dur
 		w.charges = map[charge]*open{}
 	}
 	w.charges[c] = &open{v, m}
+	w.last = v.Report
 	w.mail.post(v)
 }
 
-// verdict describes a verdict on a call of t's queue. parked is the goroutine
-// that t's function is parked on, nil if it is not.
-func (s *sample) verdict(t *core.ThreadState, call core.CallState, kind Kind, age time.Duration, parked *stack) Verdict {
-	var also int64
-	if parked != nil {
-		also = parked.ID
+// verdict describes a verdict on x.
+func (s *sample) verdict(x suspect, kind Kind, age time.Duration) Verdict {
+	also := x.goroutine
+	if x.parked != nil {
+		also = x.parked.ID
 	}
-	v := Verdict{
-		Kind: kind, Thread: t.ID, Name: clean(t.Name), Seq: call.Seq, Call: clean(call.Name), Age: age, Lined: t.Lined,
-		Report: s.report(t.ID, also),
+	v := Verdict{Kind: kind, Age: age, Behind: x.behind}
+	if x.waits != nil {
+		v.Age = x.waits.Wait.Age
+	} else {
+		v.Seq, v.Call = x.seq, clean(x.call.Name)
 	}
-	if len(t.Stack) > 0 {
-		v.Running = cmp.Or(clean(t.Stack[0].Name), "its caller")
+	if x.parked != nil {
+		v.Parked = x.parked.State
 	}
+	t := x.thread
+	if t != nil {
+		v.Thread, v.Name, v.Lined = t.ID, clean(t.Name), t.Lined
+		if len(t.Stack) > 0 {
+			v.Running = cmp.Or(clean(t.Stack[0].Name), "its caller")
+		} else if t.Exiting {
+			v.Running = "an exit function"
+		}
+	}
+	v.Report = s.report(v.Thread, also)
 	for _, r := range v.Report.Threads {
 		for _, c := range r.Queue {
-			if r.ID == t.ID && c.Seq == call.Seq {
+			if x.waits == nil && r.ID == v.Thread && c.Seq == x.seq {
 				v.Site = c.Site
 			}
 		}
 	}
-	if parked != nil {
-		v.Parked = parked.State
+	for i, e := range v.Report.Waits {
+		if x.waits != nil && e.From.Goroutine == x.goroutine && e.Kind == x.waits.Wait.Kind {
+			v.Wait = &v.Report.Waits[i]
+		}
 	}
 	return v
 }
 
-// still reports whether the call is still in t's queue, and what runs on t is
-// what has run there, if that is what the verdict is about.
-func (s *sample) still(t *core.ThreadState, call core.CallState, kind Kind) bool {
-	for _, now := range s.src.graph().Threads {
-		if now.ID != t.ID {
+// still reports whether x waits still, and what runs on its thread is what has
+// run there, if that is what the verdict is about.
+func (s *sample) still(x suspect, kind Kind) bool {
+	g := s.src.graph()
+	if x.waits != nil {
+		return closes(g, x.subject)
+	}
+	for _, now := range g.Threads {
+		if now.ID != x.callID.thread {
 			continue
 		}
-		queued := slices.ContainsFunc(now.Queue, func(c core.CallState) bool { return c.Seq == call.Seq })
-		if kind == Slow {
-			return queued
-		}
-		return queued && len(now.Stack) > 0 && now.Stack[0].Seq == t.Stack[0].Seq && (now.Stack[0].Wait == nil) == (t.Stack[0].Wait == nil)
+		queued := slices.ContainsFunc(now.Queue, func(c core.CallState) bool { return c.Seq == x.seq })
+		return queued && (kind == Slow || ahead(&now) == ahead(x.thread))
 	}
 	return false
+}
+
+// closes reports whether the goroutine x waits for the end of a context.
+func closes(g core.Graph, x subject) bool {
+	return slices.ContainsFunc(g.Goroutines, func(f core.GoroutineState) bool {
+		return f.Goroutine == x.goroutine && f.Wait.Thread == x.callID.thread && (f.Wait.Kind == "close" || f.Wait.Kind == "pool close")
+	})
 }
 
 // Log returns a function for [Config.OnVerdict] that writes verdicts to l: a
@@ -596,7 +800,7 @@ func Log(l *slog.Logger) func(Verdict) {
 			if v.Site != nil {
 				attrs = append(attrs, slog.String("site", v.Site.String()))
 			}
-			attrs = append(attrs, slog.String("report", v.Report.String()))
+			attrs = append(attrs, slog.String("report", v.text()), slog.String("page", see(v.page())))
 		}
 		l.LogAttrs(context.Background(), level, v.Title(), attrs...)
 	}

@@ -135,7 +135,59 @@ func TestProbableOrNot(t *testing.T) {
 		{"behind a stranger's", func(_ *fake, t *core.ThreadState) {
 			t.Queue, t.BelowAt = append([]core.CallState{{Seq: 6, Name: "stranger", Stranger: true}}, t.Queue...), 1
 		}, true},
-		{"not from below", func(_ *fake, t *core.ThreadState) { t.Below = false }, false},
+		{"not from below", func(f *fake, t *core.ThreadState) { t.Below = false; f.goroutines[caller] = callerElsewhere }, false},
+		{"not from below, but started there", func(_ *fake, t *core.ThreadState) { t.Below = false }, true},
+		{"started there by a literal", func(f *fake, t *core.ThreadState) {
+			t.Below = false
+			f.goroutines[caller] = strings.Replace(strings.Replace(callerIn, "app.audit(", "app.post.func1(", 1), "created by app.post", "created by sync.(*WaitGroup).Go", 1)
+		}, true},
+		{"started there by something that has ended", func(f *fake, t *core.ThreadState) {
+			t.Below = false
+			f.goroutines[caller] = strings.Replace(callerIn, "created by app.post", "created by app.before", 1)
+		}, false},
+		{"started there, and detached", func(_ *fake, t *core.ThreadState) { t.Below = false; t.Queue[0].Detached = true }, false},
+		{"started by one that was started there", func(f *fake, t *core.ThreadState) {
+			t.Below = false
+			f.goroutines[caller] = strings.Replace(callerIn, "goroutine 7", "goroutine 12", 1)
+			f.goroutines[12] = strings.Replace(callerIn, "app.audit", "app.between", 1)
+		}, true},
+		{"served", func(_ *fake, t *core.ThreadState) { t.Below = false; t.Queue[0].Served = true }, false},
+		{"in the lock of this module", func(f *fake, _ *core.ThreadState) {
+			f.goroutines[onThread] = strings.Replace(onThreadIn("sync.Mutex.Lock"), "app.post", "asyncsync.dev/internal/core.(*Thread).lock(0x1)\n\t/lib/core/thread.go:9 +0x1\napp.post", 1)
+		}, false},
+		{"in a wait of this module, that has just begun", func(f *fake, _ *core.ThreadState) {
+			f.goroutines[onThread] = strings.Replace(onThreadIn("select"), "app.post", "asyncsync.dev/internal/core.(*Thread).serve(0x1)\n\t/lib/core/thread.go:9 +0x1\napp.post", 1)
+		}, false},
+		{"a collection that it waits for", func(f *fake, _ *core.ThreadState) {
+			f.goroutines[onThread] = strings.Replace(onThreadIn("semacquire"), "app.post", "runtime.GC()\n\t/go/mgc.go:9 +0x1\napp.post", 1)
+		}, false},
+		{"a wait group of an old runtime", func(f *fake, _ *core.ThreadState) {
+			f.goroutines[onThread] = strings.Replace(onThreadIn("semacquire"), "app.post", "sync.runtime_Semacquire(0x1)\n\t/go/sema.go:9 +0x1\nsync.(*WaitGroup).Wait(0x1)\n\t/go/waitgroup.go:9 +0x1\napp.post", 1)
+		}, true},
+		{"a pipe", func(f *fake, _ *core.ThreadState) {
+			f.goroutines[onThread] = strings.Replace(onThreadIn("IO wait"), "app.post", "internal/poll.runtime_pollWait(0x1)\n\t/go/netpoll.go:9 +0x1\nos.(*File).Read(0x1)\n\t/go/file.go:9 +0x1\napp.post", 1)
+		}, true},
+		{"the network", func(f *fake, _ *core.ThreadState) {
+			f.goroutines[onThread] = strings.Replace(onThreadIn("IO wait"), "app.post", "internal/poll.runtime_pollWait(0x1)\n\t/go/netpoll.go:9 +0x1\nnet.(*conn).Read(0x1)\n\t/go/net.go:9 +0x1\napp.post", 1)
+		}, false},
+		{"an async function that it waits for is parked", func(f *fake, t *core.ThreadState) {
+			waitsFor(t, &core.WaitState{Kind: "async", For: "fetch", Goroutine: 40})
+			f.goroutines[40] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
+		}, true},
+		{"a goroutine that it waits for runs another function on top of one that waits for it", func(f *fake, t *core.ThreadState) {
+			waitsFor(t, &core.WaitState{Kind: "async", For: "upper", Goroutine: 40, Function: 2})
+			f.graph.Goroutines = []core.GoroutineState{{Goroutine: 40, Function: 1, Name: "lower", Wait: core.WaitState{Kind: "call", Thread: 3, Seq: 6}}}
+			f.goroutines[40] = strings.Replace(onThreadIn("running"), "app.post", "app.upper", 1)
+		}, false},
+		{"an async function that it waits for runs", func(f *fake, t *core.ThreadState) {
+			waitsFor(t, &core.WaitState{Kind: "async", For: "fetch", Goroutine: 40})
+			f.goroutines[40] = strings.Replace(onThreadIn("running"), "app.post", "app.fetch", 1)
+		}, false},
+		{"so is the second member of a group", func(f *fake, t *core.ThreadState) {
+			waitsFor(t, &core.WaitState{Kind: "group", Goroutines: []int64{40, 41}})
+			f.goroutines[40] = strings.Replace(onThreadIn("running"), "app.post", "app.fetch", 1)
+			f.goroutines[41] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
+		}, true},
 		{"in a wait of the library", func(_ *fake, t *core.ThreadState) { t.Stack[0].Wait = &core.WaitState{Kind: "async"} }, false},
 		{"nothing runs", func(_ *fake, t *core.ThreadState) { t.Stack = nil }, false},
 		{"no goroutine", func(_ *fake, t *core.ThreadState) { t.Goroutine = 0 }, false},
@@ -169,16 +221,22 @@ func TestProbableOrNot(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) { probable(t, c.change, c.want) })
 	}
 	for _, state := range []string{"chan receive", "chan receive, 3 minutes", "chan receive (durable)", "chan receive (nil chan)", "chan send", "select",
-		"select (no cases)", "semacquire", "sync.Mutex.Lock", "sync.RWMutex.Lock", "sync.RWMutex.RLock", "sync.WaitGroup.Wait", "sync.Cond.Wait"} {
+		"select (no cases)", "sync.Mutex.Lock", "sync.RWMutex.Lock", "sync.RWMutex.RLock", "sync.WaitGroup.Wait", "sync.Cond.Wait"} {
 		t.Run(state, func(t *testing.T) {
 			probable(t, func(f *fake, _ *core.ThreadState) { f.goroutines[onThread] = onThreadIn(state) }, true)
 		})
 	}
-	for _, state := range []string{"running", "runnable", "syscall", "IO wait", "sleep", "sleep (durable)", "GC assist wait", "preempted", "something new"} {
+	for _, state := range []string{"running", "runnable", "syscall", "semacquire", "IO wait", "sleep", "sleep (durable)", "GC assist wait", "preempted", "something new"} {
 		t.Run(state, func(t *testing.T) {
 			probable(t, func(f *fake, _ *core.ThreadState) { f.goroutines[onThread] = onThreadIn(state) }, false)
 		})
 	}
+}
+
+// waitsFor has the function on t wait for w, so that it does not serve its queue.
+func waitsFor(t *core.ThreadState, w *core.WaitState) {
+	t.Stack = []core.CallState{t.Stack[0]}
+	t.Stack[0].Wait = w
 }
 
 func coroutineOf(id int64, state string) string {
@@ -245,12 +303,17 @@ func TestProbableNeedsTheSamePlace(t *testing.T) {
 // stuck, and not otherwise.
 func TestWatchingIsCheap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := rawWait()
-		f.graph.Threads[0].Below = false
+		f := slowThread()
 		defer watch(f.source(), Config{OnVerdict: func(Verdict) {}})()
-		pass(100)
-		require.Equal(t, 100, get(f, func() int { return f.looks }))
+		for n := range uint64(250) { // nobody waits for half an interval
+			f.set(func() { f.graph.Threads[0].Queue[0].Seq = 7 + n })
+			time.Sleep(400 * time.Millisecond)
+		}
 		require.Zero(t, get(f, func() int { return f.dumps }))
+		looks := get(f, func() int { return f.looks })
+		pass(100)
+		require.Equal(t, 1, get(f, func() int { return f.dumps }), "who has made a call stays as it is")
+		require.LessOrEqual(t, get(f, func() int { return f.looks })-looks, 201)
 	})
 }
 
@@ -259,6 +322,7 @@ func slowThread() *fake {
 	f := rawWait()
 	f.graph.Threads[0].Below = false
 	f.graph.Threads[0].Queue[0].Waited = -1
+	f.goroutines[caller] = callerElsewhere
 	return f
 }
 
@@ -585,7 +649,8 @@ func TestLog(t *testing.T) {
 func TestVerdictText(t *testing.T) {
 	s := rawWait().source().sample()
 	g, _, _ := parkedIn(&s.graph.Threads[0], s.parse(every1))
-	v := s.verdict(&s.graph.Threads[0], s.graph.Threads[0].Queue[0], Probable, 2*time.Second, g)
+	th := &s.graph.Threads[0]
+	v := s.verdict(suspect{subject{callID: callID{3, 7}}, th, th.Queue[0], nil, g, ""}, Probable, 2*time.Second)
 	golden(t, "verdict.txt", masked(v.String()))
 }
 
@@ -623,4 +688,107 @@ func TestWatchRealThreads(t *testing.T) {
 		stop()
 		require.NoError(t, tsc.Close())
 	})
+}
+
+// What one verdict has said of a program, the next does not say again, but what
+// has changed; when all have been taken back it is said anew.
+func TestVerdictsDoNotRepeatTheReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, got := rawWait(), &verdicts{}
+		f.noMarks = true
+		defer watch(f.source(), Config{Slow: 5 * time.Second, OnVerdict: got.add})()
+		pass(3)
+		vs := got.take()
+		require.Len(t, vs, 1)
+		require.Nil(t, vs[0].Since)
+		require.Contains(t, vs[0].String(), "\nthread ledger: goroutine 7")
+		first := vs[0].Report
+
+		// The same call is slow now.
+		f.set(func() {
+			f.graph.Threads[0].Queue[0].Waited, f.graph.Threads[0].Stack[0].Waited = 6*time.Second, 7*time.Second
+		})
+		pass(1)
+		vs = got.take()
+		require.Len(t, vs, 1)
+		require.Equal(t, Slow, vs[0].Kind)
+		require.Same(t, first, vs[0].Since)
+		require.Equal(t, "slow: call audit has waited 6s for thread ledger, which runs post\n\n"+
+			"nothing has changed since the report of "+first.Time.Format("2006-01-02 15:04:05.000 MST")+"\n\nsee docs/deadlock/slow.md\n", vs[0].String())
+		var log bytes.Buffer
+		Log(slog.New(slog.NewTextHandler(&log, nil)))(vs[0])
+		require.Contains(t, log.String(), "nothing has changed")
+
+		// Another thread is stuck behind the first.
+		f.set(func() {
+			f.graph.Threads = append(f.graph.Threads, core.ThreadState{
+				ID: 4, Name: "other", Goroutine: 30, Stack: []core.CallState{{Seq: 2, Name: "wait", Wait: &core.WaitState{Kind: "call", Thread: 3, Seq: 7, Age: time.Second}}},
+				Queue: []core.CallState{{Seq: 3, Name: "late", Waited: time.Minute}}, Queued: 1,
+			})
+		})
+		pass(1)
+		vs = got.take()
+		require.Len(t, vs, 1)
+		text := vs[0].String()
+		require.Contains(t, text, "changes since the report of ")
+		require.Contains(t, text, "\nthread other: goroutine 30")
+		require.Contains(t, text, "wait on thread other -> thread ledger: queued call of audit, 1s")
+		require.NotContains(t, text, "\nthread ledger:")
+		require.NotContains(t, text, "goroutine 7 [")
+
+		// All is well, and then it is not.
+		f.set(func() {
+			f.graph.Threads[0].Queue[0].Seq = 8
+			f.graph.Threads = f.graph.Threads[:1]
+			f.graph.Threads[0].Queue[0].Waited = time.Second
+			f.graph.Threads[0].Below = false
+			f.goroutines[caller] = callerElsewhere
+		})
+		pass(1)
+		require.Len(t, got.take(), 3)
+		f.set(func() { f.graph.Threads[0].Queue[0].Waited = time.Minute })
+		pass(1)
+		vs = got.take()
+		require.Len(t, vs, 1)
+		require.Nil(t, vs[0].Since)
+		require.Contains(t, vs[0].String(), "\nthread ledger: goroutine 7")
+	})
+}
+
+// A goroutine that waits for the end of a context which waits for it is told of,
+// and what it comes to.
+func TestProbableClose(t *testing.T) {
+	for name, change := range map[string]func(*fake){
+		"below":   func(f *fake) { f.graph.Goroutines[0].Below = true },
+		"started": func(f *fake) { f.goroutines[caller] = callerIn },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, got := rawWait(), &verdicts{}
+				th := &f.graph.Threads[0]
+				th.Queue, th.Queued, th.Below = nil, 0, false
+				f.goroutines[caller] = callerElsewhere
+				f.graph.Goroutines = []core.GoroutineState{{Goroutine: caller, Wait: core.WaitState{Kind: "close", For: "ledger", Thread: 3, Age: time.Second}}}
+				defer watch(f.source(), Config{OnVerdict: got.add})()
+				time.Sleep(time.Second / 2)
+				pass(10)
+				require.Empty(t, got.take(), "a closer who is waited for by nobody")
+				f.set(func() { change(f) })
+				pass(2)
+				vs := got.take()
+				require.Len(t, vs, 1)
+				require.Equal(t, "probable deadlock: thread ledger runs post, which is parked in chan receive, while goroutine 9, waiting for the end of context ledger from below it, has waited 1s", vs[0].Title())
+				require.EqualValues(t, caller, vs[0].Wait.From.Goroutine)
+				require.Zero(t, vs[0].Seq)
+				pass(10)
+				require.Empty(t, got.take())
+				f.set(func() { f.graph.Goroutines = nil })
+				pass(1)
+				vs = got.take()
+				require.Len(t, vs, 1)
+				require.Equal(t, Retracted, vs[0].Kind)
+				require.Equal(t, "no longer a probable deadlock: goroutine 9, which waits for the end of context ledger, after 12.5s", vs[0].Title())
+			})
+		})
+	}
 }

@@ -27,6 +27,7 @@ import (
 	_ "asyncsync.dev/deadlock"
 	_ "asyncsync.dev/local"
 	_ "asyncsync.dev/loop"
+	_ "asyncsync.dev/loop/looptest"
 	_ "asyncsync.dev/task"
 )
 

@@ -93,13 +93,13 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	c.node.Start()
 	if t == nil {
 		c.parker = make(chan struct{}, 1)
-		w := newEdge(rec, &edge{to: (*awayCall)(c)})
-		defer w.over()
+		p := newEdge(rec, &edge{to: (*awayCall)(c)})
+		defer p.over()
 		if err := c.post(e); err != nil {
 			return err
 		}
-		w.edge.slept()
-		if err := c.sleep(ctx, o, e); err != nil {
+		w := sleeper{edge: p.edge, call: c, ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: o.Abandon}
+		if err := w.wait(); err != nil {
 			return err
 		}
 		restore(rec, c.values)
@@ -121,7 +121,11 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 			return err
 		}
 	}
-	if err := t.awaitAway(ctx, c, f, o, e); err != nil {
+	w := sleeper{
+		own: t, frame: f, edge: &f.edge, call: c,
+		ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: o.Abandon,
+	}
+	if err := w.wait(); err != nil {
 		return err
 	}
 	rec.Values = c.values
@@ -155,83 +159,6 @@ func (c *Call) begun() (woke bool) {
 	return c.runAsync()
 }
 
-// giveUp is what a caller does whose ctx has ended, or whose elsewhere has
-// stopped: the function is kept from beginning, or left alone if the caller
-// asked for that. It returns nil if the caller must go on waiting.
-func (c *Call) giveUp(from uint32, why error, abandon bool) error {
-	if c.claim.CompareAndSwap(unclaimed, claimedByCaller) {
-		c.node.End()
-		count.cancelled.Add(1)
-		return why
-	}
-	if abandon && c.walkAway(from) {
-		count.abandoned.Add(1)
-		return &abandonedError{why}
-	}
-	return nil
-}
-
-// sleep waits on an ordinary goroutine.
-func (c *Call) sleep(ctx context.Context, o *Options, e Elsewhere) error {
-	if !c.wait.CompareAndSwap(nobodyParked, waiterParked) {
-		return c.refusal
-	}
-	done, stopped := ctx.Done(), e.Stopped
-	for {
-		select {
-		case <-c.parker:
-			return c.refusal
-		case <-done:
-			if err := c.giveUp(waiterParked, Cause(ctx), o.Abandon); err != nil {
-				return err
-			}
-			done = nil
-		case <-stopped:
-			if err := c.giveUp(waiterParked, e.Err, false); err != nil {
-				return err
-			}
-			stopped = nil
-		}
-	}
-}
-
-// awaitAway waits on the thread t, in f.
-func (t *Thread) awaitAway(ctx context.Context, c *Call, f *Frame, o *Options, e Elsewhere) error {
-	finished := false
-	defer func() {
-		// A call served in f has ended in Goexit and takes this wait with it,
-		// but not before what it waits for has ended.
-		if finished {
-			return
-		}
-		revoked := c.giveUp(nobodyParked, context.Canceled, false) != nil
-		if !revoked {
-			t.outlast(c, f)
-		}
-		c.unwound(ctx, revoked)
-	}()
-	done, stopped := ctx.Done(), e.Stopped
-	for {
-		var err error
-		switch {
-		case t.serve(f, stopped, done):
-			err = c.giveUp(nobodyParked, Cause(ctx), o.Abandon)
-			done = nil
-		case c.wait.Load() == callEnded:
-			err = c.refusal
-			finished = true
-			return err
-		default:
-			err = c.giveUp(nobodyParked, e.Err, false)
-			stopped = nil
-		}
-		if err != nil {
-			finished = true
-			return err
-		}
-	}
-}
-
 // runAsync runs c's function on the calling goroutine, which is nobody's
 // thread or serves as the executor's. It reports whether the end of it has
 // woken somebody.
@@ -240,9 +167,11 @@ func (c *Call) runAsync() (woke bool) {
 	values, node := rec.Values, rec.Node
 	t, _ := rec.Owner.(*Thread)
 	// Thread-critical values of a goroutine that is lent are none of c's. Those
-	// of a thread are: c was posted to an executor there.
+	// of a thread are, for c was posted to an executor there; and those of a
+	// coroutine, which are its thread's. Both stay when c has ended.
+	lent := t == nil && !rec.SharesCritical()
 	var critical goroutine.Aside
-	if t == nil {
+	if lent {
 		critical = rec.SetAside()
 	}
 	rec.Values, rec.Node = c.values, c.node
@@ -257,21 +186,17 @@ func (c *Call) runAsync() (woke bool) {
 		}
 		c.values = rec.Values
 		rec.Values, rec.Node = values, node
-		if t == nil {
+		if lent {
 			rec.PutBack(critical)
 		}
 		rec.ReleaseIfEmpty()
 		c.node.End()
 		c.ending.count()
+		rec.Told = c.ending.Goexit
 		if c.life != nil {
 			return // its goroutine ends the task, further down its stack
 		}
-		goexit, lender := c.ending.Goexit, c.lender
 		woke = c.finish()
-		if goexit && lender != nil {
-			lender.awaitEnd()
-			restore(goroutine.Current(), lender.values)
-		}
 	}()
 	defer func() {
 		if !returned {
@@ -280,7 +205,7 @@ func (c *Call) runAsync() (woke bool) {
 		if c.stop != nil {
 			c.stop.end(&c.ending)
 		}
-		if t == nil {
+		if lent {
 			rec.EndCritical(func(v any, goexit bool, stack []byte) {
 				if c.ending.Returned() {
 					c.ending = Ending{Goexit: goexit}

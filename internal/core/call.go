@@ -81,6 +81,7 @@ type Call struct {
 	try     bool             // it is not to wait for others; set by the submitter
 	bound   bool             // the caller runs no errands; set by the submitter, or by the thread after a Goexit
 	inline  bool             // runs where it was made
+	loose   bool             // made with a detached ctx; set by the submitter
 	values  goroutine.Values // the caller's at first, what the call left at last
 	frame   *Frame           // the frame that waits for it, nil if a goroutine does
 	watched *watch
@@ -121,7 +122,7 @@ func (c *Call) Reset() {
 		c.pc = 0
 	}
 	c.abandon, c.long, c.try, c.bound = false, false, false, false
-	c.woke, c.lined, c.late, c.yield = false, false, false, false
+	c.woke, c.lined, c.late, c.yield, c.loose = false, false, false, false, false
 	c.edge = edge{}
 	c.values = goroutine.Values{}
 	c.frame, c.parker = nil, nil

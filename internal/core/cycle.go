@@ -681,6 +681,8 @@ func (s *search) want(w *want, first bool) finding {
 		return s.ofResource(to, w.claim, first)
 	case *Scope:
 		return s.ofScope(to)
+	case *Pool:
+		return s.ofThreads(to)
 	}
 	return free
 }
@@ -721,6 +723,17 @@ func (s *search) ofPlace(p *place) finding {
 		found = max(found, one)
 	}
 	s.fact(p.Group)
+	return found
+}
+
+// ofThreads looks at the threads that a pool which closes still has to end.
+func (s *search) ofThreads(p *Pool) finding {
+	found := free
+	for _, t := range p.lent() {
+		if found = max(found, s.walk(t, 0)); found == stuck {
+			break
+		}
+	}
 	return found
 }
 
@@ -853,8 +866,12 @@ func (s *search) walk(t *Thread, low int) finding {
 	var waits []wait
 	t.mu.Lock()
 	if s.frame != nil && s.frame.thread == t && s.frame.live && s.frame.level >= low {
+		on, stacked := t.stacked(s.frame, low)
 		t.mu.Unlock()
 		s.fact(t)
+		if stacked {
+			s.chain = append(s.chain, on)
+		}
 		return stuck
 	}
 	for f := t.top; f != nil && f.level >= low; f = f.below {
@@ -868,7 +885,7 @@ func (s *search) walk(t *Thread, low int) finding {
 		}
 		waits = append(waits, v)
 	}
-	name, gid := t.name, t.gid.Load()
+	name, gid := t.called(), t.gid.Load()
 	t.mu.Unlock()
 	for i, v := range waits {
 		if v.f.level >= w.low {
@@ -890,7 +907,13 @@ func (s *search) walk(t *Thread, low int) finding {
 			if v.name != "" || v.pc != 0 {
 				who = callName(v.name, v.pc)
 			}
-			s.link(Link{Who: who, Goroutine: gid, Thread: label(name)}, &v.f.edge)
+			s.link(Link{Who: who, Goroutine: gid, Thread: name}, &v.f.edge)
+			t.mu.Lock()
+			on, stacked := t.stacked(v.f, low)
+			t.mu.Unlock()
+			if stacked {
+				s.chain = append(s.chain, on)
+			}
 			now := s.state()
 			for _, v := range waits[i+1:] { // for the claims below them
 				if v.f.level < w.low {
@@ -903,6 +926,23 @@ func (s *search) walk(t *Thread, low int) finding {
 		}
 	}
 	return found
+}
+
+// stacked reports whether the function that waits in f runs on top of others, down
+// to the level low, that do not wait for it: it is served because the policy is
+// [All]. The link says so. t.mu is held.
+func (t *Thread) stacked(f *Frame, low int) (on Link, ok bool) {
+	if t.policy != All || f.level <= low || f.call == nil || f.below == nil || f.below.call == nil {
+		return on, false
+	}
+	waited := false
+	if f.call.by != nil {
+		f.call.by.waiters(func(o *Frame) bool {
+			waited = waited || o.thread == t && o.live && o.level < f.level
+			return !waited
+		})
+	}
+	return Link{Who: f.below.call.Name(), Goroutine: t.gid.Load(), Thread: t.called(), Kind: "stack", For: f.call.Name(), Age: -1}, !waited
 }
 
 // ofPool looks at the threads of the pool that t stands in line for: each would
@@ -920,16 +960,10 @@ func (s *search) ofPool(t *Thread) finding {
 	if !all {
 		return free
 	}
-	var leased []*Thread
-	for _, l := range liveThreads() {
-		if l.pool == p {
-			leased = append(leased, l)
-		}
-	}
+	leased := p.lent()
 	if len(leased) != alive {
 		return free // one is on its way from one to the next
 	}
-	slices.SortFunc(leased, func(a, b *Thread) int { return int(a.id) - int(b.id) })
 	s.ors[p] = true
 	defer delete(s.ors, p)
 	found := looped
@@ -956,7 +990,8 @@ func (s *search) ofScope(sc *Scope) finding {
 		return free
 	}
 	t.mu.Lock()
-	low, blocked, mine := 0, false, false
+	// The exit functions come last, and are in no call.
+	low, blocked, mine := 0, t.exiting() && t.top != nil, false
 	add := func(c *Call) {
 		if !c.scope.within(sc) {
 			return
@@ -1079,12 +1114,15 @@ func (s *search) link(l Link, e *edge) {
 	s.chain = append(s.chain, l)
 }
 
-// label is what reports call a thread of that name.
-func label(name string) string {
-	if name == "" {
-		return "thread"
+// called is what errors call t: its name, or where its context was made.
+func (t *Thread) called() string {
+	switch {
+	case t.name != "":
+		return t.name
+	case t.made != 0:
+		return fmt.Sprintf("thread (made in %s)", siteOf(t.made))
 	}
-	return name
+	return "thread"
 }
 
 // kind returns the kind of wait that e is: see [WaitState].
@@ -1106,6 +1144,8 @@ func (e *edge) kind() string {
 			return "limiter"
 		case *Scope:
 			return "close"
+		case *Pool:
+			return "pool close"
 		}
 	}
 	return ""
@@ -1133,7 +1173,7 @@ func (e *edge) name() string {
 // link returns what is known of the one who waits in f.
 func (f *Frame) link() Link {
 	t := f.thread
-	l := Link{Who: "the caller", Goroutine: t.gid.Load(), Thread: label(t.name)}
+	l := Link{Who: "the caller", Goroutine: t.gid.Load(), Thread: t.called()}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f.call != nil {
@@ -1231,6 +1271,7 @@ const (
 	pageServeNone = "serve-none"
 	pageFullPool  = "full-pool"
 	pageLimiter   = "limiter"
+	pageAll       = "serve-all"
 )
 
 // page returns the page of docs/deadlock about such a cycle: what it has that
@@ -1242,7 +1283,9 @@ func page(cycle []Link) string {
 		blocks[l.block] = true
 	}
 	switch {
-	case kinds["close"] > 0:
+	case kinds["stack"] > 0:
+		return pageAll
+	case kinds["close"] > 0 || kinds["pool close"] > 0:
 		return pageShutdown
 	case blocks[inLine]:
 		return pageFullPool

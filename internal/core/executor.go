@@ -189,7 +189,8 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) {
 		}
 		t.pop(f)
 	}()
-	t.serve(f, done, nil)
+	z := sleeper{own: t, frame: f, edge: &f.edge, done: done}
+	z.wait()
 	// What had been posted when done came is run, but not what that posts: it
 	// could go on for ever.
 	t.mu.Lock()

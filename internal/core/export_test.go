@@ -6,3 +6,14 @@ func LinedPools() int {
 	defer lines.Unlock()
 	return len(lines.pools)
 }
+
+// Repeaters returns how many repeaters there are, and for how many functions they
+// have something to do.
+func Repeaters() (repeaters, queued int) {
+	repeats.mu.Lock()
+	defer repeats.mu.Unlock()
+	for _, r := range repeats.all {
+		queued += len(r.queue)
+	}
+	return len(repeats.all), queued
+}

@@ -2,7 +2,12 @@ package core
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
+	"runtime"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -11,28 +16,32 @@ import (
 // consistent in itself; between them time has passed.
 type Graph struct {
 	Threads    []ThreadState    // by ID
-	Goroutines []GoroutineState // that the waits of threads lead to, by Goroutine
+	Goroutines []GoroutineState // that the waits of threads lead to, or that wait for the end of one, by Goroutine
 }
 
 // A ThreadState is what one thread did at one moment.
 type ThreadState struct {
 	ID        uint64 // of this lease: never used again in the process
 	Name      string // of its context
+	Made      Site   // where the context was made
+	Pool      int    // equal for the threads of one pool, in one graph; 0 for those of none
 	Policy    Policy
 	OSThread  int64
 	Goroutine int64
 	Adopted   bool
 	Unpinned  bool
 	Lined     bool        // it has no goroutine yet: it waits in line for one of its pool
+	Exiting   bool        // it runs exit functions
 	Stack     []CallState // what runs, from the top; the bottom of an adopted one has no name
 	Cut       int         // how many of Stack are left out, below the first 48; the last 16 are there
 	Queue     []CallState // what waits, in the order it came, the first of it; and the one that Below is about
 	Queued    int         // how many wait
 	Calls     uint64      // that have ended
 
-	// Below says that one of the queue was submitted from below the function on
-	// top of the stack, which therefore may be waiting for it, and BelowAt which
-	// is the first such one.
+	// Below says that one of the queue, which is not served now, was submitted
+	// from below a function of the stack, which therefore may be waiting for it,
+	// and BelowAt which is the first such one. Of those from below the function
+	// on top there is none if it is from below another.
 	Below   bool
 	BelowAt int
 	// Long says that what runs is meant to take long, or waits for what is.
@@ -47,6 +56,8 @@ type CallState struct {
 	Waited   time.Duration // how long that has slept for it, -1 if it does not
 	Long     bool
 	Stranger bool       // queued: nothing that blocks the thread waits for it
+	Served   bool       // queued: the thread is about to run it
+	Detached bool       // it was made with a detached ctx, and is nobody's
 	Wait     *WaitState // running: the wait of this module that its function is in
 }
 
@@ -58,23 +69,51 @@ type WaitState struct {
 	Seq       uint64        // and its number there
 	Goroutine int64         // that runs what is waited for, 0 if that is not known
 	Age       time.Duration // how long the wait has slept, -1 if it does not
+
+	Function   int      // the Function of the GoroutineState of what is waited for, if that is in a wait; 0 if it is not known
+	Goroutines []int64  // of a group: those that run the members, the first of them
+	Functions  []int    // and the Function of each
+	Threads    []uint64 // of a pool close: the IDs of the threads that are lent, the first of them
+}
+
+// A Site is a place in a program.
+type Site struct {
+	Func, File string
+	Line       int
+}
+
+// siteOf returns the place of a return address as [runtime.Callers] gives it.
+func siteOf(pc uintptr) Site {
+	if pc == 0 {
+		return Site{}
+	}
+	f, _ := runtime.CallersFrames([]uintptr{pc}).Next()
+	return Site{f.Function, f.File, f.Line}
+}
+
+// String names the place in a few words.
+func (s Site) String() string {
+	return fmt.Sprintf("%s, %s:%d", s.Func, s.File[strings.LastIndexAny(s.File, `/\\`)+1:], s.Line)
 }
 
 // A GoroutineState is a function of this module, not on a thread, that is in a
 // wait of this module.
 type GoroutineState struct {
 	Goroutine int64
+	Function  int // its number in the graph: one goroutine may run several, each on top of the other's wait
 	Name      string
 	Wait      WaitState
+	Below     bool // it waits for the end of a context from below a function that runs there
 }
 
 // How much of one thread a graph names.
 const (
-	graphQueue  = 16 // queued calls
-	graphTop    = 48 // entries of the stack, from the top
-	graphBottom = 16 // and from the bottom, of a stack that is higher than both
-	graphNodes  = 1024
-	graphSteps  = 256 // up a tree, along a chain of waits, or through a queue
+	graphQueue   = 16 // queued calls
+	graphTop     = 48 // entries of the stack, from the top
+	graphBottom  = 16 // and from the bottom, of a stack that is higher than both
+	graphNodes   = 1024
+	graphMembers = 64  // of a group, or threads of a pool
+	graphSteps   = 256 // up a tree, along a chain of waits, or through a queue
 )
 
 // TakeGraph returns the graph of all threads that have a goroutine, or wait in
@@ -88,6 +127,7 @@ func TakeGraph() Graph {
 			v.thread(t)
 		}
 		v.goroutines()
+		v.closings()
 	})
 	slices.SortFunc(v.g.Threads, func(a, b ThreadState) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(v.g.Goroutines, func(a, b GoroutineState) int { return cmp.Compare(a.Goroutine, b.Goroutine) })
@@ -98,7 +138,10 @@ func TakeGraph() Graph {
 type view struct {
 	g    Graph
 	todo []function // that waits have led to, in order
-	seen map[*Node]bool
+	seen map[*Node]int
+
+	pools map[*Pool]int
+	there map[int64]bool // goroutines that g has
 }
 
 // A function is one that runs off the threads.
@@ -135,14 +178,46 @@ func (v *view) group(g *Group) {
 }
 
 func (v *view) found(n *Node, name string, pc uintptr) {
-	if n == nil || v.seen[n] || len(v.todo) >= graphNodes {
+	if n == nil || v.seen[n] != 0 || len(v.todo) >= graphNodes {
 		return
 	}
 	if v.seen == nil {
-		v.seen = map[*Node]bool{}
+		v.seen = map[*Node]int{}
 	}
-	v.seen[n] = true
 	v.todo = append(v.todo, function{n, name, pc})
+	v.seen[n] = len(v.todo)
+}
+
+// state is edge.state, with the numbers of the functions that e waits for.
+func (v *view) state(e *edge, what string) *WaitState {
+	v.reach(e)
+	w := e.state(what)
+	switch to := e.to.(type) {
+	case *awayCall:
+		w.Function = v.seen[to.node]
+	case *want:
+		switch x := to.for_.(type) {
+		case *Task:
+			w.Function = v.seen[x.Node()]
+		case *Group:
+			v.members(w, x)
+		case *place:
+			v.members(w, x.Group)
+		}
+	}
+	return w
+}
+
+// members names the members of g in w.
+func (v *view) members(w *WaitState, g *Group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for m := g.members; m != nil && len(w.Goroutines) < graphMembers; m = m.link.after {
+		if gid := m.call.edge.gid.Load(); gid != 0 {
+			w.Goroutines = append(w.Goroutines, gid)
+			w.Functions = append(w.Functions, v.seen[m.Node()])
+		}
+	}
 }
 
 // goroutines adds those of the functions found, and what they lead to.
@@ -153,10 +228,77 @@ func (v *view) goroutines() {
 		if e == nil || e.kind() == "" {
 			continue
 		}
-		v.g.Goroutines = append(v.g.Goroutines, GoroutineState{
-			Goroutine: e.gid.Load(), Name: callName(f.name, f.pc), Wait: *e.state(""),
-		})
-		v.reach(e)
+		v.add(GoroutineState{Goroutine: e.gid.Load(), Function: i + 1, Name: callName(f.name, f.pc), Wait: *v.state(e, "")})
+	}
+}
+
+func (v *view) add(g GoroutineState) {
+	if v.there == nil {
+		v.there = map[int64]bool{}
+	}
+	v.there[g.Goroutine] = true
+	v.g.Goroutines = append(v.g.Goroutines, g)
+}
+
+// closings adds those who wait, off the threads, for the end of a context or of
+// a pool.
+func (v *view) closings() {
+	closings.Lock()
+	all := slices.Collect(maps.Keys(closings.waits))
+	closings.Unlock()
+	for _, c := range all[:min(len(all), graphNodes)] {
+		g := GoroutineState{Goroutine: c.edge.gid.Load(), Wait: *c.edge.state("")}
+		if s, ok := c.edge.to.(*want).for_.(*Scope); ok {
+			if t := s.root.thread.Load(); t != nil {
+				t.mu.Lock()
+				g.Below = t.runs().over(c.by, c.born)
+				t.mu.Unlock()
+			}
+		}
+		if !v.there[g.Goroutine] {
+			v.add(g)
+			continue
+		}
+		for i := range v.g.Goroutines {
+			if v.g.Goroutines[i].Goroutine == g.Goroutine {
+				v.g.Goroutines[i].Below = g.Below
+			}
+		}
+	}
+}
+
+// A closing is somebody off the threads who waits for the end of a context or of
+// a pool.
+type closing struct {
+	edge *edge
+	by   *Node // of the ctx that it was made with, or that the goroutine runs as
+	born uint32
+}
+
+// closings are those that there are. A leaf lock.
+var closings struct {
+	sync.Mutex
+	waits map[*closing]struct{}
+}
+
+// closingBegins makes known that e is the wait of one who closes something,
+// until the function that it returns is called.
+func closingBegins(e *edge, by *Node) (over func()) {
+	c := &closing{edge: e, by: by}
+	if by != nil {
+		c.born = by.epoch()
+	}
+	closings.Lock()
+	if closings.waits == nil {
+		closings.waits = make(map[*closing]struct{})
+	}
+	closings.waits[c] = struct{}{}
+	closings.Unlock()
+	return func() {
+		closings.Lock()
+		delete(closings.waits, c)
+		closings.Unlock()
+		settle()
 	}
 }
 
@@ -182,8 +324,18 @@ func (e *edge) state(what string) *WaitState {
 	case *awayCall:
 		w.Goroutine = to.edge.gid.Load()
 	case *want:
-		if task, ok := to.for_.(*Task); ok {
-			w.Goroutine = task.call.edge.gid.Load()
+		switch x := to.for_.(type) {
+		case *Task:
+			w.Goroutine = x.call.edge.gid.Load()
+		case *Scope:
+			if t := x.root.thread.Load(); t != nil {
+				w.Thread = t.id
+			}
+		case *Pool:
+			for _, t := range x.lent() {
+				w.Threads = append(w.Threads, t.id)
+			}
+			w.Threads = w.Threads[:min(len(w.Threads), graphMembers)]
 		}
 	}
 	return w
@@ -248,6 +400,7 @@ func (v *view) thread(t *Thread) {
 	s := ThreadState{
 		ID: t.id, Name: t.name, Policy: t.policy, OSThread: t.tid.Load(), Goroutine: t.gid.Load(),
 		Adopted: t.adopted, Unpinned: t.unpinned, Lined: lined, Queued: t.waiting, Calls: t.calls,
+		Exiting: t.exiting(),
 	}
 	entries, stack := t.stack()
 	s.Cut = entries - len(stack)
@@ -272,12 +425,13 @@ func (v *view) thread(t *Thread) {
 	s.Below = s.BelowAt >= 0
 	s.BelowAt = max(0, s.BelowAt)
 	t.mu.Unlock()
+	s.Made = siteOf(t.made)
+	s.Pool = v.pool(t.pool)
 	// What frames wait for may be on another thread, so that no lock of one is
 	// held.
 	for i, f := range waits {
 		if f != nil {
-			s.Stack[i].Wait = f.edge.state(f.what)
-			v.reach(&f.edge)
+			s.Stack[i].Wait = v.state(&f.edge, f.what)
 		}
 	}
 	if top != nil && !s.Long {
@@ -326,21 +480,94 @@ func (t *Thread) stack() (n int, stack []entry) {
 	return n, stack
 }
 
-// queue returns the first that wait, and which of them is the first that was
-// submitted from below the function on top, -1 for none. It is among them even
-// if it is not among the first, for those before it are what hides it. t.mu is
-// held.
+// pool returns a number for p.
+func (v *view) pool(p *Pool) int {
+	if p == nil {
+		return 0
+	}
+	if v.pools == nil {
+		v.pools = map[*Pool]int{}
+	}
+	if v.pools[p] == 0 {
+		v.pools[p] = len(v.pools) + 1
+	}
+	return v.pools[p]
+}
+
+// A stacked is the functions on a thread's stack, with the epoch of each: those
+// that a graph names. The place of one counts from the top, and from 1.
+type stacked map[*Node]struct {
+	epoch uint32
+	place int
+}
+
+// runs returns the functions on the stack of t. t.mu is held.
+func (t *Thread) runs() stacked {
+	r := stacked{}
+	_, stack := t.stack()
+	for i, e := range stack {
+		if e.call != nil && r[e.call.node].place == 0 {
+			r[e.call.node] = struct {
+				epoch uint32
+				place int
+			}{e.call.node.epoch(), i + 1}
+		}
+	}
+	return r
+}
+
+// place returns which of the functions is above by, in the epoch born, in the
+// call tree, 0 for none. The answer may be a false none.
+func (r stacked) place(by *Node, born uint32) int {
+	for range graphSteps {
+		if by == nil {
+			break
+		}
+		if at, ok := r[by]; ok && at.epoch == born {
+			return at.place
+		}
+		born = by.born.Load()
+		by = by.parent.Load()
+	}
+	return 0
+}
+
+// over reports whether one of the functions is above by.
+func (r stacked) over(by *Node, born uint32) bool { return r.place(by, born) != 0 }
+
+// servesNow reports whether t, as it is now, is about to run what lies in l: it
+// has nothing to do, or waits and serves it. t.mu is held.
+func (t *Thread) servesNow(l *list) bool {
+	return (t.run == nil || t.top != nil && t.top.call == t.run) && t.serves(l)
+}
+
+// exiting reports whether what runs on t, if anything does, are exit functions.
+// t.mu is held.
+func (t *Thread) exiting() bool { return t.run == nil && t.ending && t.worker != nil && !t.parked }
+
+// queue returns the first that wait, and which of them is the first that is not
+// served and was submitted from below a function on the stack, -1 for none: the
+// function on top, if there is one from below that. It is among them even if it
+// is not among the first, for those before it are what hides it. t.mu is held.
 func (v *view) queue(t *Thread) (states []CallState, below int) {
+	if t.waiting == 0 {
+		return nil, -1
+	}
 	var calls []*Call
 	var from *Call
+	place := 0 // of the function that from is below
+	runs := t.runs()
 	add := func(l *list) {
-		c, found := l.head, t.run == nil
+		c, served := l.head, len(runs) == 0 || t.servesNow(l)
+		found := served
 		for n := 0; c != nil && n < graphSteps && (n < graphQueue || !found); n++ {
-			if !found && c.below(t.run.node) {
-				found = true
-				if from == nil || c.seq < from.seq {
-					from = c
+			if !found {
+				at := runs.place(c.by, c.born)
+				top := at == 1 && place != 1
+				if at != 0 && (from == nil || top || at == place && c.seq < from.seq) {
+					from, place = c, at
 				}
+				found = at == 1
 			}
 			if n < graphQueue {
 				calls = append(calls, c)
@@ -364,6 +591,7 @@ func (v *view) queue(t *Thread) (states []CallState, below int) {
 	for _, c := range calls {
 		e := c.entry()
 		e.Stranger = !t.inLine() && c.list == &t.main && (t.related() || t.frameFor(c.by) == nil)
+		e.Served = t.servesNow(c.list)
 		states = append(states, e)
 		v.found(c.by, c.by.name(), 0)
 	}
@@ -372,7 +600,7 @@ func (v *view) queue(t *Thread) (states []CallState, below int) {
 
 // entry returns c as it is named in a graph. The mu of its thread is held.
 func (c *Call) entry() CallState {
-	s := CallState{Seq: c.seq, Name: c.Name(), Waited: -1, Long: c.long}
+	s := CallState{Seq: c.seq, Name: c.Name(), Waited: -1, Long: c.long, Detached: c.loose}
 	if c.wait.Load() == callerGone {
 		return s
 	}
@@ -382,24 +610,6 @@ func (c *Call) entry() CallState {
 		s.Caller, s.Waited = c.edge.gid.Load(), c.edge.age()
 	}
 	return s
-}
-
-// below reports whether c was submitted from below the function that now runs
-// as n, the last that began to; the answer may be a false no.
-func (c *Call) below(n *Node) bool {
-	epoch := c.born
-	by := c.by
-	for range graphSteps {
-		if by == nil || n == nil {
-			return false
-		}
-		if by == n {
-			return epoch == n.epoch()
-		}
-		epoch = by.born.Load()
-		by = by.parent.Load()
-	}
-	return false
 }
 
 // long reports whether e leads, within so many steps, to what is meant to take

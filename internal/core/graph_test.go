@@ -88,14 +88,14 @@ func TestGraphWaits(t *testing.T) {
 		require.Equal(t, "bottom", bottom.Name)
 		require.Equal(t, caller, bottom.Caller)
 		require.Equal(t, time.Second, bottom.Waited)
-		require.Equal(t, &core.WaitState{Kind: "async", For: "async", Goroutine: async, Age: time.Second}, bottom.Wait)
+		require.Equal(t, &core.WaitState{Kind: "async", For: "async", Goroutine: async, Age: time.Second, Function: 1}, bottom.Wait)
 		tb := thread(t, g, "b")
 		require.Len(t, tb.Stack, 1)
 		require.Equal(t, child, tb.Stack[0].Caller)
 		require.Nil(t, tb.Stack[0].Wait)
 		require.Equal(t, []core.GoroutineState{
-			{Goroutine: async, Name: "async", Wait: core.WaitState{Kind: "task", For: "child", Goroutine: child, Age: time.Second}},
-			{Goroutine: child, Name: "child", Wait: core.WaitState{
+			{Goroutine: async, Function: 1, Name: "async", Wait: core.WaitState{Kind: "task", For: "child", Goroutine: child, Age: time.Second, Function: 2}},
+			{Goroutine: child, Function: 2, Name: "child", Wait: core.WaitState{
 				Kind: "call", For: "leaf", Thread: tb.ID, Seq: tb.Stack[0].Seq, Goroutine: tb.Goroutine, Age: time.Second}},
 		}, ordered(g.Goroutines, async))
 		close(gate)
@@ -597,4 +597,60 @@ func TestGraphRace(t *testing.T) {
 	}
 	close(stop)
 	all.Wait()
+}
+
+// A graph says where contexts were made, which threads are of one pool, and who
+// waits off the threads for the end of a context or a pool.
+func TestGraphClosings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 2})
+		ctx, a := asyncsync.NewThreadSensitiveContext(t.Context(), asyncsync.WithPool(p)) // here
+		_, _, line, _ := runtime.Caller(0)
+		idle, b := asyncsync.NewThreadSensitiveContext(t.Context(), asyncsync.WithPool(p), asyncsync.WithName("b"))
+		require.NoError(t, to(idle, ok))
+		gate := make(chan struct{})
+		var below, above, pool <-chan error
+		running := spawn(func() error {
+			return to(ctx, func(in context.Context) error {
+				below = spawn(func() error { return a.Shutdown(in) })
+				<-gate
+				return nil
+			})
+		})
+		synctest.Wait()
+		above = spawn(a.Close)
+		pool = spawn(p.Close)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		g := core.TakeGraph()
+		ta, tb := thread(t, g, ""), thread(t, g, "b")
+		require.Equal(t, line-1, ta.Made.Line)
+		require.Contains(t, ta.Made.Func, "TestGraphClosings")
+		require.NotZero(t, ta.Pool)
+		require.Equal(t, ta.Pool, tb.Pool)
+		require.Len(t, g.Goroutines, 3)
+		var kinds, belows int
+		for _, w := range g.Goroutines {
+			require.Equal(t, time.Second, w.Wait.Age)
+			if w.Wait.Kind == "pool close" {
+				require.ElementsMatch(t, []uint64{ta.ID, tb.ID}, w.Wait.Threads)
+				continue
+			}
+			require.Equal(t, "close", w.Wait.Kind)
+			require.Equal(t, ta.ID, w.Wait.Thread)
+			kinds++
+			if w.Below {
+				belows++
+			}
+		}
+		require.Equal(t, 2, kinds)
+		require.Equal(t, 1, belows, "the one that was made with the function's ctx")
+		close(gate)
+		require.NoError(t, <-running)
+		require.NoError(t, <-below)
+		require.NoError(t, <-above)
+		require.NoError(t, b.Close())
+		require.NoError(t, <-pool)
+		require.Empty(t, core.TakeGraph().Goroutines)
+	})
 }

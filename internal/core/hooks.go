@@ -68,6 +68,14 @@ func (h *Hooks) empty() bool {
 // there are none. What it points to never changes.
 var hooks atomic.Pointer[[]*Hooks]
 
+// hooking says at one look that nobody is told of anything, as calls want it.
+var hooking atomic.Uint32
+
+const (
+	ofProcess = 1 << iota // hooks is not nil
+	ofScopes              // a scope with hooks was made; it stays so
+)
+
 // installed is where hooks comes from.
 var installed struct {
 	sync.Mutex
@@ -118,14 +126,19 @@ func publishHooks() {
 		}
 	}
 	if list == nil {
+		hooking.And(^uint32(ofProcess))
 		hooks.Store(nil)
 	} else {
 		hooks.Store(&list)
+		hooking.Or(ofProcess)
 	}
 }
 
 // hooked reports whether anybody is told of calls of s, which may be nil.
-func hooked(s *Scope) bool { return hooks.Load() != nil || s != nil && s.hooks != nil }
+func hooked(s *Scope) bool {
+	h := hooking.Load()
+	return h != 0 && (h&ofProcess != 0 || s != nil && s.hooks != nil)
+}
 
 // An audience is who is told of a call: first the hooks of the process, then
 // those of its scope. Either may be nil.

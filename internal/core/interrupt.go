@@ -254,24 +254,27 @@ func (i *interrupt) end(e *Ending) {
 func (i *interrupt) outlast() bool {
 	own, _ := current()
 	if own == nil {
-		<-i.done
+		z := sleeper{edge: &edge{}, done: i.done}
+		z.wait()
 		return true
 	}
 	f := &Frame{}
 	f.edge.to = (*awayCall)(&i.away)
-	own.push(f, "async")
-	defer own.pop(f)
 	nodes := []*Node{&i.node}
 	if n := NodeOf(i.ctx); n != nil {
 		nodes = append(nodes, n) // fn may use the ctx of the function
 	}
 	joins := make([]Join, len(nodes))
+	// All at once: a frame without its joins looks like a wait that does not serve
+	// what it waits for.
 	relate(own, nil, func() {
+		own.pushLocked(f, "async")
 		for k, n := range nodes {
 			joins[k].frame = f
 			n.addJoin(&joins[k])
 		}
 	})
+	defer own.pop(f)
 	defer relate(own, nil, func() {
 		for k, n := range nodes {
 			n.dropJoin(&joins[k])
@@ -281,7 +284,8 @@ func (i *interrupt) outlast() bool {
 	if w.look() != nil {
 		return false
 	}
-	own.serve(f, i.done, nil)
+	z := sleeper{own: own, frame: f, edge: &f.edge, done: i.done}
+	z.wait()
 	return true
 }
 

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -446,6 +447,18 @@ func (p *Pool) cut(n int) []*worker {
 	return home
 }
 
+// lent returns the threads that have a worker of p, by id.
+func (p *Pool) lent() []*Thread {
+	var lent []*Thread
+	for _, t := range liveThreads() {
+		if t.pool == p {
+			lent = append(lent, t)
+		}
+	}
+	slices.SortFunc(lent, func(a, b *Thread) int { return cmp.Compare(a.id, b.id) })
+	return lent
+}
+
 // exitFailed keeps the failure of OnExit for Close.
 func (p *Pool) exitFailed(e Ending) {
 	err := errors.New("asyncsync: ThreadExit function called runtime.Goexit")
@@ -466,8 +479,16 @@ func (p *Pool) Close() error {
 	if p.inside() {
 		return nil
 	}
-	Park(context.Background(), p.ended, "pool close")
+	if p.await(context.Background()) != nil {
+		return nil // a thread of the pool waits for the caller, through others
+	}
 	return p.takeError()
+}
+
+// await waits until no worker is left, or ctx ends, whose cause it returns.
+func (p *Pool) await(ctx context.Context) error {
+	own, rec := current()
+	return wait(ctx, own, rec, &want{for_: p, ctx: ctx}, nil, p.ended, "pool close")
 }
 
 func (p *Pool) takeError() error {
@@ -490,9 +511,11 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	if p.inside() {
 		return &DeadlockError{Message: "Shutdown of a pool waits for a function on one of its threads that waits for it", Page: pageShutdown}
 	}
-	err := Park(ctx, p.ended, "pool close")
-	if err == nil {
+	switch err := p.await(ctx); {
+	case err == nil:
 		return p.takeError()
+	case errors.Is(err, ErrDeadlock):
+		return err
 	}
 	p.mu.Lock()
 	lent := p.alive - len(p.idle)
@@ -503,7 +526,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	for _, t := range lined {
 		t.fail(ErrClosed)
 	}
-	return fmt.Errorf("asyncsync: shutdown of a pool gave up, %d of its threads are not given back: %w", lent, err)
+	return fmt.Errorf("asyncsync: shutdown of a pool gave up, %d of its threads are not given back: %w", lent, Cause(ctx))
 }
 
 // inside reports whether the caller is a thread of the pool, or runs for a

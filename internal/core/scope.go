@@ -60,6 +60,8 @@ type Scope struct {
 
 	marks atomic.Uint32
 
+	pc uintptr // where the scope was made, for reports; 0 if that is not known
+
 	// account is twice the number of calls accepted and not ended, plus one
 	// when the scope is closed. It never grows from 1: what is closed and idle
 	// stays so. That makes the step to 1 happen once, whoever takes it.
@@ -106,8 +108,20 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 			list = slices.Concat(*s.hooks, list)
 		}
 		s.hooks = &list
+		if hooking.Load()&ofScopes == 0 {
+			hooking.Or(ofScopes)
+		}
 	}
 	return &s.ctx
+}
+
+// MadeAt notes for reports where the scope is made: where the caller was called,
+// or skip-1 callers above. One address costs little; what it means is found out
+// when somebody asks.
+func (s *Scope) MadeAt(skip int) {
+	var pcs [1]uintptr
+	runtime.Callers(skip+2, pcs[:])
+	s.pc = pcs[0]
 }
 
 // DefaultConfig is that of scopes which do not say. It must not be changed.
@@ -257,6 +271,7 @@ func (s *Scope) bound() *Thread {
 		return t
 	}
 	t := newThread(s.cfg)
+	t.made = s.pc
 	t.lease.hooks = s.hooks
 	if s.kind == contextScope {
 		if t.pool == nil && !t.unpinned {
@@ -500,6 +515,34 @@ type closer struct {
 	node *Node
 	wait *want
 	free chan struct{}
+
+	// Guarded by relations: the joins of what the scope had accepted, and that
+	// it has been let go. Who is let go waits for none of that any more: else
+	// strangers would be related to the very thread that they are queued on.
+	nodes []*Node
+	joins []Join
+	gone  bool
+}
+
+// join joins nodes, unless c has been let go. relations is held.
+func (c *closer) join(nodes []*Node) {
+	if c.gone {
+		return
+	}
+	c.nodes, c.joins = nodes, make([]Join, len(nodes))
+	for i, n := range nodes {
+		c.joins[i] = Join{by: c.node}
+		n.addJoin(&c.joins[i])
+	}
+}
+
+// drop undoes join, for good. relations is held.
+func (c *closer) drop() {
+	c.gone = true
+	for i, n := range c.nodes {
+		n.dropJoin(&c.joins[i])
+	}
+	c.nodes, c.joins = nil, nil
 }
 
 // await waits until the scope is finished, or ctx ends. On a thread it serves
@@ -521,12 +564,13 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		by, _ = rec.Node.(*Node)
 	}
 	w := &want{for_: s, ctx: ctx}
-	var f *Frame
-	if own != nil {
-		f = own.pushWait(w, "close")
-		defer own.pop(f)
+	under := by // who is behind this, as far as is known
+	if n := NodeOf(ctx); n != nil {
+		under = n
 	}
-	if own != nil || by != nil {
+	if own != nil {
+		f := own.pushWait(w, "close")
+		defer own.pop(f)
 		nodes := s.accepted()
 		joins := make([]Join, len(nodes))
 		relate(own, by, func() {
@@ -540,25 +584,24 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 				n.dropJoin(&joins[i])
 			}
 		})
-	}
-	if own != nil {
 		p := newWait(f, rec, w)
 		defer p.over()
 		if err := p.look(); err != nil {
 			return inside, err
 		}
-		if own.serve(f, done, ctx.Done()) {
-			return gaveUp, nil
-		}
-		return closed, nil
+		z := sleeper{own: own, frame: f, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done()}
+		return howEnded(z.wait()), nil
 	}
 	var free chan struct{}
 	if t := s.root.thread.Load(); t != nil && by != nil {
-		c := &closer{by, w, make(chan struct{})}
+		c := &closer{node: by, wait: w, free: make(chan struct{})}
 		free = c.free
 		t.mu.Lock()
 		t.closers = append(t.closers, c)
 		t.mu.Unlock()
+		nodes := s.accepted()
+		relate(nil, by, func() { c.join(nodes) })
+		defer relate(nil, by, c.drop)
 		defer func() {
 			t.mu.Lock()
 			t.closers = slices.DeleteFunc(t.closers, func(o *closer) bool { return o == c })
@@ -575,15 +618,23 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	if err := p.look(); err != nil {
 		return inside, err
 	}
-	p.edge.slept()
-	select {
-	case <-done:
-		return closed, nil
-	case <-free:
-		return inside, nil
-	case <-ctx.Done():
-		return gaveUp, nil
+	defer closingBegins(p.edge, under)()
+	z := sleeper{edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done(), stopped: free, stopErr: errInside}
+	return howEnded(z.wait()), nil
+}
+
+// errInside is the end of a wait in which the scope's thread has come to wait for
+// the waiter.
+var errInside = errors.New("inside")
+
+func howEnded(err error) int {
+	switch err {
+	case nil:
+		return closed
+	case errInside:
+		return inside
 	}
+	return gaveUp
 }
 
 // accepted returns the nodes of the scope's calls that are queued or run.
@@ -725,7 +776,7 @@ func Inline(ctx context.Context) bool {
 	if t == nil || !t.mine() || t.run == nil || t.run.scope != c.scope {
 		return false
 	}
-	if c.done != nil && c.Err() != nil || hooks.Load() != nil || c.scope.hooks != nil || trace.IsEnabled() {
+	if c.done != nil && c.Err() != nil || hooking.Load() != 0 && hooked(c.scope) || trace.IsEnabled() {
 		return false
 	}
 	t.inline.Store(t.inline.Load() + 1)

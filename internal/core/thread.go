@@ -47,7 +47,8 @@ func (p Policy) String() string {
 type Thread struct {
 	// Fixed before the thread is shared.
 	name     string
-	id       uint64 // orders the locks of threads: see relate
+	id       uint64  // orders the locks of threads: see relate
+	made     uintptr // where its context was made, for reports; 0 if that is not known
 	policy   Policy
 	pool     *Pool  // nil for a thread with a worker of its own
 	unpinned bool   // exclusive, but not bound to an OS thread
@@ -518,8 +519,14 @@ func (t *Thread) retire(c *Call) {
 
 // push puts f on top of t, for the call that now runs there.
 func (t *Thread) push(f *Frame, what string) {
-	f.thread, f.what = t, what
 	t.lock()
+	t.pushLocked(f, what)
+	t.mu.Unlock()
+}
+
+// pushLocked is push for one who holds t.mu.
+func (t *Thread) pushLocked(f *Frame, what string) {
+	f.thread, f.what = t, what
 	f.below = t.top
 	if f.below != nil {
 		f.level = f.below.level + 1
@@ -530,7 +537,6 @@ func (t *Thread) push(f *Frame, what string) {
 	}
 	f.live = true
 	t.top = f
-	t.mu.Unlock()
 }
 
 // pop takes f off, and hands its calls down: to the nearest frame below that
@@ -730,10 +736,13 @@ func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []
 			inside := t.frameFor(c.node) != nil
 			if inside {
 				c.wait.off.Store(true)
+				c.drop()
 				free = append(free, c)
 			}
 			return inside
 		})
+	}
+	for _, t := range threads {
 		if t.related() && t.top != nil && t.waiting > 0 {
 			left = append(left, t.resortAll()...)
 			if t.due() {

@@ -65,7 +65,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 	if c.pc == 0 {
 		c.pc = o.PC
 	}
-	c.by = submitter(ctx, rec)
+	c.by, c.loose = submitterOf(ctx, rec)
 	c.note(o)
 	if rec != nil {
 		c.values = rec.Values
@@ -92,7 +92,8 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 			return err
 		}
 		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
-			err = c.await(ctx, o)
+			w := sleeper{edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
+			err = w.wait()
 		}
 		self.unpublish()
 	} else {
@@ -108,7 +109,8 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 			return err
 		}
 		if err = s.mayRefuse(ctx, c, f, nil); err == nil {
-			err = own.awaitCall(ctx, c, f, o)
+			w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
+			err = w.wait()
 		}
 	}
 	if err == nil {
@@ -121,14 +123,19 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 // knows nothing of us says nothing, but the goroutine does: it is the one that
 // will be blocked. A detached ctx says no.
 func submitter(ctx context.Context, rec *goroutine.Record) *Node {
-	if c := From(ctx); c != nil {
-		return c.node
-	}
-	if rec == nil {
-		return nil
-	}
-	n, _ := rec.Node.(*Node)
+	n, _ := submitterOf(ctx, rec)
 	return n
+}
+
+// submitterOf is submitter, and reports whether ctx is a detached one.
+func submitterOf(ctx context.Context, rec *goroutine.Record) (n *Node, detached bool) {
+	if c := From(ctx); c != nil {
+		return c.node, c.node == nil && c.scope == nil
+	}
+	if rec != nil {
+		n, _ = rec.Node.(*Node)
+	}
+	return n, false
 }
 
 // restore gives the calling goroutine the values that a call has left.
@@ -141,208 +148,6 @@ func restore(rec *goroutine.Record, v goroutine.Values) {
 	}
 	rec.Values = v
 	rec.ReleaseIfEmpty()
-}
-
-// park says that the caller of c is about to sleep, unless there is something
-// for it to do.
-func (c *Call) park() bool {
-	if c.wait.Load() != nobodyParked {
-		return false
-	}
-	if c.parker == nil {
-		c.parker = c.thread.Load().parker()
-	}
-	return c.wait.CompareAndSwap(nobodyParked, waiterParked)
-}
-
-// parker returns a channel for a caller to sleep on.
-//
-// Channels are pooled within one lease and never beyond: one made inside a
-// synctest bubble must not be used outside, and a lease is on one side.
-func (t *Thread) parker() chan struct{} {
-	t.parkMu.Lock()
-	defer t.parkMu.Unlock()
-	n := len(t.parkers)
-	if n == 0 {
-		return make(chan struct{}, 1)
-	}
-	ch := t.parkers[n-1]
-	t.parkers = t.parkers[:n-1]
-	return ch
-}
-
-// maxParkers bounds what a lease keeps of a burst of callers.
-const maxParkers = 256
-
-func (c *Call) unpark() {
-	if c.parker == nil {
-		return
-	}
-	t := c.thread.Load()
-	t.parkMu.Lock()
-	if t.parkers == nil {
-		t.parkers = t.few[:0]
-	}
-	if len(t.parkers) < maxParkers {
-		t.parkers = append(t.parkers, c.parker)
-	}
-	t.parkMu.Unlock()
-}
-
-// await waits for c on an ordinary goroutine, and runs the errands of c's
-// function meanwhile.
-func (c *Call) await(ctx context.Context, o *Options) error {
-	done, woke := ctx.Done(), c.woke
-	for {
-		c.look(woke)
-		switch {
-		case !c.park():
-		case done == nil:
-			c.edge.slept()
-			<-c.parker // much cheaper than a select
-		default:
-			c.edge.slept()
-			select {
-			case <-c.parker:
-			case <-done:
-				cause := Cause(ctx)
-				if c.revoke(cause) {
-					c.unpark()
-					return cause
-				}
-				if o.Abandon && c.begunAlready() && c.walkAway(waiterParked) {
-					count.abandoned.Add(1)
-					return &abandonedError{cause}
-				}
-				done = nil
-				<-c.parker
-			}
-		}
-		var ran bool
-		if ran, woke = c.runErrand(); !ran {
-			c.unpark()
-			if c.yield {
-				yield()
-			}
-			return c.refusal
-		}
-	}
-}
-
-// look spins for the word of the thread, if the thread spins for its callers
-// too. woke says that the caller has just woken it.
-func (c *Call) look(woke bool) {
-	t := c.thread.Load()
-	if woke || !t.spin.on.Load() {
-		return
-	}
-	if !lookout(&c.wait, nobodyParked, t.spin.patience()) {
-		t.spin.missed.Add(1)
-	}
-}
-
-// yieldEvery is the number of calls after which a caller lets other goroutines
-// run, where there is one processor. A locked goroutine and its caller hand
-// that processor to each other directly, past the queue: without this others
-// would starve.
-const yieldEvery = 128
-
-func yield() {
-	n := processors()
-	procs.Store(int32(n))
-	if n == 1 {
-		runtime.Gosched()
-	}
-}
-
-// awaitEnd waits for c on a goroutine that is unwinding after a Goexit in an
-// errand: the functions above must not be left before the one that they wait
-// for.
-func (c *Call) awaitEnd() {
-	ended := false
-	defer func() {
-		if !ended {
-			c.awaitEnd() // another Goexit, in another errand
-		}
-	}()
-	for {
-		if c.park() {
-			<-c.parker
-		}
-		if ran, _ := c.runErrand(); !ran {
-			ended = true
-			return
-		}
-	}
-}
-
-// awaitCall waits in f, on the thread t, for c that runs on another thread.
-func (t *Thread) awaitCall(ctx context.Context, c *Call, f *Frame, o *Options) error {
-	finished := false
-	defer func() {
-		// A call served in f has ended in Goexit and takes this wait with it,
-		// but not before what it waits for has ended.
-		if finished {
-			return
-		}
-		revoked := c.revoke(context.Canceled)
-		if !revoked {
-			t.outlast(c, f)
-		}
-		c.unwound(ctx, revoked)
-	}()
-	if t.serve(f, nil, ctx.Done()) {
-		cause := Cause(ctx)
-		if c.revoke(cause) {
-			finished = true
-			return cause
-		}
-		if o.Abandon && c.begunAlready() && c.walkAway(nobodyParked) {
-			finished = true
-			count.abandoned.Add(1)
-			return &abandonedError{cause}
-		}
-		t.serve(f, nil, nil)
-	}
-	finished = true
-	return c.refusal
-}
-
-// outlast waits for c on a thread that is unwinding. If that is cut short by
-// one more Goexit, only the hook hears of what c comes to.
-func (t *Thread) outlast(c *Call, f *Frame) {
-	ended := false
-	defer func() {
-		if !ended {
-			c.walkAway(nobodyParked)
-			if c.lender != nil {
-				// Its goroutine is not free for the errands of functions
-				// deferred below.
-				c.lender.bound = true
-			}
-		}
-	}()
-	t.serve(f, nil, nil)
-	ended = true
-	t.record.Values = c.values
-}
-
-// unwound tells the hooks of a call that has not run, because its caller ended
-// by Goexit: revoked says that it was the caller who took it back.
-func (c *Call) unwound(ctx context.Context, revoked bool) {
-	why := c.refusal
-	if revoked {
-		why = context.Canceled
-	}
-	if why != nil && c.watched != nil {
-		c.refused(ctx, why)
-	}
-}
-
-// begunAlready reports whether c's function has begun, and sees to it that
-// otherwise it will not.
-func (c *Call) begunAlready() bool {
-	return !c.claim.CompareAndSwap(unclaimed, claimedByCaller) && c.claim.Load() == claimedByRunner
 }
 
 // Raise ends the caller of c the way the function ended, unless it returned.
@@ -443,19 +248,13 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 	if err := p.look(); err != nil {
 		return err
 	}
-	if f != nil {
-		if own.serve(f, done, ctx.Done()) {
-			return Cause(ctx)
+	if w != nil && f == nil {
+		if _, ok := w.for_.(*Pool); ok {
+			defer closingBegins(p.edge, by)()
 		}
-		return nil
 	}
-	p.edge.slept()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return Cause(ctx)
-	}
+	s := sleeper{own: own, frame: f, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done()}
+	return s.wait()
 }
 
 // RunInline runs body where it is called, with the hooks, the trace and the
@@ -557,7 +356,7 @@ type Link struct {
 	Who       string        // the function that waits
 	Goroutine int64         // that it runs on, 0 if that is not known
 	Thread    string        // and the name of the thread, if that is one
-	Kind      string        // of wait: see [WaitState]
+	Kind      string        // of wait: see [WaitState]; stack for one that stands below the other
 	For       string        // the name of what is waited for
 	Age       time.Duration // of the wait, -1 if it does not sleep yet
 	Site      string        // file:line of the wait in the user's code, "" if that is not known
@@ -599,6 +398,8 @@ func (l Link) String() string {
 		who += " on " + l.Thread
 	}
 	switch l.Kind {
+	case "stack":
+		return who + " cannot end before " + what + ", which is served on top of it"
 	case "call", "parked":
 		what = "the call of " + what
 	case "async":
@@ -613,6 +414,8 @@ func (l Link) String() string {
 		what = "a limiter"
 	case "close":
 		what = "the end of context " + what
+	case "pool close":
+		what = "the threads of a pool"
 	}
 	return who + " waits for " + what
 }

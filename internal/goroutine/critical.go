@@ -80,7 +80,9 @@ func (r *Record) ShareCritical(from *Record) {
 	r.critical = from.criticals()
 }
 
-func (r *Record) sharesCritical() bool {
+// SharesCritical reports whether r's thread-critical values are another record's:
+// see ShareCritical.
+func (r *Record) SharesCritical() bool {
 	return r.critical != nil && r.critical.home.Load() != r.ID
 }
 

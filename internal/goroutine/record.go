@@ -7,6 +7,8 @@ type Record struct {
 	Values Values // the goroutine-local values: immutable, swapped whole
 	Owner  any    // the thread the goroutine is locked to, nil otherwise; set by internal/core
 	Node   any    // the call-tree node the goroutine runs, nil otherwise; set by internal/core
+	Task   any    // what of a loop the goroutine runs, nil otherwise; set by internal/sched and loop
+	Told   bool   // whoever waits has been told of the Goexit that is under way; set by internal/core, for loop
 
 	critical *criticals // made by the first SetCritical, or shared with the thread's record
 	holds    int        // Hold calls not yet undone
@@ -44,14 +46,14 @@ func (r *Record) Release() {
 // Empty reports whether the record holds nothing, is not held and shares nothing, so that
 // releasing it loses nothing.
 func (r *Record) Empty() bool {
-	return r.Values == Values{} && r.Owner == nil && r.Node == nil && r.holds == 0 &&
-		!r.HasCritical() && !r.sharesCritical()
+	return r.Values == Values{} && r.Owner == nil && r.Node == nil && r.Task == nil && r.holds == 0 &&
+		!r.HasCritical() && !r.SharesCritical()
 }
 
 // Hold makes Empty false until the matching [Record.Unhold]. Whoever keeps a *Record
-// while foreign code runs on its goroutine needs this, or an Owner or Node: that code may
-// delete the last value, and whoever deletes the last value releases the record, so that
-// a later write to it would be lost.
+// while foreign code runs on its goroutine needs this, or an Owner, a Node or a Task:
+// that code may delete the last value, and whoever deletes the last value releases the
+// record, so that a later write to it would be lost.
 func (r *Record) Hold() { r.holds++ }
 
 // Unhold undoes one Hold. It does not release the record.

@@ -13,4 +13,13 @@
 //   - [Expect] is the model: it interprets the program on one goroutine,
 //     without the library, and says what every operation must come to.
 //   - [Check] compares the two.
+//
+// Operations that belong together have a file of their own, with what generates
+// them and what runs them: queued.go for tasks, elsewhere.go for what does not
+// run on a context's thread, limiter.go, threadends.go for what belongs to a
+// thread, options.go. The rest is in generate.go and ops.go.
+//
+// Parts of a program, or a whole one, may be loose: cancelled at any moment.
+// What these come to the model does not know; loose.go says what must hold all
+// the same. Shapes that are known to fail are left out by a switch in omit.go.
 package nesting

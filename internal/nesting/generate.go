@@ -41,23 +41,28 @@ const epsilon = 1e-6
 //     function waits for the next, ranks could then never fall; and where they
 //     stay equal the call is one to the very thread that waits for it, which
 //     therefore serves it.
+//
 //  2. A task begins with an empty chain, for nobody waits for it yet. Whoever
 //     waits for it must itself hold nothing of higher rank than the lowest that
 //     the task (or what that waits for in turn) ever calls. Tasks wait only for
 //     tasks whose generation was complete before, so that waits form no cycle.
+//
 //  3. Down again, as in "A calls B calls back A": only in a sequential region,
 //     one operation of a function on A below which nothing is started that runs
 //     by itself and nothing outside is waited for. Then nobody but the strand
 //     itself is related to A's frame, and its call is served at once. A's
 //     policy must be Related: under All a stranger could sit on top of A and
 //     want B.
+//
 //  4. A context with policy None is never called from below itself: rule 1 with
 //     "above" in place of "not below". And a function on one with policy All may
 //     be on top of any other there. So whoever holds a context with one of these
 //     does not wait for a task that calls it: rule 2 with "above".
+//
 //  5. A detached call is nobody's relative, so the default thread, which has
 //     the highest rank of the shared ones, must not be in the chain; and what
 //     it calls is never related to what came before.
+//
 //  6. A small pool is a resource of its own, held from the making of a context
 //     that uses it to its Close. Its contexts are private, have the pool's rank,
 //     and are closed however their scope ends. Never in the chain of a context
@@ -66,10 +71,15 @@ const epsilon = 1e-6
 //     they get threads beyond the bound if need be: below a function on a
 //     thread of the pool. Each of those makes one at a time, so that there are
 //     threads enough, unless the pool has as many as anybody may want.
+//
 //  7. No wait of our own (a channel) is for anything that needs a thread which
 //     the waiter holds: sync code waits so only for cancellations and for
 //     functions known to need nothing. Async code also waits so for goroutines
 //     that share its ctx, which are the same submitter as itself.
+//
+//  8. A task that is queued on a thread is a task whose chain begins with that
+//     context. A limiter has a rank as well: see limiter.go. RunUntil may serve
+//     all that its function has started, and so counts as a wait for all of it.
 //
 // # Why their outcome is known
 //

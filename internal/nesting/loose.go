@@ -82,7 +82,7 @@ func (g *generator) closeEarly(s *state) *Op {
 	c := loose[g.IntN(len(loose))]
 	if i := slices.Index(s.chain, c.Root); i >= 0 {
 		for _, between := range s.chain[i:] {
-			if s.detached || between != c.Root && between.Kind != limiter {
+			if omit.closers && s.sync != c.Root || s.detached || between != c.Root && between.Kind != limiter {
 				return nil // a wait that begins later would be refused
 			}
 		}
@@ -148,7 +148,14 @@ func (x *run) leaveCall(ctx context.Context, o *Op, a *activity) (v int, err err
 		defer x.waits(c, &l.who)()
 		defer x.waits(&l.who, c)()
 	}
+	returned := false
+	defer func() {
+		if !returned && !ran.Load() {
+			x.strays.Done() // this ends by Goexit, and has taken the call back
+		}
+	}()
 	x.during(a, c, func() { v, err = x.call(ctx, o, f, opts...) })
+	returned = true
 	switch {
 	case err == nil && v == -1 && ran.Load():
 	case errors.Is(err, asyncsync.ErrAbandoned) && (ran.Load() || o.Limiter != nil || o.On != nil):

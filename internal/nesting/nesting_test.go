@@ -60,7 +60,7 @@ func try(t testing.TB, p *Program, mode Mode, name string) {
 	defer cancel()
 	var ledger *Ledger
 
-	if p.Ops%8 == 3 && !(omit.hooksGoexit && p.exits()) {
+	if p.Ops%8 == 3 {
 		ledger = OpenLedger()
 	}
 	got, err := Run(ctx, p, mode)

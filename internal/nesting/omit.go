@@ -7,15 +7,16 @@ var omit = struct {
 	// it is cancelled with the task.
 	afterEnd bool
 
-	// hooksGoexit: hooks while functions end what is blocked below them. Of
-	// calls that are taken back then the Ended hook is not told.
-	hooksGoexit bool
-
 	// siblings: what RunUntil serves may have been started by another function
 	// that was called with the same ctx.
 	siblings bool
+
+	// closers: a context that is closed by code which a function on it waits
+	// for, or comes to wait for. For a moment what the context has accepted is
+	// related to that function.
+	closers bool
 }{
-	afterEnd:    true,
-	hooksGoexit: true,
-	siblings:    true,
+	afterEnd: true,
+	siblings: true,
+	closers:  false,
 }

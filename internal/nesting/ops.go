@@ -121,6 +121,7 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 // one runs o and notes what came of it.
 func (x *run) one(ctx context.Context, o *Op, a *activity) (out Outcome) {
 	defer func() { x.Ops[o.ID] = OpResult{true, out, values()} }()
+	a.op = o.ID
 	capture(&out, func() (int, error) { return x.op(ctx, o, a) })
 	x.same(o, out)
 	if errors.Is(out.Err, core.ErrDeadlock) {
@@ -224,10 +225,8 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 				}
 				i, opt := x.interruption(o)
 				defer i.over()
-				v, err = x.call(ctx, o, func(ctx context.Context) (int, error) {
-					i.began.Store(true)
-					return f(ctx)
-				}, opt)
+				i.began.Store(true) // its first statement may come a moment later
+				v, err = x.call(ctx, o, f, opt)
 			}
 		})
 	case opFrom:

@@ -129,6 +129,7 @@ type run struct {
 	tasks      []*task.Task[int]
 	strays     sync.WaitGroup // functions that were abandoned
 	told       atomic.Int32
+	threads    atomic.Int32 // of the small pools, by what these are told
 	hung       chan struct{}
 
 	complaints sync.Mutex      // guards Complaints, spawned, atEnd and loose
@@ -173,6 +174,7 @@ type activity struct {
 	began   int           // clock, when it was submitted
 	waiting *wait         // touched by its own goroutine only
 	tid     int
+	op      int       // that it is at
 	queued  bool      // it is a task on a thread
 	borrows bool      // its ctx is its parent's
 	posted  bool      // it was posted to an executor
@@ -292,7 +294,7 @@ func (x *run) enter(a *activity) {
 		case c.Policy == asyncsync.None:
 			x.complain("b%d: runs on top of b%d, but %v serves nobody", a.body.ID, below.body.ID, c.Context)
 		case c.Policy == asyncsync.Related && x.mode&Unwatched == 0 && !x.depends(w, a):
-			x.complain("b%d: a stranger, runs on top of b%d on %v", a.body.ID, below.body.ID, c.Context)
+			x.complain("b%d: a stranger, runs on top of b%d, in #%d, on %v", a.body.ID, below.body.ID, below.op, c.Context)
 		}
 	}
 	c.stack = append(c.stack, a)
@@ -367,6 +369,8 @@ func (x *run) all() {
 		if n.Wide {
 			cfg.MaxOverflow = 1000
 		}
+		cfg.ThreadStart = func() { x.threads.Add(1) }
+		cfg.ThreadExit = func() { x.threads.Add(-1) }
 		x.pools = append(x.pools, asyncsync.NewThreadPool(cfg))
 	}
 	for _, c := range x.p.Contexts {
@@ -430,6 +434,9 @@ func (x *run) all() {
 		if st := p.Stats(); st.Threads != 0 || st.Overflow != 0 || st.Idle != 0 || st.Waiting != 0 {
 			x.complain("a closed pool: %+v", st)
 		}
+	}
+	if n := x.threads.Load(); n != 0 {
+		x.complain("of %d threads of the small pools ThreadStart or ThreadExit has not run", n)
 	}
 	for i, p := range x.pools {
 		if st, n := p.Stats(), x.p.Pools[i]; !n.Wide && st.Peak > 2*n.Max {

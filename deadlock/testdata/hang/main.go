@@ -38,6 +38,13 @@ var cases = map[string]func(context.Context, *asyncsync.ThreadSensitiveContext) 
 	"self-wait":    selfWait,
 	"group-member": groupMember,
 	"shutdown":     shutdown,
+
+	"nested-async":       nestedAsync,
+	"outer-ctx":          outerCtx,
+	"shutdown-goroutine": shutdownGoroutine,
+	"pool-close":         poolClose,
+	"serve-all":          serveAll,
+	"open-and-idle":      openAndIdle,
 }
 
 func main() {
@@ -57,7 +64,7 @@ func main() {
 			os.Exit(3)
 		},
 	}
-	if os.Args[1] == "slow" {
+	if os.Args[1] == "slow" || os.Args[1] == "open-and-idle" {
 		cfg.Slow = 200 * time.Millisecond
 	}
 	deadlock.Watch(cfg)
@@ -250,4 +257,78 @@ func groupMember(ctx context.Context, _ *asyncsync.ThreadSensitiveContext) error
 // shutdown waits for the function that it is called from.
 func shutdown(ctx context.Context, worker *asyncsync.ThreadSensitiveContext) error {
 	return on(ctx, "first", func(ctx context.Context) error { return worker.Shutdown(ctx) })
+}
+
+// nestedAsync waits, on top of a nesting, for an async function that waits on a
+// channel for a call that nobody serves.
+func nestedAsync(ctx context.Context, _ *asyncsync.ThreadSensitiveContext) error {
+	return on(ctx, "outer", func(ctx context.Context) error {
+		return off(ctx, "between", func(ctx context.Context) error {
+			return on(ctx, "first", func(ctx context.Context) error {
+				result := make(chan int)
+				asyncsync.Go(ctx, func(context.Context) (int, error) { result <- 1; return 0, nil }, asyncsync.Named("second"))
+				return off(ctx, "fetch", func(context.Context) error { <-result; return nil })
+			})
+		})
+	})
+}
+
+// outerCtx waits for a goroutine that calls the thread with a ctx from outside.
+func outerCtx(outer context.Context, _ *asyncsync.ThreadSensitiveContext) error {
+	return on(outer, "first", func(context.Context) error {
+		var wg sync.WaitGroup
+		wg.Go(func() { on(outer, "second", nothing) })
+		wg.Wait()
+		return nil
+	})
+}
+
+// shutdownGoroutine waits for a goroutine that waits for the end of the context.
+func shutdownGoroutine(ctx context.Context, worker *asyncsync.ThreadSensitiveContext) error {
+	return on(ctx, "first", func(ctx context.Context) error {
+		done := make(chan error)
+		go func() { done <- worker.Shutdown(context.Background()) }()
+		return <-done
+	})
+}
+
+// poolClose shuts down the pool that the thread belongs to.
+func poolClose(context.Context, *asyncsync.ThreadSensitiveContext) error {
+	p := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
+	ctx, _ := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("pooled"), asyncsync.WithPool(p))
+	return on(ctx, "first", func(ctx context.Context) error {
+		return off(ctx, "stop", func(ctx context.Context) error { return p.Shutdown(ctx) })
+	})
+}
+
+// serveAll waits on top of a function for the task that waits for that.
+func serveAll(context.Context, *asyncsync.ThreadSensitiveContext) error {
+	ctx, _ := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("gui"), asyncsync.Serve(asyncsync.All))
+	begun, end := make(chan struct{}), make(chan struct{})
+	load := task.Go(ctx, func(ctx context.Context) (int, error) {
+		return 0, on(ctx, "first", func(ctx context.Context) error {
+			return off(ctx, "fetch", func(context.Context) error { close(begun); <-end; return nil })
+		})
+	}, task.Named("load"))
+	<-begun
+	return on(ctx, "second", func(ctx context.Context) error {
+		_, err := load.Wait(ctx)
+		return err
+	})
+}
+
+// openAndIdle wants a third thread of a pool that has two, of contexts that were
+// not closed.
+func openAndIdle(context.Context, *asyncsync.ThreadSensitiveContext) error {
+	p := asyncsync.WithPool(asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 2}))
+	var kept []*asyncsync.ThreadSensitiveContext
+	for range 3 {
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), p)
+		kept = append(kept, tsc) // nor dropped
+		if err := on(ctx, "query", nothing); err != nil {
+			return err
+		}
+	}
+	runtime.KeepAlive(kept)
+	return nil
 }

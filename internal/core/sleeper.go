@@ -1,0 +1,327 @@
+package core
+
+import (
+	"context"
+	"runtime"
+)
+
+// A sleeper is one who waits through this module, for as long as that lasts. All waits go through
+// [sleeper.wait], whatever they are for: so there is one place that decides how
+// to sleep, how to give up, and what a Goexit that passes through leaves behind.
+//
+//	who waits              how it sleeps
+//	a thread               it serves, in a frame of its own
+//	an ordinary goroutine  it blocks, and runs errands if it waits for a call
+//
+// A new way to sleep is a new case of [sleeper.sleep].
+type sleeper struct {
+	// Who waits: the thread own, in frame, or, if own is nil, the calling
+	// goroutine. edge is how the wait is known to those who follow waits.
+	own   *Thread
+	frame *Frame
+	edge  *edge
+
+	// What for: the end of call, or done, which is closed or delivers. A
+	// sleeper with neither waits for the end of its frame.
+	call *Call
+	done <-chan struct{}
+
+	// Until when. ctx is the one that cancel is Done of; when stopped is closed
+	// the wait ends with stopErr. Both channels may be nil. abandon says that
+	// the caller need not wait for a call that has begun when ctx ends.
+	ctx     context.Context
+	cancel  <-chan struct{}
+	stopped <-chan struct{}
+	stopErr error
+	abandon bool
+
+	// parked says that a goroutine has announced that it sleeps, and has not
+	// been woken: a token may be under way, and must be taken.
+	parked bool
+}
+
+// A wakeup says why a sleep has ended.
+type wakeup int
+
+const (
+	came      wakeup = iota // what was waited for
+	cancelled               // ctx has ended
+	halted                  // stopped was closed
+)
+
+// wait returns nil when what is waited for has come, and an error if it never
+// will: the call was refused, or taken back because ctx has ended or the loop
+// stopped, or left running.
+//
+// A Goexit may pass through, of a call that the thread serves or of an errand.
+// The functions above must not be left before what they wait for has ended.
+func (w *sleeper) wait() error {
+	finished := false
+	defer func() {
+		if !finished {
+			w.unwind()
+		}
+	}()
+	for {
+		var why error
+		abandon := false
+		switch w.sleep() {
+		case came:
+			finished = true
+			if w.call == nil {
+				return nil
+			}
+			return w.told(w.call.refusal)
+		case cancelled:
+			why, abandon = Cause(w.ctx), w.abandon
+			w.cancel = nil
+		case halted:
+			why = w.stopErr
+			w.stopped = nil
+		}
+		if err := w.giveUp(why, abandon); err != nil {
+			finished = true
+			return w.told(err)
+		}
+	}
+}
+
+// sleep waits until something happens that wait must know of.
+func (w *sleeper) sleep() wakeup {
+	switch {
+	case w.own != nil:
+		return w.serve()
+	case w.call != nil:
+		return w.block()
+	default:
+		return w.receive()
+	}
+}
+
+// serve is sleep on a thread: it runs calls meanwhile.
+func (w *sleeper) serve() wakeup {
+	until := w.done
+	if w.stopped != nil {
+		until = w.stopped
+	}
+	switch {
+	case w.own.serve(w.frame, until, w.cancel):
+		return cancelled
+	case w.stopped != nil && w.call.wait.Load() != callEnded:
+		return halted
+	default:
+		return came
+	}
+}
+
+// block is sleep on an ordinary goroutine that waits for a call. It runs the
+// errands of the call's function meanwhile.
+func (w *sleeper) block() wakeup {
+	c := w.call
+	woke := c.woke
+	for {
+		c.look(woke)
+		if w.parked || c.park() {
+			w.parked = true
+			w.edge.slept()
+			if w.cancel == nil && w.stopped == nil {
+				<-c.parker // much cheaper than a select
+			} else {
+				select {
+				case <-c.parker:
+				case <-w.cancel:
+					return cancelled
+				case <-w.stopped:
+					return halted
+				}
+			}
+			w.parked = false
+		}
+		var ran bool
+		if ran, woke = c.runErrand(); !ran {
+			return came
+		}
+	}
+}
+
+// receive is sleep on an ordinary goroutine that waits for something else.
+func (w *sleeper) receive() wakeup {
+	w.edge.slept()
+	select {
+	case <-w.done:
+		return came
+	case <-w.stopped:
+		return halted
+	case <-w.cancel:
+		return cancelled
+	}
+}
+
+// told is the end of a wait with err.
+func (w *sleeper) told(err error) error {
+	if c := w.call; c != nil && w.own == nil {
+		c.unpark()
+		if c.yield && err == nil {
+			yield()
+		}
+	}
+	return err
+}
+
+// giveUp takes back what is waited for, or leaves it running if the caller may,
+// and returns what the caller is told. It returns nil if the caller must go on
+// waiting.
+func (w *sleeper) giveUp(why error, abandon bool) error {
+	c := w.call
+	if c == nil || c.withdraw(why) {
+		return why
+	}
+	from := uint32(nobodyParked)
+	if w.own == nil {
+		from = waiterParked
+	}
+	if abandon && c.begunAlready() && c.walkAway(from) {
+		count.abandoned.Add(1)
+		return &abandonedError{why}
+	}
+	return nil
+}
+
+// unwind is what a Goexit does that passes through the wait: a call that has not
+// begun is taken back, one that has is waited for.
+func (w *sleeper) unwind() {
+	c := w.call
+	if c == nil {
+		return
+	}
+	why := context.Canceled
+	if w.giveUp(why, false) == nil {
+		w.outlast()
+		why = c.refusal
+	}
+	if why != nil && c.watched != nil {
+		c.refused(w.ctx, why)
+	}
+}
+
+// outlast waits for the call, whatever else may happen. On a thread, if that is
+// cut short by one more Goexit, only the hook hears of what the call comes to.
+func (w *sleeper) outlast() {
+	c := w.call
+	ended := false
+	defer func() {
+		switch {
+		case ended:
+		case w.own == nil:
+			w.outlast() // another Goexit, in another errand
+		default:
+			c.walkAway(nobodyParked)
+			if c.lender != nil {
+				// Its goroutine is not free for the errands of functions
+				// deferred below.
+				c.lender.bound = true
+			}
+		}
+	}()
+	w.cancel, w.stopped = nil, nil
+	w.sleep()
+	ended = true
+	if w.own != nil {
+		w.own.record.Values = c.values
+	} else {
+		restore(record(), c.values)
+	}
+}
+
+// withdraw keeps the function of c from beginning, and reports whether it has
+// done so. why is what c's caller is told.
+func (c *Call) withdraw(why error) bool {
+	if c.thread.Load() != nil {
+		return c.revoke(why)
+	}
+	if !c.claim.CompareAndSwap(unclaimed, claimedByCaller) {
+		return false
+	}
+	c.node.End()
+	count.cancelled.Add(1)
+	return true
+}
+
+// begunAlready reports whether c's function has begun, and sees to it that
+// otherwise it will not.
+func (c *Call) begunAlready() bool {
+	return !c.claim.CompareAndSwap(unclaimed, claimedByCaller) && c.claim.Load() == claimedByRunner
+}
+
+// park says that the caller of c is about to sleep, unless there is something
+// for it to do.
+func (c *Call) park() bool {
+	if c.wait.Load() != nobodyParked {
+		return false
+	}
+	if c.parker == nil {
+		c.parker = c.thread.Load().parker()
+	}
+	return c.wait.CompareAndSwap(nobodyParked, waiterParked)
+}
+
+// parker returns a channel for a caller to sleep on.
+//
+// Channels are pooled within one lease and never beyond: one made inside a
+// synctest bubble must not be used outside, and a lease is on one side.
+func (t *Thread) parker() chan struct{} {
+	t.parkMu.Lock()
+	defer t.parkMu.Unlock()
+	n := len(t.parkers)
+	if n == 0 {
+		return make(chan struct{}, 1)
+	}
+	ch := t.parkers[n-1]
+	t.parkers = t.parkers[:n-1]
+	return ch
+}
+
+// maxParkers bounds what a lease keeps of a burst of callers.
+const maxParkers = 256
+
+// unpark gives back what parker has returned. Nobody sends to it any more.
+func (c *Call) unpark() {
+	t := c.thread.Load()
+	if c.parker == nil || t == nil {
+		return
+	}
+	t.parkMu.Lock()
+	if t.parkers == nil {
+		t.parkers = t.few[:0]
+	}
+	if len(t.parkers) < maxParkers {
+		t.parkers = append(t.parkers, c.parker)
+	}
+	t.parkMu.Unlock()
+}
+
+// look spins for the word of the thread, if the thread spins for its callers
+// too. woke says that the caller has just woken it.
+func (c *Call) look(woke bool) {
+	t := c.thread.Load()
+	if woke || t == nil || !t.spin.on.Load() {
+		return
+	}
+	if !lookout(&c.wait, nobodyParked, t.spin.patience()) {
+		t.spin.missed.Add(1)
+	}
+}
+
+// yieldEvery is the number of calls after which a caller lets other goroutines
+// run, where there is one processor. A locked goroutine and its caller hand
+// that processor to each other directly, past the queue: without this others
+// would starve.
+const yieldEvery = 128
+
+func yield() {
+	n := processors()
+	procs.Store(int32(n))
+	if n == 1 {
+		runtime.Gosched()
+	}
+}

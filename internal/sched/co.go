@@ -1,0 +1,148 @@
+package sched
+
+import (
+	"errors"
+	"iter"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// A co is a coroutine that runs one task after another, or posted functions.
+type co struct {
+	loop   *Loop
+	next   func() (struct{}, bool)
+	stop   func() // ends it; only while it has nothing to run
+	yield  func(struct{}) bool
+	task   *Task  // that it runs; nil when that has ended
+	fn     func() // that it is to run, if it has no task
+	ended  bool   // it cannot be used again
+	record *goroutine.Record
+}
+
+// newCo makes a coroutine.
+//
+// A Goexit that got to its end in it would have iter.Pull's next call Goexit on the
+// loop's goroutine. What next does with a panic, in contrast, can be recovered
+// there. So the coroutine panics while the Goexit unwinds it: Pull recovers that,
+// notes it for next, and the Goexit goes on and ends this goroutine alone. A panic
+// of a task ends the coroutine too.
+//
+// It is one function, and tasks have no deferred function of their own, so that
+// little lies on the stack of a task that waits.
+func newCo(l *Loop) *co {
+	c := &co{loop: l}
+	c.next, c.stop = iter.Pull(func(yield func(struct{}) bool) {
+		c.yield = yield
+		c.record = goroutine.Ensure()
+		c.record.ShareCritical(l.record)
+		returned := false
+		defer func() {
+			if !returned {
+				c.failed(recover()) // panics after a Goexit
+			}
+			c.record.Release()
+		}()
+		for {
+			if c.task == nil {
+				c.functions()
+			} else {
+				if c.begin() {
+					c.task.Fn(c.task.Ctx)
+				}
+				c.task.Body.Over(nil, false)
+				c.clear()
+			}
+			if !yield(struct{}{}) {
+				returned = true
+				return
+			}
+		}
+	})
+	return c
+}
+
+func (c *co) begin() bool {
+	t := c.task
+	c.record.Task, c.record.Values = t, t.Values
+	t.Values = goroutine.Values{}
+	return t.Body.Begin()
+}
+
+// errGoexit is what a coroutine panics with when a Goexit has ended it.
+var errGoexit = errors.New("sched: a coroutine was ended by Goexit")
+
+// clear makes the coroutine one that runs nothing.
+func (c *co) clear() {
+	c.task = nil
+	c.record.Task, c.record.Values = nil, goroutine.Values{}
+}
+
+// failed ends the coroutine: what it ran has panicked with v, or, if that is nil,
+// called Goexit.
+func (c *co) failed(v any) {
+	c.ended = true
+	goexit := v == nil
+	defer func() {
+		c.clear()
+		if goexit {
+			c.record.Release()
+			panic(errGoexit)
+		}
+	}()
+	if c.task == nil && !goexit {
+		panic(v) // a fault of ours: see New
+	}
+	if c.task != nil {
+		over := false
+		defer func() { goexit = goexit || !over }()
+		c.task.Body.Over(v, goexit)
+		over = true
+	}
+}
+
+func (c *co) functions() {
+	r := c.record
+	r.Task = &c.loop.posted
+	for fn := c.fn; fn != nil; fn = c.loop.nextFunction() {
+		c.fn = nil
+		c.loop.call(fn)
+		r.Values = goroutine.Values{}
+	}
+	r.Task = nil
+}
+
+// resume runs the coroutine until it yields. It reports false if it has ended.
+func (c *co) resume() (alive bool) {
+	defer func() {
+		if v := recover(); v != nil && v != errGoexit {
+			panic(v)
+		}
+	}()
+	c.next()
+	return !c.ended
+}
+
+// Fence runs fn on a coroutine of the calling goroutine's thread, so that a Goexit
+// in it ends the coroutine alone. No panic may come out of fn.
+func Fence(fn func()) {
+	next, stop := iter.Pull(func(func(struct{}) bool) {
+		returned := false
+		defer func() {
+			if !returned {
+				if v := recover(); v != nil {
+					panic(v)
+				}
+				panic(errGoexit)
+			}
+		}()
+		fn()
+		returned = true
+	})
+	defer func() {
+		if v := recover(); v != nil && v != errGoexit {
+			panic(v)
+		}
+		stop()
+	}()
+	next()
+}

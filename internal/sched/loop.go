@@ -1,0 +1,324 @@
+package sched
+
+import (
+	"context"
+	"runtime"
+	"sync"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// A Loop runs functions and tasks on the thread of whoever calls Run.
+type Loop struct {
+	// Fixed at birth.
+	home    any             // what the loop is to its user
+	call    func(func())    // runs a posted function; no panic comes out of it
+	failed  exitFailed      // is told of exit functions that fail
+	stopped error           // the cause of what ends with the loop
+	life    context.Context // ends, with that cause, when the loop stops
+	endLife context.CancelCauseFunc
+	done    chan struct{}
+	posted  Task // what a posted function runs as: nothing that may wait
+
+	mu       sync.Mutex // guards what follows; a leaf
+	queue    []entry    // what comes after batch
+	begun    bool       // Run has been called
+	refusing bool       // nothing new is accepted
+	sleeping bool       // the loop waits for a token in wake, and nobody is about to send it
+	crowd    crowd
+	wake     chan struct{}
+
+	// Of the loop's goroutine and its coroutines alone.
+	batch     []entry // taken from queue, and run from at on
+	at        int
+	record    *goroutine.Record
+	idle      []*co // without a task, the one used last at the end
+	functions *co   // that posted functions run on; made when needed
+	tasks     *Task // that have begun and not ended
+	running   int   // how many
+	main      *Task
+	guard     guard
+}
+
+// An entry of the queue: a function, or a task that is to begin or to go on.
+type entry struct {
+	fn   func()
+	task *Task
+}
+
+// maxIdle is how many coroutines without a task a loop keeps. A burst of tasks
+// makes as many as it needs; what is beyond this ends with the burst.
+const maxIdle = 256
+
+// exitFailed is told of exit functions of thread-critical values: see
+// [goroutine.Record.EndCritical].
+type exitFailed = func(v any, goexit bool, stack []byte)
+
+// New returns a loop. Home is returned by Home. Call is to run each posted
+// function so that no panic comes out of it. Failed is told of exit functions of the
+// thread's critical values that fail. Stopped is the cause with which what the loop
+// ends is cancelled.
+func New(home any, call func(func()), failed exitFailed, stopped error) *Loop {
+	l := &Loop{home: home, call: call, failed: failed, stopped: stopped, done: make(chan struct{})}
+	l.life, l.endLife = context.WithCancelCause(context.Background())
+	l.posted.loop = l
+	return l
+}
+
+// Home returns what the loop was made with.
+func (l *Loop) Home() any { return l.home }
+
+// Life returns a context that ends when the loop stops.
+func (l *Loop) Life() context.Context { return l.life }
+
+// Done is closed when everything has ended, just before Run returns.
+func (l *Loop) Done() <-chan struct{} { return l.done }
+
+// Post has fn run on the loop. It reports false if the loop stops: then fn is
+// not run.
+func (l *Loop) Post(fn func()) bool { return l.accept(entry{fn: fn}, false) }
+
+// Start has t begin on the loop. It reports false if the loop stops: then
+// nothing of t is called.
+func (l *Loop) Start(t *Task) bool {
+	t.loop = l
+	return l.accept(entry{task: t}, false)
+}
+
+// StartAndWait is Start for an ordinary goroutine that is going to wait for t.
+func (l *Loop) StartAndWait(t *Task) bool {
+	t.loop = l
+	return l.accept(entry{task: t}, true)
+}
+
+func (l *Loop) accept(e entry, waits bool) bool {
+	l.mu.Lock()
+	if l.refusing {
+		l.mu.Unlock()
+		return false
+	}
+	l.put(e, waits)
+	return true
+}
+
+// resume puts t, which has begun, at the end of the queue.
+func (l *Loop) resume(t *Task) {
+	l.mu.Lock()
+	l.put(entry{task: t}, false)
+}
+
+// put needs l.mu, and unlocks it. waits says that the caller will have to wait.
+func (l *Loop) put(e entry, waits bool) {
+	l.queue = append(l.queue, e)
+	wake := l.sleeping
+	l.sleeping = false
+	gather := wake && waits && l.crowd.expected()
+	l.mu.Unlock()
+	if gather {
+		l.gather()
+	}
+	if wake {
+		l.wake <- struct{}{} // has room: only one token is sent for each sleep
+	}
+}
+
+// Run makes the calling goroutine that of the loop, and runs main as a task of it.
+// When main has ended the loop accepts nothing more, runs the functions that it
+// had accepted, does not begin tasks that had not begun, cancels those that run
+// and waits for them. Run reports false, and does nothing, if it was called before.
+func (l *Loop) Run(main *Task) bool {
+	l.mu.Lock()
+	if l.begun {
+		l.mu.Unlock()
+		return false
+	}
+	l.begun = true
+	// A channel belongs to the synctest bubble that it was made in: that of the
+	// goroutine which sleeps on it.
+	l.wake = make(chan struct{}, 1)
+	main.loop, l.main = l, main
+	l.put(entry{task: main}, false)
+
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r := goroutine.Ensure()
+	was, aside := r.Task, r.SetAside()
+	l.record, r.Task = r, &l.posted
+	l.guard.start()
+	defer func() {
+		defer close(l.done)
+		defer func() {
+			r.PutBack(aside)
+			r.Task = was
+			r.ReleaseIfEmpty()
+		}()
+		r.EndCritical(l.failed)
+	}()
+	for {
+		e, ok := l.next()
+		switch {
+		case !ok:
+			l.disband()
+			return true
+		case e.fn != nil:
+			l.runFunctions(e.fn)
+		case e.task.begun:
+			if e.task.due() {
+				l.advance(e.task.co)
+			}
+		case l.stopping():
+			e.task.Body.Refused()
+		default:
+			l.begin(e.task)
+		}
+	}
+}
+
+// next takes what is first in the queue, and sleeps while there is nothing. It
+// reports false when nothing will come any more.
+func (l *Loop) next() (entry, bool) {
+	for l.at == len(l.batch) {
+		if !l.fill() {
+			return entry{}, false
+		}
+	}
+	return l.take(), true
+}
+
+func (l *Loop) take() entry {
+	e := l.batch[l.at]
+	l.batch[l.at] = entry{}
+	l.at++
+	return e
+}
+
+// keepCap is how large an array the queue keeps that it does not need.
+const keepCap = 4096
+
+// fill makes what has come meanwhile the batch, or sleeps.
+func (l *Loop) fill() bool {
+	used := l.batch[:0]
+	if cap(used) > keepCap && l.at < keepCap {
+		used = nil
+	}
+	l.mu.Lock()
+	l.batch, l.queue, l.at = l.queue, used, 0
+	if len(l.batch) > 0 {
+		l.crowd.ran += len(l.batch)
+		l.mu.Unlock()
+		return true
+	}
+	if l.refusing && l.running == 0 {
+		l.mu.Unlock()
+		return false
+	}
+	l.sleeping = true
+	l.crowd.slept()
+	l.mu.Unlock()
+	<-l.wake
+	return true
+}
+
+// nextFunction is next for functions: it takes what is first if it is one, and
+// does not sleep.
+func (l *Loop) nextFunction() func() {
+	if l.at == len(l.batch) || l.batch[l.at].fn == nil {
+		return nil
+	}
+	return l.take().fn
+}
+
+// runFunctions runs fn, and those that stand right behind it.
+func (l *Loop) runFunctions(fn func()) {
+	if l.functions == nil {
+		l.functions = newCo(l)
+	}
+	l.functions.fn = fn
+	if !l.functions.resume() {
+		l.functions = nil // a Goexit; the functions behind it stand in the queue
+	}
+}
+
+// begin has t begin on a coroutine.
+func (l *Loop) begin(t *Task) {
+	var c *co
+	if n := len(l.idle); n > 0 {
+		c, l.idle[n-1] = l.idle[n-1], nil
+		l.idle = l.idle[:n-1]
+	} else {
+		c = newCo(l)
+	}
+	c.task, t.co, t.begun = t, c, true
+	l.running++
+	if t.after = l.tasks; t.after != nil {
+		t.after.before = t
+	}
+	l.tasks = t
+	l.advance(c)
+}
+
+// advance lets the task of c run until it waits or ends.
+func (l *Loop) advance(c *co) {
+	t := c.task
+	if t.spare == nil && !t.Short {
+		t.makeSpare()
+	}
+	alive := c.resume()
+	if alive && c.task != nil {
+		if t.watch != nil {
+			l.runFunctions(t.watchOver)
+		}
+		return
+	}
+	if t.before != nil {
+		t.before.after = t.after
+	} else {
+		l.tasks = t.after
+	}
+	if t.after != nil {
+		t.after.before = t.before
+	}
+	t.before, t.after, t.co = nil, nil, nil
+	l.running--
+	if alive {
+		if len(l.idle) < maxIdle {
+			l.idle = append(l.idle, c)
+		} else {
+			c.stop()
+		}
+	}
+	if t == l.main {
+		l.stop()
+	}
+}
+
+// stopping reports whether main has ended.
+func (l *Loop) stopping() bool { return l.main == nil }
+
+// stop refuses what comes from now on, and cancels what runs.
+func (l *Loop) stop() {
+	l.main = nil
+	l.mu.Lock()
+	l.refusing = true
+	l.mu.Unlock()
+	l.endLife(l.stopped)
+	// Nobody else changes the list: no task runs meanwhile.
+	for t := l.tasks; t != nil; t = t.after {
+		t.Body.Stop()
+		if t.onLife {
+			t.wake(t.number(), endedByCtx)
+		}
+	}
+}
+
+// disband ends the coroutines.
+func (l *Loop) disband() {
+	for _, c := range l.idle {
+		c.stop()
+	}
+	l.idle = nil
+	if l.functions != nil {
+		l.functions.stop()
+		l.functions = nil
+	}
+}

@@ -1,0 +1,188 @@
+package sched
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// A Body is what a task is part of. One of Begin and Refused is called, once.
+type Body interface {
+	// Begin reports whether the task's function is to be called now.
+	Begin() bool
+	// Over is called when Begin, and the function, have returned, or panicked
+	// with v, or called Goexit. No panic comes out of Over.
+	Over(v any, goexit bool)
+	// Refused says that the loop stops before the task has begun. Like Stop it
+	// is called on the loop's own goroutine, and runs nobody's code.
+	Refused()
+	// Stop says that the loop stops while the task runs: its ctx is to end.
+	Stop()
+}
+
+// A Task is a coroutine on a loop, or will be. It is part of something larger,
+// which is its Body.
+type Task struct {
+	// Set before the task starts.
+	Body   Body
+	Fn     func(context.Context) // its function, and what that is given
+	Ctx    context.Context
+	Values goroutine.Values // that it starts with
+	Short  bool             // it is not likely to wait
+
+	loop *Loop
+
+	// state is the number of the task's last wait, times 4, and how that has
+	// ended. Only the task counts up; everybody may mark the end.
+	state atomic.Uint64
+
+	// Of the loop's goroutine and its coroutines alone.
+	begun         bool
+	co            *co             // that it runs on, from then until it ends
+	spare         func()          // a waker, made by the loop's goroutine
+	spareNumber   uint64          // of the wait that it is for
+	onLife        bool            // it waits until the loop's life ends, at the latest
+	watch         context.Context // whose end is to be watched while it waits
+	unwatch       func() bool
+	failed        any // what watching has panicked with
+	before, after *Task
+}
+
+const (
+	waiting    = 0
+	woken      = 1
+	endedByCtx = 2
+	ways       = 4
+)
+
+// Here returns the task that the calling goroutine runs, nil if it runs none of a
+// Loop. For a posted function it is one that may not wait.
+func Here() *Task {
+	if r := goroutine.Current(); r != nil {
+		return Of(r)
+	}
+	return nil
+}
+
+// Of is Here for a caller who has the goroutine's record.
+func Of(r *goroutine.Record) *Task {
+	t, _ := r.Task.(*Task)
+	return t
+}
+
+// Loop returns the loop that the task runs on.
+func (t *Task) Loop() *Loop { return t.loop }
+
+// MayWait reports whether there is a coroutine that can be suspended, which is
+// not so for posted functions.
+func (t *Task) MayWait() bool { return t != &t.loop.posted }
+
+func (t *Task) number() uint64 { return t.state.Load() / ways }
+
+// due reports whether the task is suspended in a wait that has been ended. It is
+// not if it comes out of the queue for a wait that it has begun and not waited for.
+func (t *Task) due() bool { return t.co != nil && t.state.Load()%ways != waiting }
+
+// Prepare begins a wait of the task that calls it, and returns the number of the
+// wait. Then the task calls Suspend; if it does not, the wait is forgotten.
+//
+// It panics below a C callback, where the runtime could not switch: see guard.
+func (t *Task) Prepare() (number uint64) {
+	t.loop.guard.check()
+	number = t.number() + 1
+	t.state.Store(number * ways)
+	return number
+}
+
+// Wake ends the wait of that number. It may be called from anywhere, at any time
+// after Prepare, any number of times: only the first call has an effect, and none
+// once the wait is over.
+func (t *Task) Wake(number uint64) { t.wake(number, woken) }
+
+func (t *Task) wake(number, how uint64) {
+	if t.state.CompareAndSwap(number*ways, number*ways+how) {
+		t.loop.resume(t)
+	}
+}
+
+// Waker returns a function that calls Wake for the wait that Prepare has begun.
+//
+// It was made in advance, on the loop's goroutine: to allocate takes much stack,
+// and would make those of tasks that wait grow.
+func (t *Task) Waker() (wake func()) {
+	n := t.number()
+	wake, t.spare = t.spare, nil
+	if wake == nil || t.spareNumber != n {
+		wake = func() { t.Wake(n) }
+	}
+	return wake
+}
+
+// makeSpare makes the waker for the next wait.
+func (t *Task) makeSpare() {
+	n := t.number() + 1
+	t.spare, t.spareNumber = func() { t.Wake(n) }, n
+}
+
+// Suspend lets the loop run others until somebody has called Wake, or ctx has
+// ended. It reports whether it was ctx.
+//
+// Code of ctx is run on the loop, but not on this goroutine: it takes stack, and
+// there may be many tasks that wait. If it panics, or calls Goexit, Suspend does.
+func (t *Task) Suspend(ctx context.Context) (ended bool) {
+	switch done := ctx.Done(); {
+	case done == nil:
+	case done == t.loop.life.Done():
+		t.onLife = true
+		if t.loop.stopping() {
+			t.wake(t.number(), endedByCtx)
+		}
+	default:
+		t.watch = ctx
+	}
+	t.co.yield(struct{}{})
+	t.onLife, t.watch = false, nil
+	if t.unwatch != nil {
+		t.unwatch()
+		t.unwatch = nil
+	}
+	if v := t.failed; v != nil {
+		t.failed = nil
+		if v == errGoexit {
+			runtime.Goexit()
+		}
+		panic(v)
+	}
+	return t.state.Load()%ways == endedByCtx
+}
+
+// watchOver has the task woken when ctx ends.
+func (t *Task) watchOver() {
+	ctx := t.watch
+	number := t.number()
+	if t.state.Load()%ways != waiting {
+		return
+	}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if t.failed = recover(); t.failed == nil {
+			t.failed = errGoexit
+		}
+		t.Wake(number)
+	}()
+	t.unwatch = context.AfterFunc(ctx, func() { t.wake(number, endedByCtx) })
+	returned = true
+}
+
+// Yield lets everybody run who is in the queue already.
+func (t *Task) Yield() {
+	t.loop.guard.check()
+	t.state.Store((t.number()+1)*ways + woken)
+	t.loop.resume(t)
+	t.co.yield(struct{}{})
+}

@@ -1,0 +1,243 @@
+package loop
+
+import (
+	"context"
+	"runtime/pprof"
+	"sync"
+
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/goroutine"
+)
+
+// goroutines is the Backend of goroutines.
+type goroutines struct {
+	name    string
+	labels  context.Context
+	alive   context.Context
+	endLife context.CancelCauseFunc
+	done    chan struct{}
+
+	mu       sync.Mutex // guards what follows; a leaf
+	begun    bool       // Run has been called
+	refusing bool       // nothing new is accepted
+	held     []*job     // that wait for Run
+	posts    []func()   // that have not begun
+	posting  bool       // there is a goroutine that runs them
+	tasks    *job       // that have begun and not ended
+	running  int        // goroutines of tasks, and the one of posts
+	quiet    chan struct{}
+}
+
+// Goroutines returns a backend whose tasks are goroutines. They run side by side,
+// and their waits block nobody else. Posted functions run one after another, on a
+// goroutine that is no task.
+//
+// Each call returns a new backend, with an end of its own: [Run] waits for the
+// tasks of the one that it was given.
+func Goroutines(opts ...Option) Backend {
+	g := &goroutines{name: named("goroutines", opts), done: make(chan struct{})}
+	g.labels = pprof.WithLabels(context.Background(), pprof.Labels("asyncsync.loop", g.name))
+	g.alive, g.endLife = context.WithCancelCause(context.Background())
+	return g
+}
+
+// String returns the name of the backend.
+func (g *goroutines) String() string { return g.name }
+
+// Post implements [Poster].
+func (g *goroutines) Post(fn func()) error {
+	checkPost(fn)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.refusing {
+		return ErrStopped
+	}
+	g.posts = append(g.posts, fn)
+	g.drainLocked()
+	return nil
+}
+
+// Done implements [Loop].
+func (g *goroutines) Done() <-chan struct{} { return g.done }
+
+// Spawn implements [Backend].
+func (g *goroutines) Spawn(ctx context.Context, fn func(context.Context)) error {
+	return spawn(g, ctx, fn)
+}
+
+// Park implements [Backend].
+func (g *goroutines) Park(ctx context.Context, arm func(wake func())) error {
+	return park(ctx, arm)
+}
+
+func (g *goroutines) life() context.Context { return g.alive }
+
+func (g *goroutines) start(j *job) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.refusing:
+		return ErrStopped
+	case !g.begun:
+		g.held = append(g.held, j)
+	default:
+		g.goLocked(j)
+	}
+	return nil
+}
+
+// goLocked starts the goroutine of j.
+func (g *goroutines) goLocked(j *job) {
+	g.running++
+	go g.task(j)
+}
+
+func (g *goroutines) task(j *job) {
+	pprof.SetGoroutineLabels(g.labels)
+	defer g.left()
+	if !g.enter(j) {
+		j.Refused()
+		return
+	}
+	defer g.leave(j)
+	j.own = true
+	r := goroutine.Ensure()
+	r.Task, r.Values = j, j.Values
+	defer func() {
+		r.Task = nil
+		r.Release()
+	}()
+	j.runOwn()
+}
+
+// enter puts j among the tasks that run, unless the backend stops.
+func (g *goroutines) enter(j *job) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.refusing {
+		return false
+	}
+	if j.after = g.tasks; j.after != nil {
+		j.after.before = j
+	}
+	g.tasks = j
+	return true
+}
+
+func (g *goroutines) leave(j *job) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if j.before != nil {
+		j.before.after = j.after
+	} else {
+		g.tasks = j.after
+	}
+	if j.after != nil {
+		j.after.before = j.before
+	}
+	j.before, j.after = nil, nil
+}
+
+// left says that a goroutine has nothing more to do.
+func (g *goroutines) left() {
+	g.mu.Lock()
+	g.running--
+	quiet := g.quiet
+	over := quiet != nil && g.running == 0
+	g.mu.Unlock()
+	if over {
+		close(quiet)
+	}
+}
+
+// drainLocked starts the goroutine that runs posted functions.
+func (g *goroutines) drainLocked() {
+	if g.begun && !g.posting && len(g.posts) > 0 {
+		g.posting = true
+		g.running++
+		go g.drain()
+	}
+}
+
+func (g *goroutines) drain() {
+	pprof.SetGoroutineLabels(g.labels)
+	defer func() {
+		g.mu.Lock()
+		g.posting = false
+		g.drainLocked() // a Goexit has left some
+		g.mu.Unlock()
+		g.left()
+	}()
+	for {
+		g.mu.Lock()
+		if len(g.posts) == 0 {
+			g.posts = nil
+			g.mu.Unlock()
+			return
+		}
+		fn := g.posts[0]
+		g.posts[0] = nil
+		g.posts = g.posts[1:]
+		g.mu.Unlock()
+		runAlone(posting{}, fn)
+	}
+}
+
+// posting is what the goroutine of posted functions runs: no task.
+type posting struct{}
+
+// run runs the main task on the calling goroutine.
+func (g *goroutines) run(j *job) (end core.Ending, refusal error) {
+	defer j.release()
+	g.mu.Lock()
+	if g.begun {
+		g.mu.Unlock()
+		return end, ErrStopped
+	}
+	g.begun = true
+	held := g.held
+	g.held = nil
+	for _, j := range held {
+		g.goLocked(j)
+	}
+	g.drainLocked()
+	g.mu.Unlock()
+
+	defer g.finish()
+	if err := core.Ended(&j.ctx); err != nil {
+		return end, err
+	}
+	r := goroutine.Ensure()
+	was := r.Task
+	r.Task = j
+	defer func() {
+		r.Task = was
+		r.ReleaseIfEmpty()
+	}()
+	j.Fn(&j.ctx)
+	return end, nil
+}
+
+// finish stops the backend and waits for all that runs.
+func (g *goroutines) finish() {
+	g.mu.Lock()
+	g.refusing = true
+	var running []*job
+	for j := g.tasks; j != nil; j = j.after {
+		running = append(running, j)
+	}
+	quiet := make(chan struct{})
+	over := g.running == 0
+	if !over {
+		g.quiet = quiet
+	}
+	g.mu.Unlock()
+	g.endLife(ErrStopped)
+	for _, j := range running {
+		j.Stop()
+	}
+	if !over {
+		<-quiet
+	}
+	close(g.done)
+}

@@ -1,0 +1,1025 @@
+package loop_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/local"
+	"asyncsync.dev/loop"
+	"asyncsync.dev/loop/looptest"
+)
+
+func TestBackendsKeepTheContract(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			looptest.TestBackend(t, func(t *testing.T) loop.Backend { return running(t, newBackend(t, kind)) })
+		})
+	}
+}
+
+func TestRunEndsAsMainDoes(t *testing.T) {
+	for _, e := range ends {
+		t.Run(e.how, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, b loop.Backend) {
+				o := outcomeOf(func() error {
+					return run(context.Background(), b, func(ctx context.Context) error {
+						assert.NoError(t, yield(ctx, b))
+						return e.do()
+					})
+				})
+				require.Equal(t, e.want, o)
+				select {
+				case <-b.Done():
+				default:
+					t.Error("Done is not closed")
+				}
+			})
+		})
+	}
+}
+
+func TestRunReturnsTheResult(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		got, err := loop.Run(context.Background(), b, func(context.Context) (int, error) { return 7, nil })
+		require.NoError(t, err)
+		require.Equal(t, 7, got)
+	})
+}
+
+func TestASecondRunIsStopped(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		never := func(context.Context) error { t.Error("main has run again"); return nil }
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			var err error
+			var wg sync.WaitGroup
+			wg.Go(func() { err = run(context.Background(), b, never) })
+			wg.Wait()
+			assert.ErrorIs(t, err, loop.ErrStopped, "while it runs")
+			return nil
+		}))
+		require.ErrorIs(t, run(context.Background(), b, never), loop.ErrStopped)
+		require.ErrorIs(t, b.Post(func() {}), loop.ErrStopped)
+		require.ErrorIs(t, b.Spawn(context.Background(), func(context.Context) {}), loop.ErrStopped)
+		require.ErrorIs(t, call(context.Background(), b, never), loop.ErrStopped)
+	})
+}
+
+func TestRunOnALoopIsRefused(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	never := func(context.Context) error { t.Error("has run"); return nil }
+	b := loop.NewThread()
+	other := running(t, loop.NewThread())
+	refused := func(ctx context.Context, where string) {
+		for _, kind := range kinds {
+			assert.ErrorIs(t, run(ctx, newBackend(t, kind), never), loop.ErrOnLoop, where)
+		}
+		assert.ErrorIs(t, run(ctx, b, never), loop.ErrOnLoop, where)
+	}
+	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		refused(ctx, "in a task")
+		refused(context.Background(), "in a task, with a ctx from outside")
+		posted := make(chan struct{})
+		assert.NoError(t, b.Post(func() {
+			defer close(posted)
+			refused(ctx, "in a posted function, with a task's ctx")
+		}))
+		assert.NoError(t, call(ctx, other, func(ctx context.Context) error {
+			refused(ctx, "in a task of another loop")
+			return nil
+		}))
+		return receive(ctx, b, posted)
+	}))
+}
+
+func TestRunOnGoroutinesIsNotRefused(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	outer := loop.Goroutines()
+	ran := 0
+	require.NoError(t, run(context.Background(), outer, func(ctx context.Context) error {
+		for _, kind := range kinds {
+			inner := newBackend(t, kind)
+			assert.NoError(t, run(ctx, inner, func(ctx context.Context) error {
+				ran++
+				b, ok := loop.Current(ctx)
+				assert.True(t, ok)
+				assert.Same(t, inner, b)
+				return nil
+			}))
+			b, ok := loop.Current(ctx)
+			assert.True(t, ok)
+			assert.Same(t, outer, b)
+		}
+		posted := make(chan error, 1)
+		assert.NoError(t, outer.Post(func() {
+			posted <- run(ctx, loop.NewThread(), func(context.Context) error { ran++; return nil })
+		}))
+		return <-posted
+	}))
+	require.Equal(t, 3, ran)
+}
+
+func TestRunWithACtxThatHasEnded(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(errEnd)
+		posted := false
+		require.NoError(t, b.Post(func() { posted = true }))
+		err := run(ctx, b, func(context.Context) error { t.Error("main has run"); return nil })
+		require.Same(t, errEnd, err)
+		<-b.Done()
+		require.True(t, posted)
+	})
+}
+
+func TestRunOnTheMainThreadOfSomebody(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for range 3 {
+			b := loop.NewThread()
+			assert.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+				for range 10 {
+					assert.NoError(t, call(ctx, b, func(ctx context.Context) error { return yield(ctx, b) }))
+				}
+				return nil
+			}))
+		}
+	}()
+	<-done
+}
+
+// foreignBackend is a Backend of somebody else.
+type foreignBackend struct{ loop.Backend }
+
+func TestMisuse(t *testing.T) {
+	guard(t)
+	b := running(t, loop.NewThread())
+	ctx := context.Background()
+	nothing := func(context.Context) (int, error) { return 0, nil }
+	for name, fn := range map[string]func(){
+		"Run of a foreign backend": func() { _, _ = loop.Run(ctx, loop.Backend(foreignBackend{b}), nothing) },
+		"Run with no function":     func() { _, _ = loop.Run[int](ctx, loop.NewThread(), nil) },
+		"Run with no ctx":          func() { _, _ = loop.Run(nil, loop.NewThread(), nothing) }, //lint:ignore SA1012 misuse
+		"Call with no function":    func() { _, _ = loop.Call[int](ctx, b, nil) },
+		"Spawn with no function":   func() { _ = b.Spawn(ctx, nil) },
+		"Post with no function":    func() { _ = b.Post(nil) },
+		"Park with no function":    func() { _ = b.Park(ctx, nil) },
+		"FromPost of nothing":      func() { loop.FromPost(nil, nil) },
+	} {
+		o := outcomeOf(func() error { fn(); return nil })
+		require.Equal(t, "panic", o.how, name)
+		require.Regexp(t, "^loop: ", o.value, name)
+	}
+	_, err := loop.Builtin("trio")
+	require.ErrorContains(t, err, `"trio"`)
+}
+
+func TestBackendsAcceptBeforeRun(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		var posted, spawned, called atomic.Bool
+		require.NoError(t, b.Post(func() { posted.Store(true) }))
+		require.NoError(t, b.Spawn(context.Background(), func(ctx context.Context) {
+			assert.NoError(t, yield(ctx, b))
+			spawned.Store(true)
+		}))
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			assert.NoError(t, call(context.Background(), b, func(ctx context.Context) error {
+				called.Store(true)
+				return yield(ctx, b)
+			}))
+		}()
+		for called.Load() {
+			t.Fatal("a call has run before Run")
+		}
+		require.False(t, posted.Load() || spawned.Load())
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			if err := receive(ctx, b, ended); err != nil {
+				return err
+			}
+			for !posted.Load() || !spawned.Load() {
+				if err := yield(ctx, b); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	})
+}
+
+// What was posted runs before Done is closed, however long the queue is. Tasks do
+// not begin any more, and whoever waits for one is told.
+func TestTheEndOfABackend(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	b := loop.NewThread()
+	const n = 100
+	posted, caller := 0, make(chan error, 1)
+	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		parked := make(chan struct{})
+		assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
+			// A task of the loop waits for one that will not begin.
+			caller <- call(context.WithoutCancel(ctx), b, func(ctx context.Context) error {
+				close(parked)
+				return b.Park(ctx, func(func()) {})
+			})
+			assert.ErrorIs(t, ctx.Err(), context.Canceled)
+			assert.Same(t, loop.ErrStopped, context.Cause(ctx))
+		}))
+		assert.NoError(t, receive(ctx, b, parked))
+		for range n {
+			assert.NoError(t, b.Post(func() { posted++ }))
+			assert.NoError(t, b.Spawn(ctx, func(context.Context) { t.Error("a task has begun at the end") }))
+		}
+		return nil
+	}))
+	require.Equal(t, n, posted)
+	require.Same(t, loop.ErrStopped, <-caller)
+}
+
+func TestATaskThatHasNotBegunAtTheEnd(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		// A call that comes while the loop is busy with its last task.
+		busy, release := make(chan struct{}), make(chan struct{})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			<-busy
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			for {
+				err := call(ctx, b, func(context.Context) error { return nil })
+				if err != nil {
+					assert.ErrorIs(t, err, loop.ErrStopped)
+					return
+				}
+			}
+		}()
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			close(busy)
+			go func() { close(release) }()
+			<-release
+			return nil
+		}))
+		<-ended
+	})
+}
+
+// A posted function of Goroutines that was accepted runs before Done.
+func TestPostedFunctionsRunBeforeDone(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		var accepted, ran atomic.Int64
+		var posters sync.WaitGroup
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			var some sync.WaitGroup
+			some.Add(4)
+			for range 4 {
+				posters.Go(func() {
+					for i := 0; b.Post(func() { ran.Add(1) }) == nil; i++ {
+						accepted.Add(1)
+						if i == 10 {
+							some.Done()
+						}
+						runtime.Gosched()
+					}
+				})
+			}
+			some.Wait()
+			return nil
+		}))
+		sum := ran.Load()
+		posters.Wait()
+		require.Equal(t, accepted.Load(), sum)
+		require.Equal(t, accepted.Load(), ran.Load())
+	})
+}
+
+func TestCurrentIsTheTaskItself(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		current := func(ctx context.Context) bool {
+			got, ok := loop.Current(ctx)
+			if ok {
+				assert.Same(t, b, got)
+			}
+			_, isHost := loop.Host(ctx)
+			assert.False(t, isHost, "there is no host outside of sync code")
+			return ok
+		}
+		other := running(t, newBackend(t, "thread"))
+		assert.False(t, current(context.Background()))
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			assert.True(t, current(ctx), "main")
+			assert.True(t, current(context.Background()), "main, without its ctx")
+
+			ended := make(chan struct{})
+			assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
+				defer close(ended)
+				assert.True(t, current(ctx), "a task")
+				assert.NoError(t, yield(ctx, b))
+				assert.True(t, current(ctx), "a task that has waited")
+			}))
+			assert.NoError(t, receive(ctx, b, ended))
+
+			assert.NoError(t, call(ctx, b, func(ctx context.Context) error {
+				assert.True(t, current(ctx), "a call")
+				return nil
+			}))
+			assert.NoError(t, call(ctx, other, func(inner context.Context) error {
+				got, ok := loop.Current(ctx) // the ctx of another loop's task
+				assert.True(t, ok)
+				assert.Same(t, other, got, "a call to another loop, with the ctx of this one")
+				return nil
+			}))
+
+			leaked := make(chan struct{})
+			go func() {
+				defer close(leaked)
+				assert.False(t, current(ctx), "a goroutine that has the ctx of a task")
+			}()
+			assert.NoError(t, receive(ctx, b, leaked))
+
+			posted := make(chan struct{})
+			assert.NoError(t, b.Post(func() {
+				defer close(posted)
+				assert.False(t, current(ctx), "a posted function")
+			}))
+			return receive(ctx, b, posted)
+		}))
+	})
+}
+
+func TestHostIsTheLoopOfSyncCode(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		tsc := newContext(t)
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+				host, ok := loop.Host(ctx)
+				assert.True(t, ok)
+				assert.Same(t, b, host)
+				_, ok = loop.Current(ctx)
+				assert.False(t, ok)
+				_, ok = loop.Host(context.Background())
+				assert.False(t, ok, "a ctx from outside")
+				leaked := make(chan struct{})
+				go func() {
+					defer close(leaked)
+					_, ok := loop.Host(ctx)
+					assert.False(t, ok, "a goroutine that has the ctx of sync code")
+				}()
+				<-leaked
+				return 0, nil
+			}, asyncsync.On(tsc))
+			return err
+		}))
+	})
+}
+
+// From a loop on a goroutine of its own, since a task of a thread loop that calls a
+// thread blocks its loop.
+func TestCallOfTheHost(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	tsc := newContext(t)
+	b := loop.Goroutines()
+	var order []string
+	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+			order = append(order, "sync")
+			return loop.Call(ctx, nil, func(ctx context.Context) (int, error) {
+				got, ok := loop.Current(ctx)
+				assert.True(t, ok)
+				assert.Same(t, b, got)
+				order = append(order, "task")
+				// The thread serves while its function waits for the call.
+				return asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+					order = append(order, "sync again")
+					return 0, nil
+				})
+			})
+		}, asyncsync.On(tsc))
+		return err
+	}))
+	require.Equal(t, []string{"sync", "task", "sync again"}, order)
+}
+
+func TestCallWithoutALoop(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		never := func(context.Context) error { t.Error("has run"); return nil }
+		require.ErrorIs(t, call(context.Background(), nil, never), loop.ErrNoLoop)
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			assert.ErrorIs(t, call(ctx, nil, never), loop.ErrNoLoop, "a task has no host")
+			return nil
+		}))
+	})
+}
+
+func TestCallEndsAsItsFunctionDoes(t *testing.T) {
+	for _, from := range []string{"a goroutine", "its own task", "a task of another thread", "a task of goroutines"} {
+		t.Run(from, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, b loop.Backend) {
+				hooks := listen(t)
+				b = running(t, b)
+				caller := b
+				switch from {
+				case "a goroutine":
+					caller = nil
+				case "a task of another thread":
+					caller = running(t, loop.NewThread())
+				case "a task of goroutines":
+					caller = running(t, loop.Goroutines())
+				}
+				for _, e := range ends {
+					made := func(ctx context.Context) error {
+						return call(ctx, b, func(ctx context.Context) error {
+							if err := yield(ctx, b); err != nil {
+								return err
+							}
+							return e.do()
+						})
+					}
+					o := outcomeOf(func() error {
+						if caller == nil {
+							return made(context.Background())
+						}
+						return call(context.Background(), caller, made)
+					})
+					require.Equal(t, e.want, o)
+				}
+				panics, _ := hooks.told()
+				require.LessOrEqual(t, len(panics), 1, "the hooks hear once of a panic")
+			})
+		})
+	}
+}
+
+func TestCallInAPostedFunctionIsRefused(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	b := running(t, loop.NewThread())
+	other := running(t, loop.NewThread())
+	never := func(context.Context) error { t.Error("has run"); return nil }
+	done := make(chan struct{})
+	require.NoError(t, b.Post(func() {
+		defer close(done)
+		assert.ErrorIs(t, call(context.Background(), b, never), loop.ErrOnLoop)
+		assert.ErrorIs(t, call(context.Background(), other, never), loop.ErrOnLoop)
+		assert.ErrorIs(t, b.Park(context.Background(), func(func()) { t.Error("armed") }), loop.ErrOnLoop)
+	}))
+	<-done
+}
+
+// From L1 to L2 and back to L1: the tasks park, so nobody is blocked.
+func TestCallsInARing(t *testing.T) {
+	for _, first := range kinds {
+		for _, second := range kinds {
+			t.Run(first+" "+second, func(t *testing.T) {
+				guard(t)
+				leavesNothing(t)
+				l1, l2 := running(t, newBackend(t, first)), running(t, newBackend(t, second))
+				depth := 0
+				var next func(ctx context.Context) error
+				next = func(ctx context.Context) error {
+					depth++
+					switch {
+					case depth == 10:
+						return nil
+					case depth%2 == 0:
+						return call(ctx, l1, next)
+					default:
+						return call(ctx, l2, next)
+					}
+				}
+				require.NoError(t, call(context.Background(), l1, next))
+				require.Equal(t, 10, depth)
+			})
+		}
+	}
+}
+
+func TestTheEndOfCtxWhileACallWaits(t *testing.T) {
+	for _, from := range []string{"a goroutine", "its own task", "a task of another thread"} {
+		t.Run(from, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, b loop.Backend) {
+				b = running(t, b)
+				caller := b
+				if from == "a task of another thread" {
+					caller = running(t, loop.NewThread())
+				}
+				within := func(ctx context.Context, fn func(context.Context) error) error {
+					if from == "a goroutine" {
+						return fn(ctx)
+					}
+					return call(ctx, caller, fn)
+				}
+				// The function is told, and what it returns counts.
+				ctx, cancel := context.WithCancelCause(context.Background())
+				err := within(ctx, func(ctx context.Context) error {
+					return call(ctx, b, func(ctx context.Context) error {
+						err := b.Park(ctx, func(func()) { go cancel(errEnd) })
+						assert.Same(t, errEnd, err)
+						assert.NoError(t, yield(context.WithoutCancel(ctx), b))
+						return errors.Join(err)
+					})
+				})
+				require.ErrorIs(t, err, errEnd)
+				require.NotSame(t, errEnd, err)
+
+				// One that has not begun does not.
+				kept, release := make(chan struct{}), make(chan struct{})
+				if b.(interface{ String() string }).String()[0] == 'g' {
+					return // there each begins at once
+				}
+				require.NoError(t, b.Post(func() {
+					close(kept)
+					<-release
+				}))
+				<-kept
+				if from == "its own task" {
+					close(release)
+					return // it would have to run while the loop is kept
+				}
+				ctx, cancel = context.WithCancelCause(context.Background())
+				ended := make(chan error, 1)
+				go func() {
+					ended <- within(ctx, func(ctx context.Context) error {
+						return call(ctx, b, func(context.Context) error { t.Error("has begun"); return nil })
+					})
+				}()
+				cancel(errEnd)
+				require.ErrorIs(t, <-ended, errEnd)
+				close(release)
+				require.NoError(t, call(context.Background(), b, func(context.Context) error { return nil }))
+			})
+		})
+	}
+}
+
+var name = local.New[string]()
+
+func TestLocalValues(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		get := func() string { v, _ := name.Get(); return v }
+		defer name.Set("caller")()
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			assert.Equal(t, "caller", get(), "main has the values of Run's caller")
+			name.Set("main")
+
+			ended := make(chan struct{})
+			assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
+				defer close(ended)
+				assert.Equal(t, "main", get(), "a task has a fork")
+				name.Set("task")
+				assert.NoError(t, yield(ctx, b))
+				assert.Equal(t, "task", get())
+			}))
+			assert.Equal(t, "main", get())
+			assert.NoError(t, receive(ctx, b, ended))
+			assert.Equal(t, "main", get())
+
+			posted := make(chan struct{})
+			assert.NoError(t, b.Post(func() {
+				defer close(posted)
+				assert.Equal(t, "", get(), "a posted function has none")
+				name.Set("posted")
+			}))
+			assert.NoError(t, receive(ctx, b, posted))
+			assert.NoError(t, b.Post(func() { assert.Equal(t, "", get(), "none is left by another") }))
+
+			assert.NoError(t, call(ctx, b, func(context.Context) error {
+				assert.Equal(t, "main", get(), "a call has those of its caller")
+				name.Set("call")
+				return nil
+			}))
+			assert.Equal(t, "call", get(), "and its caller those of the call")
+			return nil
+		}))
+		require.Equal(t, "call", get())
+		name.Set("goroutine")
+		other := running(t, newBackend(t, "thread"))
+		require.NoError(t, call(context.Background(), other, func(context.Context) error {
+			assert.Equal(t, "goroutine", get())
+			name.Set("other")
+			return nil
+		}))
+		require.Equal(t, "other", get())
+	})
+}
+
+func TestThreadCriticalValues(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	var order []string
+	b := loop.NewThread()
+	handle := local.New[string](local.ThreadCritical(), local.OnThreadExit(func(v string) {
+		select {
+		case <-b.Done():
+			t.Error("Done is closed before the exit functions have run")
+		default:
+		}
+		order = append(order, "exit "+v)
+	}))
+	outside := local.New[string](local.ThreadCritical())
+	outside.Set("outside")
+	defer outside.Delete()
+	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		_, ok := outside.Get()
+		assert.False(t, ok, "the thread of a loop has values of its own")
+		handle.Set("one")
+		require.NoError(t, call(ctx, b, func(ctx context.Context) error {
+			v, _ := handle.Get()
+			assert.Equal(t, "one", v, "all tasks have the thread's")
+			handle.Set("two")
+			return nil
+		}))
+		v, _ := handle.Get()
+		assert.Equal(t, "two", v)
+		done := make(chan struct{})
+		require.NoError(t, b.Post(func() {
+			defer close(done)
+			v, _ := handle.Get()
+			assert.Equal(t, "two", v)
+		}))
+		require.NoError(t, receive(ctx, b, done))
+		var err error
+		finished := make(chan struct{})
+		go func() { // a call from a goroutine
+			defer close(finished)
+			err = call(context.Background(), b, func(context.Context) error {
+				v, _ := handle.Get()
+				order = append(order, "call "+v)
+				return nil
+			})
+		}()
+		assert.NoError(t, receive(ctx, b, finished))
+		return err
+	}))
+	require.Equal(t, []string{"call two", "exit two"}, order)
+	v, _ := outside.Get()
+	require.Equal(t, "outside", v)
+}
+
+func TestExitFunctionsThatFail(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	hooks := listen(t)
+	bad := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { panic(errEnd) }))
+	b := loop.NewThread()
+	require.NoError(t, run(context.Background(), b, func(context.Context) error {
+		bad.Set(1)
+		return nil
+	}))
+	panics, _ := hooks.told()
+	require.Equal(t, []any{errEnd}, panics)
+
+	gone := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { runtime.Goexit() }))
+	b = loop.NewThread()
+	o := outcomeOf(func() error {
+		return run(context.Background(), b, func(context.Context) error {
+			gone.Set(1)
+			return nil
+		})
+	})
+	require.Equal(t, "goexit", o.how)
+	<-b.Done()
+}
+
+func TestExitFunctionsThatFailAfterAPostedFunction(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	bad := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { panic(errEnd) }))
+	foreign := loop.FromPost(func(fn func()) error { go fn(); return nil }, nil)
+	for name, l := range map[string]loop.Loop{"goroutines": running(t, loop.Goroutines()), "foreign": foreign} {
+		t.Run(name, func(t *testing.T) {
+			told := make(chan any)
+			t.Cleanup(asyncsync.SetHooks(asyncsync.Hooks{Panicked: func(i asyncsync.CallInfo) { told <- i.Panic }}))
+			require.NoError(t, l.Post(func() { bad.Set(1) }))
+			require.Equal(t, errEnd, <-told)
+			require.NoError(t, call(context.Background(), l, func(context.Context) error { return nil }))
+		})
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, b := range []loop.Backend{loop.NewThread(loop.Named("gui"), loop.Option{}), loop.Goroutines(loop.Named("gui"))} {
+		require.Equal(t, "gui", b.(interface{ String() string }).String())
+	}
+	one, two := loop.NewThread().(interface{ String() string }), loop.NewThread().(interface{ String() string })
+	require.NotEmpty(t, one.String())
+	require.NotEqual(t, one.String(), two.String())
+}
+
+// Everything works in a bubble, where it has a clock of its own.
+func TestBackendsInABubble(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			guard(t)
+			synctest.Test(t, func(t *testing.T) {
+				b := newBackend(t, kind)
+				start := time.Now()
+				var woke [3]time.Duration
+				sleep := func(ctx context.Context, d time.Duration) error {
+					return b.Park(ctx, func(wake func()) { time.AfterFunc(d, wake) })
+				}
+				caller := make(chan struct{})
+				go func() {
+					defer close(caller)
+					assert.NoError(t, call(context.Background(), b, func(ctx context.Context) error { return sleep(ctx, time.Hour) }))
+				}()
+				require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+					left := make(chan struct{}, len(woke))
+					for i := range woke {
+						assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
+							assert.NoError(t, sleep(ctx, time.Duration(i+1)*time.Hour))
+							woke[i] = time.Since(start)
+							left <- struct{}{}
+						}))
+					}
+					for range woke {
+						if err := receive(ctx, b, left); err != nil {
+							return err
+						}
+					}
+					timed, cancel := context.WithTimeout(ctx, time.Minute)
+					defer cancel()
+					assert.ErrorIs(t, b.Park(timed, func(func()) {}), context.DeadlineExceeded)
+					return nil
+				}))
+				<-caller
+				require.Equal(t, [3]time.Duration{time.Hour, 2 * time.Hour, 3 * time.Hour}, woke)
+				require.Equal(t, 3*time.Hour+time.Minute, time.Since(start))
+			})
+		})
+	}
+}
+
+// A task started with another's ctx outlives it; so does one on another loop.
+func TestTheEndOfATaskCancelsNoOther(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		outer, cancel := context.WithCancelCause(context.Background())
+		defer cancel(nil)
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			first, parked, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			assert.NoError(t, b.Spawn(outer, func(ctx context.Context) {
+				defer close(first)
+				assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
+					defer close(ended)
+					assert.NoError(t, receive(ctx, b, first))
+					assert.NoError(t, yield(ctx, b))
+					assert.NoError(t, ctx.Err(), "the task that has started it is over")
+					assert.Same(t, errEnd, b.Park(ctx, func(func()) { close(parked) }))
+				}))
+			}))
+			assert.NoError(t, receive(ctx, b, parked))
+			cancel(errEnd)
+			return receive(ctx, b, ended)
+		}))
+	})
+}
+
+func TestParkOffTheLoopBlocks(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		require.NoError(t, b.Park(context.Background(), func(wake func()) { go wake() }))
+		require.NoError(t, b.Park(context.Background(), func(wake func()) { wake(); wake() }))
+		ctx, cancel := context.WithCancelCause(context.Background())
+		require.Same(t, errEnd, b.Park(ctx, func(func()) { go cancel(errEnd) }))
+	})
+}
+
+// Park parks the calling task on its own loop, whatever backend it is called of.
+func TestParkOfAnotherBackend(t *testing.T) {
+	guard(t)
+	b, other := loop.NewThread(), loop.NewThread()
+	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		ran := false
+		err := other.Park(ctx, func(wake func()) {
+			assert.NoError(t, b.Spawn(ctx, func(context.Context) {
+				ran = true
+				wake()
+			}))
+		})
+		assert.True(t, ran)
+		return err
+	}))
+}
+
+// AsyncToSync makes a task a thread, whose sync code must not be suspended: the
+// thread is locked once more than the coroutine was made with.
+func TestATaskThatHasBecomeAThread(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	b, other := loop.NewThread(), running(t, loop.NewThread())
+	ran := 0
+	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		_, err := asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) {
+			return asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+				_, ok := loop.Current(ctx)
+				assert.False(t, ok, "sync code is no task")
+				assert.NoError(t, b.Park(ctx, func(wake func()) { go wake() }))
+				assert.NoError(t, call(ctx, other, func(ctx context.Context) error {
+					ran++
+					return yield(ctx, other)
+				}))
+				never := func(context.Context) error { t.Error("has run"); return nil }
+				assert.ErrorIs(t, run(ctx, loop.NewThread(), never), loop.ErrOnLoop)
+				ran++
+				return 0, nil
+			})
+		})
+		assert.NoError(t, yield(ctx, b))
+		return err
+	}))
+	require.Equal(t, 2, ran)
+}
+
+func TestUnheardEndingsAreToldBeforeRunReturns(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		hooks := listen(t)
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			for _, e := range ends {
+				begun := make(chan struct{})
+				assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
+					close(begun)
+					_ = e.do()
+				}))
+				assert.NoError(t, receive(ctx, b, begun))
+				assert.NoError(t, b.Post(func() { _ = e.do() }))
+			}
+			return nil
+		}))
+		panics, goexits := hooks.told()
+		require.Len(t, panics, 2)
+		require.Equal(t, 2, goexits)
+	})
+}
+
+func TestALoopFromPost(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	queue, done := make(chan func(), 64), make(chan struct{})
+	posts := 0
+	l := loop.FromPost(func(fn func()) error {
+		posts++
+		if posts == 3 {
+			return errEnd
+		}
+		queue <- fn
+		return nil
+	}, done)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for fn := range queue {
+			fn()
+		}
+	}()
+	got, err := loop.Call(context.Background(), l, func(ctx context.Context) (int, error) {
+		_, ok := loop.Current(ctx)
+		assert.False(t, ok)
+		_, ok = loop.Host(ctx)
+		assert.False(t, ok)
+		never := func(context.Context) error { t.Error("has run"); return nil }
+		assert.ErrorIs(t, call(ctx, l, never), loop.ErrOnLoop)
+		assert.ErrorIs(t, run(ctx, loop.NewThread(), never), loop.ErrOnLoop)
+		assert.ErrorIs(t, loop.NewThread().Park(ctx, func(func()) {}), loop.ErrOnLoop)
+		return 7, nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, 7, got)
+	require.NoError(t, l.Post(func() {}))
+	require.Same(t, errEnd, l.Post(func() { t.Error("has run") }), "the loop's own error")
+
+	hooks := listen(t)
+	for _, e := range ends {
+		o := outcomeOf(func() error { return call(context.Background(), l, func(context.Context) error { return e.do() }) })
+		require.Equal(t, e.want, o)
+		require.NoError(t, l.Post(func() { _ = e.do() }))
+	}
+	b := running(t, loop.NewThread())
+	require.NoError(t, call(context.Background(), b, func(ctx context.Context) error {
+		return call(ctx, l, func(context.Context) error { return nil })
+	}))
+	for _, e := range ends {
+		o := outcomeOf(func() error {
+			return call(context.Background(), b, func(ctx context.Context) error {
+				return call(ctx, l, func(context.Context) error { return e.do() })
+			})
+		})
+		require.Equal(t, e.want, o, "from a task")
+	}
+	close(queue)
+	<-ended
+	panics, goexits := hooks.told()
+	require.Len(t, panics, 3, "one was that of a call, one that of a task's call, one nobody's")
+	require.Equal(t, 3, goexits, "the same")
+
+	close(done)
+	before := posts
+	require.ErrorIs(t, l.Post(func() {}), loop.ErrStopped)
+	require.ErrorIs(t, call(context.Background(), l, func(context.Context) error { return nil }), loop.ErrStopped)
+	require.Equal(t, before, posts, "post is not called after done")
+}
+
+// A loop that takes a function and stops without having run it.
+func TestALoopThatStopsWithFunctionsInIt(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	for _, from := range []string{"a goroutine", "a task"} {
+		t.Run(from, func(t *testing.T) {
+			var mu sync.Mutex
+			var queue []func()
+			done := make(chan struct{})
+			l := loop.FromPost(func(fn func()) error {
+				mu.Lock()
+				defer mu.Unlock()
+				queue = append(queue, fn)
+				if len(queue) == 1 {
+					close(done)
+				}
+				return nil
+			}, done)
+			made := func(ctx context.Context) error {
+				return call(ctx, l, func(context.Context) error { t.Error("has run"); return nil })
+			}
+			var err error
+			if from == "a task" {
+				err = call(context.Background(), running(t, loop.NewThread()), made)
+			} else {
+				err = made(context.Background())
+			}
+			require.ErrorIs(t, err, loop.ErrStopped)
+			queue[0]() // too late: the caller has gone
+		})
+	}
+}
+
+// Tasks of somebody else's backend are cancelled as that says.
+func TestCallOfAForeignBackend(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	parked := make(chan struct{}, 2)
+	ended := make(chan error, 2)
+	b := loop.NewThread()
+	f := loop.Backend(foreignBackend{b})
+	other := running(t, loop.NewThread())
+	wait := func(ctx context.Context) error {
+		return b.Park(ctx, func(func()) { parked <- struct{}{} })
+	}
+	go func() { ended <- call(context.Background(), f, wait) }()
+	go func() {
+		ended <- call(context.Background(), other, func(ctx context.Context) error { return call(ctx, f, wait) })
+	}()
+	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		both := make(chan struct{})
+		go func() {
+			defer close(both)
+			<-parked
+			<-parked
+		}()
+		return receive(ctx, b, both)
+	}))
+	require.ErrorIs(t, <-ended, loop.ErrStopped)
+	require.ErrorIs(t, <-ended, loop.ErrStopped)
+}
+
+func TestManyTasksOfAllKinds(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		listen(t)
+		const n = 200
+		var ended atomic.Int64
+		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			all := make(chan struct{})
+			for i := range n {
+				assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
+					defer func() {
+						if ended.Add(1) == n {
+							close(all)
+						}
+					}()
+					for range i % 5 {
+						assert.NoError(t, b.Park(ctx, func(wake func()) { go wake() }))
+					}
+					_ = ends[i%3].do()
+				}))
+			}
+			return receive(ctx, b, all)
+		}))
+		require.EqualValues(t, n, ended.Load())
+	})
+}

@@ -1,0 +1,118 @@
+package loop
+
+import (
+	"context"
+	"runtime/pprof"
+
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/sched"
+)
+
+// thread is the Backend of coroutines on one thread.
+type thread struct {
+	name string
+	loop *sched.Loop
+}
+
+// NewThread returns a backend whose tasks and posted functions all run on one OS
+// thread: that of the goroutine that calls [Run] for it. It starts nothing before.
+//
+// One task or function runs at a time, and the next one when that one ends, or,
+// if it is a task, waits with Park or Call. Who is ready runs in the order in which
+// it became so, tasks and posted functions alike.
+//
+// A task costs about as much as a coroutine of [iter.Pull], which it is; the
+// coroutines are used again. It is a goroutine of its own to whoever asks (its
+// stack, its goroutine-local variables), but its thread-critical variables are
+// those of the loop's thread. They end, and their exit functions run, before Done
+// is closed.
+//
+// Do not let a task hold a [runtime.LockOSThread] of its own while it waits: the
+// Go runtime ends the process. A wait below a C callback panics.
+func NewThread(opts ...Option) Backend {
+	b := &thread{name: named("thread", opts)}
+	b.loop = sched.New(b, runPosted, exitFailed, ErrStopped)
+	return b
+}
+
+// String returns the name of the loop.
+func (b *thread) String() string { return b.name }
+
+// Post implements [Poster].
+func (b *thread) Post(fn func()) error {
+	checkPost(fn)
+	if !b.loop.Post(fn) {
+		return ErrStopped
+	}
+	return nil
+}
+
+// Done implements [Loop].
+func (b *thread) Done() <-chan struct{} { return b.loop.Done() }
+
+// Spawn implements [Backend].
+func (b *thread) Spawn(ctx context.Context, fn func(context.Context)) error {
+	return spawn(b, ctx, fn)
+}
+
+// Park implements [Backend].
+func (b *thread) Park(ctx context.Context, arm func(wake func())) error {
+	return park(ctx, arm)
+}
+
+func (b *thread) life() context.Context { return b.loop.Life() }
+
+func (b *thread) start(j *job) error {
+	accepted := false
+	if j.waited {
+		accepted = b.loop.StartAndWait(&j.Task)
+	} else {
+		accepted = b.loop.Start(&j.Task)
+	}
+	if !accepted {
+		return ErrStopped
+	}
+	return nil
+}
+
+// run runs the loop with j as its main task.
+func (b *thread) run(j *job) (end core.Ending, refusal error) {
+	var values goroutine.Values
+	j.ended = func(e core.Ending) {
+		end = e
+		if r := goroutine.Current(); r != nil {
+			values = r.Values
+		}
+	}
+	j.refused = func(err error) { refusal, values = err, j.Values }
+	ran := false
+	pprof.Do(j.ctx.above, pprof.Labels("asyncsync.loop", b.name), func(context.Context) {
+		ran = b.loop.Run(&j.Task)
+	})
+	if !ran {
+		j.release()
+		return end, ErrStopped
+	}
+	setValues(values)
+	return end, refusal
+}
+
+// setValues gives the calling goroutine these goroutine-local values.
+func setValues(v goroutine.Values) {
+	r := goroutine.Current()
+	if r == nil {
+		if v == (goroutine.Values{}) {
+			return
+		}
+		r = goroutine.Ensure()
+	}
+	r.Values = v
+	r.ReleaseIfEmpty()
+}
+
+func checkPost(fn func()) {
+	if fn == nil {
+		panic("loop: Post with a nil function")
+	}
+}
