@@ -61,6 +61,7 @@ type fromThread[A, R any] struct {
 
 func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	checkCtx(ctx, "call of an AsyncToSync function")
+	ctx = core.Afterlife(ctx)
 	if w.sameThread {
 		return w.here(ctx, arg)
 	}

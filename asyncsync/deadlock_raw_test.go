@@ -92,7 +92,7 @@ func (s *stage) unseen(fn func() error) error {
 	s.helpers.Go(func() {
 		defer end()
 		// A group that was let go ends, and its ctx, before this does.
-		if err := fn(); err != nil && !errors.Is(err, context.Canceled) && err.Error() != "task: the group has ended" {
+		if err := fn(); err != nil && !errors.Is(err, context.Canceled) {
 			s.mu.Lock()
 			s.fails = append(s.fails, err)
 			s.mu.Unlock()
@@ -589,16 +589,15 @@ var hidden = map[string]deadlock.Kind{
 	"a task and itself, from a coroutine on the thread":                             silent,
 	"a task and itself, in an executor":                                             silent,
 	"a function that All serves on top of another waits for who waits for that one": silent,
-	"two tasks":                                                      silent,
-	"a member and its group":                                         silent,
-	"a member's grandchild and the group":                            silent,
-	"a member and its group, from a thread":                          silent,
-	"a limited function below itself, on a plain goroutine":          silent,
-	"a limited function below itself, with a ctx that knows nothing": silent,
-	"a limited function below itself":                                silent,
-	"two tokens, and both holders want another":                      silent,
-	"a task, a thread, a limiter, a group and another thread":        silent,
-	"a thread comes to wait for one that closes it":                  silent,
+	"two tasks":                                                 silent,
+	"a member and its group":                                    silent,
+	"a member's grandchild and the group":                       silent,
+	"a member and its group, from a thread":                     silent,
+	"a thread comes to wait for one that closes it":             silent,
+	"a limited function takes the last token":                   silent,
+	"a limited function takes the last token, in a task":        silent,
+	"a limited function takes the last token, with another ctx": silent,
+	"two tokens, and both limited functions take another":       silent,
 }
 
 // Every raw wait that depends on itself is told of as soon as it has been seen

@@ -82,6 +82,17 @@ func (s *stage) to(ctx context.Context, fn func(context.Context) error, opts ...
 	return s.closing(func() error { return to(ctx, fn, opts...) })
 }
 
+// take takes a token and gives it back.
+func (s *stage) take(ctx context.Context, l *task.Limiter) error {
+	return s.closing(func() error {
+		if err := l.Acquire(ctx); err != nil {
+			return err
+		}
+		l.Release()
+		return nil
+	})
+}
+
 // self is a task that learns of itself.
 func (s *stage) self(ctx context.Context, fn func(context.Context, *task.Task[int]) error) *task.Task[int] {
 	me := make(chan *task.Task[int], 1)
@@ -461,7 +472,7 @@ var shapes = []struct {
 		return errors.Join(rs[0].wait().err, rs[1].wait().err, hs[0].Close(), hs[1].Close())
 	}},
 
-	{"a limited function below itself", 1, func(s *stage) error {
+	{"a limited function below itself", 0, func(s *stage) error {
 		ctx, _ := s.context("a")
 		l := task.NewLimiter(1)
 		limited := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithLimiter(l)}
@@ -469,17 +480,56 @@ var shapes = []struct {
 			return to(ctx, func(ctx context.Context) error { return s.to(ctx, ok, limited...) }, limited...)
 		}))
 	}},
-	{"a limited function below itself, on a plain goroutine", 1, func(s *stage) error {
+	{"a limited function below itself, on a plain goroutine", 0, func(s *stage) error {
 		ctx, _ := s.context("a")
 		l := task.NewLimiter(1)
 		limited := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithLimiter(l)}
 		return to(ctx, func(ctx context.Context) error { return s.to(ctx, ok, limited...) }, limited...)
 	}},
-	{"a limited function below itself, with a ctx that knows nothing", 1, func(s *stage) error {
+	{"a limited function below itself, with a ctx that knows nothing", 0, func(s *stage) error {
 		ctx := context.Background()
 		l := task.NewLimiter(1)
 		limited := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithLimiter(l)}
 		return to(ctx, func(ctx context.Context) error { return s.to(ctx, ok, limited...) }, limited...)
+	}},
+	{"a limited function takes the last token", 1, func(s *stage) error {
+		ctx, _ := s.context("a")
+		l := task.NewLimiter(1)
+		return to(ctx, func(ctx context.Context) error { return s.take(ctx, l) }, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
+	}},
+	{"a limited function takes the last token, in a task", 1, func(s *stage) error {
+		ctx, _ := s.context("a")
+		l := task.NewLimiter(1)
+		return s.wait(ctx, s.task(ctx, func(ctx context.Context) error {
+			return to(ctx, func(ctx context.Context) error { return s.take(ctx, l) }, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
+		}))
+	}},
+	{"a limited function takes the last token, with another ctx", 1, func(s *stage) error {
+		ctx, _ := s.context("a")
+		l := task.NewLimiter(1)
+		return to(context.Background(), func(context.Context) error { return s.take(ctx, l) }, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
+	}},
+	{"two tokens, and both limited functions take another", 1, func(s *stage) error {
+		ctx, _ := s.context("a")
+		l := task.NewLimiter(2)
+		both := newMeeting(2)
+		gctx, g := task.NewGroup(ctx)
+		for range 2 {
+			g.Go(func(ctx context.Context) error {
+				return to(ctx, func(ctx context.Context) error {
+					both.attend()
+					return s.take(ctx, l)
+				}, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
+			})
+		}
+		return g.Wait(gctx)
+	}},
+	{"a limited function waits for a task that takes the last token", 0, func(s *stage) error {
+		ctx, _ := s.context("a")
+		l := task.NewLimiter(1)
+		return to(ctx, func(ctx context.Context) error {
+			return s.wait(ctx, s.task(ctx, func(ctx context.Context) error { return s.take(ctx, l) }))
+		}, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
 	}},
 	{"a thread wants the token of a plain goroutine that wants the thread", 1, func(s *stage) error {
 		ctx, _ := s.context("a")
@@ -500,7 +550,7 @@ var shapes = []struct {
 		})
 		return errors.Join(err, holder.wait().err)
 	}},
-	{"two tokens, and both holders want another", 1, func(s *stage) error {
+	{"two tokens, and both holders want another", 0, func(s *stage) error {
 		ctx, _ := s.context("a")
 		l := task.NewLimiter(2)
 		limited := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithLimiter(l)}
@@ -719,7 +769,7 @@ var shapes = []struct {
 		return errors.Join(err, b.Close())
 	}},
 
-	{"a task, a thread, a limiter, a group and another thread", 1, func(s *stage) error {
+	{"a task, a thread, a limiter, a group and another thread", 0, func(s *stage) error {
 		ctx, _ := s.context("a")
 		_, b := s.context("b")
 		l := task.NewLimiter(1)
@@ -770,13 +820,12 @@ var pages = map[string]string{
 	"a member's grandchild and the group":   "group-member",
 	"a member and its group, from a thread": "group-member",
 
-	"a limited function below itself":                                     "limiter",
-	"a limited function below itself, on a plain goroutine":               "limiter",
-	"a limited function below itself, with a ctx that knows nothing":      "limiter",
+	"a limited function takes the last token":                             "limiter",
+	"a limited function takes the last token, in a task":                  "limiter",
+	"a limited function takes the last token, with another ctx":           "limiter",
 	"a thread wants the token of a plain goroutine that wants the thread": "limiter",
-	"two tokens, and both holders want another":                           "limiter",
+	"two tokens, and both limited functions take another":                 "limiter",
 	"a thread wants the token of one who wants the thread":                "limiter",
-	"a task, a thread, a limiter, a group and another thread":             "limiter",
 
 	"Shutdown of a thread from another that it waits for": "shutdown-inside",
 	"a thread comes to wait for one that closes it":       "shutdown-inside",

@@ -51,7 +51,9 @@ func WithExecutor(e Executor) Option {
 }
 
 // WithLimiter has an insensitive call hold a token of l while its function
-// runs. A call that is abandoned holds it until its function ends.
+// runs. A call that is abandoned holds it until its function ends. Below the
+// function no second one is taken: while it waits its token is lent to what it
+// waits for. See [task.Limiter].
 func WithLimiter(l *task.Limiter) Option {
 	if l == nil {
 		panic("asyncsync: WithLimiter: nil Limiter")

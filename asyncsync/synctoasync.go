@@ -155,6 +155,7 @@ func (w *toThread[A, R]) inline(ctx context.Context, scope *core.Scope, arg A) (
 // a goroutine of its own where the caller is a thread or may abandon it, else
 // where it is called.
 func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
+	ctx = core.Afterlife(ctx)
 	r := &record[A, R]{fn: w.fn, arg: arg}
 	w.name(r)
 	if w.limiter != nil {

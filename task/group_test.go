@@ -383,25 +383,19 @@ func TestGroup_SeveralWaits(t *testing.T) {
 }
 
 // A group that has been waited for is over: its ctx has ended, its outcome
-// stays. A member started all the same runs, with that ctx, and the next Wait
-// waits for it.
+// stays, and it takes no further members.
 func TestGroup_AfterWait(t *testing.T) {
 	guard(t)
-	failure, late := errors.New("first round"), errors.New("second round")
+	failure := errors.New("failure")
 	gctx, g := task.NewGroup(t.Context())
 	g.Go(func(context.Context) error { return failure })
-	require.EqualError(t, g.Wait(t.Context()), "first round")
-	require.EqualError(t, g.Wait(t.Context()), "first round")
-
-	ran := false
-	g.Go(func(ctx context.Context) error {
-		ran = true
-		require.Error(t, ctx.Err())
-		return late
-	})
-	require.EqualError(t, g.Wait(t.Context()), "first round\nsecond round")
-	require.True(t, ran)
+	require.EqualError(t, g.Wait(t.Context()), "failure")
 	require.Error(t, gctx.Err())
+
+	never := func(context.Context) error { t.Error("it runs"); return nil }
+	require.PanicsWithValue(t, "task: Group.Go after Wait", func() { g.Go(never) })
+	require.PanicsWithValue(t, "task: Group.TryGo after Wait", func() { g.TryGo(never) })
+	require.EqualError(t, g.Wait(t.Context()), "failure")
 }
 
 // A member that is started when all others have just ended, and before Wait
@@ -475,7 +469,7 @@ func TestGroup_TaskLeftByMember(t *testing.T) {
 		require.NoError(t, g.Wait(t.Context()))
 		got, err := left.Wait(t.Context())
 		require.NoError(t, err)
-		require.EqualError(t, got, "task: the group has ended")
+		require.EqualError(t, got, "task: the group has ended: context canceled")
 	})
 }
 

@@ -198,6 +198,9 @@ func (c *Call) runAsync() (woke bool) {
 		c.node.End()
 		c.ending.count()
 		rec.Told = c.ending.Goexit
+		if c.life != nil {
+			return // its goroutine ends the task, further down its stack
+		}
 		woke = c.finish()
 	}()
 	defer func() {

@@ -68,9 +68,9 @@ type Call struct {
 	pin   *Frame // the frame that must run it, nil for any
 	name  string
 	pc    uintptr       // the wrapped function, for its name
-	done  chan struct{} // of a task: closed when it has ended
+	done  chan struct{} // of a task: closed when it has ended; made when it is asked for, under the mu of life
 	onEnd func()        // of a task: called before that
-	life  *life         // of a task on a thread: ended before that
+	life  *life         // of a task: ended before that
 
 	refusal error // why it was revoked by somebody else than its caller; guarded by the mu of thread
 	lender  *Call // of an errand: the call whose caller runs it
@@ -180,10 +180,13 @@ func (l *list) remove(c *Call) {
 // finish tells the caller, and reports whether it slept. The caller may then
 // use the record again: nothing of it may be read after the swap, unless the
 // caller sleeps or has gone.
+//
+// The life of a task ends first: a call that is made with its ctx after the end
+// of the task has been told must not be cancelled by that end.
 func (c *Call) finish() (woke bool) {
-	f, done := c.frame, c.done
-	if c.life != nil {
-		c.life.end()
+	f, l := c.frame, c.life
+	if l != nil {
+		l.end()
 	}
 	if c.onEnd != nil {
 		c.onEnd()
@@ -201,8 +204,13 @@ func (c *Call) finish() (woke bool) {
 		if f != nil {
 			woke = f.complete()
 		}
-		if done != nil {
-			close(done)
+		if l != nil {
+			l.mu.Lock()
+			done := c.done
+			l.mu.Unlock()
+			if done != nil {
+				close(done)
+			}
 		}
 	}
 	return woke

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -85,13 +86,15 @@ type awayCall Call
 // see [Node.ride].
 type riding struct{ call *Call }
 
-// A want is a wait for something else than a call: a *Task, a *Group, a
-// *Resource or a *Scope.
+// A want is a wait for something else than a call: a *Task, a *Group, a *place
+// in one, a *Resource or a *Scope.
 type want struct {
 	for_ any
 	ctx  context.Context // whose end ends the wait
 	edge edge            // of a waiter off the threads
 	off  atomic.Bool     // it is not visible yet, or taken back; or the waiter was let go
+
+	claim *claim // of a wait for a *Resource
 }
 
 // cycles is held by who looks for a cycle; it is the outermost lock there is.
@@ -147,6 +150,9 @@ func (n *Node) unpublish() {
 	if n != nil {
 		n.waits.Store(nil)
 		settle()
+		if lent.n.Load() != 0 {
+			reclaim(n)
+		}
 	}
 }
 
@@ -197,10 +203,31 @@ func newEdge(rec *goroutine.Record, e *edge) aWait {
 
 // look returns the error of a wait that closes a cycle.
 func (p *aWait) look() error {
+	if c := p.edge.claim(); c != nil && c.borrow() {
+		return nil // it is lent what it waits for
+	}
+	if contended.n.Load() != 0 {
+		switch {
+		case p.f == nil:
+			lendFrom(p.self)
+		case p.f.call != nil:
+			lendFrom(p.f.call)
+		default:
+			lendFrom(p.f.thread)
+		}
+	}
 	if !p.edge.mayWait() || p.edge.runs() {
 		return nil
 	}
 	return closes(p.f, p.self, p.edge, nil)
+}
+
+// claim returns what e wants of a resource, nil if it waits for something else.
+func (e *edge) claim() *claim {
+	if w, ok := e.to.(*want); ok {
+		return w.claim
+	}
+	return nil
 }
 
 // over takes the wait back.
@@ -315,12 +342,12 @@ func (e *edge) mayWait() bool {
 		}
 		switch w := to.for_.(type) {
 		case *Task:
-			return w.call.thread.Load() != nil || w.node.waits.Load() != nil
+			return w.call.thread.Load() != nil || w.Node().waits.Load() != nil
 		case *Group:
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			for m := w.members; m != nil; m = m.after {
-				if m.node.waits.Load() != nil {
+			for m := w.members; m != nil; m = m.link.after {
+				if m.Node().waits.Load() != nil {
 					return true
 				}
 			}
@@ -362,19 +389,51 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 		return nil
 	}
 	s := &search{node: self, frame: f, call: c}
-	found := false
-	chase(func() { found = s.certain(e) })
-	if !found {
-		return nil
+	for {
+		found := false
+		chase(func() { found = s.certain(e) })
+		// The wait may be what keeps one further down from being a stranger to
+		// those who hold the tokens that it wants.
+		lent := false
+		for _, c := range s.claims {
+			lent = c.borrow() || lent
+		}
+		switch {
+		case lent:
+			continue
+		case !found:
+			return nil
+		}
+		d, again := s.refuse(f, self, e, c)
+		if again {
+			continue
+		}
+		if d == nil {
+			return nil
+		}
+		return d
 	}
+}
+
+// refuse takes back the wait e, of which a search has found that it closes a
+// cycle, if it still does. again says that somebody in the cycle has moved, or was
+// lent a token meanwhile, and one must look anew.
+func (s *search) refuse(f *Frame, self *Node, e *edge, c *Call) (d *DeadlockError, again bool) {
 	if s.anyEnded() {
-		return nil
+		return nil, false
 	}
-	var d *DeadlockError
 	before := s.facts
 	chase(func() {
 		if !s.certain(e) || !slices.Equal(before, s.facts) {
+			again = true
 			return
+		}
+		// A token that has come back is on its way to somebody here, perhaps.
+		for _, c := range s.claims {
+			again = c.borrowNow() || again
+		}
+		if c := e.claim(); c != nil && c.borrowNow() || again {
+			return // of its own it need not be told
 		}
 		first := Link{Goroutine: goroutine.ID()}
 		if f != nil {
@@ -393,13 +452,10 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 			self.waits.Store(nil)
 		}
 	})
-	if d == nil {
-		return nil
-	}
-	if c != nil {
+	if d != nil && c != nil {
 		c.thread.Load().removed(c)
 	}
-	return d
+	return d, again
 }
 
 // recheck looks for a cycle that a marked call is in, since it came to where its
@@ -430,6 +486,11 @@ func (m *Mark) recheck() {
 	chase(func() {
 		if !queued() || !s.certain(e) || !slices.Equal(before, s.facts) {
 			return
+		}
+		for _, c := range s.claims {
+			if c.borrowNow() {
+				return // a token has come back, and was on its way to it
+			}
 		}
 		first := Link{Goroutine: s.call.edge.gid.Load(), Who: s.call.by.name()}
 		if f := s.call.frame; f != nil {
@@ -496,6 +557,8 @@ type search struct {
 	walks map[*Thread]*walk
 	steps int
 
+	claims []*claim // on resources, that the wait depends on
+
 	facts []any             // all that what was found rests on
 	ctxs  []context.Context // that would end one of the waits
 	chain []Link            // the waits from the last to the first
@@ -518,7 +581,7 @@ func (s *search) certain(e *edge) bool {
 	var before []any
 	for range 16 {
 		s.nodes, s.ors, s.walks, s.steps = map[*Node]finding{}, map[any]bool{}, map[*Thread]*walk{}, 0
-		s.facts, s.ctxs, s.chain = nil, nil, nil
+		s.facts, s.ctxs, s.chain, s.claims = nil, nil, nil, nil
 		if s.follow(e, true) != stuck {
 			return false
 		}
@@ -571,7 +634,7 @@ func (s *search) follow(e *edge, first bool) finding {
 	case *Thread:
 		found = s.walk(to, 0)
 	case *want:
-		found = s.want(to)
+		found = s.want(to, first)
 		s.until(to.ctx)
 	}
 	if found == free {
@@ -582,7 +645,7 @@ func (s *search) follow(e *edge, first bool) finding {
 	return found
 }
 
-func (s *search) want(w *want) finding {
+func (s *search) want(w *want, first bool) finding {
 	if w.off.Load() {
 		return free
 	}
@@ -591,30 +654,76 @@ func (s *search) want(w *want) finding {
 		if to.call.thread.Load() != nil {
 			return s.ofCall(&to.call, false)
 		}
-		return s.ofNode(to.node, to.call.name, to.call.pc)
+		return s.ofNode(to.Node(), to.call.name, to.call.pc)
 	case *Group:
 		to.mu.Lock()
 		var members []*Task
-		for m := to.members; m != nil; m = m.after {
+		for m := to.members; m != nil; m = m.link.after {
 			members = append(members, m)
 		}
 		to.mu.Unlock()
 		found := free
-		for _, m := range members {
-			found = max(found, s.ofNode(m.node, m.call.name, m.call.pc))
+		for i, m := range members {
+			found = max(found, s.ofNode(m.Node(), m.call.name, m.call.pc))
 			if found == stuck {
+				was := s.state()
+				for _, m := range members[i+1:] { // for the claims among them
+					s.ofNode(m.Node(), "", 0)
+					s.back(was)
+				}
 				break
 			}
 		}
 		return found
+	case *place:
+		return s.ofPlace(to)
 	case *Resource:
-		return s.ofResource(to)
+		return s.ofResource(to, w.claim, first)
 	case *Scope:
 		return s.ofScope(to)
 	case *Pool:
 		return s.ofThreads(to)
 	}
 	return free
+}
+
+// ofPlace looks at the members of a group that is full: each would have to be
+// stuck.
+func (s *search) ofPlace(p *place) finding {
+	if s.ors[p.Group] {
+		s.fact(p.Group)
+		return looped
+	}
+	p.mu.Lock()
+	var members []*Task
+	for m := p.members; m != nil; m = m.link.after {
+		members = append(members, m)
+	}
+	p.mu.Unlock()
+	if len(members) < p.limit || len(members) == 0 {
+		return free // one is about to begin
+	}
+	s.ors[p.Group] = true
+	defer delete(s.ors, p.Group)
+	found := looped
+	for i, m := range members {
+		chain := len(s.chain)
+		one := s.ofNode(m.Node(), m.call.name, m.call.pc)
+		if one == free {
+			was := s.state()
+			for _, m := range members[i+1:] { // for the claims among them
+				s.ofNode(m.Node(), "", 0)
+				s.back(was)
+			}
+			return free
+		}
+		if found == stuck {
+			s.chain = s.chain[:chain] // one is enough to tell
+		}
+		found = max(found, one)
+	}
+	s.fact(p.Group)
+	return found
 }
 
 // ofThreads looks at the threads that a pool which closes still has to end.
@@ -778,7 +887,7 @@ func (s *search) walk(t *Thread, low int) finding {
 	}
 	name, gid := t.called(), t.gid.Load()
 	t.mu.Unlock()
-	for _, v := range waits {
+	for i, v := range waits {
 		if v.f.level >= w.low {
 			continue // looked at from below
 		}
@@ -804,6 +913,14 @@ func (s *search) walk(t *Thread, low int) finding {
 			t.mu.Unlock()
 			if stacked {
 				s.chain = append(s.chain, on)
+			}
+			now := s.state()
+			for _, v := range waits[i+1:] { // for the claims below them
+				if v.f.level < w.low {
+					w.low = v.f.level
+					s.follow(&v.f.edge, false)
+					s.back(now)
+				}
 			}
 			return stuck
 		}
@@ -909,26 +1026,47 @@ func (s *search) ofScope(sc *Scope) finding {
 	return s.walk(t, low)
 }
 
-// ofResource looks at those who hold r: each would have to be stuck.
-func (s *search) ofResource(r *Resource) finding {
-	if r.tokens == nil {
+// ofResource looks at those who hold r, for c to get what it wants: each would
+// have to be stuck.
+func (s *search) ofResource(r *Resource, c *claim, first bool) finding {
+	r.mu.Lock()
+	done := c.done
+	r.mu.Unlock()
+	if done {
 		return free
+	}
+	if !first {
+		s.claims = append(s.claims, c)
 	}
 	if s.ors[r] {
 		s.fact(r)
 		return looped
 	}
-	used, total := r.tokens()
+	var holds []*Hold
 	r.mu.Lock()
-	holders := slices.Clone(r.holders)
+	for h := range r.ready {
+		holds = append(holds, h)
+	}
+	n := c.n
+	if c.inLine {
+		n = r.line.head.n // that one comes first
+	}
+	none := r.used == 0 || r.total-r.used >= n || len(holds) != r.used
 	r.mu.Unlock()
-	if used == 0 || used < total || len(holders) != used {
+	if none {
 		return free
 	}
+	for _, h := range holds {
+		if h.thread == nil && h.self.waits.Load() == nil && h.self != s.node {
+			return free // it runs, so that the others need not be looked at
+		}
+	}
+	// The order must be the same at each look.
+	slices.SortFunc(holds, func(a, b *Hold) int { return cmp.Compare(a.gid, b.gid) })
 	s.ors[r] = true
 	defer delete(s.ors, r)
 	found := looped
-	for _, h := range holders {
+	for _, h := range holds {
 		chain := len(s.chain)
 		one := s.holder(h)
 		if one == free {
@@ -944,10 +1082,10 @@ func (s *search) ofResource(r *Resource) finding {
 	return found
 }
 
-func (s *search) holder(h *holder) finding {
+func (s *search) holder(h *Hold) finding {
 	switch {
-	case h.node != nil:
-		return s.ofNode(h.node, h.name, 0)
+	case h.self != nil:
+		return s.ofNode(h.self, "", 0)
 	case h.thread != nil:
 		t := h.thread
 		t.mu.Lock()
@@ -1000,6 +1138,8 @@ func (e *edge) kind() string {
 			return "task"
 		case *Group:
 			return "group"
+		case *place:
+			return "group place"
 		case *Resource:
 			return "limiter"
 		case *Scope:
@@ -1063,7 +1203,7 @@ func (s *search) describe(first Link, e *edge) *DeadlockError {
 // name returns that of the task which runs as n. What else runs as a node is
 // known by name to those alone who wait for it.
 func (n *Node) name() string {
-	if n != nil && n.life != nil && n.life.node == n {
+	if n != nil && n.life != nil && &n.life.own == n {
 		return callName(n.life.name, n.life.pc)
 	}
 	return "a function"
@@ -1082,6 +1222,8 @@ func message(cycle []Link) string {
 		return "tasks wait for each other"
 	case len(cycle) == 1 && cycle[0].Kind == "group":
 		return "a task waits for the end of the group that it belongs to"
+	case len(cycle) == 1 && cycle[0].Kind == "group place":
+		return "a task waits for a place in the full group that it belongs to"
 	}
 	waits := make([]string, len(cycle))
 	for i, l := range cycle {
@@ -1153,7 +1295,7 @@ func page(cycle []Link) string {
 		return pageLimiter
 	case blocks[stranger]:
 		return pageBlocked
-	case kinds["group"] > 0:
+	case kinds["group"] > 0, kinds["group place"] > 0:
 		return pageGroup
 	case kinds["task"] == 1:
 		return pageSelfWait

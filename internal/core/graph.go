@@ -63,7 +63,7 @@ type CallState struct {
 
 // A WaitState is one wait of this module.
 type WaitState struct {
-	Kind      string        // call, async, task, group, limiter, close, executor, pool close
+	Kind      string        // call, async, task, group, group place, limiter, close, executor, pool close
 	For       string        // the name of what is waited for, "" if it has none
 	Thread    uint64        // of a call: the ID of the thread that it was sent to
 	Seq       uint64        // and its number there
@@ -159,14 +159,21 @@ func (v *view) reach(e *edge) {
 	case *want:
 		switch w := to.for_.(type) {
 		case *Task:
-			v.found(w.node, w.call.name, w.call.pc)
+			v.found(w.Node(), w.call.name, w.call.pc)
 		case *Group:
-			w.mu.Lock()
-			for m := w.members; m != nil && len(v.todo) < graphNodes; m = m.after {
-				v.found(m.node, m.call.name, m.call.pc)
-			}
-			w.mu.Unlock()
+			v.group(w)
+		case *place:
+			v.group(w.Group)
 		}
+	}
+}
+
+// group notes the members of g.
+func (v *view) group(g *Group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for m := g.members; m != nil && len(v.todo) < graphNodes; m = m.link.after {
+		v.found(m.Node(), m.call.name, m.call.pc)
 	}
 }
 
@@ -191,19 +198,26 @@ func (v *view) state(e *edge, what string) *WaitState {
 	case *want:
 		switch x := to.for_.(type) {
 		case *Task:
-			w.Function = v.seen[x.node]
+			w.Function = v.seen[x.Node()]
 		case *Group:
-			x.mu.Lock()
-			for m := x.members; m != nil && len(w.Goroutines) < graphMembers; m = m.after {
-				if gid := m.call.edge.gid.Load(); gid != 0 {
-					w.Goroutines = append(w.Goroutines, gid)
-					w.Functions = append(w.Functions, v.seen[m.node])
-				}
-			}
-			x.mu.Unlock()
+			v.members(w, x)
+		case *place:
+			v.members(w, x.Group)
 		}
 	}
 	return w
+}
+
+// members names the members of g in w.
+func (v *view) members(w *WaitState, g *Group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for m := g.members; m != nil && len(w.Goroutines) < graphMembers; m = m.link.after {
+		if gid := m.call.edge.gid.Load(); gid != 0 {
+			w.Goroutines = append(w.Goroutines, gid)
+			w.Functions = append(w.Functions, v.seen[m.Node()])
+		}
+	}
 }
 
 // goroutines adds those of the functions found, and what they lead to.
@@ -631,7 +645,7 @@ func (e *edge) long(steps int) bool {
 			if !ok {
 				return false
 			}
-			n = task.node
+			n = task.Node()
 		default:
 			return false
 		}

@@ -2,8 +2,6 @@ package core
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -17,54 +15,123 @@ import (
 // the parent's, but from what is above that, and the parent cancels its
 // children by itself while it runs. Where a ctx was derived in between, that is
 // out of our hands: then the layer stays until that child has ended too.
+//
+// Many tasks may wait in a queue. What only the function needs is made when that
+// begins: until then there is no layer, and nothing of the task hangs from base
+// but through the one watcher of all that wait with it.
 type life struct {
-	base   context.Context // foreign, above the task
-	layer  context.Context // foreign, what the task's own ctx wraps
+	own  Node            // that the task runs as
+	base context.Context // foreign, above the task
+	up   *life           // held until the end: its layer is above ours
+	name string
+	pc   uintptr
+
+	// layer is a foreign context, what the task's own ctx wraps. It and cancel are
+	// nil before the function begins, and written under mu; whoever has the task's
+	// ctx may read them without.
+	layer  context.Context
 	cancel context.CancelCauseFunc
-	up     *life // held until the end: its layer is above ours
-	node   *Node // that the task runs as
-	name   string
-	pc     uintptr
 
-	gone atomic.Bool // the layer has been released
+	mu      sync.Mutex  // guards the rest; that of a life above nests under it
+	held    int32       // children whose layer hangs from this one, and the function
+	over    bool        // the function has ended
+	ended   bool        // cancelled
+	listed  bool        // it is among the children of its parent, whose mu guards this
+	begun   bool        // the function has, or is about to
+	watched bool        // it was put among the watches, or will be
+	gone    atomic.Bool // the layer has been released
+	cause   error
+	parent  *life // that cancels us; nil once it is over
+	queued  *Call // of a task that goes to a thread; nil once it has begun
 
-	mu       sync.Mutex // guards the rest; that of a life above nests under it
-	over     bool       // the function has ended
-	held     int        // children whose layer hangs from this one, and the function
-	parent   *life      // that cancels us; nil once it is over
-	children map[*life]struct{}
-	ended    bool // cancelled
-	cause    error
-	queued   *Call       // of a task that goes to a thread; nil once it is over
-	unwatch  func() bool // ends the watch over the layer
+	// The children that this one cancels; before and after are guarded by the mu
+	// of the parent.
+	children      *life
+	before, after *life
+
+	watch watchLink // guarded by watches
 }
 
-// queue has l take c, which has been submitted, out of its queue when the layer
-// ends. It is the layer that counts: the ctx that the task was started with may
-// be that of a task whose end is no cancellation.
+// queue has l take c, which has been submitted, out of its queue when base ends:
+// the ctx that the task was started with may be that of a task whose end is no
+// cancellation.
 func (l *life) queue(c *Call) {
+	done := l.base.Done()
 	l.mu.Lock()
-	if l.over {
+	if l.over || l.begun {
 		l.mu.Unlock()
 		return
 	}
 	l.queued = c
+	ended, cause := l.ended, l.cause
+	l.watched = done != nil && !ended
 	l.mu.Unlock()
-	if l.layer.Err() != nil {
-		l.withdraw(context.Cause(l.layer)) // who ended it found nothing queued
+	switch {
+	case ended:
+		l.withdraw(cause) // who ended it found nothing queued
 		return
+	case done == nil:
+		return // stop alone ends the task
 	}
-	if l.base.Done() == nil {
-		return // stop alone ends the layer
+	watches.add(l, done)
+	if l.base.Err() != nil {
+		l.withdraw(context.Cause(l.base))
 	}
-	unwatch := context.AfterFunc(l.layer, func() { l.withdraw(context.Cause(l.layer)) })
 	l.mu.Lock()
-	over := l.over
-	l.unwatch = unwatch
+	begun := l.over || l.begun
 	l.mu.Unlock()
-	if over {
-		unwatch()
+	if begun {
+		watches.remove(l)
 	}
+}
+
+// open makes the layer, and returns the ctx of the task, made in ctx if that is
+// not nil.
+func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
+	layer, cancel := layerOver(l.base)
+	l.mu.Lock()
+	l.layer, l.cancel = layer, cancel
+	ended, cause := l.ended, l.cause
+	l.mu.Unlock()
+	if ended {
+		cancel(cause)
+	}
+	if ctx == nil {
+		ctx = &Ctx{}
+	}
+	ctx.over(layer)
+	ctx.scope, ctx.node = scope, &l.own
+	return ctx
+}
+
+// layerOver is context.WithCancelCause, which panics where base is of a foreign
+// type and says at once that it has ended and that it has not. Such a base counts
+// as ended. On a thread nobody is there to be told of a panic.
+func layerOver(base context.Context) (layer context.Context, cancel context.CancelCauseFunc) {
+	defer func() {
+		if recover() != nil {
+			layer, cancel = context.WithCancelCause(context.WithoutCancel(base))
+			cancel(context.Canceled)
+		}
+	}()
+	return context.WithCancelCause(base)
+}
+
+// taken says that the task has left its queue, for its function is about to begin.
+func (l *life) taken() {
+	l.mu.Lock()
+	l.begun, l.queued = true, nil
+	watched := l.watched
+	l.mu.Unlock()
+	if watched {
+		watches.remove(l)
+	}
+}
+
+// taskCtx is the ctx of a task and its life in one allocation.
+type taskCtx struct {
+	Ctx
+	life life
 }
 
 // withdraw takes the task out of its queue.
@@ -86,7 +153,6 @@ func (l *life) begin(ctx context.Context) {
 		parent = n.life
 	}
 	if parent == nil {
-		l.layer, l.cancel = context.WithCancelCause(l.base)
 		return
 	}
 	parent.mu.Lock()
@@ -98,10 +164,7 @@ func (l *life) begin(ctx context.Context) {
 		l.up = parent
 	case !parent.over:
 		l.base = parent.base
-		if parent.children == nil {
-			parent.children = make(map[*life]struct{})
-		}
-		parent.children[l] = struct{}{}
+		parent.adopt(l)
 		l.parent = parent
 		// What the parent holds above itself must outlast us as well.
 		l.up = parent.up.hold()
@@ -109,12 +172,35 @@ func (l *life) begin(ctx context.Context) {
 		l.base = parent.base
 		l.up = parent.up.hold()
 	}
-	l.layer, l.cancel = context.WithCancelCause(l.base)
-	late, cause := l.parent != nil && parent.ended, parent.cause
-	parent.mu.Unlock()
-	if late {
-		l.stop(cause)
+	if l.parent != nil && parent.ended {
+		l.ended, l.cause = true, parent.cause
 	}
+	parent.mu.Unlock()
+}
+
+// adopt puts c among the children. l.mu is held.
+func (l *life) adopt(c *life) {
+	c.listed = true
+	if c.after = l.children; c.after != nil {
+		c.after.before = c
+	}
+	l.children = c
+}
+
+// disown takes it out, if it is there. l.mu is held.
+func (l *life) disown(c *life) {
+	if !c.listed {
+		return
+	}
+	if c.before != nil {
+		c.before.after = c.after
+	} else {
+		l.children = c.after
+	}
+	if c.after != nil {
+		c.after.before = c.before
+	}
+	c.listed, c.before, c.after = false, nil, nil
 }
 
 func (l *life) hold() *life {
@@ -134,31 +220,56 @@ func (l *life) stop(cause error) {
 		return
 	}
 	l.ended, l.cause = true, cause
-	children := slices.Collect(maps.Keys(l.children))
+	var children []*life
+	for c := l.children; c != nil; c = c.after {
+		children = append(children, c)
+	}
+	cancel := l.cancel
 	l.mu.Unlock()
-	l.cancel(cause)
+	if cancel != nil {
+		cancel(cause)
+	}
 	l.withdraw(cause)
 	for _, c := range children {
 		c.stop(cause)
 	}
 }
 
+// isEnded reports whether the task is cancelled, by stop or from above.
+func (l *life) isEnded() bool {
+	l.mu.Lock()
+	ended, layer := l.ended, l.layer
+	l.mu.Unlock()
+	if layer == nil {
+		layer = l.base
+	}
+	return ended || Ended(layer) != nil
+}
+
 // end says that the function has ended.
 func (l *life) end() {
 	l.mu.Lock()
 	l.over = true
-	parent, children, unwatch := l.parent, l.children, l.unwatch
-	l.parent, l.children, l.queued = nil, nil, nil
+	parent, watched := l.parent, l.watched && !l.begun
+	l.parent, l.queued = nil, nil
 	l.mu.Unlock()
-	if unwatch != nil {
-		unwatch()
+	if watched {
+		watches.remove(l)
 	}
 	if parent != nil {
 		parent.mu.Lock()
-		delete(parent.children, l)
+		parent.disown(l)
 		parent.mu.Unlock()
 	}
-	for c := range children {
+	for {
+		l.mu.Lock()
+		c := l.children
+		if c == nil {
+			l.mu.Unlock()
+			break
+		}
+		l.disown(c)
+		l.mu.Unlock()
 		c.mu.Lock()
 		c.parent = nil
 		c.mu.Unlock()
@@ -181,50 +292,182 @@ func (l *life) release() {
 			return
 		}
 		l.gone.Store(true) // before the cancel: see Afterlife
-		l.cancel(nil)
+		if l.cancel != nil {
+			l.cancel(nil)
+		}
 		l = up
+	}
+}
+
+// watches holds the tasks that wait in queues, by the channel whose end cancels
+// them. However many wait for one, there is one watcher.
+var watches = watchTable{by: map[<-chan struct{}]*watcher{}}
+
+type watchTable struct {
+	sync.Mutex // a leaf lock; guards all watchers and links
+	by         map[<-chan struct{}]*watcher
+}
+
+type watcher struct {
+	done       <-chan struct{}
+	base       context.Context
+	head, tail *life
+	stop       func() bool // nil until the watch has begun
+	over       bool        // nobody waits any more, or all have been told
+}
+
+type watchLink struct {
+	of            *watcher
+	before, after *life
+}
+
+// add has l withdrawn when done, which is that of its base, is closed.
+func (t *watchTable) add(l *life, done <-chan struct{}) {
+	t.Lock()
+	w := t.by[done]
+	first := w == nil
+	if first {
+		w = &watcher{done: done, base: l.base}
+		t.by[done] = w
+	}
+	l.watch = watchLink{of: w, before: w.tail}
+	if w.tail != nil {
+		w.tail.watch.after = l
+	} else {
+		w.head = l
+	}
+	w.tail = l
+	t.Unlock()
+	if !first {
+		return
+	}
+	stop := context.AfterFunc(w.base, w.fire) // may be the user's: no lock is held
+	t.Lock()
+	w.stop = stop
+	over := w.over
+	t.Unlock()
+	if over {
+		stop()
+	}
+}
+
+// remove forgets l, if it is there.
+func (t *watchTable) remove(l *life) {
+	t.Lock()
+	w := l.watch.of
+	if w == nil {
+		t.Unlock()
+		return
+	}
+	w.unlink(l)
+	var stop func() bool
+	if w.head == nil && !w.over {
+		w.over = true
+		delete(t.by, w.done)
+		stop = w.stop
+	}
+	t.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// unlink takes l out. watches is held.
+func (w *watcher) unlink(l *life) {
+	k := &l.watch
+	if k.before != nil {
+		k.before.watch.after = k.after
+	} else {
+		w.head = k.after
+	}
+	if k.after != nil {
+		k.after.watch.before = k.before
+	} else {
+		w.tail = k.before
+	}
+	*k = watchLink{}
+}
+
+// fire withdraws all, in the order in which they came. A hook may end the
+// goroutine.
+func (w *watcher) fire() {
+	done := false
+	defer func() {
+		if !done {
+			w.fire()
+		}
+	}()
+	cause := context.Cause(w.base)
+	for {
+		var some [64]*life
+		n := 0
+		watches.Lock()
+		if !w.over {
+			w.over = true
+			delete(watches.by, w.done)
+		}
+		for ; n < len(some) && w.head != nil; n++ {
+			some[n] = w.head
+			w.unlink(w.head)
+		}
+		watches.Unlock()
+		if n == 0 {
+			done = true
+			return
+		}
+		for _, l := range some[:n] {
+			if hooks.Load() != nil {
+				go l.withdraw(cause) // a hook may wait for another of them
+			} else {
+				l.withdraw(cause)
+			}
+		}
 	}
 }
 
 // A Task is the untyped part of a task.
 type Task struct {
 	call  Call
-	node  *Node
 	life  *life // apart: contexts keep it, and must not keep the task and its result
+	link  *link // of a member of a group; set before it starts
 	asked atomic.Bool
-
-	group         *Group // that it is a member of; set before it starts
-	listed        bool   // among its members; this and the rest are guarded by the group's mu
-	before, after *Task
 }
 
-// taskCtx is the ctx of a task, its node and its life in one allocation.
-type taskCtx struct {
-	nodeCtx
-	life life
+// Node is what the task runs as.
+func (t *Task) Node() *Node { return &t.life.own }
+
+// A link is the place of a task among the members of its group.
+type link struct {
+	group         *Group
+	listed        bool // this and the rest are guarded by the group's mu
+	before, after *Task
 }
 
 // StartTask runs body as a child of ctx's node and with a fork of the caller's
 // values: on a new goroutine, or on the thread of o.Scope.
 func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	_, rec := current()
-	tc := &taskCtx{}
-	l := &tc.life
-	tc.scope, tc.node = ScopeOf(ctx), &tc.own
-	tc.own.setParent(NodeOf(ctx))
-	l.node, l.name, l.pc = &tc.own, o.Name, o.PC
-	tc.own.life = l
-	t.node, t.life = &tc.own, l
+	var l *life
+	var now *Ctx // of a task that does not wait in a queue
+	if o.Scope == nil {
+		tc := &taskCtx{}
+		l, now = &tc.life, &tc.Ctx
+	} else {
+		l = &life{}
+	}
+	l.name, l.pc = o.Name, o.PC
+	l.own.setParent(NodeOf(ctx))
+	l.own.life = l
+	t.life = l
 	c := &t.call
 	c.body, c.name, c.pc, c.long = body, o.Name, o.PC, o.Long
 	// The task is its own submitter: whoever comes to wait for it, wherever it
 	// is queued, has it run.
-	c.ctx, c.node, c.by = &tc.Ctx, &tc.own, &tc.own
+	c.node, c.by = &l.own, &l.own
+	c.scope = ScopeOf(ctx)
 	if o.Scope != nil {
-		tc.scope = o.Scope
+		c.scope = o.Scope
 	}
-	c.scope = tc.scope
-	c.done = make(chan struct{})
 	if rec != nil {
 		c.values = rec.Values
 	}
@@ -241,17 +484,20 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
 	l.begin(ctx)
-	tc.over(l.layer)
-	if t.group != nil {
-		t.group.list(t)
+	c.life = l
+	if t.link != nil {
+		t.link.group.list(t)
+	}
+	if o.Scope != nil && o.Refusal == nil && c.watched == nil {
+		c.ctx = l.base // until it begins: see Thread.exec
+	} else {
+		c.ctx = l.open(now, c.scope)
 	}
 	switch {
 	case o.Refusal != nil:
-		c.life = l
 		c.refusal = o.Refusal
 		c.turnAway()
 	case o.Scope != nil:
-		c.life = l
 		c.bound = true // nobody waits on its goroutine
 		if err := o.Scope.submit(c); err != nil {
 			c.refusal = err
@@ -267,7 +513,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 		go func() {
 			// Not from within runAsync: the end of a ctx takes stack, which a
 			// new goroutine has little of, and growing it takes a microsecond.
-			defer l.end()
+			defer c.finish()
 			c.runAsync()
 		}()
 	}
@@ -278,14 +524,38 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 func (t *Task) Refusal() error { return t.call.refusal }
 
 // Done is closed when the task has ended.
-func (t *Task) Done() <-chan struct{} { return t.call.done }
+func (t *Task) Done() <-chan struct{} {
+	t.life.mu.Lock()
+	defer t.life.mu.Unlock()
+	c := &t.call
+	if c.done == nil {
+		if c.hasEnded() {
+			return closedDone
+		}
+		c.done = make(chan struct{})
+	}
+	return c.done
+}
+
+// closedDone is that of tasks that nobody waited for before they ended.
+var closedDone = func() chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}()
+
+// hasEnded reports whether the task has ended.
+func (c *Call) hasEnded() bool { return c.wait.Load() == callEnded }
 
 // Ending is how it ended. Only after Done.
 func (t *Task) Ending() Ending { return t.call.ending }
 
 // Wait waits for the end of the task: see await.
 func (t *Task) Wait(ctx context.Context) error {
-	return await(ctx, t, t.node, t.call.done)
+	if t.call.hasEnded() {
+		return nil
+	}
+	return await(ctx, t, t.Node(), t.Done())
 }
 
 // Raise ends the caller as the task did, unless it returned.
@@ -298,12 +568,7 @@ func (t *Task) Raise() {
 // Cancel ends the task's ctx. It reports false if the task has ended or was
 // cancelled before.
 func (t *Task) Cancel(cause error) bool {
-	select {
-	case <-t.call.done:
-		return false
-	default:
-	}
-	if t.life.layer.Err() != nil || !t.asked.CompareAndSwap(false, true) {
+	if t.call.hasEnded() || t.life.isEnded() || !t.asked.CompareAndSwap(false, true) {
 		return false
 	}
 	if cause == nil {
@@ -321,8 +586,9 @@ func (t *Task) Cancelled() bool { return t.asked.Load() }
 type Group struct {
 	nc nodeCtx
 
-	mu      sync.Mutex // guards members; a leaf lock
+	mu      sync.Mutex // guards the rest; a leaf lock
 	members *Task      // that run
+	count   int        // of members
 }
 
 // Init makes g a group below ctx and returns its context, which cancel ends.
@@ -340,35 +606,37 @@ func (g *Group) Context() context.Context { return &g.nc.Ctx }
 
 // Add says that t, a task of the group, starts.
 func (g *Group) Add(t *Task) {
-	t.group = g
+	t.link = &link{group: g}
 	g.nc.own.Start()
 }
 
 // list puts t, which is complete and about to run, among the members.
 func (g *Group) list(t *Task) {
 	g.mu.Lock()
-	t.listed = true
-	t.after = g.members
-	if t.after != nil {
-		t.after.before = t
+	t.link.listed = true
+	t.link.after = g.members
+	if g.members != nil {
+		g.members.link.before = t
 	}
 	g.members = t
+	g.count++
 	g.mu.Unlock()
 }
 
 // Done says that t has ended, or has not come to run.
 func (g *Group) Done(t *Task) {
 	g.mu.Lock()
-	if t.listed {
-		if t.before != nil {
-			t.before.after = t.after
+	if k := t.link; k.listed {
+		if k.before != nil {
+			k.before.link.after = k.after
 		} else {
-			g.members = t.after
+			g.members = k.after
 		}
-		if t.after != nil {
-			t.after.before = t.before
+		if k.after != nil {
+			k.after.link.before = k.before
 		}
-		t.listed, t.before, t.after = false, nil, nil
+		k.listed, k.before, k.after = false, nil, nil
+		g.count--
 	}
 	g.mu.Unlock()
 	g.nc.own.End()
@@ -377,6 +645,22 @@ func (g *Group) Done(t *Task) {
 // Wait waits for done, which the end of the last task closes: see await.
 func (g *Group) Wait(ctx context.Context, done <-chan struct{}) error {
 	return await(ctx, g, &g.nc.own, done)
+}
+
+// A place is what is waited for in a group that has as many members as it may
+// have: the end of any one of them.
+type place struct {
+	*Group
+	limit int
+}
+
+// WaitForPlace waits for turn, which says that a new member may start; limit is
+// how many there may be. The wait ends when the turn comes: nothing else ends it,
+// but that it could never come.
+func (g *Group) WaitForPlace(turn <-chan struct{}, limit int) error {
+	own, rec := current()
+	ctx := context.Background()
+	return wait(ctx, own, rec, &want{for_: &place{g, limit}, ctx: ctx}, &g.nc.own, turn, "group place")
 }
 
 // OnEnd has f called when the task has ended, before anybody is woken. It is

@@ -305,7 +305,7 @@ func (t *Thread) submit(c *Call) error {
 	if ask {
 		t.asked = true
 	}
-	gather := wake && c.frame == nil && c.done == nil && c.pin == nil && t.crowd.expected()
+	gather := wake && c.frame == nil && c.life == nil && c.pin == nil && t.crowd.expected()
 	c.woke = wake || ask
 	c.lined = t.pool != nil && t.worker == nil
 	c.yield = t.seq%yieldEvery == 0
@@ -413,6 +413,15 @@ func (t *Thread) removed(c *Call) {
 
 // exec runs c, which next has taken.
 func (t *Thread) exec(c *Call) {
+	if l := c.life; l != nil {
+		if l.layer == nil {
+			ctx := l.open(nil, c.scope)
+			t.mu.Lock()
+			c.ctx = ctx // others look at it under mu
+			t.mu.Unlock()
+		}
+		l.taken()
+	}
 	err := Ended(c.ctx)
 	if err == nil && !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
 		err = Cause(c.ctx)
@@ -538,11 +547,28 @@ func (t *Thread) pop(f *Frame) {
 	t.top = f.below
 	left := t.resort(&f.box)
 	// Whoever keeps a node of below keeps f, but not the frames that it stood on.
+	call := f.call
 	f.below, f.call = nil, nil
 	t.mu.Unlock()
 	settle()
 	for _, m := range left {
 		m.recheck()
+	}
+	if lent.n.Load() != 0 {
+		t.reclaim(call)
+	}
+}
+
+// reclaim is the same for a wait of the function that runs in c, or, if c is
+// nil, of the one that the goroutine of t has become a thread for.
+func (t *Thread) reclaim(c *Call) {
+	if c != nil {
+		reclaim(c)
+		return
+	}
+	reclaim(t)
+	if n := waiter(t.record); n != nil {
+		reclaim(n)
 	}
 }
 

@@ -408,6 +408,8 @@ func (l Link) String() string {
 		what = "the task " + what
 	case "group":
 		what = "a group"
+	case "group place":
+		what = "a place in a group"
 	case "limiter":
 		what = "a limiter"
 	case "close":

@@ -217,11 +217,18 @@ func fullPool(context.Context, *asyncsync.ThreadSensitiveContext) error {
 	})
 }
 
-// limiter is a task that wants a second token of a limiter that has one.
+// limiter is a limited function that takes a second token itself, of a limiter
+// that has one.
 func limiter(ctx context.Context, _ *asyncsync.ThreadSensitiveContext) error {
-	limited := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithLimiter(task.NewLimiter(1))}
+	l := task.NewLimiter(1)
 	_, err := task.Go(ctx, func(ctx context.Context) (int, error) {
-		return 0, on(ctx, "first", func(ctx context.Context) error { return on(ctx, "second", nothing, limited...) }, limited...)
+		return 0, on(ctx, "first", func(ctx context.Context) error {
+			if err := l.Acquire(ctx); err != nil {
+				return err
+			}
+			l.Release()
+			return nil
+		}, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
 	}).Wait(ctx)
 	return err
 }
