@@ -27,7 +27,7 @@ func TestProcessesThatHang(t *testing.T) {
 	for _, name := range []string{
 		"rawchannel", "waitgroup", "mutex", "nested-raw", "slow",
 		"wrong-ctx", "two-threads", "serve-none", "full-pool", "limiter", "self-wait", "group-member", "shutdown",
-		"nested-async", "outer-ctx", "shutdown-goroutine", "pool-close", "serve-all", "open-and-idle",
+		"nested-async", "outer-ctx", "shutdown-goroutine", "pool-close", "serve-all", "open-and-idle", "tokens",
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), childPatience)

@@ -42,4 +42,5 @@ const (
 	pageStrict   = "strict"
 	pageBlocked  = "call-to-blocked-thread"
 	pageFullPool = "full-pool"
+	pageLimiter  = "limiter"
 )

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/task"
 
 	"github.com/stretchr/testify/require"
 )
@@ -108,4 +109,165 @@ func TestStrictShowsWhatAllHides(t *testing.T) {
 		require.Len(t, errs, 1)
 		require.Contains(t, errs[0], "blocked in async and does not serve it")
 	})
+}
+
+// Who waits for a token is in every report, whatever goroutine that is; slow after
+// the threshold; and told of as stuck as soon as all who hold the tokens are seen to
+// wait for the limiter too, or to be parked.
+func TestLimiterWaits(t *testing.T) {
+	acquire := func(ctx context.Context, l *task.Limiter) error {
+		if err := l.Acquire(ctx); err != nil {
+			return err
+		}
+		l.Release()
+		return nil
+	}
+	await := func(ctx context.Context, fns ...func(context.Context) error) error {
+		ctx, g := task.NewGroup(ctx)
+		for _, fn := range fns {
+			g.Go(fn)
+		}
+		return g.Wait(ctx)
+	}
+	one, two := task.NewLimiter(1), task.NewLimiter(2)
+	for _, c := range []struct {
+		name string
+		want Kind
+		play func(ctx context.Context, stop <-chan struct{}) error
+	}{
+		{"the last token twice", Probable, func(ctx context.Context, _ <-chan struct{}) error {
+			require.NoError(t, one.Acquire(ctx))
+			defer one.Release()
+			return acquire(ctx, one)
+		}},
+		{"the last token twice, in a task", Probable, func(ctx context.Context, _ <-chan struct{}) error {
+			return await(ctx, func(ctx context.Context) error {
+				require.NoError(t, one.Acquire(ctx))
+				defer one.Release()
+				return acquire(ctx, one)
+			})
+		}},
+		{"two of two tokens each, one by one", Probable, func(ctx context.Context, _ <-chan struct{}) error {
+			both := func(ctx context.Context) error {
+				require.NoError(t, two.Acquire(ctx))
+				defer two.Release()
+				time.Sleep(time.Millisecond)
+				return acquire(ctx, two)
+			}
+			return await(ctx, both, both)
+		}},
+		{"a task that wants the token of who waits for it", Probable, func(ctx context.Context, _ <-chan struct{}) error {
+			require.NoError(t, one.Acquire(ctx))
+			defer one.Release()
+			return await(ctx, func(ctx context.Context) error { return acquire(ctx, one) })
+		}},
+		{"a goroutine that wants it", Probable, func(ctx context.Context, _ <-chan struct{}) error {
+			require.NoError(t, one.Acquire(ctx))
+			defer one.Release()
+			done := make(chan error)
+			go func() { done <- acquire(ctx, one) }()
+			return <-done
+		}},
+		{"two limiters, crosswise", Probable, func(ctx context.Context, _ <-chan struct{}) error {
+			require.NoError(t, two.Acquire(ctx))
+			defer two.Release()
+			cross := func(a, b *task.Limiter) func(context.Context) error {
+				return func(ctx context.Context) error {
+					require.NoError(t, a.Acquire(ctx))
+					defer a.Release()
+					time.Sleep(time.Millisecond)
+					return acquire(ctx, b)
+				}
+			}
+			return await(ctx, cross(one, two), cross(two, one))
+		}},
+		{"on a thread, below what holds it", Probable, func(ctx context.Context, _ <-chan struct{}) error {
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(ctx)
+			defer tsc.Close()
+			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+				require.NoError(t, one.Acquire(ctx))
+				defer one.Release()
+				return asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) { return 0, acquire(ctx, one) })
+			})
+			return err
+		}},
+		{"a holder that sleeps", Slow, func(ctx context.Context, stop <-chan struct{}) error {
+			return await(ctx, func(ctx context.Context) error {
+				require.NoError(t, one.Acquire(ctx))
+				defer one.Release()
+				for {
+					select {
+					case <-stop:
+						return nil
+					default:
+						time.Sleep(time.Second)
+					}
+				}
+			}, func(ctx context.Context) error {
+				time.Sleep(time.Millisecond)
+				return acquire(ctx, one)
+			})
+		}},
+		{"one of two holders sleeps", Slow, func(ctx context.Context, stop <-chan struct{}) error {
+			return await(ctx, func(ctx context.Context) error {
+				require.NoError(t, two.Acquire(ctx))
+				defer two.Release()
+				for {
+					select {
+					case <-stop:
+						return nil
+					default:
+						time.Sleep(time.Second)
+					}
+				}
+			}, func(ctx context.Context) error {
+				require.NoError(t, two.Acquire(ctx))
+				defer two.Release()
+				time.Sleep(time.Millisecond)
+				return acquire(ctx, two)
+			})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				got, done, free := &verdicts{}, make(chan error, 1), make(chan struct{})
+				stop := Watch(Config{Slow: 5 * time.Second, OnVerdict: got.add})
+				defer stop()
+				time.Sleep(time.Second / 2)
+				go func() { done <- c.play(ctx, free) }()
+				pass(1)
+				require.Empty(t, got.take())
+				r := Take()
+				require.NotEmpty(t, r.Limiters)
+				require.NotEmpty(t, r.Limiters[0].Held)
+				require.NotZero(t, r.Limiters[0].Queue[0].Who)
+				require.Contains(t, r.String(), "\n  waited for by ")
+				pass(1)
+				vs := got.take()
+				if c.want == Probable {
+					require.NotEmpty(t, vs)
+					require.Equal(t, Probable, vs[0].Kind)
+					require.Equal(t, "limiter", vs[0].Wait.Kind)
+					require.Contains(t, vs[0].Title(), "for a limiter, and all who hold its tokens wait for it or are parked")
+					require.True(t, strings.HasSuffix(vs[0].String(), "\nsee docs/deadlock/limiter.md\n"))
+				} else {
+					require.Empty(t, vs)
+				}
+				pass(10)
+				slow := got.take()
+				require.NotEmpty(t, slow)
+				for _, v := range slow {
+					require.Equal(t, Slow, v.Kind)
+				}
+				close(free)
+				cancel()
+				<-done
+				pass(1)
+				require.Len(t, got.take(), len(vs)+len(slow), "each is taken back")
+				require.Empty(t, Take().Limiters)
+			})
+		})
+	}
 }

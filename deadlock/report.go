@@ -27,6 +27,7 @@ type Report struct {
 	MoreThreads    int         `json:"more_threads"`    // that were left out
 	Waits          []Wait      `json:"waits"`           // who waits for whom
 	Idle           []Idle      `json:"idle"`            // open contexts that keep others from a thread
+	Limiters       []Limiter   `json:"limiters"`        // that somebody waits for
 	Goroutines     []Goroutine `json:"goroutines"`      // that are involved, by ID
 	MoreGoroutines int         `json:"more_goroutines"` // that were left out, or not found
 	// StacksCut says that the stacks of all goroutines were more than the 16 MB
@@ -111,6 +112,24 @@ type Idle struct {
 	Contexts int    `json:"contexts"` // that are open and idle
 	Name     string `json:"name"`     // of all of them, "" if they differ
 	Made     *Frame `json:"made"`     // where, nil if that is not known
+}
+
+// A Limiter is one that somebody waits for.
+type Limiter struct {
+	Total   int     `json:"total"`   // tokens there are
+	Used    int     `json:"used"`    // tokens taken
+	Held    []Token `json:"held"`    // by whom, the first of them
+	Holders int     `json:"holders"` // how many hold tokens, also those that are not in Held
+	Queue   []Token `json:"queue"`   // who waits, the next one first
+	Queued  int     `json:"queued"`  // how many wait, also those that are not in Queue
+}
+
+// A Token is what one holds of a limiter, or waits for.
+type Token struct {
+	Who    Party         `json:"who"` // of one who holds tokens, the one that has taken them
+	Tokens int           `json:"tokens"`
+	Lent   bool          `json:"lent"`   // it has lent them to what it waits for; or waits to have them back
+	Age    time.Duration `json:"age_ns"` // of a wait, -1 for who holds them
 }
 
 // A Goroutine is the stack of one goroutine.
@@ -255,14 +274,14 @@ func (s *sample) report(first uint64, also int64) *Report {
 	slices.SortStableFunc(threads, func(a, b core.ThreadState) int {
 		return cmp.Or(cmp.Compare(rank(&a), rank(&b)), cmp.Compare(a.ID, b.ID))
 	})
-	r := &Report{Time: s.at, Threads: []Thread{}, Waits: []Wait{}, Goroutines: []Goroutine{}, Idle: idle(&s.graph)}
+	r := &Report{Time: s.at, Threads: []Thread{}, Waits: []Wait{}, Goroutines: []Goroutine{}, Idle: idle(&s.graph), Limiters: []Limiter{}}
 	if n := len(threads); n > maxThreads {
 		r.MoreThreads = n - maxThreads
 		threads = threads[:maxThreads]
 	}
 	goroutines := s.graph.Goroutines[:min(len(s.graph.Goroutines), maxGoroutines)]
 
-	ids, more := involved(threads, goroutines, also)
+	ids, more := involved(threads, goroutines, s.graph.Limiters, also)
 	stacks := s.stacks(ids)
 	r.StacksCut = s.cut
 	r.MoreGoroutines = more + len(ids) - len(stacks)
@@ -304,12 +323,33 @@ func (s *sample) report(first uint64, also int64) *Report {
 		b.edge(b.wait(from, &g.Wait), false)
 	}
 	r.Waits = append(r.Waits, b.waits...)
+	for _, l := range s.graph.Limiters[:min(len(s.graph.Limiters), maxCalls)] {
+		r.Limiters = append(r.Limiters, b.limiter(l))
+	}
 	return r
+}
+
+func (b *builder) limiter(l core.ResourceState) Limiter {
+	tokens := func(parties []core.ResourceParty, holds bool) []Token {
+		list := []Token{}
+		for _, p := range parties[:min(len(parties), maxCalls)] {
+			t := Token{Who: b.party(p.Goroutine), Tokens: p.Tokens, Lent: p.Lent, Age: p.Age}
+			if t.Who.Thread == 0 {
+				t.Who.Name = cmp.Or(clean(p.Name), t.Who.Name)
+			}
+			if holds {
+				t.Age = -1
+			}
+			list = append(list, t)
+		}
+		return list
+	}
+	return Limiter{Total: l.Total, Used: l.Used, Held: tokens(l.Holding, true), Holders: l.Holders, Queue: tokens(l.Waiting, false), Queued: l.Waiters}
 }
 
 // involved returns the goroutines that a report of the threads shows, the most
 // telling ones first if there are too many, and also.
-func involved(threads []core.ThreadState, goroutines []core.GoroutineState, also int64) (ids map[int64]bool, more int) {
+func involved(threads []core.ThreadState, goroutines []core.GoroutineState, limiters []core.ResourceState, also int64) (ids map[int64]bool, more int) {
 	ids = map[int64]bool{}
 	left := map[int64]bool{}
 	add := func(id int64) {
@@ -335,6 +375,11 @@ func involved(threads []core.ThreadState, goroutines []core.GoroutineState, also
 		}
 		if len(t.Stack) > 0 && t.Stack[0].Wait != nil {
 			add(t.Stack[0].Wait.Goroutine)
+		}
+	}
+	for _, l := range limiters[:min(len(limiters), maxCalls)] {
+		for _, p := range slices.Concat(l.Holding[:min(len(l.Holding), maxCalls)], l.Waiting[:min(len(l.Waiting), maxCalls)]) {
+			add(p.Goroutine)
 		}
 	}
 	for _, g := range goroutines {

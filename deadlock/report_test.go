@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +37,7 @@ var masks = []struct {
 	{regexp.MustCompile(`OS thread \d+`), "OS thread N"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(ns|µs|ms|s|m\d+s)\b`), "AGE"},
 	{regexp.MustCompile(`(?:[A-Za-z]:)?[\w./@-]*/([\w.-]+\.go):\d+`), "PATH/$1:N"},
+	{regexp.MustCompile(`, ([\w.-]+\.go):\d+\)`), ", $1:N)"},
 	{regexp.MustCompile(`, \d+ minutes?`), ""},
 }
 
@@ -68,6 +71,10 @@ func tangle() *fake {
 			}},
 		{ID: 2, Name: `a "quoted\name` + "\nof two lines", Policy: core.All, Unpinned: true, Goroutine: 40},
 	}, f.graph.Threads...)
+	f.graph.Limiters = []core.ResourceState{{Total: 2, Used: 3, Holders: 2, Waiters: 70,
+		Holding: []core.ResourceParty{{Goroutine: 8, Tokens: 2}, {Goroutine: 60, Name: "loader", Tokens: 1, Lent: true}},
+		Waiting: []core.ResourceParty{{Goroutine: 60, Name: "loader", Tokens: 1, Age: 5 * time.Second}, {Goroutine: 7, Tokens: 2, Age: time.Second}},
+	}}
 	made := core.Site{Func: "app.handle", File: "/src/app/handle.go", Line: 41}
 	f.graph.Threads = append(f.graph.Threads,
 		core.ThreadState{ID: 4, Made: made, Pool: 1, Lined: true, Queue: []core.CallState{{Seq: 1, Name: "query", Waited: time.Second}}},
@@ -154,10 +161,11 @@ func TestJSONSchema(t *testing.T) {
 	kinds := map[reflect.Kind]string{reflect.Float64: "number", reflect.String: "string", reflect.Bool: "boolean", reflect.Map: "object", reflect.Slice: "array"}
 	// Objects that occur in several places are documented once.
 	shared := map[string]string{".from": "party", ".to": "party", ".site": "frame", ".created_by": "frame", ".frames[]": "frame",
-		".wait": "wait", "waits[]": "wait", ".stack[]": "call", ".queue[]": "call", "threads[]": "thread", "goroutines[]": "goroutine", "idle[]": "idle", ".made": "frame"}
+		".wait": "wait", "waits[]": "wait", ".stack[]": "call", ".queue[]": "call", "threads[]": "thread", "goroutines[]": "goroutine", "idle[]": "idle", "limiters[]": "limiter", ".held[]": "token", "limiter.queue[]": "token", ".who": "party", ".made": "frame"}
 	var walk func(path string, v any)
 	walk = func(path string, v any) {
-		for suffix, name := range shared {
+		for _, suffix := range slices.SortedFunc(maps.Keys(shared), func(a, b string) int { return len(b) - len(a) }) {
+			name := shared[suffix]
 			if strings.HasSuffix(path, suffix) {
 				path = name
 				break

@@ -8,8 +8,8 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// A subject is who waits: a queued call; or a goroutine, for the end of the
-// context whose thread it is, or of a pool.
+// A subject is who waits: a queued call; or a goroutine, for a token, or for the
+// end of the context whose thread it is, or of a pool.
 type subject struct {
 	callID
 	goroutine int64
@@ -152,10 +152,112 @@ func (q *inquiry) wait(w *core.WaitState, r *trail) bool {
 			}
 			return q.branch(r, func(r *trail) bool { return q.goroutine(id, n, "", r) })
 		})
+	case w.Limiter != 0:
+		return q.limiter(w.Limiter, r)
 	case w.Thread != 0:
 		return q.thread(q.threads[w.Thread], r)
 	}
 	return w.Goroutine != 0 && q.goroutine(w.Goroutine, w.Function, w.For, r)
+}
+
+// limiter reports whether all who hold the limiter's tokens are stuck: wait for it
+// themselves, are parked outside this module, or wait for what is.
+func (q *inquiry) limiter(n int, r *trail) bool {
+	l := &q.graph.Limiters[n-1]
+	tokens := 0
+	for _, h := range l.Holding {
+		if !h.Lent {
+			tokens += h.Tokens
+		}
+	}
+	if l.Used < l.Total && (len(l.Waiting) == 0 || l.Total-l.Used >= l.Waiting[0].Tokens) || tokens < l.Used || len(l.Holding) < l.Holders || tokens == 0 {
+		return false // who has them is not known, or somebody is about to get his
+	}
+	if r.loops(limiterID(n)) {
+		return true
+	}
+	fmt.Fprintf(&r.where, "limiter %d of %d\n", l.Used, l.Total)
+	var end *trail
+	looped := false
+	for _, h := range l.Holding {
+		if h.Lent {
+			continue
+		}
+		one := &trail{goroutines: slices.Clone(r.goroutines), been: slices.Clone(r.been), first: r.first}
+		if !q.holder(l, h, one) {
+			return false
+		}
+		fmt.Fprintf(&r.where, "held by goroutine %d\n%s", h.Goroutine, one.where.String())
+		end, looped = one, looped || one.looped
+	}
+	r.goroutines, r.behind, r.looped = end.goroutines, end.behind, looped
+	return true
+}
+
+type limiterID int
+
+func (q *inquiry) holder(l *core.ResourceState, h core.ResourceParty, r *trail) bool {
+	for _, w := range l.Waiting {
+		if w.Goroutine == h.Goroutine {
+			r.goroutines, r.looped = append(r.goroutines, h.Goroutine), true
+			return true
+		}
+	}
+	if h.Thread != 0 {
+		return q.thread(q.threads[h.Thread], r)
+	}
+	if t := q.ofThread[h.Goroutine]; t != nil {
+		return q.thread(t, r)
+	}
+	for _, f := range q.functions {
+		if f.Goroutine == h.Goroutine {
+			return q.goroutine(h.Goroutine, f.Function, h.Name, r)
+		}
+	}
+	r.at(nil, h.Name)
+	if q.parked(h.Goroutine, false, r) {
+		return !q.inputs(h.Goroutine)
+	}
+	// A goroutine that is nobody's may wait, through this module, for something
+	// that the graph does not know: for one in the line, if it has started that.
+	g := q.stacks[h.Goroutine]
+	if g == nil || !parked[g.State] || !g.inside() || len(q.callers[h.Goroutine]) > 0 {
+		return false
+	}
+	r.where.WriteString(g.body)
+	return slices.ContainsFunc(l.Waiting, func(w core.ResourceParty) bool { return q.descends(w.Goroutine, h.Goroutine) })
+}
+
+// inputs reports whether the goroutine id is parked inside of a package of Go's
+// own that waits for the world: a request, a process, a database.
+func (q *inquiry) inputs(id int64) bool {
+	for _, f := range q.stacks[id].all {
+		if plumbing(f.Func) {
+			continue
+		}
+		for _, p := range []string{"net.", "net/", "os.", "os/", "database/sql", "crypto/tls", "vendor/golang.org/x/net/", "golang.org/x/net/"} {
+			if strings.HasPrefix(f.Func, p) {
+				return true
+			}
+		}
+		return false
+	}
+	return false
+}
+
+// descends reports whether the goroutine id was started by the goroutine of, or by
+// one that was, and so on.
+func (q *inquiry) descends(id, of int64) bool {
+	for range maxTrail {
+		g := q.stacks[id]
+		if g == nil || g.Creator == 0 {
+			return false
+		}
+		if id = g.Creator; id == of {
+			return true
+		}
+	}
+	return false
 }
 
 // branch tries one of several ways on from r, which is changed if it is the one.

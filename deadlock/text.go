@@ -29,6 +29,9 @@ func (r *Report) String() string {
 		fmt.Fprintf(&b, "\nand %s\n", count(r.MoreThreads, "more thread"))
 	}
 	r.writeIdle(&b)
+	for i := range r.Limiters {
+		r.Limiters[i].write(&b, true)
+	}
 	if len(r.Waits) > 0 {
 		b.WriteString("\nwho waits for whom\n")
 		for _, w := range r.Waits {
@@ -37,6 +40,39 @@ func (r *Report) String() string {
 	}
 	r.writeStacks(&b)
 	return b.String()
+}
+
+// write writes who holds the limiter and who waits for it, without ages if aged is
+// false.
+func (l *Limiter) write(b *strings.Builder, aged bool) {
+	fmt.Fprintf(b, "\nlimiter of %s, %d taken\n", count(l.Total, "token"), l.Used)
+	one := func(what string, t Token) {
+		fmt.Fprintf(b, "  %s %s", what, t.Who)
+		if t.Tokens != 1 {
+			fmt.Fprintf(b, ", %d of them", t.Tokens)
+		}
+		if t.Lent && what == "held by" {
+			b.WriteString(", lent")
+		} else if t.Lent {
+			b.WriteString(", back")
+		}
+		if aged {
+			b.WriteString(since(", for ", t.Age))
+		}
+		b.WriteByte('\n')
+	}
+	for _, t := range l.Held {
+		one("held by", t)
+	}
+	if more := l.Holders - len(l.Held); more > 0 {
+		fmt.Fprintf(b, "  and by %d more\n", more)
+	}
+	for _, t := range l.Queue {
+		one("waited for by", t)
+	}
+	if more := l.Queued - len(l.Queue); more > 0 {
+		fmt.Fprintf(b, "  and by %d more\n", more)
+	}
 }
 
 // writeIdle says which contexts keep others from a thread.
@@ -98,6 +134,19 @@ func (r *Report) since(old *Report) string {
 		return a.Contexts == b.Contexts && a.Waiting == b.Waiting && a.Closing == b.Closing && title(a.Name, a.Made) == title(b.Name, b.Made)
 	}) {
 		r.writeIdle(&b)
+	}
+	limiter := func(l *Limiter) string {
+		var b strings.Builder
+		l.write(&b, false)
+		return b.String()
+	}
+	for i := range old.Limiters {
+		was[limiter(&old.Limiters[i])] = true
+	}
+	for i := range r.Limiters {
+		if !was[limiter(&r.Limiters[i])] {
+			r.Limiters[i].write(&b, true)
+		}
 	}
 	before := map[string]bool{}
 	for _, w := range old.Waits {

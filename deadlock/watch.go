@@ -29,10 +29,13 @@ const (
 	// From below the function is what was made with its ctx, or one derived from
 	// that; and what was made by a goroutine that it has started, as far as the
 	// stacks show that. What was made with a detached ctx is not.
+	//
+	// Or it says that somebody waits for a token of a limiter, and that all who
+	// hold its tokens were found twice to wait for it too, or to be parked so.
 	Probable Kind = "probable"
 	// Slow says that the first call in a thread's queue, or in that of a context
-	// which waits in line for a thread of its pool, has waited longer than
-	// [Config.Slow].
+	// which waits in line for a thread of its pool, or the first in line for a
+	// token of a limiter, has waited longer than [Config.Slow].
 	Slow Kind = "slow"
 	// Retracted takes back a Probable or a Slow: the call has left the queue.
 	Retracted Kind = "retracted"
@@ -101,6 +104,9 @@ func (v Verdict) Title() string {
 		}
 		return fmt.Sprintf("no longer %s: call %s has left the queue of thread %s after %v", was, v.Call, thread, round(v.Age))
 	case Slow:
+		if waits != "" {
+			return fmt.Sprintf("slow: %s has waited %v for %s", v.Wait.From, round(v.Age), v.Wait.what())
+		}
 		runs := ""
 		if v.Lined {
 			runs = ", which waits for one of its pool"
@@ -112,6 +118,9 @@ func (v Verdict) Title() string {
 	runs := v.Running
 	if v.Behind != "" {
 		runs += ", which waits for " + v.Behind
+	}
+	if v.Wait != nil && v.Wait.Kind == "limiter" {
+		return fmt.Sprintf("probable deadlock: %s has waited %v for a limiter, and all who hold its tokens wait for it or are parked", v.Wait.From, round(v.Age))
 	}
 	if waits != "" {
 		return fmt.Sprintf("probable deadlock: thread %s runs %s, which is parked in %s, while %s from below it, has waited %v",
@@ -140,6 +149,8 @@ func (v Verdict) text() string {
 
 func (v Verdict) page() string {
 	switch {
+	case v.Wait != nil && v.Wait.Kind == "limiter":
+		return pageLimiter
 	case v.Lined:
 		return pageFullPool
 	case v.Kind == Slow:
@@ -416,6 +427,12 @@ func (w *watcher) look() (again bool) {
 	if w.slow == 0 {
 		return again
 	}
+	for i := range s.graph.Limiters {
+		l := &s.graph.Limiters[i]
+		if g := claimant(l, i); g.Wait.Age >= w.slow {
+			w.charge(s, suspect{subject: claims(l), thread: s.threadOf(g.Goroutine), waits: g}, Slow, g.Wait.Age)
+		}
+	}
 	for i := range s.graph.Threads {
 		t := &s.graph.Threads[i]
 		if len(t.Queue) == 0 || t.Long {
@@ -427,6 +444,26 @@ func (w *watcher) look() (again bool) {
 		}
 	}
 	return again
+}
+
+// claims returns who is first in line for a token. There is somebody.
+func claims(l *core.ResourceState) subject { return subject{goroutine: l.Waiting[0].Goroutine} }
+
+// claimant returns the same as a goroutine that waits; i is the place of l in the
+// graph.
+func claimant(l *core.ResourceState, i int) *core.GoroutineState {
+	p := l.Waiting[0]
+	return &core.GoroutineState{Goroutine: p.Goroutine, Name: p.Name, Wait: core.WaitState{Kind: "limiter", Age: p.Age, Limiter: i + 1}}
+}
+
+// threadOf returns the thread whose goroutine id is, or nil.
+func (s *sample) threadOf(id int64) *core.ThreadState {
+	for i := range s.graph.Threads {
+		if t := &s.graph.Threads[i]; t.Goroutine == id {
+			return t
+		}
+	}
+	return nil
 }
 
 // glance looks at those alone who were there at the last look.
@@ -559,6 +596,12 @@ func (w *watcher) suspects(s *sample, full bool) (any bool) {
 			goroutines = append(goroutines, g)
 		}
 	}
+	for i := range s.graph.Limiters {
+		l := &s.graph.Limiters[i]
+		if who := claims(l); l.Waiters > 0 && w.charges[charge{Probable, who}] == nil && stands(who, fmt.Sprint(l.Total, l.Used, l.Holding)) {
+			goroutines = append(goroutines, claimant(l, i))
+		}
+	}
 	w.before = now
 	if full && len(w.innocent) > 0 {
 		there := queued(s.graph)
@@ -592,10 +635,14 @@ func (w *watcher) suspects(s *sample, full bool) (any bool) {
 	}
 	for _, g := range goroutines {
 		r := &trail{goroutines: []int64{g.Goroutine}}
-		if !q.wait(&g.Wait, r) || !r.looped && !g.Below && !q.startedBelow(g.Goroutine, r.goroutines[1:]) {
+		if !q.wait(&g.Wait, r) || g.Wait.Limiter == 0 && !r.looped && !g.Below && !q.startedBelow(g.Goroutine, r.goroutines[1:]) {
 			continue
 		}
-		x := suspect{subject{callID{thread: g.Wait.Thread}, g.Goroutine}, r.first, core.CallState{}, g, q.stacks[r.last()], r.behind}
+		about := r.first
+		if g.Wait.Limiter != 0 {
+			about = s.threadOf(g.Goroutine)
+		}
+		x := suspect{subject{callID{thread: g.Wait.Thread}, g.Goroutine}, about, core.CallState{}, g, q.stacks[r.last()], r.behind}
 		seen[x.subject] = true
 		w.see(s, x, r)
 	}
@@ -754,6 +801,9 @@ func (s *sample) verdict(x suspect, kind Kind, age time.Duration) Verdict {
 			v.Wait = &v.Report.Waits[i]
 		}
 	}
+	if x.waits != nil && v.Wait == nil { // it was left out
+		v.Wait = &Wait{From: Party{Goroutine: x.goroutine, Name: clean(x.waits.Name)}, Kind: x.waits.Wait.Kind, Age: age}
+	}
 	return v
 }
 
@@ -774,8 +824,12 @@ func (s *sample) still(x suspect, kind Kind) bool {
 	return false
 }
 
-// closes reports whether the goroutine x waits for the end of a context.
+// closes reports whether the goroutine x waits for the end of a context, or is the
+// first in line for a token.
 func closes(g core.Graph, x subject) bool {
+	if slices.ContainsFunc(g.Limiters, func(l core.ResourceState) bool { return claims(&l) == x }) {
+		return true
+	}
 	return slices.ContainsFunc(g.Goroutines, func(f core.GoroutineState) bool {
 		return f.Goroutine == x.goroutine && f.Wait.Thread == x.callID.thread && (f.Wait.Kind == "close" || f.Wait.Kind == "pool close")
 	})

@@ -125,7 +125,7 @@ func TestLimiter_Parties(t *testing.T) {
 		synctest.Wait()
 		waits := task.Go(ctx, func(ctx context.Context) (int, error) { return 0, l.Acquire(ctx) }, task.Named("waits"))
 		synctest.Wait()
-		all := core.TakeResources()
+		all := core.TakeGraph().Limiters
 		require.Len(t, all, 1)
 		r := all[0]
 		require.Equal(t, []int{2, 2}, []int{r.Total, r.Used})
@@ -141,6 +141,6 @@ func TestLimiter_Parties(t *testing.T) {
 		waits.Wait(t.Context())
 		close(gate)
 		synctest.Wait()
-		require.Empty(t, core.TakeResources())
+		require.Empty(t, core.TakeGraph().Limiters)
 	})
 }

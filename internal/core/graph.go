@@ -16,7 +16,8 @@ import (
 // consistent in itself; between them time has passed.
 type Graph struct {
 	Threads    []ThreadState    // by ID
-	Goroutines []GoroutineState // that the waits of threads lead to, or that wait for the end of one, by Goroutine
+	Goroutines []GoroutineState // that the waits of threads lead to, or that wait for the end of one, or hold a token or wait for one, by Goroutine
+	Limiters   []ResourceState  // that somebody waits for
 }
 
 // A ThreadState is what one thread did at one moment.
@@ -73,6 +74,7 @@ type WaitState struct {
 	Function   int      // the Function of the GoroutineState of what is waited for, if that is in a wait; 0 if it is not known
 	Goroutines []int64  // of a group: those that run the members, the first of them
 	Functions  []int    // and the Function of each
+	Limiter    int      // the place in Limiters, from 1; 0 if it is not there
 	Threads    []uint64 // of a pool close: the IDs of the threads that are lent, the first of them
 }
 
@@ -123,11 +125,13 @@ func TakeGraph() Graph {
 	// Who ends a wait meanwhile waits for us, so that what waits refer to is
 	// there as long as we look.
 	chase(func() {
+		v.limiters()
 		for _, t := range threads() {
 			v.thread(t)
 		}
 		v.goroutines()
 		v.closings()
+		v.claims()
 	})
 	slices.SortFunc(v.g.Threads, func(a, b ThreadState) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(v.g.Goroutines, func(a, b GoroutineState) int { return cmp.Compare(a.Goroutine, b.Goroutine) })
@@ -140,8 +144,9 @@ type view struct {
 	todo []function // that waits have led to, in order
 	seen map[*Node]int
 
-	pools map[*Pool]int
-	there map[int64]bool // goroutines that g has
+	pools   map[*Pool]int
+	numbers map[*Resource]int // of Limiters, from 1
+	there   map[int64]bool    // goroutines that g has
 }
 
 // A function is one that runs off the threads.
@@ -203,6 +208,8 @@ func (v *view) state(e *edge, what string) *WaitState {
 			v.members(w, x)
 		case *place:
 			v.members(w, x.Group)
+		case *Resource:
+			w.Limiter = v.numbers[x]
 		}
 	}
 	return w
@@ -216,6 +223,17 @@ func (v *view) members(w *WaitState, g *Group) {
 		if gid := m.call.edge.gid.Load(); gid != 0 {
 			w.Goroutines = append(w.Goroutines, gid)
 			w.Functions = append(w.Functions, v.seen[m.Node()])
+		}
+	}
+}
+
+// claims adds those who wait for a token and are nobody's function.
+func (v *view) claims() {
+	for i, r := range v.g.Limiters {
+		for _, p := range r.Waiting {
+			if !v.there[p.Goroutine] && !slices.ContainsFunc(v.g.Threads, func(t ThreadState) bool { return t.Goroutine == p.Goroutine }) {
+				v.add(GoroutineState{Goroutine: p.Goroutine, Name: p.Name, Wait: WaitState{Kind: "limiter", Age: p.Age, Limiter: i + 1}})
+			}
 		}
 	}
 }

@@ -1,9 +1,11 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -1043,8 +1045,10 @@ func (r *Resource) contend() {
 // A ResourceState is who holds a resource, and who waits for it.
 type ResourceState struct {
 	Total, Used int
-	Waiting     []ResourceParty // in the order of their turns
-	Holding     []ResourceParty
+	Waiting     []ResourceParty // in the order of their turns, the first of them
+	Waiters     int             // how many there are
+	Holding     []ResourceParty // by Goroutine, the first of them
+	Holders     int
 }
 
 // A ResourceParty holds tokens of a resource, or waits for them.
@@ -1058,53 +1062,75 @@ type ResourceParty struct {
 	Lent      bool          // it has lent them; or waits to have them back
 }
 
-// TakeResources returns the state of each resource that somebody waits for.
-func TakeResources() []ResourceState {
+// limiters adds the resources that somebody waits for, and what is known of those
+// who hold them: what they wait for.
+func (v *view) limiters() {
 	contended.Lock()
-	all := make([]*Resource, 0, len(contended.resources))
-	for r := range contended.resources {
-		all = append(all, r)
-	}
+	all := slices.Collect(maps.Keys(contended.resources))
 	contended.Unlock()
-	states := make([]ResourceState, 0, len(all))
+	v.numbers = make(map[*Resource]int, len(all))
 	for _, r := range all {
-		if s := r.state(); len(s.Waiting) > 0 {
-			states = append(states, s)
+		if s := v.limiter(r); s.Waiters > 0 {
+			v.g.Limiters = append(v.g.Limiters, s)
+			v.numbers[r] = len(v.g.Limiters)
 		}
 	}
-	return states
 }
 
-func (r *Resource) state() ResourceState {
+func (v *view) limiter(r *Resource) ResourceState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := ResourceState{Total: r.total, Used: r.used}
 	wait := func(c *claim) {
+		if len(s.Waiting) >= graphMembers {
+			return
+		}
 		p := c.hold.party()
 		p.Tokens, p.Age, p.Lent = c.n, max(0, time.Since(c.since)), c.back
 		s.Waiting = append(s.Waiting, p)
+		v.found(c.hold.runs(), p.Name, 0)
 	}
 	for _, c := range r.owed {
 		if !c.done {
+			s.Waiters++
 			wait(c)
 		}
 	}
-	for c := r.line.head; c != nil; c = c.next {
+	s.Waiters += r.line.len
+	for c := r.line.head; c != nil && len(s.Waiting) < graphMembers; c = c.next {
 		wait(c)
 	}
+	hold := func(h *Hold) {
+		if s.Holders++; s.Holders <= graphMembers {
+			s.Holding = append(s.Holding, h.party())
+			v.found(h.runs(), h.party().Name, 0)
+		}
+	}
 	for _, h := range r.loose {
-		s.Holding = append(s.Holding, h.party())
+		hold(h)
 	}
 	for _, h := range r.kept {
 		for ; h != nil; h = h.outer {
-			s.Holding = append(s.Holding, h.party())
+			hold(h)
 		}
 	}
-	slices.SortStableFunc(s.Holding, func(a, b ResourceParty) int { return int(a.Goroutine - b.Goroutine) })
+	slices.SortStableFunc(s.Holding, func(a, b ResourceParty) int { return cmp.Compare(a.Goroutine, b.Goroutine) })
 	return s
 }
 
-// party names the one who holds h. r.mu is held.
+// runs returns the node that the one who has h runs as, off the threads, nil if
+// that is not known.
+func (h *Hold) runs() *Node {
+	if h.self != nil || h.thread != nil {
+		return h.self
+	}
+	if h.node != nil && h.node.life != nil && &h.node.life.own == h.node {
+		return h.node // a task's own ctx
+	}
+	return nil
+}
+
+// party names the one who holds h. The resource's mu is held.
 func (h *Hold) party() ResourceParty {
 	p := ResourceParty{Goroutine: h.gid, Tokens: h.n, Keeps: h.keeps, Lent: h.lent || h.inside}
 	if h.node != nil && h.node.life != nil && &h.node.life.own == h.node {

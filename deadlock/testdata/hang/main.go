@@ -45,6 +45,7 @@ var cases = map[string]func(context.Context, *asyncsync.ThreadSensitiveContext) 
 	"pool-close":         poolClose,
 	"serve-all":          serveAll,
 	"open-and-idle":      openAndIdle,
+	"tokens":             tokens,
 }
 
 func main() {
@@ -231,6 +232,25 @@ func limiter(ctx context.Context, _ *asyncsync.ThreadSensitiveContext) error {
 		}, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
 	}).Wait(ctx)
 	return err
+}
+
+// tokens are two tasks that take two of two tokens, one by one.
+func tokens(ctx context.Context, _ *asyncsync.ThreadSensitiveContext) error {
+	l := task.NewLimiter(2)
+	var taken sync.WaitGroup
+	taken.Add(2)
+	both := func(ctx context.Context) error {
+		if err := l.Acquire(ctx); err != nil {
+			return err
+		}
+		taken.Done()
+		taken.Wait()
+		return l.Acquire(ctx)
+	}
+	ctx, g := task.NewGroup(ctx)
+	g.Go(both, task.Named("taker"))
+	g.Go(both, task.Named("taker"))
+	return g.Wait(ctx)
 }
 
 // selfWait is a task that waits for itself, on a thread.
