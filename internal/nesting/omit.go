@@ -16,7 +16,7 @@ var omit = struct {
 	// related to that function.
 	closers bool
 }{
-	afterEnd: true,
+	afterEnd: false,
 	siblings: true,
 	closers:  false,
 }
