@@ -18,13 +18,16 @@ import (
 func TestAfterTask_NothingIsCancelledByItsEnd(t *testing.T) {
 	type start func(ctx context.Context, fn func(context.Context) (int, error)) (wait func())
 	spin := func(tk *task.Task[int]) func() {
+		ended := func() bool {
+			select {
+			case <-tk.Done():
+				return true
+			default:
+				return false
+			}
+		}
 		return func() {
-			for {
-				select {
-				case <-tk.Done():
-					return
-				default:
-				}
+			for !ended() { // no sleep, which would come late
 			}
 		}
 	}
