@@ -72,12 +72,20 @@ func (l *Loop) run() {
 
 // Quit ends the loop, and waits for that.
 func (l *Loop) Quit() error {
-	if _, err := sdl.PushEvent(&sdl.QuitEvent{Type: sdl.QUIT}); err != nil {
+	quit := &struct {
+		sdl.QuitEvent
+		rest
+	}{QuitEvent: sdl.QuitEvent{Type: sdl.QUIT}}
+	if _, err := sdl.PushEvent(&quit.QuitEvent); err != nil {
 		return err
 	}
 	<-l.Done()
 	return nil
 }
+
+// rest lies behind an event: SDL reads a whole SDL_Event, which is larger than
+// each kind of it.
+type rest [64]byte
 
 // post is what FromPost makes a Loop of. An event cannot carry a Go function: those
 // stand in a list beside the queue, in the same order.
@@ -88,7 +96,11 @@ func (l *Loop) post(fn func()) error {
 		return loop.ErrStopped
 	}
 	// SDL's queue has a limit, of 65535 events.
-	if filtered, err := sdl.PushEvent(&sdl.UserEvent{Type: l.event}); err != nil {
+	event := &struct {
+		sdl.UserEvent
+		rest
+	}{UserEvent: sdl.UserEvent{Type: l.event}}
+	if filtered, err := sdl.PushEvent(&event.UserEvent); err != nil {
 		return fmt.Errorf("sdl: %w", err)
 	} else if filtered {
 		return fmt.Errorf("sdl: an event filter drops user events")
