@@ -21,7 +21,12 @@ import (
 // thread available to everything below: what a GUI needs.
 //
 // Called from async code, fn is called directly, or with [Abandon] on a
-// goroutine of its own.
+// goroutine of its own. So it is in a task of a loop; in a function posted to a
+// loop, which would block it for its own sake, the call returns
+// [loop.ErrOnLoop].
+//
+// Called from sync code that a task of a loop has called, fn becomes a task of that
+// loop (see [loop.Host]).
 //
 // fn's ctx is derived from ctx. When ctx ends fn sees it, and the call waits
 // for what fn makes of it, serving meanwhile. Endings, local variables and
@@ -62,7 +67,11 @@ type fromThread[A, R any] struct {
 func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	checkCtx(ctx, "call of an AsyncToSync function")
 	ctx = core.Afterlife(ctx)
-	if w.sameThread {
+	parks, blocks := core.OnLoop()
+	switch {
+	case blocks:
+		return zero[R](), cmp.Or(core.Ended(ctx), loop.ErrOnLoop)
+	case w.sameThread:
 		return w.here(ctx, arg)
 	}
 	if own, ok := w.loop.(*CurrentThreadExecutor); ok {
@@ -76,14 +85,20 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	}
 	r := &record[A, R]{fn: w.fn, arg: arg}
 	var e core.Elsewhere
-	if w.loop != nil {
-		e = core.Elsewhere{Post: w.loop.Post, Stopped: w.loop.Done(), Err: loop.ErrStopped}
+	var on any = w.loop
+	if w.loop == nil {
+		on = core.Host(ctx)
+	}
+	if on != nil {
+		var release func()
+		ctx, e, release = core.OnLoopOf(ctx, on)
+		defer release()
 	}
 	var err error
 	switch {
-	case core.Here() != nil || w.loop != nil && !core.Bare(ctx):
+	case core.Here() != nil || w.loop != nil && (parks || !core.Bare(ctx)):
 		err = core.Away(ctx, &r.Call, r, &w.Options, e)
-	case core.Bare(ctx):
+	case core.Bare(ctx) && !parks:
 		err = core.Adopt(ctx, &r.Call, r, &w.Options, e)
 	case w.Options.Abandon:
 		err = core.Away(ctx, &r.Call, r, &w.Options, e)
@@ -108,7 +123,7 @@ func (w *fromThread[A, R]) here(ctx context.Context, arg A) (R, error) {
 	}
 	if t := core.Here(); t != nil {
 		ctx = t.Context(ctx)
-	} else if core.Bare(ctx) {
+	} else if parks, _ := core.OnLoop(); core.Bare(ctx) && !parks {
 		var release func()
 		ctx, release = core.Become(ctx, w.Name)
 		defer release()

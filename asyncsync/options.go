@@ -61,8 +61,9 @@ func WithLimiter(l *task.Limiter) Option {
 	return func(s *settings) { s.limiter = l }
 }
 
-// WithLoop has AsyncToSync run its function on l. If l stops before the
-// function has begun the call returns [loop.ErrStopped]. On the goroutine of a
+// WithLoop has AsyncToSync run its function on l: as a task if l is a
+// [loop.Backend], as a posted function otherwise. If l stops before the function
+// has begun the call returns [loop.ErrStopped]. On the goroutine of a
 // [CurrentThreadExecutor] a call to it runs inline.
 func WithLoop(l loop.Loop) Option {
 	if l == nil {

@@ -163,7 +163,8 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 	}
 	own, _ := w.executor.(*CurrentThreadExecutor)
 	here, stopped := own.here()
-	if w.executor == nil && !w.Options.Abandon && core.Here() == nil || here {
+	parks, _ := core.OnLoop()
+	if w.executor == nil && !w.Options.Abandon && !parks && core.Here() == nil || here {
 		if err := cmp.Or(core.Ended(ctx), stopped); err != nil {
 			return zero[R](), err
 		}
@@ -236,8 +237,10 @@ func (w *toThread[A, R]) name(r *record[A, R]) {
 // returned or panicked, and its caller has been told. Others are left to the
 // collector; after a Goexit the thread's stack may hold one for long.
 func (w *toThread[A, R]) free(r *record[A, R]) {
+	if !r.Reset() {
+		return
+	}
 	var arg A
-	r.Reset()
 	r.fn, r.arg, r.result, r.err = nil, arg, zero[R](), nil
 	w.records.Put(r)
 }

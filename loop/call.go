@@ -119,6 +119,21 @@ func (p *place) init(ctx context.Context, l Loop) {
 	}
 }
 
+func init() {
+	core.HostOf = func(ctx context.Context) any {
+		l, ok := Host(ctx)
+		if !ok {
+			return nil
+		}
+		return l
+	}
+	core.OnLoopOf = func(ctx context.Context, l any) (context.Context, core.Elsewhere, func()) {
+		p := &place{}
+		p.init(ctx, l.(Loop))
+		return &p.job.ctx, core.Elsewhere{Post: p.post, Stopped: p.loop.Done(), Err: ErrStopped}, p.job.release
+	}
+}
+
 // post has run called there.
 func (p *place) post(run func()) error {
 	switch b := p.loop.(type) {

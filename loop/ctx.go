@@ -1,6 +1,10 @@
 package loop
 
-import "context"
+import (
+	"context"
+
+	"asyncsync.dev/internal/core"
+)
 
 // A taskCtx is the ctx of a task: it ends with the ctx that the task was started
 // with, and with the backend.
@@ -20,6 +24,7 @@ type ctxKey struct{}
 // Most tasks of most programs are started with a ctx that never ends, and then
 // the backend's own life is all there is to watch.
 func (c *taskCtx) init(above context.Context, l Loop, life context.Context) (cancel context.CancelCauseFunc) {
+	core.UseLoops()
 	c.above, c.loop = above, l
 	if p, ok := above.(*taskCtx); ok && p.life != nil && p.life == life {
 		c.Context, c.life = p.Context, life // a call below a task of the same backend

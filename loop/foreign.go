@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"asyncsync.dev/internal/core"
 	"asyncsync.dev/internal/sched"
 )
 
@@ -37,10 +38,14 @@ func (f *foreign) Post(fn func()) error {
 		return ErrStopped
 	default:
 	}
+	core.UseLoops()
 	return f.post(func() {
 		sched.Fence(func() { runAlone(f, fn) })
 	})
 }
+
+// BlocksLoop says to internal/core that what runs here does.
+func (f *foreign) BlocksLoop() {}
 
 // Done implements [Loop].
 func (f *foreign) Done() <-chan struct{} { return f.done }

@@ -391,13 +391,10 @@ func TestHostIsTheLoopOfSyncCode(t *testing.T) {
 	})
 }
 
-// From a loop on a goroutine of its own, since a task of a thread loop that calls a
-// thread blocks its loop.
-func TestCallOfTheHost(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+func TestCallOfTheHost(t *testing.T) { onBoth(t, callOfTheHost) }
+
+func callOfTheHost(t *testing.T, b loop.Backend) {
 	tsc := newContext(t)
-	b := loop.Goroutines()
 	var order []string
 	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
 		_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
@@ -819,31 +816,32 @@ func TestParkOfAnotherBackend(t *testing.T) {
 	}))
 }
 
-// AsyncToSync makes a task a thread, whose sync code must not be suspended: the
-// thread is locked once more than the coroutine was made with.
+// RunUntil makes a task a thread, whose sync code must not be suspended: the thread
+// is locked once more than the coroutine was made with.
 func TestATaskThatHasBecomeAThread(t *testing.T) {
 	guard(t)
 	leavesNothing(t)
 	b, other := loop.NewThread(), running(t, loop.NewThread())
 	ran := 0
 	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
-		_, err := asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) {
-			return asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
-				_, ok := loop.Current(ctx)
-				assert.False(t, ok, "sync code is no task")
-				assert.NoError(t, b.Park(ctx, func(wake func()) { go wake() }))
-				assert.NoError(t, call(ctx, other, func(ctx context.Context) error {
-					ran++
-					return yield(ctx, other)
-				}))
-				never := func(context.Context) error { t.Error("has run"); return nil }
-				assert.ErrorIs(t, run(ctx, loop.NewThread(), never), loop.ErrOnLoop)
+		e := asyncsync.NewCurrentThreadExecutor()
+		done := make(chan struct{})
+		assert.NoError(t, e.Post(func() {
+			defer close(done)
+			_, ok := loop.Current(ctx)
+			assert.False(t, ok, "sync code is no task")
+			assert.NoError(t, b.Park(ctx, func(wake func()) { go wake() }))
+			assert.NoError(t, call(ctx, other, func(ctx context.Context) error {
 				ran++
-				return 0, nil
-			})
-		})
+				return yield(ctx, other)
+			}))
+			never := func(context.Context) error { t.Error("has run"); return nil }
+			assert.ErrorIs(t, run(ctx, loop.NewThread(), never), loop.ErrOnLoop)
+			ran++
+		}))
+		assert.NoError(t, e.RunUntil(done))
 		assert.NoError(t, yield(ctx, b))
-		return err
+		return nil
 	}))
 	require.Equal(t, 2, ran)
 }

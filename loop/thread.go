@@ -19,7 +19,7 @@ type thread struct {
 // thread: that of the goroutine that calls [Run] for it. It starts nothing before.
 //
 // One task or function runs at a time, and the next one when that one ends, or,
-// if it is a task, waits with Park or Call. Who is ready runs in the order in which
+// if it is a task, waits through this module. Who is ready runs in the order in which
 // it became so, tasks and posted functions alike.
 //
 // A task costs about as much as a coroutine of [iter.Pull], which it is; the

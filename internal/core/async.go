@@ -18,6 +18,23 @@ type Elsewhere struct {
 	Err error
 }
 
+// Host returns the loop, a loop.Loop, of the task that has called the sync code
+// which asks, nil if there is none.
+func Host(ctx context.Context) (loop any) {
+	if !loops.Load() {
+		return nil
+	}
+	return HostOf(ctx)
+}
+
+// HostOf is Host where there are loops. OnLoopOf makes a loop.Loop a place for
+// functions, with the ctx that they get and what is to be called when they have
+// ended. Package loop sets both.
+var (
+	HostOf   func(ctx context.Context) (loop any)
+	OnLoopOf func(ctx context.Context, loop any) (_ context.Context, e Elsewhere, release func())
+)
+
 // A claim settles whether a function begins, between whoever is to run it and a
 // caller who gives it up or abandons it.
 const (
@@ -98,7 +115,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		if err := c.post(e); err != nil {
 			return err
 		}
-		w := sleeper{edge: p.edge, call: c, ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: o.Abandon}
+		w := sleeper{rec: rec, edge: p.edge, call: c, ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: o.Abandon}
 		if err := w.wait(); err != nil {
 			return err
 		}

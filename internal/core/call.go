@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/sched"
 )
 
 // A Body is the typed part of a call: the function, its argument and results.
@@ -88,6 +89,8 @@ type Call struct {
 	stop    *interrupt
 	errand  *Call         // an async function for the caller's goroutine: see lend
 	parker  chan struct{} // set by the caller before waiterParked
+	task    *sched.Task   // the caller, if it parks; set before waiterParked
+	turn    atomic.Uint64 // its wait
 	edge    edge          // of a caller off the threads: its wait
 
 	// Of the submitter's goroutine only.
@@ -101,10 +104,13 @@ type Call struct {
 // has been told, fit to be used again. What most calls leave alone is not
 // written, and nothing atomically: nobody else has it, and its cache lines come
 // back from another processor while the caller goes on.
-func (c *Call) Reset() {
-	if c.watched != nil || c.stop != nil || c.errand != nil {
+func (c *Call) Reset() (done bool) {
+	switch {
+	case c.task != nil:
+		return false
+	case c.watched != nil || c.stop != nil || c.errand != nil:
 		*c = Call{}
-		return
+		return true
 	}
 	c.body, c.ctx, c.scope, c.node = nil, nil, nil, nil
 	c.claim, c.wait = atomic.Uint32{}, atomic.Uint32{}
@@ -126,6 +132,7 @@ func (c *Call) Reset() {
 	c.edge = edge{}
 	c.values = goroutine.Values{}
 	c.frame, c.parker = nil, nil
+	return true
 }
 
 // Ending returns how the function ended. Only for the caller of a call that
@@ -193,7 +200,7 @@ func (c *Call) finish() (woke bool) {
 	}
 	switch c.wait.Swap(callEnded) {
 	case waiterParked:
-		c.parker <- struct{}{}
+		c.rouse()
 		return true
 	case callerGone:
 		count.left.Add(-1)
@@ -225,6 +232,15 @@ func (c *Call) walkAway(from uint32) bool {
 		return false
 	}
 	return true
+}
+
+// rouse wakes the caller, who sleeps.
+func (c *Call) rouse() {
+	if t := c.task; t != nil {
+		t.Wake(c.turn.Load())
+	} else {
+		c.parker <- struct{}{}
+	}
 }
 
 // turnAway ends a call that was refused, by somebody else than its caller. Of a
@@ -279,7 +295,7 @@ func (c *Call) lend(a *Call) (lent, woke bool) {
 		c.errand, a.lender = a, c
 		if c.wait.CompareAndSwap(s, errand) {
 			if s == waiterParked {
-				c.parker <- struct{}{}
+				c.rouse()
 			}
 			return true, s == waiterParked
 		}

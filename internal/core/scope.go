@@ -619,7 +619,7 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		return inside, err
 	}
 	defer closingBegins(p.edge, under)()
-	z := sleeper{edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done(), stopped: free, stopErr: errInside}
+	z := sleeper{rec: rec, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done(), stopped: free, stopErr: errInside}
 	return howEnded(z.wait()), nil
 }
 

@@ -3,22 +3,31 @@ package core
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
+
+	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/sched"
 )
 
-// A sleeper is one who waits through this module, for as long as that lasts. All waits go through
-// [sleeper.wait], whatever they are for: so there is one place that decides how
-// to sleep, how to give up, and what a Goexit that passes through leaves behind.
+// A sleeper is one who waits through this module, for as long as that lasts. All
+// waits go through [sleeper.wait], whatever they are for: so there is one place
+// that decides how to sleep, how to give up, and what a Goexit that passes through
+// leaves behind.
 //
-//	who waits              how it sleeps
-//	a thread               it serves, in a frame of its own
-//	an ordinary goroutine  it blocks, and runs errands if it waits for a call
+//	who waits                 how it sleeps
+//	a thread                  it serves, in a frame of its own
+//	a task of a thread loop   it parks, and the loop runs others
+//	an ordinary goroutine     it blocks
 //
-// A new way to sleep is a new case of [sleeper.sleep].
+// The last two run errands if they wait for a call. A new way to sleep is a new
+// case of [sleeper.sleep].
 type sleeper struct {
 	// Who waits: the thread own, in frame, or, if own is nil, the calling
-	// goroutine. edge is how the wait is known to those who follow waits.
+	// goroutine, with the record rec, which may be nil. edge is how the wait is
+	// known to those who follow waits.
 	own   *Thread
 	frame *Frame
+	rec   *goroutine.Record
 	edge  *edge
 
 	// What for: the end of call, or done, which is closed or delivers. A
@@ -88,9 +97,15 @@ func (w *sleeper) wait() error {
 
 // sleep waits until something happens that wait must know of.
 func (w *sleeper) sleep() wakeup {
-	switch {
-	case w.own != nil:
+	if w.own != nil {
 		return w.serve()
+	}
+	task := parkable(w.rec)
+	switch {
+	case task != nil && w.call != nil:
+		return w.park(task)
+	case task != nil:
+		return w.parkFor(task)
 	case w.call != nil:
 		return w.block()
 	default:
@@ -142,6 +157,118 @@ func (w *sleeper) block() wakeup {
 			return came
 		}
 	}
+}
+
+// loops says that there have been loops: else nobody need ask for them.
+var loops atomic.Bool
+
+// UseLoops is called before the first function runs on a loop.
+func UseLoops() {
+	if !loops.Load() {
+		loops.Store(true)
+	}
+}
+
+// OnLoop reports whether the calling goroutine runs a task of a thread loop, which
+// parks where it waits, or a function posted to a loop, which blocks it.
+func OnLoop() (parks, blocks bool) {
+	if !loops.Load() {
+		return false, false
+	}
+	rec := goroutine.Current()
+	if rec == nil || rec.Task == nil || rec.Owner != nil {
+		return false, false
+	}
+	if t := sched.Of(rec); t != nil {
+		return t.MayWait(), !t.MayWait()
+	}
+	_, blocks = rec.Task.(interface{ BlocksLoop() })
+	return false, blocks
+}
+
+// parkable returns the task of a thread loop that the goroutine of rec runs, if it
+// can be parked; rec may be nil. A task that has become a thread cannot: its OS
+// thread is locked once more than its coroutine was made with.
+func parkable(rec *goroutine.Record) *sched.Task {
+	if rec == nil || rec.Task == nil || rec.Owner != nil {
+		return nil
+	}
+	if t := sched.Of(rec); t != nil && t.MayWait() {
+		return t
+	}
+	return nil
+}
+
+// park is sleep in a task that waits for a call. It runs errands, like block.
+func (w *sleeper) park(task *sched.Task) wakeup {
+	c := w.call
+	for {
+		// Who ends the call looks at turn when it has changed wait.
+		c.turn.Store(task.Prepare())
+		if c.wait.Load() == nobodyParked {
+			c.task = task
+			c.wait.CompareAndSwap(nobodyParked, waiterParked)
+		}
+		if c.wait.Load() == waiterParked {
+			how := w.suspend(task)
+			if c.wait.Load() == waiterParked {
+				if how == came {
+					continue // woken for an earlier turn
+				}
+				return how
+			}
+		}
+		if ran, _ := c.runErrand(); !ran {
+			return came
+		}
+	}
+}
+
+// parkFor is sleep in a task that waits for something else.
+func (w *sleeper) parkFor(task *sched.Task) wakeup {
+	task.Prepare()
+	return w.suspend(task)
+}
+
+// suspend parks the task, which has prepared for it, and says which of the
+// channels has ended that; came if none of them has.
+func (w *sleeper) suspend(task *sched.Task) wakeup {
+	w.edge.slept()
+	ctx := w.ctx
+	if w.cancel == nil {
+		ctx = context.Background()
+	}
+	if w.done == nil && w.stopped == nil {
+		if task.Suspend(ctx) {
+			return cancelled
+		}
+		return came
+	}
+	// Somebody else listens to the channels.
+	heard, quit := make(chan wakeup, 1), make(chan struct{})
+	wake := task.Waker()
+	go func() {
+		select {
+		case <-w.done:
+			heard <- came
+		case <-w.stopped:
+			heard <- halted
+		case <-quit:
+			return
+		}
+		wake()
+	}()
+	defer close(quit)
+	ended := task.Suspend(ctx)
+	select {
+	case how := <-heard:
+		return how
+	default:
+	}
+	if ended {
+		return cancelled
+	}
+	return came
 }
 
 // receive is sleep on an ordinary goroutine that waits for something else.

@@ -82,7 +82,8 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 	if own == nil {
 		cx := callCtx(ctx, s)
 		c.ctx, c.node = cx, cx.node
-		if !o.Abandon && s.hold(c, rec) {
+		// A loop does not run sync code: it would stand still.
+		if !o.Abandon && parkable(rec) == nil && s.hold(c, rec) {
 			return nil
 		}
 		c.bound = o.Abandon
@@ -92,7 +93,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 			return err
 		}
 		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
-			w := sleeper{edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
+			w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
 			err = w.wait()
 		}
 		self.unpublish()
@@ -253,7 +254,7 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 			defer closingBegins(p.edge, by)()
 		}
 	}
-	s := sleeper{own: own, frame: f, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done()}
+	s := sleeper{own: own, frame: f, rec: rec, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done()}
 	return s.wait()
 }
 
