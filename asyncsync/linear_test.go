@@ -456,7 +456,7 @@ func TestLinearCancellation(t *testing.T) {
 						run(depth)
 						return all.sum() - before
 					})
-					requireLinearAllocs(t, budget{7, 100}, budget{1400, 8000}, run)
+					requireLinearAllocs(t, budget{7, 80}, budget{1400, 8000}, run)
 				})
 			}
 		})

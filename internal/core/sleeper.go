@@ -247,11 +247,12 @@ func (w *sleeper) suspend(task *sched.Task) wakeup {
 	// Somebody else listens to the channels.
 	heard, quit := make(chan wakeup, 1), make(chan struct{})
 	wake := task.Waker()
+	done, stopped := w.done, w.stopped // else every sleeper would be allocated
 	go func() {
 		select {
-		case <-w.done:
+		case <-done:
 			heard <- came
-		case <-w.stopped:
+		case <-stopped:
 			heard <- halted
 		case <-quit:
 			return
