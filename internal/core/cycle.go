@@ -36,8 +36,8 @@ import (
 //     the function that runs there. That function would have to come to wait,
 //     which pushes a frame, under the same mutex and so after the queueing.
 //   - A function in [Away] is new. It would have to come to wait.
-//   - Whose Node.waits is nil after we have published, waits later, and sees
-//     what we have published.
+//   - If Node.waits is nil after we publish, that node starts waiting later and
+//     will see our edge.
 //
 // What is left are the rare cases, so that a hop to a thread that is free, and
 // a level of an ordinary nesting, look for nothing and share no lock.

@@ -10,9 +10,11 @@
 // finds the list that the call belongs in, and wakes the thread if it serves
 // that list now ([Thread.submit]). The thread takes calls one by one
 // ([Thread.next]) and runs them ([Thread.exec]); the end of one is recorded, its
-// account closed, and its caller told ([Thread.retire], [Call.finish]). The
-// caller, meanwhile, sleeps on an ordinary goroutine ([Call.await]) or serves in
-// a frame of its own thread ([Thread.serve]).
+// account closed, and its caller told ([Thread.retire], [Call.finish]).
+//
+// The caller waits meanwhile. All waits of this module go through one place
+// ([sleeper.wait]), which knows three ways to do it: a thread serves
+// ([Thread.serve]), a task of a thread loop parks, an ordinary goroutine blocks.
 //
 // There is a shorter way: an unpinned thread that has nothing to do is taken by
 // the caller, who runs the function himself ([Scope.hold]).
@@ -36,9 +38,9 @@
 // threads are locked together in rearrange alone, in the order of their ids.
 // live is held around nothing but reads of atomics and Thread.mu.
 //
-// cycles is held by who follows the waits of others: see cycle.go. Whoever ends a
-// wait looks whether somebody does so, and waits for him if that is the case;
-// therefore nothing that ends a wait is done under any of these locks.
+// cycles is held by who follows the waits of others: see cycle.go. Ending a wait
+// may block until a running search is done, so never end a wait while holding one
+// of these locks. bubbles nests outside all of them.
 //
 // No callback is called and nobody is woken under a lock. Accounts of accepted
 // calls are one atomic word per scope, so that closing needs neither the
