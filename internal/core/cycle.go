@@ -481,6 +481,11 @@ func (m *Mark) recheck() {
 	if !found || s.anyEnded() {
 		return
 	}
+	for _, c := range s.claims {
+		if c.borrow() {
+			return // somebody in the cycle goes on, with a token that was lent to him
+		}
+	}
 	var d *DeadlockError
 	before := s.facts
 	chase(func() {
