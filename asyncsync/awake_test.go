@@ -62,7 +62,7 @@ func TestAwakeAndClose(t *testing.T) {
 							return nil
 						}
 						err := to(ctx, func(ctx context.Context) error {
-							if me == 1 { // through the slot of a frame
+							if me == 1 { // from below a frame
 								return from(ctx, func(ctx context.Context) error { return to(ctx, fn) })
 							}
 							return fn(ctx)

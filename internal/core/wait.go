@@ -88,15 +88,14 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		}
 		c.bound = o.Abandon
 		self := c.publish(rec)
+		defer self.unpublish() // also when an errand ends this in a Goexit
 		if err := s.submit(c); err != nil {
-			self.unpublish()
 			return err
 		}
 		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
 			w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
 			err = w.wait()
 		}
-		self.unpublish()
 	} else {
 		// The caller blocks a thread: it waits in a frame there, and the
 		// function's node is one that the frame can be found by.
