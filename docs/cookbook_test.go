@@ -28,6 +28,7 @@ import (
 	_ "asyncsync.dev/local"
 	_ "asyncsync.dev/loop"
 	_ "asyncsync.dev/loop/looptest"
+	_ "asyncsync.dev/portal"
 	_ "asyncsync.dev/task"
 )
 
@@ -118,6 +119,7 @@ var imports = map[string]string{
 	"fmt":       "fmt",
 	"local":     "asyncsync.dev/local",
 	"loop":      "asyncsync.dev/loop",
+	"portal":    "asyncsync.dev/portal",
 	"slog":      "log/slog",
 	"sync":      "sync",
 	"task":      "asyncsync.dev/task",

@@ -431,6 +431,7 @@ type Task struct {
 	life  *life // apart: contexts keep it, and must not keep the task and its result
 	link  *link // of a member of a group; set before it starts
 	asked atomic.Bool
+	heard atomic.Bool // somebody was told how it has ended
 }
 
 // Node is what the task runs as.
@@ -459,6 +460,9 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	t.life = l
+	if o.Starting != nil {
+		o.Starting(t)
+	}
 	c := &t.call
 	c.body, c.name, c.pc, c.long = body, o.Name, o.PC, o.Long
 	// The task is its own submitter: whoever comes to wait for it, wherever it
@@ -523,6 +527,19 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 // after Done.
 func (t *Task) Refusal() error { return t.call.refusal }
 
+// Hear says that somebody is told how the task has ended; Heard, whether that was
+// said.
+func (t *Task) Hear()       { t.heard.Store(true) }
+func (t *Task) Heard() bool { return t.heard.Load() }
+
+// Err is what the task's function has returned. Only in OnEnd, and later.
+func (t *Task) Err() error {
+	if f, ok := t.call.body.(Failing); ok && t.call.ending.Returned() {
+		return f.Err()
+	}
+	return nil
+}
+
 // Done is closed when the task has ended.
 func (t *Task) Done() <-chan struct{} {
 	t.life.mu.Lock()
@@ -556,6 +573,11 @@ func (t *Task) Wait(ctx context.Context) error {
 		return nil
 	}
 	return await(ctx, t, t.Node(), t.Done())
+}
+
+// WaitFor is Wait for done, which the task, or its end, closes.
+func (t *Task) WaitFor(ctx context.Context, done <-chan struct{}) error {
+	return await(ctx, t, t.Node(), done)
 }
 
 // Raise ends the caller as the task did, unless it returned.

@@ -38,6 +38,9 @@ type Options struct {
 	// cannot.
 	Scope   *Scope
 	Refusal error
+
+	// Starting, if not nil, is given the task before it starts.
+	Starting func(*Task)
 }
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it
