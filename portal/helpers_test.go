@@ -159,6 +159,17 @@ func receive(ctx context.Context, ch <-chan struct{}) error {
 // forever waits until ctx ends, and returns the cause.
 func forever(ctx context.Context) error { return receive(ctx, nil) }
 
+// sleep waits for d, whoever waits, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	done := make(chan struct{})
+	timer := time.AfterFunc(d, func() { close(done) })
+	defer timer.Stop()
+	return receive(ctx, done)
+}
+
+// who identifies the calling goroutine; a task is one.
+func who() int64 { return goroutine.ID() }
+
 // A running is a function that runs on a goroutine of its own.
 type running struct {
 	done chan struct{}

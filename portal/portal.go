@@ -60,10 +60,10 @@ func newPortal(ctx context.Context, b loop.Backend) *Portal {
 // Open opens a portal on the loop of the calling task. In any other code, also in sync
 // code that a task has called, it returns [loop.ErrNoLoop].
 //
-// The functions of StartSoon get a ctx below ctx. When ctx ends, which it does at the
-// latest when the loop stops, the portal stops, and cancels what runs with the cause.
-// If it has ended Open returns the cause. The task must call [Portal.Close] in the
-// end, which waits for what runs.
+// The functions of StartSoon get a ctx below ctx. When ctx ends, which that of a task
+// may do with the task and does when the loop stops, the portal stops, and cancels what
+// runs with the cause. If it has ended Open returns the cause. The task must call
+// [Portal.Close] in the end, which waits for what runs.
 func Open(ctx context.Context) (*Portal, error) {
 	checkCtx(ctx, "Open")
 	b, ok := loop.Current(ctx)

@@ -226,7 +226,7 @@ func TestStopThenCancel(t *testing.T) {
 // D1, D12, D13: eight callers of five kinds over a thousand stops. Each gets a value or
 // ErrStopped, and nobody hangs.
 func TestStopHammer(t *testing.T) {
-	rounds := 500 // of each kind
+	rounds := 500                                      // of each kind
 	if testing.Short() || runtime.GOMAXPROCS(0) == 1 { // there callers are slow to take turns
 		rounds = 50
 	}
