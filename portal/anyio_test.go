@@ -621,7 +621,7 @@ func TestBlockingPortal_StartTaskSoonCancelAfterStop(t *testing.T) {
 }
 
 func TestBlockingPortal_StartTaskSoonWithName(t *testing.T) {
-	names := make(chan string, 16)
+	names := make(chan string, 64)
 	t.Cleanup(core.AddHooks(core.Hooks{Started: func(i core.CallInfo) {
 		select {
 		case names <- i.Name:
@@ -633,9 +633,13 @@ func TestBlockingPortal_StartTaskSoonWithName(t *testing.T) {
 		require.NoError(t, err)
 		_, err = tk.Wait(context.Background())
 		require.NoError(t, err)
-		for name := range names {
-			if name == "testname" {
-				break
+		_, _, err = portal.StartTask(context.Background(), p, func(ctx context.Context, started func(int) error) (int, error) {
+			return 0, started(0)
+		}, task.Named("testname"))
+		require.NoError(t, err)
+		for seen := 0; seen < 2; {
+			if <-names == "testname" {
+				seen++
 			}
 		}
 	})
@@ -1136,4 +1140,86 @@ func TestToThread_AsyncioRunDoesNotLeakEventLoop(t *testing.T) {
 		time.Sleep(time.Millisecond) // a bounded poll: cleanups run some time after
 	}
 	t.Error("a portal that was closed is not collected")
+}
+
+func TestToThread_AsyncioNoRecycleStoppingWorker(t *testing.T) {
+	rounds := 2000
+	if testing.Short() {
+		rounds = 200
+	}
+	guard(t)
+	leavesNothing(t)
+	// Threads end almost as soon as they are idle, and come and go under the callers.
+	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 4, MaxIdle: 4, IdleTimeout: time.Microsecond})
+	var callers sync.WaitGroup
+	var ran atomic.Int32
+	for range 8 {
+		callers.Go(func() {
+			for range rounds {
+				err := asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
+					return onThread(ctx, func(context.Context) error { ran.Add(1); return nil })
+				}, asyncsync.WithPool(pool))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	callers.Wait()
+	require.EqualValues(t, 8*rounds, ran.Load())
+	pool.Close()
+}
+
+// D3: a limiter whose total is raised while more tokens are taken than there are grants
+// none.
+func TestLimiterRaisedWhileOverdrawn(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := task.NewLimiter(2)
+		require.True(t, l.TryAcquire())
+		require.True(t, l.TryAcquire())
+		l.SetTotal(0)
+		got := false
+		go func() {
+			require.NoError(t, l.Acquire(t.Context()))
+			got = true
+		}()
+		synctest.Wait()
+		l.SetTotal(1)
+		synctest.Wait()
+		require.False(t, got)
+		require.Equal(t, task.LimiterStats{Total: 1, Used: 2, Waiting: 1}, l.Stats())
+		l.Release()
+		l.Release()
+		synctest.Wait()
+		require.True(t, got)
+	})
+}
+
+// D4: an abandoned function keeps its token until it has ended.
+func TestAbandonedKeepsItsToken(t *testing.T) {
+	onBoth(t, func(t *testing.T, p *portal.Portal) {
+		l := task.NewLimiter(1)
+		began, release, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
+			return 0, onThread(ctx, func(context.Context) error {
+				defer close(over)
+				close(began)
+				<-release
+				return nil
+			}, asyncsync.Insensitive(), asyncsync.WithLimiter(l), asyncsync.Abandon())
+		})
+		require.NoError(t, err)
+		<-began
+		tk.Cancel(nil)
+		_, err = tk.Wait(context.Background())
+		require.ErrorIs(t, err, asyncsync.ErrAbandoned)
+		require.Equal(t, 1, l.Stats().Used)
+		require.False(t, l.TryAcquire())
+		close(release)
+		<-over
+		require.NoError(t, l.Acquire(context.Background()))
+		l.Release()
+	})
 }

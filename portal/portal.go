@@ -249,11 +249,11 @@ func (p *Portal) stop(cause error) {
 		cause = loop.ErrStopped
 	}
 	for _, v := range visits {
+		if cancels {
+			v.cancel(cause) // first: who is told of the stop sees it
+		}
 		if first && v.stopped != nil {
 			v.stopped(cause)
-		}
-		if cancels {
-			v.cancel(cause)
 		}
 	}
 	finish()
