@@ -16,6 +16,9 @@ type Elsewhere struct {
 	Stopped <-chan struct{}
 	// Err is what calls get that had not begun then.
 	Err error
+
+	// kin has a thread that waits also serve what its function has started.
+	kin bool
 }
 
 // Host returns the loop, a loop.Loop, of the task that has called the sync code
@@ -126,6 +129,9 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	f.edge.to = (*awayCall)(c)
 	t.push(f, "async")
 	defer t.pop(f)
+	if e.kin && by != nil && !strict.Load() {
+		defer t.servesKin(f, by)()
+	}
 	// The goroutine that waits for the function which calls from here has
 	// nothing to do until c ends. One that may go away has.
 	lent := false

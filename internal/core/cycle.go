@@ -87,7 +87,7 @@ type awayCall Call
 type riding struct{ call *Call }
 
 // A want is a wait for something else than a call: a *Task, a *Group, a *place
-// in one, a *Resource or a *Scope.
+// in one, a *Resource, a *Lock or a *Scope.
 type want struct {
 	for_ any
 	ctx  context.Context // whose end ends the wait
@@ -95,6 +95,7 @@ type want struct {
 	off  atomic.Bool     // it is not visible yet, or taken back; or the waiter was let go
 
 	claim *claim // of a wait for a *Resource
+	turn  *Turn  // of a wait for a *Lock
 }
 
 // cycles is held by who looks for a cycle; it is the outermost lock there is.
@@ -352,6 +353,8 @@ func (e *edge) mayWait() bool {
 				}
 			}
 			return false
+		case *Lock:
+			return w.mayWait(to.turn)
 		}
 	}
 	return true
@@ -684,6 +687,8 @@ func (s *search) want(w *want, first bool) finding {
 		return s.ofPlace(to)
 	case *Resource:
 		return s.ofResource(to, w.claim, first)
+	case *Lock:
+		return s.ofLock(to, w.turn)
 	case *Scope:
 		return s.ofScope(to)
 	case *Pool:
@@ -1147,6 +1152,8 @@ func (e *edge) kind() string {
 			return "group place"
 		case *Resource:
 			return "limiter"
+		case *Lock:
+			return "mutex"
 		case *Scope:
 			return "close"
 		case *Pool:
@@ -1229,6 +1236,8 @@ func message(cycle []Link) string {
 		return "a task waits for the end of the group that it belongs to"
 	case len(cycle) == 1 && cycle[0].Kind == "group place":
 		return "a task waits for a place in the full group that it belongs to"
+	case len(cycle) == 1 && cycle[0].Kind == "mutex":
+		return "a function waits for a mutex that it holds itself"
 	}
 	waits := make([]string, len(cycle))
 	for i, l := range cycle {
@@ -1276,6 +1285,7 @@ const (
 	pageServeNone = "serve-none"
 	pageFullPool  = "full-pool"
 	pageLimiter   = "limiter"
+	pageMutex     = "mutex"
 	pageAll       = "serve-all"
 )
 
@@ -1298,6 +1308,8 @@ func page(cycle []Link) string {
 		return pageServeNone
 	case kinds["limiter"] > 0:
 		return pageLimiter
+	case kinds["mutex"] > 0:
+		return pageMutex
 	case blocks[stranger]:
 		return pageBlocked
 	case kinds["group"] > 0, kinds["group place"] > 0:

@@ -64,7 +64,7 @@ type CallState struct {
 
 // A WaitState is one wait of this module.
 type WaitState struct {
-	Kind      string        // call, async, task, group, group place, limiter, close, executor, pool close
+	Kind      string        // call, async, task, group, group place, limiter, mutex, close, executor, pool close; or what its function is called
 	For       string        // the name of what is waited for, "" if it has none
 	Thread    uint64        // of a call: the ID of the thread that it was sent to
 	Seq       uint64        // and its number there
@@ -169,6 +169,10 @@ func (v *view) reach(e *edge) {
 			v.group(w)
 		case *place:
 			v.group(w.Group)
+		case *Lock:
+			if o, _ := w.holder(to.turn); o.self != nil {
+				v.found(o.self, o.self.name(), 0)
+			}
 		}
 	}
 }
@@ -210,6 +214,9 @@ func (v *view) state(e *edge, what string) *WaitState {
 			v.members(w, x.Group)
 		case *Resource:
 			w.Limiter = v.numbers[x]
+		case *Lock:
+			o, _ := x.holder(to.turn)
+			w.Function = v.seen[o.self]
 		}
 	}
 	return w
@@ -348,6 +355,15 @@ func (e *edge) state(what string) *WaitState {
 		case *Scope:
 			if t := x.root.thread.Load(); t != nil {
 				w.Thread = t.id
+			}
+		case *Lock:
+			o, _ := x.holder(to.turn)
+			if o.thread != nil {
+				w.Thread = o.thread.id
+			} else if o.self != nil {
+				if waits := o.self.waits.Load(); waits != nil {
+					w.Goroutine = waits.gid.Load()
+				}
 			}
 		case *Pool:
 			for _, t := range x.lent() {

@@ -907,6 +907,8 @@ func (h *Hold) waitsFor() any {
 			if w != h.r {
 				return &w.node
 			}
+		case *Lock:
+			return &w.node
 		case *Scope:
 			return w
 		}

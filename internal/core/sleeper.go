@@ -34,6 +34,10 @@ type sleeper struct {
 	// sleeper with neither waits for the end of its frame.
 	call *Call
 	done <-chan struct{}
+	bell *Bell                                // of a task, which then has no done
+	take func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
+	once bool                                 // on a thread: serve what is queued, and no longer
+	kin  bool                                 // on a thread: serve what its function has started, besides
 
 	// Until when. ctx is the one that cancel is Done of; when stopped is closed
 	// the wait ends with stopErr. Both channels may be nil. abandon says that
@@ -104,6 +108,8 @@ func (w *sleeper) sleep() wakeup {
 	switch {
 	case task != nil && w.call != nil:
 		return w.park(task)
+	case task != nil && w.bell != nil:
+		return w.parkForBell(task)
 	case task != nil:
 		return w.parkFor(task)
 	case w.call != nil:
@@ -115,6 +121,10 @@ func (w *sleeper) sleep() wakeup {
 
 // serve is sleep on a thread: it runs calls meanwhile.
 func (w *sleeper) serve() wakeup {
+	if w.once {
+		w.own.serveOnce()
+		return came
+	}
 	until := w.done
 	if w.stopped != nil {
 		until = w.stopped
@@ -275,6 +285,12 @@ func (w *sleeper) suspend(task *sched.Task) wakeup {
 // receive is sleep on an ordinary goroutine that waits for something else.
 func (w *sleeper) receive() wakeup {
 	w.edge.slept()
+	if w.take != nil {
+		if w.take(w.cancel) {
+			return came
+		}
+		return cancelled
+	}
 	select {
 	case <-w.done:
 		return came

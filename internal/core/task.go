@@ -25,6 +25,7 @@ type life struct {
 	up   *life           // held until the end: its layer is above ours
 	name string
 	pc   uintptr
+	id   atomic.Uint64 // given when it is first asked for
 
 	// layer is a foreign context, what the task's own ctx wraps. It and cancel are
 	// nil before the function begins, and written under mu; whoever has the task's
