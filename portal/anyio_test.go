@@ -102,6 +102,59 @@ func TestFromThread_ThreadCancelledAndAbandoned(t *testing.T) {
 	})
 }
 
+func TestFromThread_CancelscopePropagation(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		_, tsc := newContext(t)
+		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+			inner, scope := task.OpenScope(ctx)
+			err := onThread(inner, func(ctx context.Context) error {
+				return loopCall(ctx, nil, func(ctx context.Context) error {
+					scope.Cancel(nil)
+					return task.SleepForever(ctx)
+				})
+			}, asyncsync.On(tsc))
+			require.ErrorIs(t, err, context.Canceled)
+			require.NoError(t, scope.Close(err))
+			require.True(t, scope.CancelledCaught())
+			return ctx.Err()
+		}))
+	})
+}
+
+func TestFromThread_CancelscopePropagationWhenAbandoned(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		_, tsc := newContext(t)
+		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+			inner, scope := task.OpenScope(ctx)
+			began, left, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			var shielded, exposed error
+			abandoned := background(func() error {
+				<-began
+				scope.Cancel(nil)
+				return nil
+			})
+			err := onThread(inner, func(ctx context.Context) error {
+				defer close(over)
+				return loopCall(ctx, nil, func(ctx context.Context) error {
+					_, shielded = task.Shield(ctx, func(ctx context.Context) (int, error) {
+						close(began)
+						return 0, receive(ctx, left) // what the host does when it has left
+					})
+					exposed = receive(ctx, nil)
+					return exposed
+				})
+			}, asyncsync.On(tsc), asyncsync.Abandon())
+			require.ErrorIs(t, err, asyncsync.ErrAbandoned)
+			require.NoError(t, scope.Close(err))
+			close(left)
+			require.NoError(t, receive(ctx, over))
+			require.NoError(t, shielded)
+			require.ErrorIs(t, exposed, context.Canceled)
+			return abandoned.wait()
+		}))
+	})
+}
+
 func TestRunAsyncFromThread_RunCorofuncFromThread(t *testing.T) {
 	inWorker(t, func(t *testing.T, ctx context.Context, l loop.Backend) error {
 		n, err := loop.Call(ctx, nil, func(ctx context.Context) (int, error) {
@@ -629,10 +682,13 @@ func TestBlockingPortal_StartTaskSoonWithName(t *testing.T) {
 		}
 	}}))
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		tk, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, nil }, task.Named("testname"))
+		tk, err := portal.StartSoon(p, func(ctx context.Context) (string, error) {
+			return task.Current(ctx).Name, nil
+		}, task.Named("testname"))
 		require.NoError(t, err)
-		_, err = tk.Wait(context.Background())
+		name, err := tk.Wait(context.Background())
 		require.NoError(t, err)
+		require.Equal(t, "testname", name)
 		_, _, err = portal.StartTask(context.Background(), p, func(ctx context.Context, started func(int) error) (int, error) {
 			return 0, started(0)
 		}, task.Named("testname"))

@@ -61,7 +61,7 @@ func startTask[S, R any](ctx context.Context, p *Portal, v *visit, what string, 
 			t.Cancel(nil)
 		}
 	}()
-	gaveUp := m.task.WaitFor(ctx, s.settled)
+	gaveUp := m.task.WaitOr(ctx, s.settled)
 	settled = true
 	if gaveUp != nil {
 		if s.settle(gaveUp) {

@@ -576,11 +576,6 @@ func (t *Task) Wait(ctx context.Context) error {
 	return await(ctx, t, t.Node(), t.Done())
 }
 
-// WaitFor is Wait for done, which the task, or its end, closes.
-func (t *Task) WaitFor(ctx context.Context, done <-chan struct{}) error {
-	return await(ctx, t, t.Node(), done)
-}
-
 // Raise ends the caller as the task did, unless it returned.
 func (t *Task) Raise() {
 	if !t.call.ending.Returned() {
