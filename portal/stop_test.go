@@ -494,6 +494,46 @@ func TestCloseInside(t *testing.T) {
 	})
 }
 
+// The same for a portal that a task has opened: that task may close it, what it runs may
+// not wait.
+func TestCloseInsideOpened(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		other := started(t, "thread")
+		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+			for _, how := range []func(p *portal.Portal) error{
+				func(p *portal.Portal) error { // in a call of a task of another loop
+					return loopCall(ctx, other.Loop(), func(ctx context.Context) error {
+						return call(ctx, p, func(context.Context) error { return p.Close(nil) })
+					})
+				},
+				func(p *portal.Portal) error { // of a task of its own
+					return call(ctx, p, func(context.Context) error { return p.Close(nil) })
+				},
+				func(p *portal.Portal) error { // in a task
+					tk, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, p.Close(nil) })
+					require.NoError(t, err)
+					_, err = tk.Wait(ctx)
+					return err
+				},
+				func(p *portal.Portal) error { // in what a call of a goroutine has called
+					return background(func() error {
+						return call(context.Background(), p, func(ctx context.Context) error {
+							return onThread(ctx, func(context.Context) error { return p.Close(nil) })
+						})
+					}).wait()
+				},
+			} {
+				p, err := portal.Open(ctx)
+				require.NoError(t, err)
+				require.ErrorIs(t, how(p), loop.ErrOnLoop)
+				require.NoError(t, p.Close(nil))
+			}
+			return nil
+		}))
+		require.NoError(t, other.Close(nil))
+	})
+}
+
 // A thread that closes a portal serves what the portal runs, also what others have sent
 // there.
 func TestCloseOnThreadServes(t *testing.T) {
