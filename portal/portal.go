@@ -22,7 +22,7 @@ type Portal struct {
 	cancel   context.CancelCauseFunc // of ctx
 	own      bool                    // the loop is the portal's, made by Start
 	stopping chan struct{}           // closed by the first Stop
-	ended    chan struct{}           // closed when all is over: that of the loop too, if it is own
+	ended    core.Gate               // opened when all is over: that of the loop too, if it is own
 
 	mu       sync.Mutex // guards the rest; a leaf lock
 	unwatch  func() bool
@@ -52,7 +52,7 @@ type outcome struct {
 }
 
 func newPortal(ctx context.Context, b loop.Backend) *Portal {
-	p := &Portal{backend: b, stopping: make(chan struct{}), ended: make(chan struct{})}
+	p := &Portal{backend: b, stopping: make(chan struct{})}
 	p.ctx, p.cancel = p.region.Begin(ctx)
 	return p
 }
@@ -106,7 +106,7 @@ func start(c *config) (*Portal, error) {
 	var refused error            // both are written before began is closed
 	var broken any
 	go func() {
-		defer close(p.ended)
+		defer p.ended.Open()
 		runs := false
 		var err error
 		defer func() {
@@ -220,7 +220,7 @@ func (p *Portal) finishLocked() func() {
 		case wake != nil:
 			wake()
 		case !p.own:
-			close(p.ended)
+			p.ended.Open()
 		}
 	}
 }
@@ -353,7 +353,7 @@ func (p *Portal) Close(cause error) error {
 	for _, v := range strays {
 		p.region.TakeIn(&v.region)
 	}
-	if err := p.region.Wait(context.Background(), p.ended); err != nil {
+	if err := p.region.Wait(context.Background(), &p.ended); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -483,15 +483,15 @@ func launch[R any](ctx context.Context, m *member, fn func(context.Context) (R, 
 			m.leave()
 		}
 	}()
-	opts = append(opts[:len(opts):len(opts)], m.option)
-	t := goOn(ctx, m.portal.backend, func(ctx context.Context) (R, error) {
+	opts = append(opts[:len(opts):len(opts)], m.option, task.On(m.portal.backend))
+	t := task.Go(ctx, func(ctx context.Context) (R, error) {
 		m.ran = true
 		r, err := fn(ctx)
 		if err != nil {
 			m.cause = core.Ended(ctx)
 		}
 		return r, err
-	}, opts)
+	}, opts...)
 	launched = true
 	return t
 }

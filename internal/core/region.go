@@ -24,9 +24,9 @@ func (r *Region) Begin(ctx context.Context) (_ context.Context, cancel context.C
 // End says that nothing runs in r any more.
 func (r *Region) End() { r.group.nc.own.End() }
 
-// Wait waits for done, which the end of what runs in r closes: see await.
-func (r *Region) Wait(ctx context.Context, done <-chan struct{}) error {
-	return r.group.Wait(ctx, done)
+// Wait waits for end, which the end of what runs in r opens: see await.
+func (r *Region) Wait(ctx context.Context, end *Gate) error {
+	return r.group.Wait(ctx, end)
 }
 
 // TakeIn has whoever waits for r wait for other as well, which is elsewhere in the
