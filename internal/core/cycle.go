@@ -71,8 +71,8 @@ import (
 // An edge is one wait. It is published in a Frame that stands, or in
 // Node.waits, and does not change meanwhile.
 type edge struct {
-	// to is what is waited for: *Call, *awayCall, *want, *Thread, *riding; nil
-	// for what is not known.
+	// to is what is waited for: *Call, *awayCall, *want, *Thread, *Node, *riding;
+	// nil for what is not known.
 	to any
 	// since is when the waiter first slept for it, in nanoseconds; 0 if it has
 	// not.
@@ -99,6 +99,8 @@ type want struct {
 
 	claim *claim // of a wait for a *Resource
 	turn  *Turn  // of a wait for a *Lock
+	gate  *Gate  // that opens when it has come, for a task that parks; nil for others
+	place listener
 }
 
 // cycles is held by who looks for a cycle; it is the outermost lock there is.
@@ -642,6 +644,8 @@ func (s *search) follow(e *edge, first bool) finding {
 		}
 	case *riding:
 		found = s.ofCall(to.call, false)
+	case *Node:
+		found = s.ofNode(to, "", 0)
 	case *Thread:
 		found = s.walk(to, 0)
 	case *want:
