@@ -19,18 +19,15 @@ func ExampleStart() {
 	}
 	counts := map[string]int{}
 	for _, word := range []string{"a", "b", "a"} {
-		counting, err := portal.StartSoon(p, func(context.Context) (int, error) {
+		_, err := portal.StartSoon(p, func(context.Context) (int, error) {
 			counts[word]++
 			return 0, nil
 		})
 		if err != nil {
 			fmt.Println(err)
-			continue
-		}
-		if _, err := counting.Wait(context.Background()); err != nil {
-			fmt.Println(err)
 		}
 	}
+	// What one caller has sent begins in order.
 	n, err := portal.Call(context.Background(), p, func(context.Context) (int, error) {
 		return counts["a"], nil
 	})

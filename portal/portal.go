@@ -444,7 +444,8 @@ func (p *Portal) see(v *visit) {
 
 // StartSoon starts fn as a task of the portal's loop and does not wait, not even for
 // the loop. After a stop it returns [loop.ErrStopped], and fn does not run; what was
-// accepted before a plain Stop runs.
+// accepted before a plain Stop runs. What one goroutine sends to a loop with one thread
+// begins there in the order in which it was sent.
 //
 // fn's ctx is the portal's, and [task.Task.Cancel] ends it. fn starts with a fork of
 // the caller's local variables. How it ends, who waits for the task is told; of an

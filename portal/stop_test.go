@@ -621,6 +621,59 @@ func TestWaitsOnThreadServe(t *testing.T) {
 	})
 }
 
+// What runs in a portal is on its loop, whoever has sent it, and so are the tasks that it
+// starts. On a loop with one thread all of it begins in order.
+func TestEverythingIsOnTheLoop(t *testing.T) {
+	onBoth(t, func(t *testing.T, p *portal.Portal) {
+		other := started(t, "thread")
+		on := func(ctx context.Context) error {
+			for range 2 {
+				if b, ok := loop.Current(ctx); !ok || b != p.Loop() {
+					return fmt.Errorf("on %v", b)
+				}
+				if _, err := task.Go(ctx, func(ctx context.Context) (int, error) {
+					if b, ok := loop.Current(ctx); !ok || b != p.Loop() {
+						return 0, fmt.Errorf("a task on %v", b)
+					}
+					return 0, nil
+				}).Wait(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		send := func(ctx context.Context) error {
+			tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) { return 0, on(ctx) }, task.On(other.Loop()))
+			if err != nil {
+				return err
+			}
+			_, err = tk.Wait(ctx)
+			_, _, err2 := portal.StartTask(ctx, p, func(ctx context.Context, started func(int) error) (int, error) {
+				return 0, errors.Join(on(ctx), started(1))
+			})
+			return errors.Join(err, err2, call(ctx, p, on))
+		}
+		require.NoError(t, send(context.Background()))
+		require.NoError(t, call(context.Background(), other, send))
+		require.NoError(t, onThread(context.Background(), send))
+		require.NoError(t, call(context.Background(), p, send))
+		require.NoError(t, other.Close(nil))
+
+		if p.Loop().(fmt.Stringer).String()[0] == 't' {
+			var order []int
+			for i := range 100 {
+				_, err := portal.StartSoon(p, func(context.Context) (int, error) { order = append(order, i); return 0, nil })
+				require.NoError(t, err)
+			}
+			require.NoError(t, call(context.Background(), p, func(context.Context) error {
+				require.Len(t, order, 100)
+				require.IsIncreasing(t, order)
+				return nil
+			}))
+		}
+	})
+}
+
 // The portal that a task has opened stops when the ctx ends that it was opened with.
 func TestOpenEndsWithCtx(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
