@@ -1265,7 +1265,7 @@ func (s *search) describe(first Link, e *edge) *DeadlockError {
 // known by name to those alone who wait for it.
 func (n *Node) name() string {
 	if n != nil && n.life != nil && &n.life.own == n {
-		return callName(n.life.name, n.life.pc)
+		return n.life.called()
 	}
 	return "a function"
 }
