@@ -46,6 +46,7 @@ type Resource struct {
 	line  claimList     // the others
 	kept  map[any]*Hold // by Hold.key, the newest of each
 	loose []*Hold       // others may give these back; the oldest first
+	spare []*Hold       // to be used for loose again
 	busy  bool          // it is in contended
 
 	ready map[*Hold]struct{} // of kept, those who have their token
@@ -69,6 +70,8 @@ type Hold struct {
 
 	// Guarded by the resource's mu.
 	n      int      // how many
+	quick  bool     // nobody but loose has seen it, ever: it can be used again
+	joined bool     // node has join, or is about to
 	has    bool     // it has them; false while it does not, or they are lent
 	lent   bool     // they are, and wanted back
 	known  bool     // it is in kept
@@ -185,14 +188,99 @@ func (r *Resource) TryAcquire(n int) bool {
 		r.mu.Unlock()
 		return false
 	}
-	r.used += n
 	r.mu.Unlock()
-	own, rec := current()
-	r.remember(r.hold(context.Background(), own, rec, n, false))
+	_, rec := current()
+	return r.quick(submitter(context.Background(), rec), n)
+}
+
+// quick takes n tokens for a holder who runs as node, if they are free and nobody
+// waits. Nothing is allocated for it, and no join is made: see joinHolders.
+func (r *Resource) quick(node *Node, n int) bool {
+	gid := goroutine.ID()
+	r.mu.Lock()
+	if r.total-r.used < n || r.line.len+len(r.owed) > 0 {
+		r.mu.Unlock()
+		return false
+	}
+	r.used += n
+	var h *Hold
+	if last := len(r.spare) - 1; last >= 0 {
+		h = r.spare[last]
+		r.spare = r.spare[:last]
+	} else {
+		h = &Hold{r: r, quick: true}
+	}
+	h.node, h.gid, h.n, h.has = node, gid, n, true
+	r.loose = append(r.loose, h)
+	r.mu.Unlock()
 	return true
 }
 
-// Acquire takes n tokens, and waits for them if need be. keeps says that the
+// maxSpare bounds how many records of holders a resource keeps.
+const maxSpare = 256
+
+// quickRelease gives back n tokens that quick has taken for the caller, where they
+// are what Release would give back, and nobody waits for them.
+func (r *Resource) quickRelease(gid int64, n int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy || r.line.len+len(r.owed) > 0 {
+		return false
+	}
+	var me *Node
+	for i, h := range r.loose {
+		if h.gid != gid {
+			if h.node == nil {
+				continue
+			}
+			if me == nil {
+				me = ownNode()
+			}
+			if h.node != me {
+				continue
+			}
+		}
+		if !h.quick || h.joined || h.n < n {
+			return false
+		}
+		r.used -= n
+		if h.n -= n; h.n == 0 {
+			r.loose = slices.Delete(r.loose, i, i+1)
+			if len(r.spare) < maxSpare {
+				h.node, h.has = nil, false
+				r.spare = append(r.spare, h)
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// joinHolders joins those who hold tokens that they need not keep. It is called
+// when somebody has begun to wait; before that nobody would notice.
+func (r *Resource) joinHolders() {
+	relate(nil, &r.node, func() {
+		r.mu.Lock()
+		var now []*Hold
+		for _, h := range r.loose {
+			if h.node == nil || h.joined {
+				continue
+			}
+			if h.join == nil {
+				h.join = &Join{by: &r.node}
+			}
+			h.joined = true
+			now = append(now, h)
+		}
+		r.mu.Unlock()
+		for _, h := range now {
+			h.node.addJoin(h.join)
+		}
+	})
+}
+
+// Acquire takes n tokens, and waits for them if need be. It returns who has them,
+// if keeps; that says that the
 // function which runs on this goroutine gives them back itself, with Leave, before
 // it ends; then n is 1.
 func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error) {
@@ -201,6 +289,9 @@ func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error
 		return nil, err
 	}
 	own, rec := current()
+	if !keeps && r.quick(submitter(ctx, rec), n) {
+		return nil, nil
+	}
 	h := r.hold(ctx, own, rec, n, keeps)
 	c := &claim{r: r, hold: h, n: n, node: submitter(ctx, rec)}
 	c.self = h.self
@@ -233,6 +324,7 @@ func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error
 	r.line.push(c)
 	r.contend()
 	r.mu.Unlock()
+	r.joinHolders()
 
 	taken := false
 	defer func() {
@@ -283,11 +375,18 @@ func (r *Resource) remember(h *Hold) *Hold {
 		if h.has {
 			r.ready[h] = struct{}{}
 		}
+		h.joined = h.node != nil
 	} else {
 		r.loose = append(r.loose, h)
+		if r.line.len+len(r.owed) > 0 {
+			r.mu.Unlock()
+			r.joinHolders()
+			return h
+		}
 	}
+	joined := h.joined
 	r.mu.Unlock()
-	if h.node != nil {
+	if joined && h.keeps {
 		relate(nil, &r.node, func() { h.node.addJoin(h.join) })
 	}
 	return h
@@ -490,9 +589,9 @@ func (h *Hold) Leave() {
 	h.forget()
 }
 
-// drop ends the join of h.
+// drop ends the join of h, which is not in kept or loose any more.
 func (h *Hold) drop() {
-	if h.node != nil {
+	if h.joined {
 		relate(nil, &h.r.node, func() { h.node.dropJoin(h.join) })
 	}
 }
@@ -505,7 +604,11 @@ func (h *Hold) drop() {
 // that waits for a token. Those that their holders keep are the last resort:
 // somebody gives back what is not his.
 func (r *Resource) Release(n int) bool {
-	me, gid := submitter(context.Background(), record()), goroutine.ID()
+	gid := goroutine.ID()
+	if r.quickRelease(gid, n) {
+		return true
+	}
+	me := submitter(context.Background(), record())
 	r.mu.Lock()
 	if n > r.used {
 		r.mu.Unlock()
@@ -814,6 +917,7 @@ func (h *Hold) reclaim() {
 	lent.remove(h) // the end of the wait below is not to look for it again
 	r.contend()
 	r.mu.Unlock()
+	r.joinHolders()
 	defer func() {
 		// Also when a call served meanwhile takes this wait with it in a Goexit:
 		// then the function ends without the token.
