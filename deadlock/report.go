@@ -85,7 +85,7 @@ type Call struct {
 type Wait struct {
 	From Party  `json:"from"`
 	To   Party  `json:"to"`
-	Kind string `json:"kind"` // call, async, task, group, group place, limiter, close, executor, pool close
+	Kind string `json:"kind"` // call, async, task, group, group place, limiter, mutex, close, executor, pool close; or the function that waits: sleep, event, cond
 	For  string `json:"for"`  // the name of what is waited for, "" if it has none
 	// Queued says that what is waited for is a call that has not begun.
 	Queued bool `json:"queued"`

@@ -301,9 +301,9 @@ func TestA22_LimiterBorrowAndResize(t *testing.T) {
 		require.Equal(t, task.LimiterStats{Total: 2, Used: 2}, l.Stats())
 		l.SetTotal(0)
 		waiter := goTask(ctx, l.Acquire)
-		synctest.Wait()
+		require.NoError(t, task.Sleep(ctx, time.Second)) // it may be a task of the same loop
 		l.SetTotal(1)
-		synctest.Wait()
+		require.NoError(t, task.Sleep(ctx, time.Second))
 		require.Equal(t, task.LimiterStats{Total: 1, Used: 2, Waiting: 1}, l.Stats())
 		l.SetTotal(3)
 		_, err := waiter.Wait(ctx)
@@ -728,8 +728,8 @@ func TestA34_Start(t *testing.T) {
 		defer timer.Stop()
 		began := time.Now()
 		one, _, err = task.Start(over, func(ctx context.Context, started func(string) error) (int, error) {
-			<-ctx.Done()
-			time.Sleep(time.Second)
+			require.Equal(t, errCause, task.SleepForever(ctx))
+			require.NoError(t, task.Sleep(context.WithoutCancel(ctx), time.Second))
 			require.Equal(t, errCause, started("x"))
 			return 0, nil
 		})

@@ -286,8 +286,10 @@ func TestE7_Gather(t *testing.T) {
 			}
 		}
 		raw := func(ctx context.Context) (int, error) { // as most packages do
-			<-ctx.Done()
-			return 0, fmt.Errorf("reading: %w", ctx.Err())
+			return task.Await(ctx, func(ctx context.Context) (int, error) {
+				<-ctx.Done()
+				return 0, fmt.Errorf("reading: %w", ctx.Err())
+			})
 		}
 		r, err = task.Gather(ctx, shielded(time.Second, errReal), shielded(0, errOther), slow(time.Hour, 3), raw, shielded(time.Second, nil))
 		require.Equal(t, errors.Join(errReal, errOther), err)

@@ -94,7 +94,9 @@ func (l *Limiter) acquire(what string, ctx context.Context, n int) error {
 	if ctx == nil {
 		panic("task: Limiter." + what + ": nil ctx")
 	}
-	checkTotal("Limiter."+what, n)
+	if n < 0 { // or the name would be put together each time
+		checkTotal("Limiter."+what, n)
+	}
 	if n == 0 {
 		return core.Ended(core.Afterlife(ctx))
 	}

@@ -347,6 +347,10 @@ func TestLocksAllocateNothing(t *testing.T) {
 		var m task.Mutex
 		var e task.Event
 		e.Set()
+		l := task.NewLimiter(3)
+		if !l.TryAcquire() { // somebody else has one
+			panic("no token")
+		}
 		for name, op := range map[string]func(){
 			"Mutex": func() {
 				if m.Lock(ctx) != nil {
@@ -357,7 +361,14 @@ func TestLocksAllocateNothing(t *testing.T) {
 			"TryLock":    func() { m.TryLock(); m.Unlock() },
 			"Event.Wait": func() { _ = e.Wait(ctx) },
 			"Event.Set":  e.Set,
-			"IsSet":      func() { e.IsSet() },
+			"Limiter": func() {
+				if l.Acquire(ctx) != nil {
+					panic("no token")
+				}
+				l.Release()
+			},
+			"Limiter.TryAcquire": func() { l.TryAcquire(); l.Release() },
+			"IsSet":              func() { e.IsSet() },
 		} {
 			if n := testing.AllocsPerRun(100, op); n != 0 {
 				return fmt.Errorf("%s: %v allocations", name, n)

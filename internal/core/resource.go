@@ -63,6 +63,7 @@ type Resource struct {
 	kin   []*claim      // of the line, those who are kin
 	kept  map[any]*Hold // by Hold.key, the newest of each
 	loose []*Hold       // others may give these back; the oldest first
+	spare []*Hold       // to be used for loose again
 	queue bool          // it is in contended
 
 	ready map[*Hold]struct{} // of kept, those who have their token
@@ -91,16 +92,18 @@ type Hold struct {
 	gid    int64
 
 	// Guarded by the resource's mu.
-	n     int    // how many
-	chain *chain // that it is a member of; nil for one that keeps none and was lent none
-	part  int    // as how many
-	taken int    // of one that keeps none: how many of its tokens are not its chain's
-	has   bool   // it has them; false while it does not, or they are lent
-	lent  bool   // they are
-	known bool   // it is in kept
-	to    any    // what the holder waits for, while they are lent
-	outer *Hold  // the one of the same key that it hides in kept
-	below *Hold  // the one whose token it uses, and whose function has called its own
+	n      int    // how many
+	quick  bool   // nobody but loose has seen it, ever: it can be used again
+	joined bool   // node has join, or is about to
+	chain  *chain // that it is a member of; nil for one that keeps none and was lent none
+	part   int    // as how many
+	taken  int    // of one that keeps none: how many of its tokens are not its chain's
+	has    bool   // it has them; false while it does not, or they are lent
+	lent   bool   // they are
+	known  bool   // it is in kept
+	to     any    // what the holder waits for, while they are lent
+	outer  *Hold  // the one of the same key that it hides in kept
+	below  *Hold  // the one whose token it uses, and whose function has called its own
 }
 
 // key is what kept and lent know the holder by: what its waits are published by.
@@ -204,6 +207,14 @@ func (r *Resource) SetTotal(n int) {
 
 // TryAcquire takes n tokens if they are free and nobody waits.
 func (r *Resource) TryAcquire(n int) bool {
+	_, rec := current()
+	return r.quick(submitter(context.Background(), rec), n)
+}
+
+// quick takes n tokens for a holder who runs as node, if they are free and nobody
+// waits. Nothing is allocated for it, and no join is made: see joinHolders.
+func (r *Resource) quick(node *Node, n int) bool {
+	gid := goroutine.ID()
 	r.mu.Lock()
 	if r.free() < n || r.next() != nil {
 		r.mu.Unlock()
@@ -211,16 +222,86 @@ func (r *Resource) TryAcquire(n int) bool {
 	}
 	r.used += n
 	r.busy += n
-	r.given += n
+	var h *Hold
+	if last := len(r.spare) - 1; last >= 0 {
+		h = r.spare[last]
+		r.spare = r.spare[:last]
+	} else {
+		h = &Hold{r: r, quick: true}
+	}
+	h.node, h.gid, h.n, h.taken, h.has = node, gid, n, n, true
+	r.loose = append(r.loose, h)
 	r.mu.Unlock()
-	own, rec := current()
-	h := r.hold(context.Background(), own, rec, n, false)
-	h.has, h.taken = true, n
-	r.remember(h)
 	return true
 }
 
-// Acquire takes n tokens, and waits for them if need be. keeps says that the
+// maxSpare bounds how many records of holders a resource keeps.
+const maxSpare = 256
+
+// quickRelease gives back n tokens that quick has taken for the caller, where they
+// are what Release would give back, and nobody waits for them.
+func (r *Resource) quickRelease(gid int64, n int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.queue || r.next() != nil {
+		return false
+	}
+	var me *Node
+	for i, h := range r.loose {
+		if h.gid != gid {
+			if h.node == nil {
+				continue
+			}
+			if me == nil {
+				me = ownNode()
+			}
+			if h.node != me {
+				continue
+			}
+		}
+		if !h.quick || h.joined || h.n < n {
+			return false
+		}
+		r.used -= n
+		r.busy -= n
+		h.taken -= n
+		if h.n -= n; h.n == 0 {
+			r.loose = slices.Delete(r.loose, i, i+1)
+			if len(r.spare) < maxSpare {
+				h.node, h.has = nil, false
+				r.spare = append(r.spare, h)
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// joinHolders joins those who hold tokens that they need not keep. It is called
+// when somebody has begun to wait; before that nobody would notice.
+func (r *Resource) joinHolders() {
+	relate(nil, &r.node, func() {
+		r.mu.Lock()
+		var now []*Hold
+		for _, h := range r.loose {
+			if h.node == nil || h.joined {
+				continue
+			}
+			if h.join == nil {
+				h.join = &Join{by: &r.node}
+			}
+			h.joined = true
+			now = append(now, h)
+		}
+		r.mu.Unlock()
+		for _, h := range now {
+			h.node.addJoin(h.join)
+		}
+	})
+}
+
+// Acquire takes n tokens, and waits for them if need be. It returns who has them,
+// if keeps; that says that the
 // function which runs on this goroutine gives them back itself, with Leave, before
 // it ends; then n is 1.
 func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error) {
@@ -229,6 +310,9 @@ func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error
 		return nil, err
 	}
 	own, rec := current()
+	if !keeps && r.quick(submitter(ctx, rec), n) {
+		return nil, nil
+	}
 	h := r.hold(ctx, own, rec, n, keeps)
 	c := &claim{r: r, hold: h, n: n, node: submitter(ctx, rec)}
 	c.self = h.self
@@ -264,6 +348,7 @@ func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error
 	r.contend()
 	r.grant() // those before it may stand aside
 	r.mu.Unlock()
+	r.joinHolders()
 
 	taken := false
 	defer func() {
@@ -314,13 +399,18 @@ func (r *Resource) remember(h *Hold) *Hold {
 		if h.has {
 			r.ready[h] = struct{}{}
 		}
+		h.joined = h.node != nil
 	} else {
 		r.loose = append(r.loose, h)
 	}
+	joined, waited := h.joined, r.line.len+len(r.owed) > 0
 	r.given -= h.n
 	r.mu.Unlock()
-	if h.node != nil {
+	switch {
+	case joined:
 		relate(nil, &r.node, func() { h.node.addJoin(h.join) })
+	case !h.keeps && waited:
+		r.joinHolders()
 	}
 	return h
 }
@@ -621,9 +711,9 @@ func (h *Hold) Leave() {
 	h.forget()
 }
 
-// drop ends the join of h.
+// drop ends the join of h, which is not in kept or loose any more.
 func (h *Hold) drop() {
-	if h.node != nil {
+	if h.joined {
 		relate(nil, &h.r.node, func() { h.node.dropJoin(h.join) })
 	}
 }
@@ -636,7 +726,11 @@ func (h *Hold) drop() {
 // that waits for a token. Those that functions keep are the last resort:
 // somebody gives back what is not his.
 func (r *Resource) Release(n int) bool {
-	me, gid := submitter(context.Background(), record()), goroutine.ID()
+	gid := goroutine.ID()
+	if r.quickRelease(gid, n) {
+		return true
+	}
+	me := submitter(context.Background(), record())
 	r.mu.Lock()
 	known := len(r.ready)
 	for _, h := range r.loose {
@@ -897,6 +991,7 @@ func (h *Hold) reclaim() {
 	if done {
 		return
 	}
+	r.joinHolders()
 	defer func() {
 		// Also when a call served meanwhile takes this wait with it in a Goexit:
 		// then the function ends without the token.
