@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 	"weak"
 
@@ -301,9 +300,9 @@ func TestA22_LimiterBorrowAndResize(t *testing.T) {
 		require.Equal(t, task.LimiterStats{Total: 2, Used: 2}, l.Stats())
 		l.SetTotal(0)
 		waiter := goTask(ctx, l.Acquire)
-		synctest.Wait()
+		require.NoError(t, task.Sleep(ctx, time.Millisecond))
 		l.SetTotal(1)
-		synctest.Wait()
+		require.NoError(t, task.Sleep(ctx, time.Millisecond))
 		require.Equal(t, task.LimiterStats{Total: 1, Used: 2, Waiting: 1}, l.Stats())
 		l.SetTotal(3)
 		_, err := waiter.Wait(ctx)
@@ -493,10 +492,10 @@ func TestA27_Lock(t *testing.T) {
 				m.Unlock()
 				return nil
 			}))
-			synctest.Wait()
+			require.NoError(t, task.Sleep(ctx, time.Millisecond))
 		}
 		others[1].Cancel(errCause) // while it waits
-		synctest.Wait()
+		require.NoError(t, task.Sleep(ctx, time.Millisecond))
 		m.Unlock()
 		others[0].Cancel(errCause) // at the hand-over: either
 		_, first := others[0].Wait(ctx)

@@ -286,7 +286,7 @@ func TestE7_Gather(t *testing.T) {
 			}
 		}
 		raw := func(ctx context.Context) (int, error) { // as most packages do
-			<-ctx.Done()
+			_ = task.SleepForever(ctx)
 			return 0, fmt.Errorf("reading: %w", ctx.Err())
 		}
 		r, err = task.Gather(ctx, shielded(time.Second, errReal), shielded(0, errOther), slow(time.Hour, 3), raw, shielded(time.Second, nil))

@@ -59,10 +59,10 @@ import (
 //
 // # What is not seen
 //
-// A cycle that closes without a new wait, when a token is granted to a thread that
-// runs something else on top of its Acquire. (When calls are handed down from a
-// frame that ends, or leave it with a join, to where they are not served, the
-// cycle is looked for then: see [Mark.recheck].) And what runs on an [Elsewhere]
+// A cycle that closes without a new wait, when a token or a lock is granted to a
+// thread that runs something else on top of its wait for that. (When calls are
+// handed down from a frame that ends, or leave it with a join, to where they are
+// not served, the cycle is looked for then: see [Mark.recheck].) And what runs on an [Elsewhere]
 // of others before it has begun.
 
 // An edge is one wait. It is published in a Frame that stands, or in
