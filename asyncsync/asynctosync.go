@@ -85,18 +85,14 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	}
 	r := &record[A, R]{fn: w.fn, arg: arg}
 	var e core.Elsewhere
-	var on any = w.loop
-	if w.loop == nil {
-		on = core.Host(ctx)
-	}
-	if on != nil {
-		var release func()
-		ctx, e, release = core.OnLoopOf(ctx, on)
-		defer release()
+	if w.loop != nil {
+		e.Home = core.HomeOf(w.loop)
+	} else {
+		e.Home = core.Host(ctx)
 	}
 	var err error
 	switch {
-	case core.Here() != nil || w.loop != nil && (parks || !core.Bare(ctx)):
+	case core.Here() != nil || w.loop == nil && e.Home != nil || w.loop != nil && (parks || !core.Bare(ctx)):
 		err = core.Away(ctx, &r.Call, r, &w.Options, e)
 	case core.Bare(ctx) && !parks:
 		err = core.Adopt(ctx, &r.Call, r, &w.Options, e)

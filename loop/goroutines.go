@@ -6,25 +6,25 @@ import (
 	"sync"
 
 	"asyncsync.dev/internal/core"
-	"asyncsync.dev/internal/goroutine"
 )
 
 // goroutines is the Backend of goroutines.
 type goroutines struct {
 	name    string
+	home    core.Home
 	labels  context.Context
 	alive   context.Context
 	endLife context.CancelCauseFunc
 	done    chan struct{}
 
-	mu       sync.Mutex // guards what follows; a leaf
-	begun    bool       // Run has been called
-	refusing bool       // nothing new is accepted
-	held     []*job     // that wait for Run
-	posts    []func()   // that have not begun
-	posting  bool       // there is a goroutine that runs them
-	tasks    *job       // that have begun and not ended
-	running  int        // goroutines of tasks, and the one of posts
+	mu       sync.Mutex  // guards what follows; a leaf
+	begun    bool        // Run has been called
+	refusing bool        // nothing new is accepted
+	held     []*core.Job // that wait for Run
+	posts    []func()    // that have not begun
+	posting  bool        // there is a goroutine that runs them
+	tasks    *core.Job   // that have begun and not ended
+	running  int         // goroutines of tasks, and the one of posts
 	quiet    chan struct{}
 }
 
@@ -38,6 +38,7 @@ func Goroutines(opts ...Option) Backend {
 	g := &goroutines{name: named("goroutines", opts), done: make(chan struct{})}
 	g.labels = pprof.WithLabels(context.Background(), pprof.Labels("asyncsync.loop", g.name))
 	g.alive, g.endLife = context.WithCancelCause(context.Background())
+	g.home = core.Home{Loop: g, Backend: goroutineTasks{g}, Stopped: ErrStopped}
 	return g
 }
 
@@ -70,9 +71,16 @@ func (g *goroutines) Park(ctx context.Context, arm func(wake func())) error {
 	return park(ctx, arm)
 }
 
-func (g *goroutines) life() context.Context { return g.alive }
+func (g *goroutines) at() *core.Home { return &g.home }
 
-func (g *goroutines) start(j *job) error {
+// goroutineTasks is a backend of goroutines as internal/core knows it.
+type goroutineTasks struct{ *goroutines }
+
+// Life implements [core.Backend].
+func (g goroutineTasks) Life() context.Context { return g.alive }
+
+// Start implements [core.Backend].
+func (g goroutineTasks) Start(j *core.Job) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -87,55 +95,48 @@ func (g *goroutines) start(j *job) error {
 }
 
 // goLocked starts the goroutine of j.
-func (g *goroutines) goLocked(j *job) {
+func (g *goroutines) goLocked(j *core.Job) {
 	g.running++
 	go g.task(j)
 }
 
-func (g *goroutines) task(j *job) {
+func (g *goroutines) task(j *core.Job) {
 	pprof.SetGoroutineLabels(g.labels)
 	defer g.left()
 	if !g.enter(j) {
-		j.Refused()
+		j.Body.Refused()
 		return
 	}
 	defer g.leave(j)
-	j.own = true
-	r := goroutine.Ensure()
-	r.Task, r.Values = j, j.Values
-	defer func() {
-		r.Task = nil
-		r.Release()
-	}()
-	j.runOwn()
+	j.RunOwn()
 }
 
 // enter puts j among the tasks that run, unless the backend stops.
-func (g *goroutines) enter(j *job) bool {
+func (g *goroutines) enter(j *core.Job) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.refusing {
 		return false
 	}
-	if j.after = g.tasks; j.after != nil {
-		j.after.before = j
+	if j.After = g.tasks; j.After != nil {
+		j.After.Before = j
 	}
 	g.tasks = j
 	return true
 }
 
-func (g *goroutines) leave(j *job) {
+func (g *goroutines) leave(j *core.Job) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if j.before != nil {
-		j.before.after = j.after
+	if j.Before != nil {
+		j.Before.After = j.After
 	} else {
-		g.tasks = j.after
+		g.tasks = j.After
 	}
-	if j.after != nil {
-		j.after.before = j.before
+	if j.After != nil {
+		j.After.Before = j.Before
 	}
-	j.before, j.after = nil, nil
+	j.Before, j.After = nil, nil
 }
 
 // left says that a goroutine has nothing more to do.
@@ -187,11 +188,11 @@ func (g *goroutines) drain() {
 type posting struct{}
 
 // run runs the main task on the calling goroutine.
-func (g *goroutines) run(j *job) (end core.Ending, refusal error) {
-	defer j.release()
+func (g *goroutines) run(_ context.Context, s *core.Solo) (end core.Ending, refusal error) {
 	g.mu.Lock()
 	if g.begun {
 		g.mu.Unlock()
+		s.Drop()
 		return end, ErrStopped
 	}
 	g.begun = true
@@ -204,17 +205,11 @@ func (g *goroutines) run(j *job) (end core.Ending, refusal error) {
 	g.mu.Unlock()
 
 	defer g.finish()
-	if err := core.Ended(&j.ctx); err != nil {
+	if err := core.Ended(s.Ctx()); err != nil {
+		s.Drop()
 		return end, err
 	}
-	r := goroutine.Ensure()
-	was := r.Task
-	r.Task = j
-	defer func() {
-		r.Task = was
-		r.ReleaseIfEmpty()
-	}()
-	j.Fn(&j.ctx)
+	s.RunHere()
 	return end, nil
 }
 
@@ -222,8 +217,8 @@ func (g *goroutines) run(j *job) (end core.Ending, refusal error) {
 func (g *goroutines) finish() {
 	g.mu.Lock()
 	g.refusing = true
-	var running []*job
-	for j := g.tasks; j != nil; j = j.after {
+	var running []*core.Job
+	for j := g.tasks; j != nil; j = j.After {
 		running = append(running, j)
 	}
 	quiet := make(chan struct{})
@@ -234,7 +229,7 @@ func (g *goroutines) finish() {
 	g.mu.Unlock()
 	g.endLife(ErrStopped)
 	for _, j := range running {
-		j.Stop()
+		j.Body.Stop()
 	}
 	if !over {
 		<-quiet

@@ -127,23 +127,6 @@ func onEachInBubble(t *testing.T, test func(t *testing.T, ctx context.Context, c
 	}
 }
 
-// leavesNothing fails the test if goroutines are left at its end.
-func leavesNothing(t *testing.T) {
-	t.Helper()
-	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		for range 1000 {
-			if runtime.NumGoroutine() <= before {
-				return
-			}
-			time.Sleep(time.Millisecond) // a bounded poll: nobody tells when a goroutine has ended
-		}
-		stacks := make([]byte, 1<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		t.Errorf("%d goroutines, there were %d\n%s", runtime.NumGoroutine(), before, stacks)
-	})
-}
-
 type waiting = func(ctx context.Context, meanwhile func(ctx context.Context)) error
 
 // A waitCase is one way to wait. make returns the wait, and what lets it end; that
@@ -431,7 +414,7 @@ func TestGoexitOnTopOfEveryWait(t *testing.T) {
 }
 
 // Three ways to end a function.
-var threeEnds = []struct {
+var structuredEnds = []struct {
 	name string
 	end  func() error
 	want ending
@@ -485,7 +468,7 @@ func TestEndingsOfFunctions(t *testing.T) {
 		},
 	}
 	for name, run := range runners {
-		for _, e := range threeEnds {
+		for _, e := range structuredEnds {
 			for _, c := range callers {
 				t.Run(name+"/"+e.name+"/"+c.name, func(t *testing.T) {
 					guard(t)

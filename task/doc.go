@@ -1,11 +1,11 @@
 // Package task has tasks that can be waited for from a thread without blocking
 // it for others, and the primitives that go with them.
 //
-// A [Task] is a goroutine with an outcome: a result, an error, a panic or a
-// Goexit, all of which reach whoever waits. Tasks form a tree through their ctx.
-// They may outlive the function that started them; a [Group] is for those that
-// should not, and [Gather] for a few functions at once. [Start] waits until a task
-// is ready.
+// A [Task] is a function with an outcome: a result, an error, a panic or a Goexit,
+// all of which reach whoever waits. It runs on a goroutine, or on the loop that its
+// ctx is on (see package loop). Tasks form a tree through their ctx. They may outlive
+// the function that started them; a [Group] is for those that should not, and
+// [Gather] for a few functions at once. [Start] waits until a task is ready.
 //
 // A [Scope] is a stretch of code that can be cancelled by itself; [MoveOn] and
 // [Timeout] are scopes with a deadline. [Mutex], [Cond], [Event] and [Limiter] keep

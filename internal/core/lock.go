@@ -408,7 +408,7 @@ func Over(ctx, base context.Context) context.Context {
 	if c == nil {
 		return base
 	}
-	return newCtx(base, c.scope, c.node)
+	return newCtx(base, c.scope, c.node, c.home)
 }
 
 // Foreign returns what Over's base may be derived from.

@@ -30,9 +30,10 @@ type sleeper struct {
 	rec   *goroutine.Record
 	edge  *edge
 
-	// What for: the end of call, or done, which is closed or delivers. A
-	// sleeper with neither waits for the end of its frame.
+	// What for: the end of call, or the gate of want, or done, which is closed or
+	// delivers. A sleeper with none waits for the end of its frame.
 	call *Call
+	want *want
 	done <-chan struct{}
 	bell *Bell                                // of a task, which then has no done
 	take func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
@@ -110,6 +111,8 @@ func (w *sleeper) sleep() wakeup {
 		return w.park(task)
 	case task != nil && w.bell != nil:
 		return w.parkForBell(task)
+	case task != nil && w.want != nil && w.want.gate != nil:
+		return w.parkAt(task)
 	case task != nil:
 		return w.parkFor(task)
 	case w.call != nil:
@@ -232,6 +235,21 @@ func (w *sleeper) park(task *sched.Task) wakeup {
 			return came
 		}
 	}
+}
+
+// parkAt is sleep in a task that waits for a gate.
+func (w *sleeper) parkAt(task *sched.Task) (how wakeup) {
+	g, l := w.want.gate, &w.want.place
+	l.task, l.number = task, task.Prepare()
+	if !g.listen(l) {
+		return came
+	}
+	defer func() { // also when the ctx has code that fails
+		if g.leave(l) {
+			how = came
+		}
+	}()
+	return w.suspend(task)
 }
 
 // parkFor is sleep in a task that waits for something else.

@@ -47,7 +47,7 @@ func newCo(l *Loop) *co {
 				c.functions()
 			} else {
 				if c.begin() {
-					c.task.Fn(c.task.Ctx)
+					c.task.Body.Run()
 				}
 				c.task.Body.Over(nil, false)
 				c.clear()

@@ -167,7 +167,7 @@ func (l *Loop) Run(main *Task) bool {
 				l.advance(e.task.co)
 			}
 		case l.stopping():
-			e.task.Body.Refused()
+			l.runFunctions(e.task.Body.Refused)
 		default:
 			l.begin(e.task)
 		}

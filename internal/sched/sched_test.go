@@ -50,11 +50,13 @@ func leavesNothing(t *testing.T) {
 // body is a task made of functions.
 type body struct {
 	Task
+	run              func(t *Task)
 	refused, stopped bool
 	onStop           func()
 }
 
 func (b *body) Begin() bool { return true }
+func (b *body) Run()        { b.run(&b.Task) }
 func (b *body) Refused()    { b.refused = true }
 func (b *body) Over(v any, _ bool) {
 	if v != nil {
@@ -69,9 +71,8 @@ func (b *body) Stop() {
 }
 
 func newBody(run func(t *Task)) *body {
-	b := &body{}
+	b := &body{run: run}
 	b.Body = b
-	b.Fn = func(context.Context) { run(&b.Task) }
 	return b
 }
 

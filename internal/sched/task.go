@@ -10,15 +10,19 @@ import (
 
 // A Body is what a task is part of. One of Begin and Refused is called, once.
 type Body interface {
-	// Begin reports whether the task's function is to be called now.
+	// Begin reports whether Run is to be called now.
 	Begin() bool
-	// Over is called when Begin, and the function, have returned, or panicked
-	// with v, or called Goexit. No panic comes out of Over.
+	// Run is the task's function.
+	Run()
+	// Over is called when Begin and Run have returned, or panicked with v, or
+	// called Goexit. No panic comes out of Over. If it calls Goexit itself it is
+	// called once more.
 	Over(v any, goexit bool)
-	// Refused says that the loop stops before the task has begun. Like Stop it
-	// is called on the loop's own goroutine, and runs nobody's code.
+	// Refused says that the loop stops before the task has begun. It runs as a
+	// posted function does.
 	Refused()
-	// Stop says that the loop stops while the task runs: its ctx is to end.
+	// Stop says that the loop stops while the task runs: its ctx is to end. It
+	// is called on the loop's own goroutine, and runs nobody's code.
 	Stop()
 }
 
@@ -27,8 +31,6 @@ type Body interface {
 type Task struct {
 	// Set before the task starts.
 	Body   Body
-	Fn     func(context.Context) // its function, and what that is given
-	Ctx    context.Context
 	Values goroutine.Values // that it starts with
 	Short  bool             // it is not likely to wait
 
@@ -71,6 +73,10 @@ func Of(r *goroutine.Record) *Task {
 	t, _ := r.Task.(*Task)
 	return t
 }
+
+// Record returns the record of the goroutine that the task, which has begun, runs
+// on.
+func (t *Task) Record() *goroutine.Record { return t.co.record }
 
 // Loop returns the loop that the task runs on.
 func (t *Task) Loop() *Loop { return t.loop }
