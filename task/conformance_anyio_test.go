@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 	"weak"
 
@@ -493,10 +492,10 @@ func TestA27_Lock(t *testing.T) {
 				m.Unlock()
 				return nil
 			}))
-			synctest.Wait()
+			require.NoError(t, task.Sleep(ctx, time.Millisecond))
 		}
 		others[1].Cancel(errCause) // while it waits
-		synctest.Wait()
+		require.NoError(t, task.Sleep(ctx, time.Millisecond))
 		m.Unlock()
 		others[0].Cancel(errCause) // at the hand-over: either
 		_, first := others[0].Wait(ctx)

@@ -286,10 +286,8 @@ func TestE7_Gather(t *testing.T) {
 			}
 		}
 		raw := func(ctx context.Context) (int, error) { // as most packages do
-			return task.Await(ctx, func(ctx context.Context) (int, error) {
-				<-ctx.Done()
-				return 0, fmt.Errorf("reading: %w", ctx.Err())
-			})
+			_ = task.SleepForever(ctx)
+			return 0, fmt.Errorf("reading: %w", ctx.Err())
 		}
 		r, err = task.Gather(ctx, shielded(time.Second, errReal), shielded(0, errOther), slow(time.Hour, 3), raw, shielded(time.Second, nil))
 		require.Equal(t, errors.Join(errReal, errOther), err)

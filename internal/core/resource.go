@@ -207,8 +207,23 @@ func (r *Resource) SetTotal(n int) {
 
 // TryAcquire takes n tokens if they are free and nobody waits.
 func (r *Resource) TryAcquire(n int) bool {
-	_, rec := current()
-	return r.quick(submitter(context.Background(), rec), n)
+	if r.quick(ownNode(), n) {
+		return true
+	}
+	r.mu.Lock()
+	if r.free() < n || r.next() != nil {
+		r.mu.Unlock()
+		return false
+	}
+	r.used += n
+	r.busy += n
+	r.given += n
+	r.mu.Unlock()
+	own, rec := current()
+	h := r.hold(context.Background(), own, rec, n, false)
+	h.has, h.taken = true, n
+	r.remember(h)
+	return true
 }
 
 // quick takes n tokens for a holder who runs as node, if they are free and nobody
@@ -216,7 +231,7 @@ func (r *Resource) TryAcquire(n int) bool {
 func (r *Resource) quick(node *Node, n int) bool {
 	gid := goroutine.ID()
 	r.mu.Lock()
-	if r.free() < n || r.next() != nil {
+	if r.free() < n || r.line.len+len(r.owed) > 0 {
 		r.mu.Unlock()
 		return false
 	}
@@ -243,7 +258,7 @@ const maxSpare = 256
 func (r *Resource) quickRelease(gid int64, n int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.queue || r.next() != nil {
+	if r.queue || r.line.len+len(r.owed) > 0 {
 		return false
 	}
 	var me *Node
@@ -730,7 +745,7 @@ func (r *Resource) Release(n int) bool {
 	if r.quickRelease(gid, n) {
 		return true
 	}
-	me := submitter(context.Background(), record())
+	me := ownNode()
 	r.mu.Lock()
 	known := len(r.ready)
 	for _, h := range r.loose {
