@@ -15,6 +15,7 @@ import (
 var (
 	ErrClosed    = errors.New("asyncsync: the context is closed")
 	ErrQueueFull = errors.New("asyncsync: the queue is full")
+	ErrPoolFull  = errors.New("asyncsync: the pool is full")
 	ErrNoContext = errors.New("asyncsync: no ThreadSensitiveContext in ctx, and RequireContext turns the default thread off")
 )
 
@@ -33,6 +34,7 @@ type Config struct {
 	Policy   Policy
 	Unpinned bool
 	Limit    int   // of queued calls, 0 for none
+	Wait     int64 // how long a call may be queued, in nanoseconds, 0 for ever
 	Spin     int64 // how long to look before sleeping, in nanoseconds, 0 for the default
 	NoSpin   bool
 	OnStart  []func()

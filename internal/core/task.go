@@ -504,8 +504,14 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 			c.turnAway()
 			return
 		}
-		if c.lined {
-			c.overflow(ctx)
+		if c.lined && !c.overflow(ctx) {
+			if err := c.turnedAway(); err != nil && c.revoke(err) {
+				c.turnAway()
+				return
+			}
+		}
+		if c.timed {
+			c.outwait()
 		}
 		l.queue(c)
 	default:
