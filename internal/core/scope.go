@@ -41,6 +41,7 @@ type Config struct {
 	OnExit   []func()
 	Fresh    bool     // a thread of its own, even inside another scope
 	Hooks    []*Hooks // of calls to the scope, and to those nested in it
+	Tasks    *Tasks   // of one scope; nil if nobody counts them
 }
 
 // A Scope is a context in the sense of the public API: that which calls are
@@ -57,6 +58,7 @@ type Scope struct {
 	thread atomic.Pointer[Thread] // root only; set under mu
 	cfg    *Config                // never changed
 	hooks  *[]*Hooks              // told of its calls, nil if there are none; never changed
+	tasks  *Tasks                 // counts its tasks, nil if nobody does; never changed
 	kind   scopeKind
 	bubble int64 // of a bubbleScope: which
 
@@ -101,8 +103,12 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 		s.ctx.node = up.node
 		if out := up.scope; out != nil && out.kind == contextScope && !cfg.Fresh {
 			s.root, s.up = out.root, out
-			s.hooks = out.hooks
+			s.hooks, s.tasks = out.hooks, out.tasks
 		}
+	}
+	if cfg.Tasks != nil {
+		cfg.Tasks.up = s.tasks
+		s.tasks = cfg.Tasks
 	}
 	if len(cfg.Hooks) > 0 {
 		list := cfg.Hooks

@@ -483,6 +483,9 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 		}
 	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
+	if s := ScopeOf(ctx); s != nil && s.tasks != nil {
+		s.tasks.counted(c)
+	}
 	l.begin(ctx)
 	c.life = l
 	if t.link != nil {
