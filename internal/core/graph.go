@@ -18,6 +18,16 @@ type Graph struct {
 	Threads    []ThreadState    // by ID
 	Goroutines []GoroutineState // that the waits of threads lead to, or that wait for the end of one, or hold a token or wait for one, by Goroutine
 	Limiters   []ResourceState  // that somebody waits for
+	Pools      []PoolState      // of Threads, by Number
+}
+
+// A PoolState is the pool of some threads of a graph.
+type PoolState struct {
+	Number      int // as in ThreadState.Pool
+	Default     bool
+	MaxThreads  int
+	MaxOverflow int
+	PoolStats
 }
 
 // A ThreadState is what one thread did at one moment.
@@ -133,6 +143,10 @@ func TakeGraph() Graph {
 		v.closings()
 		v.claims()
 	})
+	for p, n := range v.pools {
+		v.g.Pools = append(v.g.Pools, PoolState{n, p == DefaultPool, p.max, p.maxOverflow, p.Stats()})
+	}
+	slices.SortFunc(v.g.Pools, func(a, b PoolState) int { return cmp.Compare(a.Number, b.Number) })
 	slices.SortFunc(v.g.Threads, func(a, b ThreadState) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(v.g.Goroutines, func(a, b GoroutineState) int { return cmp.Compare(a.Goroutine, b.Goroutine) })
 	return v.g
