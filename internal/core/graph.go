@@ -103,6 +103,18 @@ func siteOf(pc uintptr) Site {
 	return Site{f.Function, f.File, f.Line}
 }
 
+// site is siteOf, asked once for each place: contexts are made in few.
+func (v *view) site(pc uintptr) Site {
+	if s, ok := v.sites[pc]; ok || pc == 0 {
+		return s
+	}
+	if v.sites == nil {
+		v.sites = map[uintptr]Site{}
+	}
+	v.sites[pc] = siteOf(pc)
+	return v.sites[pc]
+}
+
 // String names the place in a few words.
 func (s Site) String() string {
 	return fmt.Sprintf("%s, %s:%d", s.Func, s.File[strings.LastIndexAny(s.File, `/\\`)+1:], s.Line)
@@ -159,6 +171,7 @@ type view struct {
 	seen map[*Node]int
 
 	pools   map[*Pool]int
+	sites   map[uintptr]Site
 	numbers map[*Resource]int // of Limiters, from 1
 	there   map[int64]bool    // goroutines that g has
 }
@@ -457,7 +470,7 @@ func (v *view) thread(t *Thread) {
 	s.Below = s.BelowAt >= 0
 	s.BelowAt = max(0, s.BelowAt)
 	t.mu.Unlock()
-	s.Made = siteOf(t.made)
+	s.Made = v.site(t.made)
 	s.Pool = v.pool(t.pool)
 	// What frames wait for may be on another thread, so that no lock of one is
 	// held.
