@@ -283,14 +283,12 @@ func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) er
 	if f != nil {
 		e = &f.edge
 	}
-	var err error
-	if c.try && c.standsInLine() {
-		if !c.revoke(errNotFree) {
-			return nil // it has come to run
-		}
-		err = errNotFree
-	} else {
+	err := c.turnedAway()
+	switch {
+	case err == nil:
 		err = closes(f, self, e, c)
+	case !c.revoke(err):
+		return nil // it has come to run
 	}
 	if err != nil && f == nil {
 		c.unpark()

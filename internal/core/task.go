@@ -527,6 +527,9 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 		}
 	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
+	if s := ScopeOf(ctx); s != nil && s.tasks != nil {
+		s.tasks.counted(c)
+	}
 	l.begin(ctx)
 	c.life = l
 	if t.link != nil {
@@ -548,8 +551,14 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 			c.turnAway()
 			return
 		}
-		if c.lined {
-			c.overflow(ctx)
+		if c.lined && !c.overflow(ctx) {
+			if err := c.turnedAway(); err != nil && c.revoke(err) {
+				c.turnAway()
+				return
+			}
+		}
+		if c.timed {
+			c.outwait()
 		}
 		l.queue(c)
 	case on != nil:

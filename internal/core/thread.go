@@ -294,6 +294,7 @@ func (t *Thread) submit(c *Call) error {
 		t.mu.Unlock()
 		return err
 	}
+	c.timed = !related && t.timed(c)
 	t.accept(c)
 	c.state = queued
 	box.push(c)
