@@ -264,9 +264,8 @@ func (p *pass) knowsLibrary(n ast.Node) bool {
 	ast.Inspect(n, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
-			if _, ok := sites.Library(p.TypesInfo, n); ok {
-				knows = true
-			}
+			_, ok := sites.Library(p.TypesInfo, n)
+			knows = knows || ok || sites.IsContext(p.TypesInfo.TypeOf(n))
 		case *ast.Ident:
 			if v, ok := p.TypesInfo.Uses[n].(*types.Var); ok {
 				knows = knows || sites.IsContext(v.Type()) || sites.OfLibrary(v.Type())

@@ -94,6 +94,15 @@ func callback(ctx context.Context, f func() int) {
 	})
 }
 
+// A ctx may come from anywhere.
+func background(ctx context.Context) {
+	_, _ = asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+		n := make(chan error)
+		go func() { n <- helper(context.Background()) }()
+		return 0, <-n // want `a receive from a channel`
+	})
+}
+
 // Nor where the channel gets about.
 func about(ctx context.Context, keep func(chan int)) {
 	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
