@@ -39,7 +39,7 @@ func runHeldMutex(p *pass) {
 					return // inline
 				}
 				p.reportf(call, "%s is held while the thread waits here, and serves: who it serves may lock it, too", h.name)
-			case where.Role == sites.Loop && where.Site.Kind != sites.Goroutines:
+			case where.Role == sites.Loop && where.Site.Kind == sites.ThreadLoop:
 				p.reportf(call, "%s is held while the task waits here: a task that locks it meanwhile blocks the loop", h.name)
 			default:
 				if !p.sites.CallsThread(call) || p.sites.HasOption(call, "On") {

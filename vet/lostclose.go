@@ -96,7 +96,7 @@ func (p *pass) lostClose(call *ast.CallExpr, id *ast.Ident, v *types.Var, what s
 		p.report(analysis.Diagnostic{
 			Pos: id.Pos(), End: id.End(),
 			Message:        fmt.Sprintf("the %s %s is never closed", what, v.Name()),
-			SuggestedFixes: p.deferClose(call, v, errVar),
+			SuggestedFixes: p.deferClose(call, v),
 		})
 		return
 	}
@@ -153,15 +153,29 @@ func isBlank(e ast.Expr) bool {
 	return id != nil && id.Name == "_"
 }
 
-// deferClose is the fix for a value that nothing may fail after: a deferred
-// Close right below. With an error the place is below the check of it.
-func (p *pass) deferClose(call *ast.CallExpr, v *types.Var, errVar ast.Expr) []analysis.SuggestedFix {
+// deferClose is the fix for a context that is used in this function alone: a
+// deferred Close right below. Of a handle the place is below the check of the
+// error, and a pool may have contexts that outlive the function.
+func (p *pass) deferClose(call *ast.CallExpr, v *types.Var) []analysis.SuggestedFix {
 	stmt, ok := p.sites.Parent(call).(*ast.AssignStmt)
-	if !ok || errVar != nil {
+	if !ok || len(stmt.Lhs) != 2 {
 		return nil
 	}
-	if _, ok := p.sites.Parent(stmt).(*ast.BlockStmt); !ok {
+	name, _ := sites.NameOf(sites.Callee(p.TypesInfo, call))
+	if fn := p.sites.Func(call); name.Name != "NewThreadSensitiveContext" || p.sites.Parent(stmt) != ast.Node(sites.Body(fn)) {
 		return nil
+	}
+	ctx := p.sites.Var(stmt.Lhs[0])
+	if ctx == nil {
+		return nil
+	}
+	for _, id := range p.sites.Uses(ctx) {
+		if id.Pos() < stmt.End() {
+			continue
+		}
+		if up, ok := p.sites.Parent(id).(*ast.CallExpr); !ok || p.sites.Func(up) != p.sites.Func(call) {
+			return nil // it may get about
+		}
 	}
 	return []analysis.SuggestedFix{{
 		Message:   "Defer its Close",

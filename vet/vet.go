@@ -62,8 +62,7 @@ func Analyzers() []*analysis.Analyzer {
 func newAnalyzer(name, doc string, run func(*pass), requires ...*analysis.Analyzer) *analysis.Analyzer {
 	return &analysis.Analyzer{
 		Name:     name,
-		Doc:      doc,
-		URL:      "https://asyncsync.dev/docs/vet/" + name + ".md",
+		Doc:      doc + "\n\nThe page is docs/vet/" + name + ".md.",
 		Requires: append([]*analysis.Analyzer{inspect.Analyzer, sites.Analyzer}, requires...),
 		Run: func(p *analysis.Pass) (any, error) {
 			r := p.ResultOf[sites.Analyzer].(*sites.Result)

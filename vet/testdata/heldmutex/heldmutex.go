@@ -126,6 +126,15 @@ func loops(ctx context.Context) {
 	})
 }
 
+// Of another loop it is not known whom it would block.
+func anyLoop(ctx context.Context, b loop.Backend, mu *sync.Mutex) {
+	_ = b.Spawn(ctx, func(ctx context.Context) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = b.Park(ctx, func(wake func()) { wake() })
+	})
+}
+
 func wrapped(ctx context.Context, mu *sync.Mutex) {
 	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 		mu.Lock()

@@ -31,6 +31,13 @@ func never(ctx context.Context) {
 	_ = tsc.Stats()
 }
 
+// The ctx gets about: to close it here would be too early.
+func about(ctx context.Context) context.Context {
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(ctx) // want `the context tsc is never closed`
+	_ = tsc.Stats()
+	return ctx
+}
+
 func pool(ctx context.Context) {
 	p := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{}) // want `the pool p is never closed`
 	_ = asyncsync.WithThreadSensitiveContext(ctx, func(context.Context) error { return nil }, asyncsync.WithPool(p))
@@ -50,7 +57,7 @@ func handle(ctx context.Context) (int, error) {
 }
 
 func early(ctx context.Context) error {
-	ctx, tsc := asyncsync.NewThreadSensitiveContext(ctx) // want `the context tsc is not closed on every path: see the return in line 55`
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(ctx) // want `the context tsc is not closed on every path: see the return in line 62`
 	if err := begin(); err != nil {
 		return err
 	}
@@ -60,7 +67,7 @@ func early(ctx context.Context) error {
 }
 
 func earlyHandle(ctx context.Context) error {
-	h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path: see the return in line 68`
+	h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path: see the return in line 75`
 	if err != nil {
 		return err // there is none
 	}
