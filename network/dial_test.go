@@ -110,15 +110,16 @@ func TestDialStaggers(t *testing.T) {
 	})
 }
 
-// The next one is tried at once when one fails.
+// The next one is tried at once when one fails, whether others are under way or not.
 func TestDialGoesOnAfterAFailure(t *testing.T) {
-	play(t, []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}, map[string]script{
-		"10.0.0.1": {after: 10 * time.Millisecond, err: refused}, "10.0.0.2": {after: never}, "10.0.0.3": {after: time.Millisecond},
+	play(t, []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}, map[string]script{
+		"10.0.0.1": {after: 10 * time.Millisecond, err: refused}, "10.0.0.2": {after: never},
+		"10.0.0.3": {after: 20 * time.Millisecond, err: refused}, "10.0.0.4": {after: time.Millisecond},
 	}, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
 		to, err := dial(context.Background(), network.Delay(time.Second))
 		require.NoError(t, err)
-		require.Equal(t, "10.0.0.3", to)
-		require.Equal(t, []string{"tcp4 10.0.0.1 at 0s", "tcp4 10.0.0.2 at 10ms", "tcp4 10.0.0.3 at 1.01s"}, s.log())
+		require.Equal(t, "10.0.0.4", to)
+		require.Equal(t, []string{"tcp4 10.0.0.1 at 0s", "tcp4 10.0.0.2 at 10ms", "tcp4 10.0.0.3 at 1.01s", "tcp4 10.0.0.4 at 1.03s"}, s.log())
 	})
 }
 

@@ -328,6 +328,53 @@ func TestEndingsOfOperations(t *testing.T) {
 	}
 }
 
+// partial is a connection whose deadline passes when some of the data has come.
+type partial struct {
+	net.Conn
+	passed chan struct{}
+}
+
+func (p *partial) Read([]byte) (int, error)  { <-p.passed; return 1, os.ErrDeadlineExceeded }
+func (p *partial) Write([]byte) (int, error) { <-p.passed; return 1, os.ErrDeadlineExceeded }
+func (p *partial) SetReadDeadline(at time.Time) error {
+	if !at.IsZero() {
+		close(p.passed)
+	}
+	return nil
+}
+func (p *partial) SetWriteDeadline(at time.Time) error { return p.SetReadDeadline(at) }
+
+// What was read is no failure, what was not written is one, though both were
+// interrupted.
+func TestInterruptedInTheMiddle(t *testing.T) {
+	guard(t)
+	underWay := func() (context.Context, net.Conn) {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		go func() {
+			for network.Lines() == 0 {
+				runtime.Gosched()
+			}
+			cancel(errEnd)
+		}()
+		return ctx, &partial{passed: make(chan struct{})}
+	}
+	ctx, c := underWay()
+	n, err := network.Read(ctx, c, make([]byte, 2))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+
+	ctx, c = underWay()
+	n, err = network.Write(ctx, c, make([]byte, 2))
+	require.ErrorIs(t, err, errEnd)
+	require.Equal(t, 1, n)
+
+	ctx, c = underWay()
+	n, err = network.Write(ctx, c, make([]byte, 1))
+	require.NoError(t, err, "all of it")
+	require.Equal(t, 1, n)
+	require.Zero(t, network.Lines(), "nothing is under way")
+}
+
 func TestMisuse(t *testing.T) {
 	ctx := context.Background()
 	c, _ := net.Pipe()
