@@ -93,7 +93,7 @@ func play(t *testing.T, hosts []string, scripts map[string]script, test func(s *
 
 const never = 24 * time.Hour
 
-var refused = errors.New("refused")
+var errRefused = errors.New("errRefused")
 
 // IPv6 first, families in turns, and one every 250 ms; a stubborn loser that connects
 // late is closed.
@@ -113,8 +113,8 @@ func TestDialStaggers(t *testing.T) {
 // The next one is tried at once when one fails, whether others are under way or not.
 func TestDialGoesOnAfterAFailure(t *testing.T) {
 	play(t, []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}, map[string]script{
-		"10.0.0.1": {after: 10 * time.Millisecond, err: refused}, "10.0.0.2": {after: never},
-		"10.0.0.3": {after: 20 * time.Millisecond, err: refused}, "10.0.0.4": {after: time.Millisecond},
+		"10.0.0.1": {after: 10 * time.Millisecond, err: errRefused}, "10.0.0.2": {after: never},
+		"10.0.0.3": {after: 20 * time.Millisecond, err: errRefused}, "10.0.0.4": {after: time.Millisecond},
 	}, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
 		to, err := dial(context.Background(), network.Delay(time.Second))
 		require.NoError(t, err)
@@ -192,10 +192,10 @@ func TestDialFromLocalAddr(t *testing.T) {
 		require.ErrorAs(t, err, &of)
 		require.Empty(t, s.log())
 	})
-	play(t, []string{"10.0.0.1"}, map[string]script{"10.0.0.1": {err: refused}},
+	play(t, []string{"10.0.0.1"}, map[string]script{"10.0.0.1": {err: errRefused}},
 		func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
 			_, err := dial(context.Background(), local)
-			require.ErrorIs(t, err, refused)
+			require.ErrorIs(t, err, errRefused)
 			require.Len(t, s.log(), 2)
 		})
 }
@@ -254,7 +254,7 @@ func TestDialReal(t *testing.T) {
 		require.NoError(t, c.Close())
 
 		_, err = network.DialStaggered(ctx, "tcp", "127.0.0.2:"+port)
-		require.ErrorContains(t, err, "refused")
+		require.ErrorContains(t, err, "errRefused")
 		var unknown net.UnknownNetworkError
 		_, err = network.DialStaggered(ctx, "udp", "127.0.0.1:"+port)
 		require.ErrorAs(t, err, &unknown)
