@@ -28,6 +28,7 @@ import (
 	_ "asyncsync.dev/local"
 	_ "asyncsync.dev/loop"
 	_ "asyncsync.dev/loop/looptest"
+	_ "asyncsync.dev/network"
 	_ "asyncsync.dev/portal"
 	_ "asyncsync.dev/task"
 )
@@ -122,6 +123,8 @@ var imports = map[string]string{
 	"fmt":       "fmt",
 	"local":     "asyncsync.dev/local",
 	"loop":      "asyncsync.dev/loop",
+	"net":       "net",
+	"network":   "asyncsync.dev/network",
 	"portal":    "asyncsync.dev/portal",
 	"slog":      "log/slog",
 	"sync":      "sync",
@@ -373,14 +376,14 @@ func TestLinksResolve(t *testing.T) {
 
 // mention is a name of one of this module's packages, or of a type in one with
 // a method or field, in a code span.
-var mention = regexp.MustCompile(`\b(asyncsync|deadlock|local|loop|portal|task)\.([A-Z]\w*)(?:\.([A-Z]\w*))?`)
+var mention = regexp.MustCompile(`\b(asyncsync|deadlock|local|loop|network|portal|task)\.([A-Z]\w*)(?:\.([A-Z]\w*))?`)
 
 // What the pages call pkg.Name exists.
 func TestNamesExist(t *testing.T) {
 	needGo(t)
 	dir, _ := module(t, nil)
 	stdout, stderr, err := goTool(t, dir, "list", "-export", "-deps", "-f", "{{.ImportPath}}\t{{.Export}}",
-		"asyncsync.dev/asyncsync", "asyncsync.dev/deadlock", "asyncsync.dev/local", "asyncsync.dev/loop", "asyncsync.dev/portal", "asyncsync.dev/task")
+		"asyncsync.dev/asyncsync", "asyncsync.dev/deadlock", "asyncsync.dev/local", "asyncsync.dev/loop", "asyncsync.dev/network", "asyncsync.dev/portal", "asyncsync.dev/task")
 	require.NoError(t, err, stderr)
 	exports := map[string]string{}
 	for line := range strings.Lines(stdout) {
