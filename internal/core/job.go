@@ -66,20 +66,29 @@ func (c *lifeCtx) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// layer returns a context over base, a foreign one, for a function that h runs. If
-// it does not end with h by itself cancel ends it.
-func (h *Home) layer(base context.Context) (layer context.Context, cancel context.CancelCauseFunc) {
-	life := h.life()
-	switch done := base.Done(); {
-	case !h.tasks():
+// layer returns a foreign context over that of ctx, for a function that h runs: it
+// ends with h as well. If it does not by itself there is a life to end it with, and
+// to be ended when the function has.
+//
+// The life is that of a task, so that layers do not pile up: however deep calls are
+// nested, each hangs from what is above the outermost.
+func (h *Home) layer(ctx context.Context) (context.Context, *life) {
+	base := foreign(ctx)
+	if !h.tasks() {
 		return base, nil
-	case life == nil:
-	case done == life.Done():
-		return base, nil
-	case done == nil:
-		return &lifeCtx{base, life}, nil
 	}
-	return layerOver(base)
+	if end := h.life(); end != nil {
+		switch base.Done() {
+		case end.Done():
+			return base, nil
+		case nil:
+			return &lifeCtx{base, end}, nil
+		}
+	}
+	l := &life{home: h}
+	l.begin(ctx)
+	l.makeLayer()
+	return l.layer, l
 }
 
 // A Job is a task of a backend of package loop: what a Call runs there, or a
@@ -94,10 +103,8 @@ type Job struct {
 
 	Before, After *Job // in a list of its backend's
 
-	// What ends its ctx: life of a task, cancel of a call, nil if that ends by
-	// itself. Both are set before it starts.
-	life   *life
-	cancel context.CancelCauseFunc
+	// life ends its ctx, nil if that ends by itself. It is set before the start.
+	life *life
 
 	// call is what it runs. From the start on only its goroutine uses it, which
 	// clears it when the function has ended, or will not begin.
@@ -116,7 +123,6 @@ const (
 // send has the function of c run on h, as j, which is empty.
 func (c *Call) send(h *Home, j *Job) error {
 	UseLoops()
-	j.life = c.life
 	switch {
 	case h.Backend != nil:
 		j.Home, j.call, j.Body, j.Values = h, c, j, c.values
@@ -134,11 +140,8 @@ func (c *Call) send(h *Home, j *Job) error {
 
 // end ends the ctx of the function.
 func (j *Job) end(cause error) {
-	switch {
-	case j.life != nil:
+	if j.life != nil {
 		j.life.stop(cause)
-	case j.cancel != nil:
-		j.cancel(cause)
 	}
 }
 
@@ -340,14 +343,7 @@ func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
 		s.alone = lifeCtx{l.base, h.life()}
 		l.layer, l.alone = &s.alone, true
 	} else {
-		layer, cancel := layerOver(l.base)
-		l.mu.Lock()
-		l.layer, l.cancel = layer, cancel
-		ended, cause := l.ended, l.cause
-		l.mu.Unlock()
-		if ended {
-			cancel(cause)
-		}
+		l.makeLayer()
 	}
 	c := &s.tc.Ctx
 	c.over(l.layer)
