@@ -18,6 +18,7 @@ type Graph struct {
 	Threads    []ThreadState    // by ID
 	Goroutines []GoroutineState // that the waits of threads lead to, or that wait for the end of one, or hold a token or wait for one, by Goroutine
 	Limiters   []ResourceState  // that somebody waits for
+	Loops      []LoopState      // thread loops that run, by ID
 }
 
 // A ThreadState is what one thread did at one moment.
@@ -64,7 +65,7 @@ type CallState struct {
 
 // A WaitState is one wait of this module.
 type WaitState struct {
-	Kind      string        // call, async, task, group, group place, limiter, close, executor, pool close
+	Kind      string        // call, async, run, task, group, group place, limiter, close, executor, pool close
 	For       string        // the name of what is waited for, "" if it has none
 	Thread    uint64        // of a call: the ID of the thread that it was sent to
 	Seq       uint64        // and its number there
@@ -129,6 +130,7 @@ func TakeGraph() Graph {
 		for _, t := range threads() {
 			v.thread(t)
 		}
+		v.loops()
 		v.goroutines()
 		v.closings()
 		v.claims()
@@ -161,6 +163,8 @@ func (v *view) reach(e *edge) {
 	switch to := e.to.(type) {
 	case *awayCall:
 		v.found(to.node, to.name, to.pc)
+	case *Node:
+		v.found(to, to.name(), 0)
 	case *want:
 		switch w := to.for_.(type) {
 		case *Task:

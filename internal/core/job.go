@@ -101,13 +101,12 @@ type Job struct {
 	Own    bool  // it has a goroutine of its own
 	phase  phase // only its goroutine knows
 
-	Before, After *Job // in a list of its backend's
+	// Set before the start.
+	node *Node // that it runs as
+	life *life // ends its ctx, nil if that ends by itself
 
-	// life ends its ctx, nil if that ends by itself. It is set before the start.
-	life *life
-
-	// call is what it runs. From the start on only its goroutine uses it, which
-	// clears it when the function has ended, or will not begin.
+	// call is what it runs. Of a task only its goroutine uses it from the start on,
+	// and clears it when the function has ended, or will not begin.
 	call *Call
 }
 
@@ -125,7 +124,7 @@ func (c *Call) send(h *Home, j *Job) error {
 	UseLoops()
 	switch {
 	case h.Backend != nil:
-		j.Home, j.call, j.Body, j.Values = h, c, j, c.values
+		j.Home, j.call, j.node, j.Body, j.Values = h, c, c.node, j, c.values
 		return h.Backend.Start(j)
 	case h.Spawn != nil:
 		return h.Spawn(c.ctx, func(theirs context.Context) {
@@ -199,7 +198,7 @@ func (c *Call) turnDown(why error) bool {
 func (j *Job) Begin() bool {
 	c := j.call
 	if why := c.mayBegin(); why != nil {
-		j.call = nil
+		j.forget()
 		if why != errGivenUp {
 			c.turnAway()
 		}
@@ -239,7 +238,7 @@ func (j *Job) Over(v any, goexit bool) {
 		rec.Node = nil
 		c.node.End()
 		c.ending.count()
-		j.call = nil
+		j.forget()
 		c.finish()
 	}()
 	if c.stop != nil {
@@ -255,7 +254,7 @@ func (j *Job) Over(v any, goexit bool) {
 // Refused implements [sched.Body].
 func (j *Job) Refused() {
 	c := j.call
-	j.call = nil
+	j.forget()
 	if c.turnDown(j.Home.Stopped) {
 		c.turnAway()
 	}
@@ -263,6 +262,30 @@ func (j *Job) Refused() {
 
 // Stop implements [sched.Body].
 func (j *Job) Stop() { j.end(j.Home.Stopped) }
+
+// forget lets go of a task, which contexts that lead to j must not keep.
+func (j *Job) forget() {
+	if j.call.life != nil {
+		j.call = nil
+	}
+}
+
+// title returns the name of what runs as t, and its node, nil if it has none.
+func title(t *sched.Task) (name string, n *Node) {
+	var j *Job
+	switch b := t.Body.(type) {
+	case *Job:
+		j = b
+	case *Solo:
+		j = &b.Job
+	default:
+		return "a posted function", nil
+	}
+	if j.life != nil && j.node == &j.life.own {
+		return j.node.name(), j.node
+	}
+	return j.call.Name(), j.node
+}
 
 // record returns that of the goroutine that j runs on.
 func (j *Job) record() *goroutine.Record {
@@ -330,6 +353,7 @@ func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
 	UseLoops()
 	s := &Solo{fn: fn}
 	s.Home, s.Body = h, s
+	s.node, s.life = &s.tc.life.own, &s.tc.life
 	if _, rec := current(); rec != nil {
 		s.Values = rec.Values
 	}
