@@ -60,13 +60,16 @@ var callers = []kindOfCaller{
 			})
 			return err
 		},
-		beside: func(context.Context) func(context.Context, func(context.Context)) {
-			return func(ctx context.Context, fn func(context.Context)) {
-				task.Go(context.WithoutCancel(ctx), func(ctx context.Context) (struct{}, error) {
-					return struct{}{}, toThread(ctx, fn)
-				})
-			}
+		beside: besideOnThread,
+	},
+	{
+		name: "unpinned thread",
+		run: func(t *testing.T, ctx context.Context, fn func(context.Context) error) error {
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(ctx, asyncsync.Unpinned())
+			defer func() { require.NoError(t, tsc.Close()) }()
+			return toThreadErr(ctx, fn)
 		},
+		beside: besideOnThread,
 	},
 	{
 		name: "task of a thread loop",
@@ -88,6 +91,14 @@ var callers = []kindOfCaller{
 			}
 		},
 	},
+}
+
+func besideOnThread(context.Context) func(context.Context, func(context.Context)) {
+	return func(ctx context.Context, fn func(context.Context)) {
+		task.Go(context.WithoutCancel(ctx), func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, toThread(ctx, fn)
+		})
+	}
 }
 
 // onEach runs a test as each kind of caller, outside of bubbles.

@@ -16,7 +16,7 @@ import (
 type Cond struct {
 	m *Mutex
 
-	mu   sync.Mutex // guards line; that of the Mutex nests under it
+	mu   sync.Mutex // guards line; a leaf lock
 	line bells
 }
 

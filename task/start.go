@@ -27,7 +27,7 @@ var ErrStartedTwice = errors.New("task: started was called twice")
 // When ctx ends before, the task is cancelled with its cause, as its ctx is derived
 // from ctx, and Start waits until it has ended: then it returns fn's error, or the
 // cause if that is nil. So Start leaves nothing behind that nobody knows of. A call
-// of started after that is too late, and returns the cause.
+// of started when ctx has ended is too late, and returns the cause.
 //
 // While Start waits the task is joined, as in [Task.Wait]. A thread serves its
 // calls; in a task of a thread loop the loop runs others. started never blocks. What
@@ -39,7 +39,7 @@ func Start[S, R any](ctx context.Context, fn func(ctx context.Context, started f
 	if fn == nil {
 		panic("task: Start: nil function")
 	}
-	s := &starting[S]{done: make(chan struct{})}
+	s := &starting[S]{ctx: core.Afterlife(ctx), done: make(chan struct{})}
 	t := &Task[R]{}
 	t.fn = func(ctx context.Context) (R, error) { return fn(ctx, s.started) }
 	t.task.OnEnd(s.end)
@@ -63,12 +63,8 @@ func Start[S, R any](ctx context.Context, fn func(ctx context.Context, started f
 	}
 	_, err := t.outcomeAfter(ctx)
 	returned = true
-	switch {
-	case err != nil:
-	case cause != nil:
-		err = cause
-	default:
-		err = ErrNotStarted
+	if err == nil {
+		err = s.why
 	}
 	return t, zero, err
 }
@@ -85,7 +81,8 @@ func (t *Task[R]) outcomeAfter(ctx context.Context) (R, error) {
 
 // starting is one call of Start.
 type starting[S any] struct {
-	done chan struct{} // closed when state is not waiting any more
+	ctx  context.Context // of Start
+	done chan struct{}   // closed when state is not waiting any more
 
 	mu    sync.Mutex // guards the rest; a leaf lock
 	state startState
@@ -103,6 +100,9 @@ const (
 
 // started is what the function calls.
 func (s *starting[S]) started(v S) error {
+	if err := core.Ended(s.ctx); err != nil {
+		s.giveUp(err) // Start may not have noticed
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

@@ -48,5 +48,5 @@ func TaskOf(ctx context.Context) (id uint64, name string) {
 		l.id.CompareAndSwap(0, lastTask.Add(1))
 		id = l.id.Load()
 	}
-	return id, callName(l.name, l.pc)
+	return id, l.called()
 }

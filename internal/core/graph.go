@@ -18,6 +18,16 @@ type Graph struct {
 	Threads    []ThreadState    // by ID
 	Goroutines []GoroutineState // that the waits of threads lead to, or that wait for the end of one, or hold a token or wait for one, by Goroutine
 	Limiters   []ResourceState  // that somebody waits for
+	Pools      []PoolState      // of Threads, by Number
+}
+
+// A PoolState is the pool of some threads of a graph.
+type PoolState struct {
+	Number      int // as in ThreadState.Pool
+	Default     bool
+	MaxThreads  int
+	MaxOverflow int
+	PoolStats
 }
 
 // A ThreadState is what one thread did at one moment.
@@ -93,6 +103,18 @@ func siteOf(pc uintptr) Site {
 	return Site{f.Function, f.File, f.Line}
 }
 
+// site is siteOf, asked once for each place: contexts are made in few.
+func (v *view) site(pc uintptr) Site {
+	if s, ok := v.sites[pc]; ok || pc == 0 {
+		return s
+	}
+	if v.sites == nil {
+		v.sites = map[uintptr]Site{}
+	}
+	v.sites[pc] = siteOf(pc)
+	return v.sites[pc]
+}
+
 // String names the place in a few words.
 func (s Site) String() string {
 	return fmt.Sprintf("%s, %s:%d", s.Func, s.File[strings.LastIndexAny(s.File, `/\\`)+1:], s.Line)
@@ -133,6 +155,10 @@ func TakeGraph() Graph {
 		v.closings()
 		v.claims()
 	})
+	for p, n := range v.pools {
+		v.g.Pools = append(v.g.Pools, PoolState{n, p == DefaultPool, p.max, p.maxOverflow, p.Stats()})
+	}
+	slices.SortFunc(v.g.Pools, func(a, b PoolState) int { return cmp.Compare(a.Number, b.Number) })
 	slices.SortFunc(v.g.Threads, func(a, b ThreadState) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(v.g.Goroutines, func(a, b GoroutineState) int { return cmp.Compare(a.Goroutine, b.Goroutine) })
 	return v.g
@@ -145,6 +171,7 @@ type view struct {
 	seen map[*Node]int
 
 	pools   map[*Pool]int
+	sites   map[uintptr]Site
 	numbers map[*Resource]int // of Limiters, from 1
 	there   map[int64]bool    // goroutines that g has
 }
@@ -459,7 +486,7 @@ func (v *view) thread(t *Thread) {
 	s.Below = s.BelowAt >= 0
 	s.BelowAt = max(0, s.BelowAt)
 	t.mu.Unlock()
-	s.Made = siteOf(t.made)
+	s.Made = v.site(t.made)
 	s.Pool = v.pool(t.pool)
 	// What frames wait for may be on another thread, so that no lock of one is
 	// held.

@@ -27,7 +27,7 @@ type Lock struct {
 	join Join // of the holder's node, while somebody waits
 
 	mu     sync.Mutex // guards the rest; a leaf lock
-	owner  owner      // while state is &crowded; nobody during a hand-over
+	owner  owner      // while state is &crowded
 	first  *Turn      // of those who wait
 	last   *Turn
 	joined *Node // has join; changes only while relations is held, too
@@ -170,25 +170,21 @@ func (l *Lock) handOver() bool {
 		l.mu.Unlock()
 		return l.Unlock()
 	}
-	// The join of the old holder ends before there is a new one: its calls would
-	// be run on top of waits that are not for it.
-	l.owner = owner{}
-	if l.joined != nil {
-		l.mu.Unlock()
-		l.rejoin()
-		l.mu.Lock()
-	}
 	t := l.first
 	if t == nil {
+		l.owner = owner{}
 		l.state.Store(nil)
 		l.mu.Unlock()
 		return true
 	}
 	l.remove(t)
 	l.grant(t)
-	more := l.first != nil
+	joined := l.first != nil || l.joined != nil
 	l.mu.Unlock()
-	if more {
+	if joined {
+		// Before either of them does anything more: the calls of the old holder
+		// must not run on top of waits that are not for it, and those of the new
+		// one must.
 		l.rejoin()
 	}
 	t.bell.Ring()

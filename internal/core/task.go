@@ -23,7 +23,7 @@ type life struct {
 	own  Node            // that the task runs as
 	base context.Context // foreign, above the task
 	up   *life           // held until the end: its layer is above ours
-	name string
+	name *string         // nil if it was given none: a queue of many tasks is to be small
 	pc   uintptr
 	id   atomic.Uint64 // given when it is first asked for
 
@@ -53,6 +53,14 @@ type life struct {
 	before, after *life
 
 	watch watchLink // guarded by watches
+}
+
+// called returns what the task is called in reports.
+func (l *life) called() string {
+	if l.name != nil {
+		return *l.name
+	}
+	return callName("", l.pc)
 }
 
 // queue has l take c, which has been submitted, out of its queue when base ends:
@@ -484,7 +492,11 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	default:
 		l = &life{}
 	}
-	l.name, l.pc, l.home = o.Name, o.PC, home
+	l.pc, l.home = o.PC, home
+	if o.Name != "" {
+		name := o.Name // o does not escape
+		l.name = &name
+	}
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	t.life = l
@@ -515,6 +527,9 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 		}
 	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
+	if s := ScopeOf(ctx); s != nil && s.tasks != nil {
+		s.tasks.counted(c)
+	}
 	l.begin(ctx)
 	c.life = l
 	if t.link != nil {
@@ -536,8 +551,14 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 			c.turnAway()
 			return
 		}
-		if c.lined {
-			c.overflow(ctx)
+		if c.lined && !c.overflow(ctx) {
+			if err := c.turnedAway(); err != nil && c.revoke(err) {
+				c.turnAway()
+				return
+			}
+		}
+		if c.timed {
+			c.outwait()
 		}
 		l.queue(c)
 	case on != nil:

@@ -96,6 +96,9 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		if err := s.submit(c); err != nil {
 			return err
 		}
+		if c.timed {
+			defer c.outwait()()
+		}
 		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
 			w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
 			err = w.wait()
@@ -111,6 +114,9 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		defer own.pop(f)
 		if err := s.submit(c); err != nil {
 			return err
+		}
+		if c.timed {
+			defer c.outwait()()
 		}
 		if err = s.mayRefuse(ctx, c, f, nil); err == nil {
 			w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
