@@ -82,7 +82,7 @@ func (t *Task[R]) outcomeAfter(ctx context.Context) (R, error) {
 // starting is one call of Start.
 type starting[S any] struct {
 	ctx  context.Context // of Start
-	done chan struct{} // closed when state is not waiting any more
+	done chan struct{}   // closed when state is not waiting any more
 
 	mu    sync.Mutex // guards the rest; a leaf lock
 	state startState
