@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/sched"
 )
 
 // goroutines is the Backend of goroutines.
@@ -23,7 +24,7 @@ type goroutines struct {
 	held     []*core.Job // that wait for Run
 	posts    []func()    // that have not begun
 	posting  bool        // there is a goroutine that runs them
-	tasks    *core.Job   // that have begun and not ended
+	tasks    sched.List  // that have begun and not ended
 	running  int         // goroutines of tasks, and the one of posts
 	quiet    chan struct{}
 }
@@ -118,25 +119,14 @@ func (g *goroutines) enter(j *core.Job) bool {
 	if g.refusing {
 		return false
 	}
-	if j.After = g.tasks; j.After != nil {
-		j.After.Before = j
-	}
-	g.tasks = j
+	g.tasks.Add(&j.Task)
 	return true
 }
 
 func (g *goroutines) leave(j *core.Job) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if j.Before != nil {
-		j.Before.After = j.After
-	} else {
-		g.tasks = j.After
-	}
-	if j.After != nil {
-		j.After.Before = j.Before
-	}
-	j.Before, j.After = nil, nil
+	g.tasks.Remove(&j.Task)
 }
 
 // left says that a goroutine has nothing more to do.
@@ -217,10 +207,11 @@ func (g *goroutines) run(_ context.Context, s *core.Solo) (end core.Ending, refu
 func (g *goroutines) finish() {
 	g.mu.Lock()
 	g.refusing = true
-	var running []*core.Job
-	for j := g.tasks; j != nil; j = j.After {
-		running = append(running, j)
-	}
+	var running []sched.Body
+	g.tasks.All(func(t *sched.Task) bool {
+		running = append(running, t.Body)
+		return true
+	})
 	quiet := make(chan struct{})
 	over := g.running == 0
 	if !over {
@@ -228,8 +219,8 @@ func (g *goroutines) finish() {
 	}
 	g.mu.Unlock()
 	g.endLife(ErrStopped)
-	for _, j := range running {
-		j.Body.Stop()
+	for _, b := range running {
+		b.Stop()
 	}
 	if !over {
 		<-quiet

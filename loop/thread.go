@@ -98,7 +98,7 @@ func (b *thread) run(ctx context.Context, s *core.Solo) (end core.Ending, refusa
 	defer s.Awaited()()
 	ran := false
 	pprof.Do(ctx, pprof.Labels("asyncsync.loop", b.name), func(context.Context) {
-		ran = b.loop.Run(&s.Task)
+		ran = b.loop.Run(&s.Task, func() (over func()) { return core.EnlistLoop(b.name, b.loop) })
 	})
 	if !ran {
 		s.Drop()

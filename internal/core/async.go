@@ -113,8 +113,8 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		if e.Job == nil {
 			e.Job = &Job{}
 		}
-		if base, e.Job.cancel = home.layer(base); e.Job.cancel != nil {
-			defer e.Job.cancel(nil)
+		if base, e.Job.life = home.layer(ctx); e.Job.life != nil {
+			defer e.Job.life.end()
 		}
 		e.Job.Waited, e.Job.Short = t == nil && parkable(rec) == nil, true
 		if home.Backend == nil { // which tells by itself that it stops
@@ -127,6 +127,9 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	} else {
 		fc := newFrameCtx(base, s, by, home)
 		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, &fc.wait
+	}
+	if e.Job != nil && e.Job.life != nil {
+		c.node.life = e.Job.life
 	}
 	c.note(o)
 	if rec != nil {

@@ -1190,6 +1190,8 @@ func (e *edge) kind() string {
 		return "call"
 	case *awayCall:
 		return "async"
+	case *Node:
+		return "run"
 	case *want:
 		switch to.for_.(type) {
 		case *Task:
@@ -1219,6 +1221,8 @@ func (e *edge) name() string {
 		return to.Name()
 	case *awayCall:
 		return (*Call)(to).Name()
+	case *Node:
+		return to.name()
 	case *want:
 		switch w := to.for_.(type) {
 		case *Task:
@@ -1387,7 +1391,7 @@ func site() string {
 
 // ours reports whether fn is a function of the packages that waits go through.
 func ours(fn string) bool {
-	for _, p := range []string{"asyncsync.dev/internal/core.", "asyncsync.dev/asyncsync.", "asyncsync.dev/task.", "runtime.", "sync."} {
+	for _, p := range []string{"asyncsync.dev/internal/core.", "asyncsync.dev/internal/sched.", "asyncsync.dev/asyncsync.", "asyncsync.dev/task.", "asyncsync.dev/loop.", "runtime.", "sync.", "iter."} {
 		if strings.HasPrefix(fn, p) {
 			return true
 		}

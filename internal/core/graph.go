@@ -19,6 +19,7 @@ type Graph struct {
 	Goroutines []GoroutineState // that the waits of threads lead to, or that wait for the end of one, or hold a token or wait for one, by Goroutine
 	Limiters   []ResourceState  // that somebody waits for
 	Pools      []PoolState      // of Threads, by Number
+	Loops      []LoopState      // thread loops that run, by ID
 }
 
 // A PoolState is the pool of some threads of a graph.
@@ -74,7 +75,7 @@ type CallState struct {
 
 // A WaitState is one wait of this module.
 type WaitState struct {
-	Kind      string        // call, async, task, group, group place, limiter, mutex, close, executor, pool close; or what its function is called
+	Kind      string        // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close; or what its function is called
 	For       string        // the name of what is waited for, "" if it has none
 	Thread    uint64        // of a call: the ID of the thread that it was sent to
 	Seq       uint64        // and its number there
@@ -151,6 +152,7 @@ func TakeGraph() Graph {
 		for _, t := range threads() {
 			v.thread(t)
 		}
+		v.loops()
 		v.goroutines()
 		v.closings()
 		v.claims()
@@ -188,6 +190,8 @@ func (v *view) reach(e *edge) {
 	switch to := e.to.(type) {
 	case *awayCall:
 		v.found(to.node, to.name, to.pc)
+	case *Node:
+		v.found(to, to.name(), 0)
 	case *want:
 		switch w := to.for_.(type) {
 		case *Task:

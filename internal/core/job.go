@@ -66,20 +66,29 @@ func (c *lifeCtx) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// layer returns a context over base, a foreign one, for a function that h runs. If
-// it does not end with h by itself cancel ends it.
-func (h *Home) layer(base context.Context) (layer context.Context, cancel context.CancelCauseFunc) {
-	life := h.life()
-	switch done := base.Done(); {
-	case !h.tasks():
+// layer returns a foreign context over that of ctx, for a function that h runs: it
+// ends with h as well. If it does not by itself there is a life to end it with, and
+// to be ended when the function has.
+//
+// The life is that of a task, so that layers do not pile up: however deep calls are
+// nested, each hangs from what is above the outermost.
+func (h *Home) layer(ctx context.Context) (context.Context, *life) {
+	base := foreign(ctx)
+	if !h.tasks() {
 		return base, nil
-	case life == nil:
-	case done == life.Done():
-		return base, nil
-	case done == nil:
-		return &lifeCtx{base, life}, nil
 	}
-	return layerOver(base)
+	if end := h.life(); end != nil {
+		switch base.Done() {
+		case end.Done():
+			return base, nil
+		case nil:
+			return &lifeCtx{base, end}, nil
+		}
+	}
+	l := &life{home: h}
+	l.begin(ctx)
+	l.makeLayer()
+	return l.layer, l
 }
 
 // A Job is a task of a backend of package loop: what a Call runs there, or a
@@ -92,15 +101,12 @@ type Job struct {
 	Own    bool  // it has a goroutine of its own
 	phase  phase // only its goroutine knows
 
-	Before, After *Job // in a list of its backend's
+	// Set before the start.
+	node *Node // that it runs as
+	life *life // ends its ctx, nil if that ends by itself
 
-	// What ends its ctx: life of a task, cancel of a call, nil if that ends by
-	// itself. Both are set before it starts.
-	life   *life
-	cancel context.CancelCauseFunc
-
-	// call is what it runs. From the start on only its goroutine uses it, which
-	// clears it when the function has ended, or will not begin.
+	// call is what it runs. Of a task only its goroutine uses it from the start on,
+	// and clears it when the function has ended, or will not begin.
 	call *Call
 }
 
@@ -116,10 +122,9 @@ const (
 // send has the function of c run on h, as j, which is empty.
 func (c *Call) send(h *Home, j *Job) error {
 	UseLoops()
-	j.life = c.life
 	switch {
 	case h.Backend != nil:
-		j.Home, j.call, j.Body, j.Values = h, c, j, c.values
+		j.Home, j.call, j.node, j.Body, j.Values = h, c, c.node, j, c.values
 		return h.Backend.Start(j)
 	case h.Spawn != nil:
 		return h.Spawn(c.ctx, func(theirs context.Context) {
@@ -134,11 +139,8 @@ func (c *Call) send(h *Home, j *Job) error {
 
 // end ends the ctx of the function.
 func (j *Job) end(cause error) {
-	switch {
-	case j.life != nil:
+	if j.life != nil {
 		j.life.stop(cause)
-	case j.cancel != nil:
-		j.cancel(cause)
 	}
 }
 
@@ -196,7 +198,7 @@ func (c *Call) turnDown(why error) bool {
 func (j *Job) Begin() bool {
 	c := j.call
 	if why := c.mayBegin(); why != nil {
-		j.call = nil
+		j.forget()
 		if why != errGivenUp {
 			c.turnAway()
 		}
@@ -236,7 +238,7 @@ func (j *Job) Over(v any, goexit bool) {
 		rec.Node = nil
 		c.node.End()
 		c.ending.count()
-		j.call = nil
+		j.forget()
 		c.finish()
 	}()
 	if c.stop != nil {
@@ -252,7 +254,7 @@ func (j *Job) Over(v any, goexit bool) {
 // Refused implements [sched.Body].
 func (j *Job) Refused() {
 	c := j.call
-	j.call = nil
+	j.forget()
 	if c.turnDown(j.Home.Stopped) {
 		c.turnAway()
 	}
@@ -260,6 +262,30 @@ func (j *Job) Refused() {
 
 // Stop implements [sched.Body].
 func (j *Job) Stop() { j.end(j.Home.Stopped) }
+
+// forget lets go of a task, which contexts that lead to j must not keep.
+func (j *Job) forget() {
+	if j.call.life != nil {
+		j.call = nil
+	}
+}
+
+// title returns the name of what runs as t, and its node, nil if it has none.
+func title(t *sched.Task) (name string, n *Node) {
+	var j *Job
+	switch b := t.Body.(type) {
+	case *Job:
+		j = b
+	case *Solo:
+		j = &b.Job
+	default:
+		return "a posted function", nil
+	}
+	if j.life != nil && j.node == &j.life.own {
+		return j.node.name(), j.node
+	}
+	return j.call.Name(), j.node
+}
 
 // record returns that of the goroutine that j runs on.
 func (j *Job) record() *goroutine.Record {
@@ -327,6 +353,7 @@ func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
 	UseLoops()
 	s := &Solo{fn: fn}
 	s.Home, s.Body = h, s
+	s.node, s.life = &s.tc.life.own, &s.tc.life
 	if _, rec := current(); rec != nil {
 		s.Values = rec.Values
 	}
@@ -340,14 +367,7 @@ func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
 		s.alone = lifeCtx{l.base, h.life()}
 		l.layer, l.alone = &s.alone, true
 	} else {
-		layer, cancel := layerOver(l.base)
-		l.mu.Lock()
-		l.layer, l.cancel = layer, cancel
-		ended, cause := l.ended, l.cause
-		l.mu.Unlock()
-		if ended {
-			cancel(cause)
-		}
+		l.makeLayer()
 	}
 	c := &s.tc.Ctx
 	c.over(l.layer)

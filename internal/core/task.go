@@ -99,6 +99,17 @@ func (l *life) queue(c *Call) {
 // open makes the layer, and returns the ctx of the task, made in ctx if that is
 // not nil.
 func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
+	l.makeLayer()
+	if ctx == nil {
+		ctx = &Ctx{}
+	}
+	ctx.over(l.layer)
+	ctx.scope, ctx.node, ctx.home = scope, &l.own, l.home
+	return ctx
+}
+
+// makeLayer makes the layer.
+func (l *life) makeLayer() {
 	layer, cancel := layerOver(l.base)
 	l.mu.Lock()
 	l.layer, l.cancel = layer, cancel
@@ -107,12 +118,6 @@ func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	if ended {
 		cancel(cause)
 	}
-	if ctx == nil {
-		ctx = &Ctx{}
-	}
-	ctx.over(layer)
-	ctx.scope, ctx.node, ctx.home = scope, &l.own, l.home
-	return ctx
 }
 
 // layerOver is context.WithCancelCause, which panics where base is of a foreign
@@ -486,6 +491,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	case on != nil:
 		lc := &loopCtx{}
 		l, now, j = &lc.life, &lc.Ctx, &lc.job
+		j.life = l
 	case o.Scope == nil:
 		tc := &taskCtx{}
 		l, now = &tc.life, &tc.Ctx

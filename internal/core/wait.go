@@ -429,6 +429,8 @@ func (l Link) String() string {
 		what = "the call of " + what
 	case "async":
 		what = "the async function " + what
+	case "run":
+		what = "the end of " + what
 	case "task":
 		what = "the task " + what
 	case "group":

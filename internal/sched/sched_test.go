@@ -86,7 +86,7 @@ func onLoop(main func(l *Loop, t *Task)) {
 	go func() {
 		defer close(done)
 		l := newLoop()
-		l.Run(&newBody(func(t *Task) { main(l, t) }).Task)
+		l.Run(&newBody(func(t *Task) { main(l, t) }).Task, nil)
 	}()
 	<-done
 }
@@ -312,13 +312,13 @@ func TestStopping(t *testing.T) {
 		l.Start(&early.Task)
 		l.Post(func() { posted++ })
 	})
-	require.True(t, l.Run(&main.Task))
+	require.True(t, l.Run(&main.Task, nil))
 	select {
 	case <-l.Done():
 	default:
 		t.Error("Done is not closed")
 	}
-	assert.False(t, l.Run(&newBody(func(*Task) {}).Task))
+	assert.False(t, l.Run(&newBody(func(*Task) {}).Task, nil))
 	assert.Equal(t, 2, posted)
 	assert.True(t, early.refused)
 	assert.True(t, unending.stopped)

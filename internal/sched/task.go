@@ -40,16 +40,55 @@ type Task struct {
 	// ended. Only the task counts up; everybody may mark the end.
 	state atomic.Uint64
 
+	// gid is the goroutine of its coroutine; 0 before it has begun.
+	gid atomic.Int64
+
+	before, after *Task // in a List
+
 	// Of the loop's goroutine and its coroutines alone.
-	begun         bool
-	co            *co             // that it runs on, from then until it ends
-	spare         func()          // a waker, made by the loop's goroutine
-	spareNumber   uint64          // of the wait that it is for
-	onLife        bool            // it waits until the loop's life ends, at the latest
-	watch         context.Context // whose end is to be watched while it waits
-	unwatch       func() bool
-	failed        any // what watching has panicked with
-	before, after *Task
+	begun       bool
+	onLife      bool            // it waits until the loop's life ends, at the latest
+	co          *co             // that it runs on, from then until it ends
+	spare       func()          // a waker, made by the loop's goroutine
+	spareNumber uint64          // of the wait that it is for
+	watch       context.Context // whose end is to be watched while it waits
+	unwatch     func() bool
+	failed      any // what watching has panicked with
+}
+
+// A List is tasks that have begun and not ended. Its user guards it.
+type List struct {
+	first *Task
+	len   int
+}
+
+// Add puts t into the list.
+func (l *List) Add(t *Task) {
+	if t.after = l.first; t.after != nil {
+		t.after.before = t
+	}
+	l.first = t
+	l.len++
+}
+
+// Remove takes it out.
+func (l *List) Remove(t *Task) {
+	if t.before != nil {
+		t.before.after = t.after
+	} else {
+		l.first = t.after
+	}
+	if t.after != nil {
+		t.after.before = t.before
+	}
+	t.before, t.after = nil, nil
+	l.len--
+}
+
+// All calls yield for each task, until that returns false.
+func (l *List) All(yield func(*Task) bool) {
+	for t := l.first; t != nil && yield(t); t = t.after {
+	}
 }
 
 const (
@@ -77,6 +116,10 @@ func Of(r *goroutine.Record) *Task {
 // Record returns the record of the goroutine that the task, which has begun, runs
 // on.
 func (t *Task) Record() *goroutine.Record { return t.co.record }
+
+// Goroutine returns the id of the goroutine that the task runs on, 0 before it has
+// begun. Anybody may ask.
+func (t *Task) Goroutine() int64 { return t.gid.Load() }
 
 // Loop returns the loop that the task runs on.
 func (t *Task) Loop() *Loop { return t.loop }
