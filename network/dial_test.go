@@ -93,7 +93,7 @@ func play(t *testing.T, hosts []string, scripts map[string]script, test func(s *
 
 const never = 24 * time.Hour
 
-var errRefused = errors.New("errRefused")
+var errRefused = errors.New("refused")
 
 // IPv6 first, families in turns, and one every 250 ms; a stubborn loser that connects
 // late is closed.
@@ -254,7 +254,7 @@ func TestDialReal(t *testing.T) {
 		require.NoError(t, c.Close())
 
 		_, err = network.DialStaggered(ctx, "tcp", "127.0.0.2:"+port)
-		require.ErrorContains(t, err, "errRefused")
+		require.ErrorContains(t, err, "refused")
 		var unknown net.UnknownNetworkError
 		_, err = network.DialStaggered(ctx, "udp", "127.0.0.1:"+port)
 		require.ErrorAs(t, err, &unknown)

@@ -761,3 +761,41 @@ func TestE20_Sleep(t *testing.T) {
 		return nil
 	})
 }
+
+// A task on another backend waits as one of that: it parks there, whoever waits for
+// it here.
+func TestE21_TaskOn(t *testing.T) {
+	onEach(t, func(t *testing.T, ctx context.Context, _ kindOfCaller) error {
+		other := loop.NewThread()
+		var stop, m task.Event
+		ended := make(chan error, 1)
+		go func() {
+			_, err := loop.Run(context.Background(), other, func(ctx context.Context) (int, error) { return 0, stop.Wait(ctx) })
+			ended <- err
+		}()
+		first := task.Go(ctx, func(ctx context.Context) (int, error) {
+			b, on := loop.Current(ctx)
+			require.True(t, on)
+			require.Equal(t, other, b)
+			return 1, m.Wait(ctx)
+		}, task.On(other))
+		second := task.Go(ctx, func(context.Context) (int, error) { m.Set(); return 2, nil }, task.On(other))
+		_, err := first.Wait(ctx)
+		require.NoError(t, err)
+		_, err = second.Wait(ctx)
+		require.NoError(t, err)
+		started, v, err := task.Start(ctx, func(ctx context.Context, started func(bool) error) (int, error) {
+			_, on := loop.Current(ctx)
+			if err := task.Yield(ctx); err != nil {
+				return 0, err
+			}
+			return 3, started(on)
+		}, task.On(other))
+		require.NoError(t, err)
+		require.True(t, v)
+		_, err = started.Wait(ctx)
+		require.NoError(t, err)
+		stop.Set()
+		return <-ended
+	})
+}
