@@ -39,6 +39,7 @@ type sleeper struct {
 	take func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
 	once bool                                 // on a thread: serve what is queued, and no longer
 	kin  bool                                 // on a thread: serve what its function has started, besides
+	turn *Turn                                // of a lock that done is, or leads to
 
 	// Until when. ctx is the one that cancel is Done of; when stopped is closed
 	// the wait ends with stopErr. Both channels may be nil. abandon says that
@@ -133,7 +134,7 @@ func (w *sleeper) serve() wakeup {
 		until = w.stopped
 	}
 	switch {
-	case w.own.serve(w.frame, until, w.cancel):
+	case w.own.serve(w.frame, w.turn, until, w.cancel):
 		return cancelled
 	case w.stopped != nil && w.call.wait.Load() != callEnded:
 		return halted
