@@ -191,7 +191,7 @@ func (l *list) remove(c *Call) {
 // The life of a task ends first: a call that is made with its ctx after the end
 // of the task has been told must not be cancelled by that end.
 func (c *Call) finish() (woke bool) {
-	f, l := c.frame, c.life
+	f, l, gate := c.frame, c.life, c.gate
 	if l != nil {
 		l.end()
 	}
@@ -211,8 +211,8 @@ func (c *Call) finish() (woke bool) {
 		if f != nil {
 			woke = f.complete()
 		}
-		if c.gate != nil {
-			c.gate.Open()
+		if gate != nil {
+			gate.Open()
 		}
 	}
 	return woke
