@@ -201,6 +201,7 @@ func newWait(f *Frame, rec *goroutine.Record, w *want) aWait {
 
 // newEdge makes visible that the calling goroutine, no thread, waits for e.
 func newEdge(rec *goroutine.Record, e *edge) aWait {
+	checkPark(rec)
 	p := aWait{self: waiter(rec), edge: e}
 	e.gid.Store(goroutine.ID())
 	p.self.publish(e)

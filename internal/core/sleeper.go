@@ -213,6 +213,14 @@ func parkable(rec *goroutine.Record) *sched.Task {
 	return nil
 }
 
+// checkPark panics if the goroutine of rec runs a task that cannot be suspended now.
+// It comes before anything is begun that would have to be waited for.
+func checkPark(rec *goroutine.Record) {
+	if t := parkable(rec); t != nil {
+		t.Check()
+	}
+}
+
 // park is sleep in a task that waits for a call. It runs errands, like block.
 func (w *sleeper) park(task *sched.Task) wakeup {
 	c := w.call
