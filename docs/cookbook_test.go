@@ -25,12 +25,14 @@ import (
 	// from the cache when it changes.
 	_ "asyncsync.dev/asyncsync"
 	_ "asyncsync.dev/deadlock"
+	_ "asyncsync.dev/debugpage"
 	_ "asyncsync.dev/local"
 	_ "asyncsync.dev/loop"
 	_ "asyncsync.dev/loop/looptest"
 	_ "asyncsync.dev/network"
 	_ "asyncsync.dev/portal"
 	_ "asyncsync.dev/task"
+	_ "asyncsync.dev/web"
 )
 
 // goPatience bounds a go command, so that a program on a page that hangs is
@@ -119,6 +121,9 @@ var imports = map[string]string{
 	"asyncsync": "asyncsync.dev/asyncsync",
 	"context":   "context",
 	"deadlock":  "asyncsync.dev/deadlock",
+	"debugpage": "asyncsync.dev/debugpage",
+	"http":      "net/http",
+	"web":       "asyncsync.dev/web",
 	"errors":    "errors",
 	"fmt":       "fmt",
 	"local":     "asyncsync.dev/local",
@@ -376,14 +381,14 @@ func TestLinksResolve(t *testing.T) {
 
 // mention is a name of one of this module's packages, or of a type in one with
 // a method or field, in a code span.
-var mention = regexp.MustCompile(`\b(asyncsync|deadlock|local|loop|network|portal|task)\.([A-Z]\w*)(?:\.([A-Z]\w*))?`)
+var mention = regexp.MustCompile(`\b(asyncsync|deadlock|debugpage|local|loop|network|portal|task|web)\.([A-Z]\w*)(?:\.([A-Z]\w*))?`)
 
 // What the pages call pkg.Name exists.
 func TestNamesExist(t *testing.T) {
 	needGo(t)
 	dir, _ := module(t, nil)
 	stdout, stderr, err := goTool(t, dir, "list", "-export", "-deps", "-f", "{{.ImportPath}}\t{{.Export}}",
-		"asyncsync.dev/asyncsync", "asyncsync.dev/deadlock", "asyncsync.dev/local", "asyncsync.dev/loop", "asyncsync.dev/network", "asyncsync.dev/portal", "asyncsync.dev/task")
+		"asyncsync.dev/asyncsync", "asyncsync.dev/deadlock", "asyncsync.dev/debugpage", "asyncsync.dev/local", "asyncsync.dev/loop", "asyncsync.dev/network", "asyncsync.dev/portal", "asyncsync.dev/task", "asyncsync.dev/web")
 	require.NoError(t, err, stderr)
 	exports := map[string]string{}
 	for line := range strings.Lines(stdout) {

@@ -76,7 +76,7 @@ func Current(ctx context.Context) (Backend, bool) {
 // package asyncsync). In any other code, tasks included, it is false.
 func Host(ctx context.Context) (Loop, bool) {
 	checkCtx(ctx, "Host")
-	if h := core.Host(ctx); h != nil {
+	if h := core.Host(ctx).Tasks(); h != nil {
 		return h.Loop.(Loop), true
 	}
 	return nil, false

@@ -82,7 +82,7 @@ func (c *Cond) Wait(ctx context.Context) error {
 			c.passOn(p)
 		}
 	}()
-	err := p.bell.Wait(ctx, "cond")
+	err := p.bell.WaitBefore(ctx, p.turn, "cond")
 	returned = true
 	c.relock(ctx, p)
 	if err == nil {

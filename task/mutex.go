@@ -16,6 +16,9 @@ import (
 // waited for. So a thread that waits for the Mutex does not keep the holder from
 // coming to its Unlock. And the wait has a ctx.
 //
+// A thread that waits and runs a call on top of that, at the moment of an Unlock, is
+// passed over, and keeps its place: what runs there may lock the Mutex itself.
+//
 // # Who holds it
 //
 // The Mutex belongs to the task, call or function that locked it. That one unlocks

@@ -492,3 +492,76 @@ func TestCondPassesASignalOn(t *testing.T) {
 		require.NoError(t, second)
 	})
 }
+
+// A mutex is not handed to a function that cannot go on, because the thread runs
+// something on top of its wait: that may want it first. It keeps its place.
+func TestMutexPassesOverABuriedWait(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		var m task.Mutex
+		var held task.Event
+		var j journal
+		holder := goTask(ctx, func(ctx context.Context) error {
+			require.NoError(t, m.Lock(ctx))
+			held.Set()
+			synctest.Wait() // the thread waits for the mutex, and another task behind it
+			return toThreadErr(ctx, func(ctx context.Context) error {
+				m.Unlock()
+				for range 3 {
+					if err := m.Lock(ctx); err != nil {
+						return err
+					}
+					m.Unlock()
+				}
+				j.add("on top")
+				return nil
+			})
+		})
+		require.NoError(t, held.Wait(ctx))
+		var behind *task.Task[struct{}]
+		require.NoError(t, toThread(ctx, func(ctx context.Context) {
+			behind = goTask(ctx, func(ctx context.Context) error {
+				if err := task.Sleep(ctx, time.Second); err != nil {
+					return err
+				}
+				return m.Lock(ctx)
+			})
+			require.NoError(t, m.Lock(ctx))
+			j.add("below")
+			m.Unlock()
+		}))
+		_, err := holder.Wait(ctx)
+		require.NoError(t, err)
+		_, err = behind.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, []string{"on top", "below"}, j.read())
+		m.Unlock()
+	})
+	// The same in Cond.Wait: before it is chosen, and while it waits for the mutex.
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		var m task.Mutex
+		c, n := task.NewCond(&m), 0
+		require.NoError(t, toThread(ctx, func(ctx context.Context) {
+			require.NoError(t, m.Lock(ctx))
+			goTask(ctx, func(ctx context.Context) error {
+				return toThreadErr(ctx, func(ctx context.Context) error {
+					for range 3 {
+						if err := m.Lock(ctx); err != nil {
+							t.Error(err)
+							return err
+						}
+						n++
+						c.Broadcast()
+						m.Unlock()
+					}
+					return nil
+				})
+			})
+			for n < 3 {
+				require.NoError(t, c.Wait(ctx))
+			}
+			require.True(t, m.Locked())
+			m.Unlock()
+			require.False(t, m.Locked())
+		}))
+	})
+}

@@ -73,14 +73,16 @@ func plant(t *testing.T) *garden {
 			return postLetter(ctx, nil, giveUp)
 		}, asyncsync.Named("post letter"))
 	})
-	// Three strangers to it, on one limiter, and a thread that waits for another.
+	// Beside it a thread that waits for another one, which is busy, and an idle one.
 	lctx, press := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("printing press"))
 	rctx, report := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("GET /reports/{year}"))
 	_, idle := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("archive"))
 	asyncsync.ToThread(context.Background(), func(context.Context) (int, error) { return 0, nil }, asyncsync.On(idle))
+	printing := make(chan struct{})
 	all.Go(func() {
-		asyncsync.ToThread(lctx, func(context.Context) (int, error) { <-giveUp; return 0, nil }, asyncsync.Named("print"))
+		asyncsync.ToThread(lctx, func(context.Context) (int, error) { close(printing); <-giveUp; return 0, nil }, asyncsync.Named("print"))
 	})
+	<-printing
 	all.Go(func() {
 		asyncsync.ToThread(rctx, func(rctx context.Context) (int, error) {
 			return asyncsync.FromThread(rctx, func(ctx context.Context) (int, error) {
@@ -91,6 +93,9 @@ func plant(t *testing.T) *garden {
 			})
 		}, asyncsync.Named("write report"))
 	})
+	for press.Stats().Queued == 0 || ledger.Stats().Queued == 0 {
+		time.Sleep(time.Millisecond) // a bounded poll: the test has a time limit
+	}
 	t.Cleanup(func() {
 		g.free()
 		all.Wait()

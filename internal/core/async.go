@@ -102,6 +102,9 @@ func (t *Thread) Context(ctx context.Context) context.Context {
 }
 
 func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Call, body Body, o *Options, e Elsewhere) error {
+	if t == nil {
+		checkPark(rec)
+	}
 	by := submitter(ctx, rec)
 	c.body, c.scope, c.name, c.by = body, s, o.Name, by
 	if c.pc == 0 {

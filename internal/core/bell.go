@@ -72,6 +72,18 @@ func (b *Bell) Wait(ctx context.Context, what string) error {
 	return waitUntil(ctx, own, rec, nil, nil, b.sleeper(), what)
 }
 
+// WaitBefore is Wait for one who is going to have t after that, which may be put in
+// line meanwhile.
+func (b *Bell) WaitBefore(ctx context.Context, t *Turn, what string) error {
+	if b.Rung() {
+		return nil
+	}
+	own, rec := current()
+	s := b.sleeper()
+	s.turn = t
+	return waitUntil(ctx, own, rec, nil, nil, s, what)
+}
+
 // sleeper returns one that waits for b, to be completed by waitUntil.
 func (b *Bell) sleeper() sleeper { return sleeper{done: b.done, bell: b} }
 

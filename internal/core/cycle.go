@@ -66,8 +66,7 @@ import (
 // down from a frame that ends, or leave it with a join, to where they are not
 // served, the cycle is looked for then: see [Mark.recheck]. And a token is never
 // given to a thread that runs something else on top of its Acquire: see
-// claim.stepAside. A lock is, though: what runs there and wants it is refused, but a
-// longer cycle that closes so is not found.
+// claim.stepAside. Nor is a lock: see Turn.stepAside.
 
 // An edge is one wait. It is published in a Frame that stands, or in
 // Node.waits, and does not change meanwhile.
@@ -202,6 +201,7 @@ func newWait(f *Frame, rec *goroutine.Record, w *want) aWait {
 
 // newEdge makes visible that the calling goroutine, no thread, waits for e.
 func newEdge(rec *goroutine.Record, e *edge) aWait {
+	checkPark(rec)
 	p := aWait{self: waiter(rec), edge: e}
 	e.gid.Store(goroutine.ID())
 	p.self.publish(e)

@@ -15,6 +15,13 @@ type Home struct {
 	// Spawn starts a task on somebody else's backend; nil if it is no backend.
 	Spawn   func(ctx context.Context, fn func(context.Context)) error
 	Stopped error // what those get who wait for what does not begin because the loop stops
+
+	// Owner is who has made it for a purpose of his own: see package asyncsync. If
+	// Loop is nil it says where async functions that sync code calls are to run,
+	// and nothing else; Outer is what else there is above.
+	Owner     any
+	Outer     *Home
+	Outermost bool
 }
 
 // A Loop takes functions: see package loop.
@@ -33,6 +40,38 @@ type Backend interface {
 
 // HomeOf returns the Home of a loop.Loop. Package loop sets it.
 var HomeOf func(loop any) *Home
+
+// WithHome returns ctx with another loop.
+func WithHome(ctx context.Context, h *Home) context.Context {
+	var s *Scope
+	var n *Node
+	if c := From(ctx); c != nil {
+		s, n = c.scope, c.node
+	}
+	return newCtx(foreign(ctx), s, n, h)
+}
+
+// Tasks returns h, or, if that is no loop, what is above it.
+func (h *Home) Tasks() *Home {
+	if h != nil && h.Loop == nil {
+		return h.Outer
+	}
+	return h
+}
+
+// BelowLoop reports whether the caller is a task of h, or a function on a thread that
+// one waits for.
+func BelowLoop(h *Home) bool {
+	own, rec := current()
+	switch {
+	case own != nil:
+		return own.run != nil && homeOf(own.run.ctx) == h
+	case rec != nil:
+		t := parkable(rec)
+		return t != nil && t.Loop().Home() == any(h.Loop)
+	}
+	return false
+}
 
 // tasks reports whether h, which may be nil, runs tasks.
 func (h *Home) tasks() bool { return h != nil && (h.Backend != nil || h.Spawn != nil) }

@@ -16,7 +16,7 @@ import (
 //
 // Where nobody waits, locking is one compare-and-swap: state then says who has it,
 // and that is all there is to know. Otherwise state is &crowded, and what counts is
-// guarded by mu. Who finds the lock taken makes that step first; so the holder need
+// guarded by mu. (Those who stand aside do not count.) Who finds the lock taken makes that step first; so the holder need
 // not look for anybody, and finds out when it unlocks.
 type Lock struct {
 	// state is nil while the lock is free; &nobody if a goroutine has it that is
@@ -69,6 +69,7 @@ type Turn struct {
 	owner      owner
 	granted    bool
 	inLine     bool
+	aside      bool // its thread runs something on top of the wait: see stepAside
 	prev, next *Turn
 }
 
@@ -170,15 +171,13 @@ func (l *Lock) handOver() bool {
 		l.mu.Unlock()
 		return l.Unlock()
 	}
-	t := l.first
-	if t == nil {
+	t := l.next()
+	if t != nil {
+		l.grant(t)
+	} else {
 		l.owner = owner{}
 		l.state.Store(nil)
-		l.mu.Unlock()
-		return true
 	}
-	l.remove(t)
-	l.grant(t)
 	joined := l.first != nil || l.joined != nil
 	l.mu.Unlock()
 	if joined {
@@ -187,12 +186,27 @@ func (l *Lock) handOver() bool {
 		// one must.
 		l.rejoin()
 	}
-	t.bell.Ring()
+	if t != nil {
+		t.bell.Ring()
+	}
 	return true
+}
+
+// next returns who is to have the lock next, nil if there is nobody. Those who
+// stand aside are passed over, and keep their place. mu is held.
+func (l *Lock) next() *Turn {
+	t := l.first
+	for t != nil && t.aside {
+		t = t.next
+	}
+	return t
 }
 
 // grant gives t the lock. mu is held, and state is &crowded.
 func (l *Lock) grant(t *Turn) {
+	if t.inLine {
+		l.remove(t)
+	}
 	t.granted = true
 	l.owner = t.owner
 }
@@ -235,8 +249,9 @@ func (t *Turn) Await(ctx context.Context) {
 	}()
 	// The wait is not one that could be refused, so nobody is told of what it is
 	// for but those who serve.
+	t.stepBack() // a Goexit may have passed through while it stood aside
 	s := t.bell.sleeper()
-	s.kin = true
+	s.kin, s.turn = true, t
 	_ = waitUntil(Shield(ctx), own, rec, nil, &t.lock.node, s, "mutex")
 	got = true
 }
@@ -244,24 +259,11 @@ func (t *Turn) Await(ctx context.Context) {
 // enter takes the lock for t, or puts t in line. It reports whether t has it.
 func (l *Lock) enter(t *Turn) (has bool) {
 	l.mu.Lock()
-	for {
-		p := l.state.Load()
-		if p == &crowded {
-			break
-		}
-		if !l.state.CompareAndSwap(p, &crowded) {
-			continue
-		}
-		if p == nil {
-			l.grant(t)
-			l.mu.Unlock()
-			return true
-		}
-		l.owner = owner{}
-		if p != &nobody {
-			l.owner.node, l.owner.self = p, p
-		}
-		break
+	// Who stands aside is not given the lock, free or not.
+	if !t.aside && l.crowd() {
+		l.grant(t)
+		l.mu.Unlock()
+		return true
 	}
 	t.inLine, t.prev = true, l.last
 	if l.last != nil {
@@ -273,6 +275,65 @@ func (l *Lock) enter(t *Turn) (has bool) {
 	l.mu.Unlock()
 	l.rejoin()
 	return false
+}
+
+// crowd has state say that what counts is under mu, which is held. free says that
+// nobody has the lock: it must be given to somebody.
+func (l *Lock) crowd() (free bool) {
+	for {
+		p := l.state.Load()
+		if p == &crowded {
+			return false
+		}
+		if !l.state.CompareAndSwap(p, &crowded) {
+			continue
+		}
+		l.owner = ownerIn(p)
+		return p == nil
+	}
+}
+
+// ownerIn returns the owner that state says, if that is not &crowded.
+func ownerIn(p *Node) owner {
+	if p == nil || p == &nobody {
+		return owner{}
+	}
+	return owner{node: p, self: p}
+}
+
+// stepAside says that the thread of t is about to run something on top of its
+// wait, which may need the lock itself, and could not get it from a function that
+// cannot go on before. It reports false if t has the lock already.
+func (t *Turn) stepAside() bool {
+	t.lock.mu.Lock()
+	defer t.lock.mu.Unlock()
+	t.aside = !t.granted
+	return t.aside
+}
+
+// stepBack says that the thread is back in the wait of t. No lock is held.
+func (t *Turn) stepBack() {
+	l := t.lock
+	l.mu.Lock()
+	t.aside = false
+	if !t.inLine {
+		l.mu.Unlock()
+		return
+	}
+	// Whoever has got it meanwhile did not look for others.
+	var next *Turn
+	if l.crowd() {
+		next = l.next()
+		l.grant(next)
+	}
+	joined := next == nil && l.joined == l.owner.node
+	l.mu.Unlock()
+	if !joined {
+		l.rejoin()
+	}
+	if next != nil {
+		next.bell.Ring()
+	}
 }
 
 // remove takes t out of the line. mu is held.
@@ -300,7 +361,7 @@ func (l *Lock) await(ctx context.Context, own *Thread, rec *goroutine.Record, t 
 		}
 	}()
 	s := t.bell.sleeper()
-	s.kin = true // the holder may depend on them in a way that is not known
+	s.kin, s.turn = true, t // kin: the holder may depend on them in a way that is not known
 	if err := waitUntil(ctx, own, rec, &want{for_: l, ctx: ctx, turn: t}, &l.node, s, "mutex"); err != nil {
 		return err
 	}
@@ -353,7 +414,11 @@ func (l *Lock) rejoin() {
 func (l *Lock) holder(t *Turn) (o owner, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.owner, !t.granted && l.state.Load() == &crowded
+	p := l.state.Load()
+	if p == &crowded {
+		return l.owner, !t.granted
+	}
+	return ownerIn(p), p != nil
 }
 
 // mayWait reports whether who has the lock may be waiting itself.

@@ -39,6 +39,7 @@ type sleeper struct {
 	take func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
 	once bool                                 // on a thread: serve what is queued, and no longer
 	kin  bool                                 // on a thread: serve what its function has started, besides
+	turn *Turn                                // of a lock that done is, or leads to
 
 	// Until when. ctx is the one that cancel is Done of; when stopped is closed
 	// the wait ends with stopErr. Both channels may be nil. abandon says that
@@ -133,7 +134,7 @@ func (w *sleeper) serve() wakeup {
 		until = w.stopped
 	}
 	switch {
-	case w.own.serve(w.frame, until, w.cancel):
+	case w.own.serve(w.frame, w.turn, until, w.cancel):
 		return cancelled
 	case w.stopped != nil && w.call.wait.Load() != callEnded:
 		return halted
@@ -210,6 +211,14 @@ func parkable(rec *goroutine.Record) *sched.Task {
 		return t
 	}
 	return nil
+}
+
+// checkPark panics if the goroutine of rec runs a task that cannot be suspended now.
+// It comes before anything is begun that would have to be waited for.
+func checkPark(rec *goroutine.Record) {
+	if t := parkable(rec); t != nil {
+		t.Check()
+	}
 }
 
 // park is sleep in a task that waits for a call. It runs errands, like block.

@@ -482,8 +482,9 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	var now *Ctx // of a task that does not wait in a queue
 	home, on := o.Home, o.Home
 	if home == nil {
-		if home = homeOf(ctx); o.Scope == nil && home.tasks() {
-			on = home
+		home = homeOf(ctx)
+		if h := home.Tasks(); o.Scope == nil && h.tasks() {
+			home, on = h, h
 		}
 	}
 	var j *Job

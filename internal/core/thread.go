@@ -579,7 +579,8 @@ func (t *Thread) reclaim(c *Call) {
 // keep the wait from ending.
 //
 // While it runs a call on top of a wait for tokens, that claim stands aside.
-func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) {
+// So does turn, if it is not nil. If that has the lock, done is about to be closed.
+func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (cancelled bool) {
 	claim := f.edge.claim()
 	for {
 		if done != nil || cancel != nil {
@@ -600,9 +601,17 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 			t.mu.Unlock()
 			return false
 		}
+		if turn != nil && t.due() && !turn.stepAside() {
+			t.mu.Unlock()
+			<-done
+			return false
+		}
 		if c := t.next(); c != nil {
 			t.mu.Unlock()
 			t.exec(c)
+			if turn != nil {
+				turn.stepBack()
+			}
 			if claim != nil && claim.stepBack() {
 				claim.borrow()
 			}

@@ -84,6 +84,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		}
 	}
 	if own == nil {
+		checkPark(rec)
 		cx := callCtx(ctx, s)
 		c.ctx, c.node = cx, cx.node
 		// A loop does not run sync code: it would stand still.

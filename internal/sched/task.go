@@ -134,6 +134,9 @@ func (t *Task) number() uint64 { return t.state.Load() / ways }
 // not if it comes out of the queue for a wait that it has begun and not waited for.
 func (t *Task) due() bool { return t.co != nil && t.state.Load()%ways != waiting }
 
+// Check panics where Prepare would: below a C callback.
+func (t *Task) Check() { t.loop.guard.check() }
+
 // Prepare begins a wait of the task that calls it, and returns the number of the
 // wait. Then the task calls Suspend; if it does not, the wait is forgotten.
 //
