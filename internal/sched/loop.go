@@ -33,7 +33,7 @@ type Loop struct {
 
 	// What the loop's goroutine alone writes, and others look at.
 	at  atomic.Int64         // the first of batch that has not been run
-	now atomic.Pointer[Task] // what runs, or has run last and not ended
+	now atomic.Pointer[Task] // what runs, or has run last
 
 	// Of the loop's goroutine and its coroutines alone.
 	batch     []entry // taken from queue, and run from at on
@@ -287,7 +287,6 @@ func (l *Loop) advance(c *co) {
 	l.mu.Lock()
 	l.tasks.Remove(t)
 	l.mu.Unlock()
-	l.now.Store(nil) // t holds what it was made of, and the loop may sleep for long
 	t.co = nil
 	if alive {
 		if len(l.idle) < maxIdle {
