@@ -281,3 +281,28 @@ func TestManyTasksOnALoopPark(t *testing.T) {
 	require.LessOrEqual(t, int64(sum), calls.Load())
 	require.Positive(t, sum)
 }
+
+// A detached task that a function on a loop leaves behind does not end with the
+// task that the function was called by.
+func TestDetachedTaskOutlivesWhoCallsTheLoop(t *testing.T) {
+	guard(t)
+	other := loop.FromPost(func(fn func()) error { go fn(); return nil }, nil)
+	var left *task.Task[int]
+	leave := func(ctx context.Context) (int, error) {
+		left = asyncsync.Go(asyncsync.Detach(ctx), func(context.Context) (int, error) { return 7, nil })
+		return 0, nil
+	}
+	for name, call := range map[string]func(ctx context.Context) (int, error){
+		"a goroutine": func(ctx context.Context) (int, error) { return asyncsync.FromThread(ctx, leave) },
+		"a loop": func(ctx context.Context) (int, error) {
+			return asyncsync.FromThread(ctx, leave, asyncsync.WithLoop(other))
+		},
+	} {
+		// It is queued behind the task, and so begins when that has ended.
+		_, err := asyncsync.Go(context.Background(), call).Wait(context.Background())
+		require.NoError(t, err, name)
+		v, err := left.Wait(context.Background())
+		require.NoError(t, err, name)
+		require.Equal(t, 7, v, name)
+	}
+}

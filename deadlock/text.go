@@ -383,6 +383,8 @@ func (w *Wait) what() string {
 		return "the end of a pool"
 	case "limiter":
 		return "a limiter"
+	case "mutex":
+		return "a mutex"
 	}
 	return "the " + w.Kind + " of " + w.For
 }

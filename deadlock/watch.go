@@ -167,6 +167,16 @@ func (v Verdict) text() string {
 	return v.Report.String()
 }
 
+// Page returns the name of the page of docs/deadlock that says what the verdict
+// means and what to do, without ".md", as [Error].Page does. That of a Retracted is
+// that of the verdict which it takes back.
+func (v Verdict) Page() string {
+	if v.Retracts != nil {
+		return v.Retracts.page()
+	}
+	return v.page()
+}
+
 func (v Verdict) page() string {
 	switch {
 	case v.Wait != nil && v.Wait.Kind == "limiter":

@@ -123,6 +123,7 @@ func (t *Task[R]) Wait(ctx context.Context) (R, error) {
 
 // outcome ends the waiter as the task has ended.
 func (t *Task[R]) outcome() (R, error) {
+	t.task.Hear()
 	if err := t.task.Refusal(); err != nil {
 		var zero R
 		return zero, err

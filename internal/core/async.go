@@ -17,6 +17,8 @@ type Elsewhere struct {
 	// Err is what calls get that had not begun then.
 	Err error
 
+	// kin has a thread that waits also serve what its function has started.
+	kin bool
 	// Home, if not nil, is the loop that runs it; then there is none of the
 	// above. Job is what it is to run as, if somebody has one to give.
 	Home *Home
@@ -162,6 +164,9 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	f.edge.to = (*awayCall)(c)
 	t.push(f, "async")
 	defer t.pop(f)
+	if e.kin && by != nil && !strict.Load() {
+		defer t.servesKin(f, by)()
+	}
 	// The goroutine that waits for the function which calls from here has
 	// nothing to do until c ends. One that may go away has.
 	lent := false

@@ -35,6 +35,11 @@ type sleeper struct {
 	call *Call
 	want *want
 	done <-chan struct{}
+	bell *Bell                                // of a task, which then has no done
+	take func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
+	once bool                                 // on a thread: serve what is queued, and no longer
+	kin  bool                                 // on a thread: serve what its function has started, besides
+	turn *Turn                                // of a lock that done is, or leads to
 
 	// Until when. ctx is the one that cancel is Done of; when stopped is closed
 	// the wait ends with stopErr. Both channels may be nil. abandon says that
@@ -105,6 +110,8 @@ func (w *sleeper) sleep() wakeup {
 	switch {
 	case task != nil && w.call != nil:
 		return w.park(task)
+	case task != nil && w.bell != nil:
+		return w.parkForBell(task)
 	case task != nil && w.want != nil && w.want.gate != nil:
 		return w.parkAt(task)
 	case task != nil:
@@ -118,12 +125,16 @@ func (w *sleeper) sleep() wakeup {
 
 // serve is sleep on a thread: it runs calls meanwhile.
 func (w *sleeper) serve() wakeup {
+	if w.once {
+		w.own.serveOnce()
+		return came
+	}
 	until := w.done
 	if w.stopped != nil {
 		until = w.stopped
 	}
 	switch {
-	case w.own.serve(w.frame, until, w.cancel):
+	case w.own.serve(w.frame, w.turn, until, w.cancel):
 		return cancelled
 	case w.stopped != nil && w.call.wait.Load() != callEnded:
 		return halted
@@ -301,6 +312,12 @@ func (w *sleeper) suspend(task *sched.Task) wakeup {
 // receive is sleep on an ordinary goroutine that waits for something else.
 func (w *sleeper) receive() wakeup {
 	w.edge.slept()
+	if w.take != nil {
+		if w.take(w.cancel) {
+			return came
+		}
+		return cancelled
+	}
 	select {
 	case <-w.done:
 		return came

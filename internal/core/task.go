@@ -23,8 +23,9 @@ type life struct {
 	own  Node            // that the task runs as
 	base context.Context // foreign, above the task
 	up   *life           // held until the end: its layer is above ours
-	name string
+	name *string         // nil if it was given none: a queue of many tasks is to be small
 	pc   uintptr
+	id   atomic.Uint64 // given when it is first asked for
 
 	// layer is a foreign context, what the task's own ctx wraps. It and cancel are
 	// nil before the function begins, and written under mu; whoever has the task's
@@ -52,6 +53,14 @@ type life struct {
 	before, after *life
 
 	watch watchLink // guarded by watches
+}
+
+// called returns what the task is called in reports.
+func (l *life) called() string {
+	if l.name != nil {
+		return *l.name
+	}
+	return callName("", l.pc)
 }
 
 // queue has l take c, which has been submitted, out of its queue when base ends:
@@ -451,6 +460,7 @@ type Task struct {
 	gate  Gate  // opened when it has ended
 	link  *link // of a member of a group; set before it starts
 	asked atomic.Bool
+	heard atomic.Bool // somebody was told how it has ended
 }
 
 // Node is what the task runs as.
@@ -489,10 +499,17 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	default:
 		l = &life{}
 	}
-	l.name, l.pc, l.home = o.Name, o.PC, home
+	l.pc, l.home = o.PC, home
+	if o.Name != "" {
+		name := o.Name // o does not escape
+		l.name = &name
+	}
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	t.life = l
+	if o.Starting != nil {
+		o.Starting(t)
+	}
 	c := &t.call
 	c.body, c.name, c.pc, c.long = body, o.Name, o.PC, o.Long
 	// The task is its own submitter: whoever comes to wait for it, wherever it
@@ -517,6 +534,9 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 		}
 	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
+	if s := ScopeOf(ctx); s != nil && s.tasks != nil {
+		s.tasks.counted(c)
+	}
 	l.begin(ctx)
 	c.life = l
 	if t.link != nil {
@@ -538,8 +558,14 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 			c.turnAway()
 			return
 		}
-		if c.lined {
-			c.overflow(ctx)
+		if c.lined && !c.overflow(ctx) {
+			if err := c.turnedAway(); err != nil && c.revoke(err) {
+				c.turnAway()
+				return
+			}
+		}
+		if c.timed {
+			c.outwait()
 		}
 		l.queue(c)
 	case on != nil:
@@ -584,6 +610,19 @@ func (c *Call) watch(stopped, ended <-chan struct{}, why error) {
 // Refusal is why the task's function has not been run, nil if it has. Only
 // after Done.
 func (t *Task) Refusal() error { return t.call.refusal }
+
+// Hear says that somebody is told how the task has ended; Heard, whether that was
+// said.
+func (t *Task) Hear()       { t.heard.Store(true) }
+func (t *Task) Heard() bool { return t.heard.Load() }
+
+// Err is what the task's function has returned. Only in OnEnd, and later.
+func (t *Task) Err() error {
+	if f, ok := t.call.body.(Failing); ok && t.call.ending.Returned() {
+		return f.Err()
+	}
+	return nil
+}
 
 // Done is closed when the task has ended.
 func (t *Task) Done() <-chan struct{} { return t.gate.Done() }

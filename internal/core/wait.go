@@ -39,6 +39,9 @@ type Options struct {
 	Scope   *Scope
 	Refusal error
 	Home    *Home // the loop, if another than that of its ctx
+
+	// Starting, if not nil, is given the task before it starts.
+	Starting func(*Task)
 }
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it
@@ -94,6 +97,9 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		if err := s.submit(c); err != nil {
 			return err
 		}
+		if c.timed {
+			defer c.outwait()()
+		}
 		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
 			w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
 			err = w.wait()
@@ -109,6 +115,9 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		defer own.pop(f)
 		if err := s.submit(c); err != nil {
 			return err
+		}
+		if c.timed {
+			defer c.outwait()()
 		}
 		if err = s.mayRefuse(ctx, c, f, nil); err == nil {
 			w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
@@ -222,6 +231,11 @@ func await(ctx context.Context, for_ any, n *Node, gate *Gate) error {
 // wait is Park and await: n, of w, is what is waited for, nil if that is not
 // known. Done is nil if w has a gate.
 func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *Node, done <-chan struct{}, what string) error {
+	return waitUntil(ctx, own, rec, w, n, sleeper{done: done}, what)
+}
+
+// waitUntil is wait until what s says has come; the rest of s is set here.
+func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *Node, s sleeper, what string) error {
 	by := submitter(ctx, rec)
 	var f *Frame
 	if own != nil {
@@ -244,6 +258,9 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 			defer relate(own, up, func() { n.dropJoin(j) })
 		}
 	}
+	if s.kin && f != nil && by != nil && !strict.Load() {
+		defer own.servesKin(f, by)()
+	}
 	p := newWait(f, rec, w) // after the join: what that has made related is served
 	defer p.over()
 	if err := p.look(); err != nil {
@@ -254,8 +271,16 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 			defer closingBegins(p.edge, by)()
 		}
 	}
-	s := sleeper{own: own, frame: f, rec: rec, edge: p.edge, want: w, done: done, ctx: ctx, cancel: ctx.Done()}
+	s.own, s.frame, s.rec, s.edge, s.want, s.ctx, s.cancel = own, f, rec, p.edge, w, ctx, ctx.Done()
 	return s.wait()
+}
+
+// servesKin has f, a wait on t of a function that runs as by, serve the calls of
+// what the function has started. It returns what takes that back.
+func (t *Thread) servesKin(f *Frame, by *Node) (over func()) {
+	j := &Join{frame: f}
+	relate(t, nil, func() { by.addJoin(j) })
+	return func() { relate(t, nil, func() { by.dropJoin(j) }) }
 }
 
 // RunInline runs body where it is called, with the hooks, the trace and the
@@ -415,6 +440,8 @@ func (l Link) String() string {
 		what = "a place in a group"
 	case "limiter":
 		what = "a limiter"
+	case "mutex":
+		what = "a mutex"
 	case "close":
 		what = "the end of context " + what
 	case "pool close":

@@ -226,6 +226,7 @@ func (l *Loop) fill() bool {
 		return false
 	}
 	l.sleeping = true
+	l.now.Store(nil) // a loop that sleeps keeps nothing of what it has run
 	l.crowd.slept()
 	l.mu.Unlock()
 	<-l.wake
