@@ -130,6 +130,46 @@ func TestNestings(t *testing.T) {
 	}
 }
 
+// TestNestingsOnLoops runs random programs with tasks on thread loops.
+// NESTING_COUNT and NESTING_FIRST are as above.
+func TestNestingsOnLoops(t *testing.T) {
+	warm(t)
+	n, first := uint64(1000), uint64(0)
+	if testing.Short() || raceEnabled {
+		n = 300
+	}
+	if s := os.Getenv("NESTING_COUNT"); s != "" {
+		n = number(t, s)
+	}
+	if s := os.Getenv("NESTING_FIRST"); s != "" {
+		first = number(t, s)
+	}
+	var suspected atomic.Pointer[deadlock.Verdict]
+	defer deadlock.Watch(deadlock.Config{Interval: 500 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) {
+		if v.Kind == deadlock.Probable {
+			suspected.Store(&v)
+		}
+	}})()
+	tasks := 0
+	for seed := first; seed < first+n; seed++ {
+		cfg := Config{Loops: 1 + int(seed%3), Ops: 60, Roots: 4}
+		if seed%4 == 3 {
+			cfg.Ops, cfg.Roots, cfg.Depth = 150, 8, 6
+		}
+		p := Generate(rand.New(rand.NewPCG(seed, 5)), cfg)
+		tasks += p.tasksOnLoops()
+		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
+		try(t, p, Mode(seed%2), name)
+		if v := suspected.Load(); v != nil {
+			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, p)
+		}
+	}
+	t.Logf("%d functions on loops", tasks)
+	if n >= 100 && tasks < int(n) {
+		t.Errorf("only %d functions on loops in %d programs", tasks, n)
+	}
+}
+
 // TestBubbles runs programs in synctest bubbles, each of which sees at once
 // whether anything waits for ever, and ends when nothing of it is left.
 // NESTING_COUNT and NESTING_FIRST are as above.
