@@ -17,8 +17,8 @@ import (
 // where. Each thread is consistent in itself; between them time has passed.
 //
 // A report is bounded, whatever the program does: it has at most 64 threads, of
-// each the topmost 16 calls of its stack and the first 16 of its queue, and at
-// most 64 goroutines with 32 functions each. Threads with a queue come before
+// each the topmost 16 calls of its stack and the first 16 of its queue, at most 16
+// loops with 16 tasks each, and at most 64 goroutines with 32 functions each. Threads with a queue come before
 // busy ones, and those before idle ones. Counts say what was left out. Names are
 // cut after 200 bytes.
 type Report struct {
@@ -29,6 +29,8 @@ type Report struct {
 	Idle           []Idle      `json:"idle"`            // open contexts that keep others from a thread
 	Limiters       []Limiter   `json:"limiters"`        // that somebody waits for
 	Pools          []Pool      `json:"pools"`           // of the threads, also of those that were left out
+	Loops          []Loop      `json:"loops"`           // thread loops that run, by ID
+	MoreLoops      int         `json:"more_loops"`      // that were left out
 	Goroutines     []Goroutine `json:"goroutines"`      // that are involved, by ID
 	MoreGoroutines int         `json:"more_goroutines"` // that were left out, or not found
 	// StacksCut says that the stacks of all goroutines were more than the 16 MB
@@ -87,7 +89,7 @@ type Call struct {
 type Wait struct {
 	From Party  `json:"from"`
 	To   Party  `json:"to"`
-	Kind string `json:"kind"` // call, async, task, group, group place, limiter, close, executor, pool close
+	Kind string `json:"kind"` // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close; or the function that waits: sleep, event, cond
 	For  string `json:"for"`  // the name of what is waited for, "" if it has none
 	// Queued says that what is waited for is a call that has not begun.
 	Queued bool `json:"queued"`
@@ -291,7 +293,7 @@ func (s *sample) report(first uint64, also int64) *Report {
 	slices.SortStableFunc(threads, func(a, b core.ThreadState) int {
 		return cmp.Or(cmp.Compare(rank(&a), rank(&b)), cmp.Compare(a.ID, b.ID))
 	})
-	r := &Report{Time: s.at, Threads: []Thread{}, Waits: []Wait{}, Goroutines: []Goroutine{}, Idle: idle(&s.graph), Limiters: []Limiter{}, Pools: []Pool{}}
+	r := &Report{Time: s.at, Threads: []Thread{}, Waits: []Wait{}, Goroutines: []Goroutine{}, Idle: idle(&s.graph), Limiters: []Limiter{}, Pools: []Pool{}, Loops: []Loop{}}
 	for _, p := range s.graph.Pools[:min(len(s.graph.Pools), maxCalls)] {
 		r.Pools = append(r.Pools, Pool{
 			Number: p.Number, Default: p.Default, MaxThreads: p.MaxThreads, MaxOverflow: p.MaxOverflow,
@@ -304,7 +306,9 @@ func (s *sample) report(first uint64, also int64) *Report {
 	}
 	goroutines := s.graph.Goroutines[:min(len(s.graph.Goroutines), maxGoroutines)]
 
-	ids, more := involved(threads, goroutines, s.graph.Limiters, also)
+	loops := loops(&s.graph)
+	r.MoreLoops = len(s.graph.Loops) - len(loops)
+	ids, more := involved(threads, goroutines, s.graph.Limiters, loops, also)
 	stacks := s.stacks(ids)
 	r.StacksCut = s.cut
 	r.MoreGoroutines = more + len(ids) - len(stacks)
@@ -333,6 +337,11 @@ func (s *sample) report(first uint64, also int64) *Report {
 	for _, g := range goroutines {
 		b.names[g.Goroutine] = clean(g.Name)
 	}
+	for _, l := range loops {
+		for _, t := range l.Waiting {
+			b.names[t.Goroutine] = cmp.Or(b.names[t.Goroutine], clean(t.Name))
+		}
+	}
 	b.places()
 	slices.SortFunc(threads, func(a, b core.ThreadState) int { return cmp.Compare(a.ID, b.ID) })
 	for i := range threads {
@@ -344,6 +353,9 @@ func (s *sample) report(first uint64, also int64) *Report {
 			from.Name = clean(g.Name)
 		}
 		b.edge(b.wait(from, &g.Wait), false)
+	}
+	for _, l := range loops {
+		r.Loops = append(r.Loops, b.loop(l))
 	}
 	r.Waits = append(r.Waits, b.waits...)
 	for _, l := range s.graph.Limiters[:min(len(s.graph.Limiters), maxCalls)] {
@@ -372,7 +384,7 @@ func (b *builder) limiter(l core.ResourceState) Limiter {
 
 // involved returns the goroutines that a report of the threads shows, the most
 // telling ones first if there are too many, and also.
-func involved(threads []core.ThreadState, goroutines []core.GoroutineState, limiters []core.ResourceState, also int64) (ids map[int64]bool, more int) {
+func involved(threads []core.ThreadState, goroutines []core.GoroutineState, limiters []core.ResourceState, loops []*core.LoopState, also int64) (ids map[int64]bool, more int) {
 	ids = map[int64]bool{}
 	left := map[int64]bool{}
 	add := func(id int64) {
@@ -398,6 +410,11 @@ func involved(threads []core.ThreadState, goroutines []core.GoroutineState, limi
 		}
 		if len(t.Stack) > 0 && t.Stack[0].Wait != nil {
 			add(t.Stack[0].Wait.Goroutine)
+		}
+	}
+	for _, l := range loops {
+		if l.Running != nil {
+			add(l.Running.Goroutine)
 		}
 	}
 	for _, l := range limiters[:min(len(limiters), maxCalls)] {

@@ -19,6 +19,7 @@ type Graph struct {
 	Goroutines []GoroutineState // that the waits of threads lead to, or that wait for the end of one, or hold a token or wait for one, by Goroutine
 	Limiters   []ResourceState  // that somebody waits for
 	Pools      []PoolState      // of Threads, by Number
+	Loops      []LoopState      // thread loops that run, by ID
 }
 
 // A PoolState is the pool of some threads of a graph.
@@ -74,7 +75,7 @@ type CallState struct {
 
 // A WaitState is one wait of this module.
 type WaitState struct {
-	Kind      string        // call, async, task, group, group place, limiter, close, executor, pool close
+	Kind      string        // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close; or what its function is called
 	For       string        // the name of what is waited for, "" if it has none
 	Thread    uint64        // of a call: the ID of the thread that it was sent to
 	Seq       uint64        // and its number there
@@ -151,6 +152,7 @@ func TakeGraph() Graph {
 		for _, t := range threads() {
 			v.thread(t)
 		}
+		v.loops()
 		v.goroutines()
 		v.closings()
 		v.claims()
@@ -188,6 +190,8 @@ func (v *view) reach(e *edge) {
 	switch to := e.to.(type) {
 	case *awayCall:
 		v.found(to.node, to.name, to.pc)
+	case *Node:
+		v.found(to, to.name(), 0)
 	case *want:
 		switch w := to.for_.(type) {
 		case *Task:
@@ -196,6 +200,10 @@ func (v *view) reach(e *edge) {
 			v.group(w)
 		case *place:
 			v.group(w.Group)
+		case *Lock:
+			if o, _ := w.holder(to.turn); o.self != nil {
+				v.found(o.self, o.self.name(), 0)
+			}
 		}
 	}
 }
@@ -237,6 +245,9 @@ func (v *view) state(e *edge, what string) *WaitState {
 			v.members(w, x.Group)
 		case *Resource:
 			w.Limiter = v.numbers[x]
+		case *Lock:
+			o, _ := x.holder(to.turn)
+			w.Function = v.seen[o.self]
 		}
 	}
 	return w
@@ -375,6 +386,15 @@ func (e *edge) state(what string) *WaitState {
 		case *Scope:
 			if t := x.root.thread.Load(); t != nil {
 				w.Thread = t.id
+			}
+		case *Lock:
+			o, _ := x.holder(to.turn)
+			if o.thread != nil {
+				w.Thread = o.thread.id
+			} else if o.self != nil {
+				if waits := o.self.waits.Load(); waits != nil {
+					w.Goroutine = waits.gid.Load()
+				}
 			}
 		case *Pool:
 			for _, t := range x.lent() {

@@ -100,7 +100,7 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 	s.ctx.over(foreign(ctx))
 	s.ctx.scope = s
 	if up != nil {
-		s.ctx.node = up.node
+		s.ctx.node, s.ctx.home = up.node, up.home
 		if out := up.scope; out != nil && out.kind == contextScope && !cfg.Fresh {
 			s.root, s.up = out.root, out
 			s.hooks, s.tasks = out.hooks, out.tasks
@@ -811,8 +811,14 @@ func (s *Scope) LeaveInline() { s.leave() }
 // Context returns ctx as a function on the thread of s sees it: with s as its
 // nearest scope.
 func (s *Scope) Context(ctx context.Context) context.Context {
-	if c := From(ctx); c != nil && c.scope == s || c == nil && s.kind == defaultScope {
+	c := From(ctx)
+	switch {
+	case c == nil && s.kind == defaultScope:
+		return ctx
+	case c == nil:
+		return newCtx(ctx, s, nil, nil)
+	case c.scope == s:
 		return ctx
 	}
-	return newCtx(foreign(ctx), s, NodeOf(ctx))
+	return newCtx(foreign(ctx), s, c.node, c.home)
 }

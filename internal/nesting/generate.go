@@ -157,6 +157,7 @@ type state struct {
 	bare      bool     // ctx carries nothing at all
 
 	chain []*Context // what this strand and those that wait for it hold
+	kept  []*Context // limiters whose tokens are held by functions of WithLimiter, if they are in chain
 	floor float64    // a rank that must be kept above all the same
 
 	spawnFloor float64 // the same for what is started and goes on by itself

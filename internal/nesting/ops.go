@@ -215,7 +215,9 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	case opCall:
 		c := x.child(a, o.Body)
 		x.during(a, c, func() {
-			if o.Limiter != nil {
+			if o.Again {
+				v, err = x.underAgain(ctx, o, c)
+			} else if o.Limiter != nil {
 				v, err = x.underLimiter(ctx, o, c)
 			} else {
 				f := x.function(o.Body, c, nil, nil)

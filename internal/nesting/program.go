@@ -219,6 +219,7 @@ type Op struct {
 	On       *Context // opCall and its kind: where it runs. opScope, opHandle, opBurst: what is made
 	Place    place    // opFrom, opCall with insensitive
 	Limiter  *Context // opCall, opJoined: whose token it holds; opTokens
+	Again    bool     // opCall: somebody that waits for it holds one, and lends it
 	Queued   bool     // opSpawn and its kind: by asyncsync.Go, on On
 	Detached bool     // the same with a detached ctx
 	Foreign  bool     // opScope: made with a detached ctx, entered by On alone
@@ -350,6 +351,9 @@ func (o *Op) write(w *strings.Builder, indent string) {
 	}
 	if o.Limiter != nil {
 		fmt.Fprintf(w, ", %v", o.Limiter)
+		if o.Again {
+			fmt.Fprint(w, " again")
+		}
 	}
 	if o.Options != 0 {
 		fmt.Fprintf(w, " options %b", o.Options)

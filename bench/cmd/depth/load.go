@@ -175,10 +175,8 @@ func contexts(b *bencher) error {
 	request := func(n int) error {
 		for range n {
 			ctx, tsc := asyncsync.NewThreadSensitiveContext(bg)
-			if _, err := call(ctx, 0); err != nil {
-				return err
-			}
-			if err := tsc.Close(); err != nil {
+			_, err := call(ctx, 0)
+			if err := errors.Join(err, tsc.Close()); err != nil {
 				return err
 			}
 		}
@@ -195,11 +193,12 @@ func contexts(b *bencher) error {
 // manyContexts has many requests at a time, each with a context of its own and
 // three calls, share a pool of threads; and, for comparison, as many contexts
 // as there are threads, used without end.
-func manyContexts(b *bencher) error {
+func manyContexts(b *bencher) (err error) {
 	const callsEach = 3
 	call := asyncsync.SyncToAsync(nothing)
 	bg := context.Background()
 	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: b.threads, MaxIdle: b.threads})
+	defer func() { err = errors.Join(err, pool.Close()) }()
 	pooled := asyncsync.WithPool(pool)
 
 	ctxs := make([]context.Context, b.threads)
@@ -210,13 +209,11 @@ func manyContexts(b *bencher) error {
 	contended, err := price(4*b.each, func(n int) error {
 		return crowd(b.threads, func(i int) error { return repeat(ctxs[i], call)(n) })
 	})
+	for _, s := range scopes {
+		err = errors.Join(err, s.Close())
+	}
 	if err != nil {
 		return err
-	}
-	for _, s := range scopes {
-		if err := s.Close(); err != nil {
-			return err
-		}
 	}
 
 	start := time.Now()
@@ -232,7 +229,7 @@ func manyContexts(b *bencher) error {
 	b.put("crowd/request", float64(took.Nanoseconds())/float64(b.contexts))
 	b.put("crowd/calls", callsEach*contended.ns/float64(b.threads))
 	b.put("crowd/threads", float64(pool.Stats().Peak))
-	return pool.Close()
+	return nil
 }
 
 // locals reads a variable of which many other goroutines hold a value too.

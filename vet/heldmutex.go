@@ -1,0 +1,165 @@
+package vet
+
+import (
+	"go/ast"
+	"go/token"
+	"go/types"
+	"path/filepath"
+
+	"golang.org/x/tools/go/analysis/passes/ctrlflow"
+
+	"asyncsync.dev/vet/internal/sites"
+)
+
+var heldMutex = newAnalyzer("heldmutex", `find mutexes that are held across a wait of the library
+
+While sync code waits, its thread runs other functions on top of it, and while a
+task of a thread loop waits, the loop runs others: if one of them locks the mutex
+that the first one holds, that is a deadlock. In other code a mutex may be held
+while a thread is called, unless functions on a thread lock it as well.`, runHeldMutex, ctrlflow.Analyzer)
+
+func runHeldMutex(p *pass) {
+	onThread := p.lockedOnThread()
+	p.functions(func(fn ast.Node) {
+		p.heldAt(fn, p.mutex, func(call *ast.CallExpr, held []hold) {
+			name, ok := p.waitOf(call)
+			if !ok || len(held) == 0 {
+				return
+			}
+			h := held[0]
+			where := p.sites.Where(call)
+			switch {
+			case where.Role == sites.Thread:
+				if own[name] && !p.sites.HasOption(call, "On") {
+					if !p.servesInside(call) {
+						return
+					}
+				}
+				if p.sameHandle(call, where.Site) {
+					return // inline
+				}
+				p.reportf(call, "%s is held while the thread waits here, and serves: who it serves may lock it, too", h.name)
+			case where.Role == sites.Loop && where.Site.Kind == sites.ThreadLoop:
+				p.reportf(call, "%s is held while the task waits here: a task that locks it meanwhile blocks the loop", h.name)
+			default:
+				if !p.sites.CallsThread(call) || p.sites.HasOption(call, "On") {
+					return
+				}
+				for _, h := range held {
+					for _, l := range onThread[h.key.(mutexKey).v] {
+						if l.known && l.handle != p.handle(call) {
+							continue // another thread
+						}
+						at := p.Fset.Position(l.at)
+						p.reportf(call, "%s is held while a thread is waited for here, and is locked on a thread in line %d of %s", h.name, at.Line, filepath.Base(at.Filename))
+						return
+					}
+				}
+			}
+		})
+	})
+}
+
+// servesInside reports whether the call is seen to be one of AsyncToSync's
+// functions, which waits on a thread.
+func (p *pass) servesInside(call *ast.CallExpr) bool {
+	v := p.sites.Var(call.Fun)
+	if v == nil {
+		return false
+	}
+	defs := p.sites.Defs(v)
+	if len(defs) != 1 {
+		return false
+	}
+	made, ok := defs[0].X.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	n, ok := sites.NameOf(sites.Callee(p.TypesInfo, made))
+	return ok && n.Name == "AsyncToSync"
+}
+
+// sameHandle reports whether call goes to the handle on whose thread it is made.
+func (p *pass) sameHandle(call *ast.CallExpr, s *sites.Site) bool {
+	h := p.handle(call)
+	return h != nil && h == p.handle(s.Call)
+}
+
+// A mutexKey is one mutex: a variable or field, and how the code names it.
+type mutexKey struct {
+	v    *types.Var
+	root *types.Var
+	name string
+	read bool
+}
+
+// mutex says whether call locks or unlocks a mutex.
+func (p *pass) mutex(call *ast.CallExpr) (h hold, locks, unlocks bool) {
+	f := sites.Callee(p.TypesInfo, call)
+	if !isMethod(f, "sync", "Mutex") && !isMethod(f, "sync", "RWMutex") {
+		return h, false, false
+	}
+	sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
+	if !ok {
+		return h, false, false
+	}
+	v := p.sites.Var(sel.X)
+	if v == nil {
+		return h, false, false
+	}
+	key := mutexKey{v: v, root: p.sites.Root(sel.X), name: types.ExprString(sel.X)}
+	name := f.Name()
+	if name == "RLock" || name == "RUnlock" {
+		key.read = true
+	}
+	h = hold{key: key, name: key.name, at: call.Pos()}
+	return h, name == "Lock" || name == "RLock", name == "Unlock" || name == "RUnlock"
+}
+
+// A mutexLock is a place where sync code locks a mutex. If the thread is known
+// handle is the variable of its handle, or nil for the thread of a ctx.
+type mutexLock struct {
+	at     token.Pos
+	known  bool
+	handle *types.Var
+}
+
+// lockedOnThread returns the mutexes that functions on a thread lock, and where:
+// in their own text, or in that of functions of the package that they call.
+func (p *pass) lockedOnThread() map[*types.Var][]mutexLock {
+	locked := make(map[*types.Var][]mutexLock)
+	for _, s := range p.sites.Sites {
+		if s.Role != sites.Thread || s.Fn == nil || s.Name.Name == "Open" { // a new thread of its own
+			continue
+		}
+		known := s.Name != (sites.Name{}) && !p.sites.HasOption(s.Call, "On")
+		seen := make(map[ast.Node]bool)
+		var visit func(fn ast.Node)
+		visit = func(fn ast.Node) {
+			if seen[fn] || sites.Body(fn) == nil {
+				return
+			}
+			seen[fn] = true
+			ast.Inspect(sites.Body(fn), func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok || p.sites.Where(call).Fn != fn {
+					return true
+				}
+				if h, locks, _ := p.mutex(call); locks {
+					v := h.key.(mutexKey).v
+					locked[v] = append(locked[v], mutexLock{call.Pos(), known, p.handle(s.Call)})
+				}
+				if f := sites.Callee(p.TypesInfo, call); f != nil {
+					if d := p.sites.Decl(f); d != nil && len(p.sites.SitesOf(d)) == 0 {
+						if _, started := p.sites.Parent(call).(*ast.GoStmt); !started {
+							visit(d)
+						}
+					}
+				}
+				return true
+			})
+		}
+		visit(s.Fn)
+	}
+	return locked
+}

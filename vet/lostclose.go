@@ -1,0 +1,261 @@
+package vet
+
+import (
+	"fmt"
+	"go/ast"
+	"go/token"
+	"go/types"
+
+	"golang.org/x/tools/go/analysis"
+	"golang.org/x/tools/go/analysis/passes/ctrlflow"
+	"golang.org/x/tools/go/analysis/passes/inspect"
+	"golang.org/x/tools/go/ast/inspector"
+	"golang.org/x/tools/go/cfg"
+
+	"asyncsync.dev/vet/internal/sites"
+)
+
+var lostClose = newAnalyzer("lostclose", `find contexts, handles and pools that are not closed
+
+What asyncsync.NewThreadSensitiveContext, Open and NewThreadPool return is to be
+closed on every path. A context that is not keeps its thread until it is
+collected, and a handle its value; a pool keeps idle threads.`, runLostClose, ctrlflow.Analyzer)
+
+// opened says what the functions return that is to be closed, which of their
+// results it is, and which its error, -1 if none.
+var opened = map[string]struct {
+	what        string
+	result, err int
+}{
+	"NewThreadSensitiveContext": {"context", 1, -1},
+	"Open":                      {"handle", 0, 1},
+	"NewThreadPool":             {"pool", 0, -1},
+}
+
+func runLostClose(p *pass) {
+	in := p.ResultOf[inspect.Analyzer].(*inspector.Inspector)
+	in.Preorder([]ast.Node{(*ast.CallExpr)(nil)}, func(n ast.Node) {
+		call := n.(*ast.CallExpr)
+		name, _ := sites.NameOf(sites.Callee(p.TypesInfo, call))
+		o, ok := opened[name.Name]
+		if !ok || name.Pkg != "asyncsync" || name.Recv != "" {
+			return
+		}
+		var lhs, errVar ast.Expr
+		switch stmt := p.sites.Parent(call).(type) {
+		case *ast.ExprStmt:
+			p.reportf(call, "the %s that asyncsync.%s returns is dropped, and never closed", o.what, name.Name)
+			return
+		case *ast.AssignStmt:
+			if len(stmt.Rhs) != 1 || len(stmt.Lhs) <= max(o.result, o.err) {
+				return
+			}
+			lhs = stmt.Lhs[o.result]
+			if o.err >= 0 {
+				errVar = stmt.Lhs[o.err]
+			}
+		case *ast.ValueSpec:
+			if len(stmt.Values) != 1 || len(stmt.Names) <= max(o.result, o.err) {
+				return
+			}
+			lhs = stmt.Names[o.result]
+			if o.err >= 0 {
+				errVar = stmt.Names[o.err]
+			}
+		default:
+			return
+		}
+		id, ok := lhs.(*ast.Ident)
+		if !ok {
+			return
+		}
+		if id.Name == "_" {
+			p.reportf(id, "the %s that asyncsync.%s returns is dropped, and never closed", o.what, name.Name)
+			return
+		}
+		v, ok := p.TypesInfo.ObjectOf(id).(*types.Var)
+		fn := p.sites.Func(call)
+		if !ok || fn == nil || v.Parent() == p.Pkg.Scope() || v.Pos() < fn.Pos() || v.Pos() >= fn.End() {
+			return // it lives on elsewhere
+		}
+		if t := sites.Type(fn); t.Results != nil && v.Pos() >= t.Results.Pos() && v.Pos() < t.Results.End() {
+			return // it is a result
+		}
+		p.lostClose(call, id, v, o.what, fn, errVar)
+	})
+}
+
+func (p *pass) lostClose(call *ast.CallExpr, id *ast.Ident, v *types.Var, what string, fn ast.Node, errVar ast.Expr) {
+	closing := make(map[*ast.Ident]bool)
+	for _, use := range p.sites.Uses(v) {
+		if use != id && !p.keeps(use) {
+			closing[use] = true
+		}
+	}
+	if len(closing) == 0 {
+		p.report(analysis.Diagnostic{
+			Pos: id.Pos(), End: id.End(),
+			Message:        fmt.Sprintf("the %s %s is never closed", what, v.Name()),
+			SuggestedFixes: p.deferClose(call, v),
+		})
+		return
+	}
+	// What main opens ends with the process, unless somebody closes it earlier.
+	if decl, ok := fn.(*ast.FuncDecl); ok && decl.Name.Name == "main" && decl.Recv == nil && p.Pkg.Name() == "main" {
+		return
+	}
+	var g *cfg.CFG
+	cfgs := p.ResultOf[ctrlflow.Analyzer].(*ctrlflow.CFGs)
+	switch fn := fn.(type) {
+	case *ast.FuncDecl:
+		g = cfgs.FuncDecl(fn)
+	case *ast.FuncLit:
+		g = cfgs.FuncLit(fn)
+	}
+	if ret := p.leaks(g, call, v, closing, errVar); ret != nil {
+		p.report(analysis.Diagnostic{
+			Pos: id.Pos(), End: id.End(),
+			Message: fmt.Sprintf("the %s %s is not closed on every path: see the return in line %d", what, v.Name(), p.Fset.Position(ret.Pos()).Line),
+			Related: []analysis.RelatedInformation{{Pos: ret.Pos(), End: ret.End(), Message: "this return is reached without closing it"}},
+		})
+	}
+}
+
+// keeps reports whether a use of what is to be closed neither closes it nor
+// gives it to somebody who may.
+func (p *pass) keeps(id *ast.Ident) bool {
+	switch up := p.sites.Parent(id).(type) {
+	case *ast.SelectorExpr:
+		if up.X != ast.Expr(id) {
+			return false
+		}
+		call, ok := p.sites.Parent(up).(*ast.CallExpr)
+		return ok && call.Fun == ast.Expr(up) && up.Sel.Name != "Close" && up.Sel.Name != "Shutdown"
+	case *ast.CallExpr:
+		name, ok := sites.Library(p.TypesInfo, up)
+		return ok && name.Name != "Func"
+	case *ast.BinaryExpr:
+		return true
+	case *ast.AssignStmt:
+		// Given another value, or to nobody.
+		for _, l := range up.Lhs {
+			if l == ast.Expr(id) {
+				return true
+			}
+		}
+		return len(up.Lhs) == 1 && len(up.Rhs) == 1 && isBlank(up.Lhs[0])
+	}
+	return false
+}
+
+func isBlank(e ast.Expr) bool {
+	id := identOf(e)
+	return id != nil && id.Name == "_"
+}
+
+// deferClose is the fix for a context that is used in this function alone: a
+// deferred Close right below. Of a handle the place is below the check of the
+// error, and a pool may have contexts that outlive the function.
+func (p *pass) deferClose(call *ast.CallExpr, v *types.Var) []analysis.SuggestedFix {
+	stmt, ok := p.sites.Parent(call).(*ast.AssignStmt)
+	if !ok || len(stmt.Lhs) != 2 {
+		return nil
+	}
+	name, _ := sites.NameOf(sites.Callee(p.TypesInfo, call))
+	if fn := p.sites.Func(call); name.Name != "NewThreadSensitiveContext" || p.sites.Parent(stmt) != ast.Node(sites.Body(fn)) {
+		return nil
+	}
+	ctx := p.sites.Var(stmt.Lhs[0])
+	if ctx == nil {
+		return nil
+	}
+	for _, id := range p.sites.Uses(ctx) {
+		if id.Pos() < stmt.End() {
+			continue
+		}
+		if up, ok := p.sites.Parent(id).(*ast.CallExpr); !ok || p.sites.Func(up) != p.sites.Func(call) {
+			return nil // it may get about
+		}
+	}
+	return []analysis.SuggestedFix{{
+		Message:   "Defer its Close",
+		TextEdits: []analysis.TextEdit{{Pos: stmt.End(), End: stmt.End(), NewText: []byte("\ndefer " + v.Name() + ".Close()")}},
+	}}
+}
+
+// leaks returns a return statement that is reached from the call without
+// passing one of the closing uses, nil if there is none. Where the error of the
+// call is not nil there is nothing to close.
+func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*ast.Ident]bool, errVar ast.Expr) *ast.ReturnStmt {
+	if g == nil {
+		return nil
+	}
+	closes := func(n ast.Node) (found bool) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok && closing[id] {
+				found = true
+			}
+			return !found
+		})
+		return found
+	}
+	var start *cfg.Block
+	var rest []ast.Node
+	for _, b := range g.Blocks {
+		for i, n := range b.Nodes {
+			if n.Pos() <= call.Pos() && call.End() <= n.End() && start == nil {
+				start, rest = b, b.Nodes[i+1:]
+			}
+		}
+	}
+	if start == nil {
+		return nil
+	}
+	var err types.Object
+	if errVar != nil && !isBlank(errVar) {
+		err = p.sites.Var(errVar)
+	}
+	seen := make(map[*cfg.Block]bool)
+	var search func(b *cfg.Block, nodes []ast.Node, err types.Object) *ast.ReturnStmt
+	search = func(b *cfg.Block, nodes []ast.Node, err types.Object) *ast.ReturnStmt {
+		for _, n := range nodes {
+			if closes(n) {
+				return nil
+			}
+			if ret, ok := n.(*ast.ReturnStmt); ok {
+				return ret
+			}
+			if as, ok := n.(*ast.AssignStmt); ok && err != nil {
+				for _, l := range as.Lhs {
+					if p.sites.Var(l) == err {
+						err = nil // another error from here on
+					}
+				}
+			}
+		}
+		succs := b.Succs
+		if len(succs) == 2 && len(b.Nodes) > 0 && err != nil {
+			if cond, ok := b.Nodes[len(b.Nodes)-1].(*ast.BinaryExpr); ok && p.sites.Var(cond.X) == err && isNil(p.TypesInfo, cond.Y) {
+				switch cond.Op {
+				case token.NEQ:
+					succs = succs[1:]
+				case token.EQL:
+					succs = succs[:1]
+				}
+			}
+		}
+		for _, s := range succs {
+			if seen[s] {
+				continue
+			}
+			seen[s] = true
+			if ret := search(s, s.Nodes, err); ret != nil {
+				return ret
+			}
+		}
+		return nil
+	}
+	return search(start, rest, err)
+}
+
+func isNil(info *types.Info, e ast.Expr) bool { return info.Types[e].IsNil() }
