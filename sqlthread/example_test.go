@@ -12,8 +12,12 @@ import (
 	"asyncsync.dev/sqlthread"
 )
 
-func ExampleRegister() {
+// As drivers do, in an init function: once.
+func init() {
 	sqlthread.Register("sqlite-thread", &sqlite.Driver{}, asyncsync.WithName("database"))
+}
+
+func ExampleRegister() {
 	db, err := sql.Open("sqlite-thread", ":memory:")
 	if err != nil {
 		fmt.Println(err)

@@ -27,6 +27,29 @@ func init() {
 		sql.Register("bare-"+name, d)
 		sqlthread.Register("thread-"+name, d)
 	}
+	// Two with a function of SQL that tells that it is called.
+	sqlthread.Register("thread-mattn-started", &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error {
+		return c.RegisterFunc("started", signal, false)
+	}})
+	sqlite.MustRegisterScalarFunction("started", 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
+		return signal(), nil
+	})
+	registered, err := sql.Open("sqlite", "") // the driver that has the function
+	if err != nil {
+		panic(err)
+	}
+	sqlthread.Register("thread-modernc-started", registered.Driver())
+}
+
+// started has something in it when the function has been called.
+var started = make(chan struct{}, 1)
+
+func signal() int64 {
+	select {
+	case started <- struct{}{}:
+	default:
+	}
+	return 1
 }
 
 func guard(t *testing.T) {
@@ -147,24 +170,6 @@ const endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) S
 // The end of a ctx ends a query that runs, in the driver's own way, and the
 // connection goes on. The query is seen to run: it calls a function of the test.
 func TestCancelARunningQuery(t *testing.T) {
-	started := make(chan struct{}, 1)
-	signal := func() int64 {
-		select {
-		case started <- struct{}{}:
-		default:
-		}
-		return 1
-	}
-	require.NoError(t, sqlite.RegisterScalarFunction("started", 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
-		return signal(), nil
-	}))
-	sqlthread.Register("thread-mattn-started", &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error {
-		return c.RegisterFunc("started", signal, false)
-	}})
-	registered, err := sql.Open("sqlite", "")
-	require.NoError(t, err)
-	sqlthread.Register("thread-modernc-started", registered.Driver())
-	require.NoError(t, registered.Close())
 	for _, name := range []string{"thread-mattn-started", "thread-modernc-started"} {
 		t.Run(name, func(t *testing.T) {
 			guard(t)
@@ -185,6 +190,10 @@ func TestCancelARunningQuery(t *testing.T) {
 				}
 				cancel()
 				require.Error(t, <-ended)
+				select { // it goes on until it is interrupted
+				case <-started:
+				default:
+				}
 				var one int
 				require.NoError(t, db.QueryRow("SELECT 1").Scan(&one))
 			}
