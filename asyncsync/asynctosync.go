@@ -26,7 +26,8 @@ import (
 // [loop.ErrOnLoop].
 //
 // Called from sync code that a task of a loop has called, fn becomes a task of that
-// loop (see [loop.Host]).
+// loop (see [loop.Host]). Below an [AsyncSingleThreadContext] it becomes a task on the
+// one thread of that.
 //
 // fn's ctx is derived from ctx. When ctx ends fn sees it, and the call waits
 // for what fn makes of it, serving meanwhile. Endings, local variables and
@@ -85,20 +86,33 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	}
 	r := &record[A, R]{fn: w.fn, arg: arg}
 	var e core.Elsewhere
-	var on any = w.loop
-	if w.loop == nil {
-		on = core.Host(ctx)
+	bare := core.Bare(ctx)
+	switch {
+	case w.loop != nil:
+		e.Home = core.HomeOf(w.loop)
+	case bare && !parks && core.Here() == nil:
+		// The caller is going to be sync code: no task has called it, but it may
+		// have entered a context.
+		if h := core.LoopOf(ctx); h != nil && h.Loop == nil {
+			e.Home = h
+		}
+	default:
+		e.Home = core.Host(ctx)
 	}
-	if on != nil {
-		var release func()
-		ctx, e, release = core.OnLoopOf(ctx, on)
-		defer release()
+	if e.Home != nil && e.Home.Loop == nil {
+		single := e.Home.Owner.(*AsyncSingleThreadContext)
+		h, err := single.enter()
+		if err != nil {
+			return zero[R](), cmp.Or(core.Ended(ctx), err)
+		}
+		defer single.thread.leave()
+		e.Home = h
 	}
 	var err error
 	switch {
-	case core.Here() != nil || w.loop != nil && (parks || !core.Bare(ctx)):
+	case core.Here() != nil || w.loop == nil && e.Home != nil && !bare || w.loop != nil && (parks || !bare):
 		err = core.Away(ctx, &r.Call, r, &w.Options, e)
-	case core.Bare(ctx) && !parks:
+	case bare && !parks:
 		err = core.Adopt(ctx, &r.Call, r, &w.Options, e)
 	case w.Options.Abandon:
 		err = core.Away(ctx, &r.Call, r, &w.Options, e)

@@ -951,3 +951,21 @@ func TestDeadlockClosedByAJoinThatEnds(t *testing.T) {
 		require.NoError(t, tsc.Close())
 	})
 }
+
+// An exit function that calls the thread which closes its context, and waits for
+// the exit function: it is refused, and the thread is closed.
+func TestExitFunctionCallsWhoCloses(t *testing.T) {
+	guard(t)
+	outer, o := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("closes"))
+	var refused error
+	inner, i := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("closed"),
+		asyncsync.OnThreadExit(func() {
+			_, refused = asyncsync.ToThread(outer, func(context.Context) (int, error) { return 0, nil })
+		}))
+	_, err := asyncsync.ToThread(inner, func(context.Context) (int, error) { return 0, nil })
+	require.NoError(t, err)
+	_, err = asyncsync.ToThread(outer, func(context.Context) (int, error) { return 0, i.Close() })
+	require.NoError(t, err)
+	require.ErrorIs(t, refused, deadlock.ErrDeadlock)
+	require.NoError(t, o.Close())
+}

@@ -42,7 +42,7 @@
 // # Errors and panics
 //
 // What can happen at run time is an error for [errors.Is]: [ErrClosed],
-// [ErrAbandoned], [ErrQueueFull], [ErrNoContext], [ErrWrongThread], the cause
+// [ErrAbandoned], [ErrQueueFull], [ErrPoolFull], [ErrNoContext], [ErrWrongThread], the cause
 // of a ctx. What only a mistake in the program can bring about (nil functions,
 // a nil ctx, options that contradict each other) panics at once with a message
 // that begins with the package's name.

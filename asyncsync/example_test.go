@@ -278,3 +278,27 @@ func ExampleAddHooks() {
 	// Output:
 	// order in shop <nil>
 }
+
+// Async functions that need one thread, called from sync code. They may wait for
+// each other, for each is a task, and need no lock, for all are on one thread.
+func ExampleNewAsyncSingleThreadContext() {
+	ctx, single := asyncsync.NewAsyncSingleThreadContext(context.Background())
+	defer single.Close()
+	total := 0
+	add := func(n int) {
+		_, err := asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) {
+			total += n
+			return total, nil
+		})
+		if err != nil {
+			fmt.Println(err)
+		}
+	}
+	var all sync.WaitGroup
+	for n := range 5 {
+		all.Go(func() { add(n) })
+	}
+	all.Wait()
+	fmt.Println(total)
+	// Output: 10
+}

@@ -18,7 +18,7 @@ import (
 // [task.Task.Cancel] does are those of a task: see [task.Go]. A task that is
 // cancelled, or whose ctx ends, before fn has begun does not run; its Wait
 // returns the cause. So does that of a task that could not be queued, with
-// [ErrClosed], [ErrQueueFull] or [ErrNoContext].
+// [ErrClosed], [ErrQueueFull], [ErrPoolFull] or [ErrNoContext].
 //
 // Of the options, [On], [Named], [LongRunning], [Interrupt] and [InterruptOnce]
 // make sense here; others panic. A nil ctx or fn panics, too.

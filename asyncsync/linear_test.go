@@ -3,6 +3,7 @@ package asyncsync_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/local"
+	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
@@ -270,6 +272,54 @@ func TestLinearContexts(t *testing.T) {
 				descend = n.descent(c.each, atBottom)
 				requireLinearAllocs(t, budget{c.objects, 20}, budget{c.bytes, 2000}, func(depth int) { require.NoError(t, descend(ctx, depth)) })
 			})
+		})
+	}
+}
+
+// Below a task of a thread loop each async level is a task of that, on a coroutine.
+// A loop keeps some hundreds of these, so that only greater depths cost the same.
+func TestLinearOnALoop(t *testing.T) {
+	defer func(depths []int) { linearDepths = depths }(linearDepths)
+	last := linearDepths[len(linearDepths)-1]
+	linearDepths = []int{last / 2, last}
+	for _, ends := range []bool{false, true} {
+		t.Run(fmt.Sprint("a ctx that can end: ", ends), func(t *testing.T) {
+			guard(t)
+			// Of one that cannot end the loop is what ends it.
+			above, objects, bytes := context.WithValue(context.Background(), framesKey{}, "found"), 15.0, 2500.0
+			if ends {
+				var cancel context.CancelFunc
+				above, cancel = context.WithCancel(above)
+				defer cancel()
+				objects, bytes = 24, 3500
+			}
+			root := &countingCtx{above, &asked{}}
+			_, err := loop.Run(root, loop.NewThread(), func(ctx context.Context) (none, error) {
+				ctx, tsc := asyncsync.NewThreadSensitiveContext(ctx)
+				defer tsc.Close()
+				home, hops := here(), 0
+				descend := nesting{}.descent(func(ctx context.Context, next func(context.Context) error) error {
+					require.LessOrEqual(t, layers(ctx), 1)
+					return next(ctx)
+				}, func(ctx context.Context) error {
+					require.Equal(t, home.tid, here().tid, "on the loop")
+					require.LessOrEqual(t, layers(ctx), 1)
+					below := frames()
+					require.Equal(t, "found", ctx.Value(framesKey{}))
+					hops = int(root.asked.frames.Load()) - below
+					return nil
+				})
+				requireLinear(t, "questions", budget{20, 16}, 0, func(depth int) float64 {
+					before := root.asked.sum()
+					require.NoError(t, descend(ctx, depth))
+					require.LessOrEqual(t, hops, 6, "functions between a look-up and the root")
+					return root.asked.sum() - before
+				})
+				descend = nesting{}.descent(nil, atBottom)
+				requireLinearAllocs(t, budget{objects, 20}, budget{bytes, 2000}, func(depth int) { require.NoError(t, descend(ctx, depth)) })
+				return none{}, nil
+			})
+			require.NoError(t, err)
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package asyncsync_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -54,6 +55,23 @@ func parks(t *testing.T, b loop.Backend, turns func() int, wait func(release <-c
 	return wait(release)
 }
 
+// comes waits in a task of a loop for ch, and returns errOwn.
+func comes(ctx context.Context, ch <-chan struct{}) error {
+	b, ok := loop.Current(ctx)
+	if !ok {
+		return errors.New("not a task of a loop")
+	}
+	return cmp.Or(b.Park(ctx, func(wake func()) {
+		go func() {
+			select {
+			case <-ch:
+				wake()
+			case <-ctx.Done():
+			}
+		}()
+	}), errOwn)
+}
+
 // Every wait of the library parks the task that makes it, and nobody else.
 func TestWaitsOnAThreadLoopPark(t *testing.T) {
 	waits := map[string]func(ctx context.Context, t *testing.T, release <-chan struct{}) error{
@@ -72,7 +90,12 @@ func TestWaitsOnAThreadLoopPark(t *testing.T) {
 			return to(ctx, func(context.Context) error { <-release; return errOwn }, asyncsync.Insensitive())
 		},
 		"a task": func(ctx context.Context, t *testing.T, release <-chan struct{}) error {
-			_, err := task.Go(ctx, func(context.Context) (int, error) { <-release; return 0, errOwn }).Wait(ctx)
+			// Off the loop: the wait of its own would block that.
+			_, err := task.Go(context.Background(), func(context.Context) (int, error) { <-release; return 0, errOwn }).Wait(ctx)
+			return err
+		},
+		"a task of the loop": func(ctx context.Context, t *testing.T, release <-chan struct{}) error {
+			_, err := task.Go(ctx, func(ctx context.Context) (int, error) { return 0, comes(ctx, release) }).Wait(ctx)
 			return err
 		},
 		"a task on a thread": func(ctx context.Context, t *testing.T, release <-chan struct{}) error {
@@ -80,8 +103,14 @@ func TestWaitsOnAThreadLoopPark(t *testing.T) {
 			return err
 		},
 		"a group": func(ctx context.Context, t *testing.T, release <-chan struct{}) error {
-			gctx, g := task.NewGroup(ctx)
+			gctx, g := task.NewGroup(context.Background())
 			g.Go(func(context.Context) error { <-release; return errOwn })
+			return g.Wait(gctx)
+		},
+		"a group of the loop": func(ctx context.Context, t *testing.T, release <-chan struct{}) error {
+			gctx, g := task.NewGroup(ctx)
+			g.Go(func(ctx context.Context) error { return comes(ctx, release) })
+			g.Go(func(ctx context.Context) error { return comes(ctx, release) })
 			return g.Wait(gctx)
 		},
 		"a limiter": func(ctx context.Context, t *testing.T, release <-chan struct{}) error {
@@ -251,4 +280,29 @@ func TestManyTasksOnALoopPark(t *testing.T) {
 	require.NoError(t, err)
 	require.LessOrEqual(t, int64(sum), calls.Load())
 	require.Positive(t, sum)
+}
+
+// A detached task that a function on a loop leaves behind does not end with the
+// task that the function was called by.
+func TestDetachedTaskOutlivesWhoCallsTheLoop(t *testing.T) {
+	guard(t)
+	other := loop.FromPost(func(fn func()) error { go fn(); return nil }, nil)
+	var left *task.Task[int]
+	leave := func(ctx context.Context) (int, error) {
+		left = asyncsync.Go(asyncsync.Detach(ctx), func(context.Context) (int, error) { return 7, nil })
+		return 0, nil
+	}
+	for name, call := range map[string]func(ctx context.Context) (int, error){
+		"a goroutine": func(ctx context.Context) (int, error) { return asyncsync.FromThread(ctx, leave) },
+		"a loop": func(ctx context.Context) (int, error) {
+			return asyncsync.FromThread(ctx, leave, asyncsync.WithLoop(other))
+		},
+	} {
+		// It is queued behind the task, and so begins when that has ended.
+		_, err := asyncsync.Go(context.Background(), call).Wait(context.Background())
+		require.NoError(t, err, name)
+		v, err := left.Wait(context.Background())
+		require.NoError(t, err, name)
+		require.Equal(t, 7, v, name)
+	}
 }

@@ -270,6 +270,23 @@ func QueueLimit(n int) ContextOption {
 	return func(c *core.Config) { c.Limit = n }
 }
 
+// QueueWait bounds how long a call may wait to begin: one that has been queued for
+// d, behind others or while its context stands in line for a thread of its pool, is
+// taken out, and fails with an error that matches [ErrQueueFull], or [ErrPoolFull]
+// if there is no thread yet. It never ran. That is another matter than the deadline
+// of the caller's ctx: it says that there is too much to do, not that this took too
+// long, and it does not match [context.DeadlineExceeded].
+//
+// A call that has begun may take its time. Nested calls that a blocked function
+// of the thread depends on are exempt, as with [QueueLimit], and so are calls that
+// find the thread at rest. d must be positive. A call that waits costs a timer.
+func QueueWait(d time.Duration) ContextOption {
+	if d <= 0 {
+		panic("asyncsync: QueueWait: the time must be positive; IfFree is for calls that are not to wait")
+	}
+	return func(c *core.Config) { c.Wait = int64(d) }
+}
+
 // Spin changes how long the context's thread, and who calls it, look for each
 // other's next word before they sleep, when calls follow each other closely; 0
 // turns that off. The default is 20 µs, learned: it is tried now and then, kept
@@ -344,6 +361,16 @@ type ThreadPoolConfig struct {
 	// means as many as MaxThreads. A negative number means none: then such a
 	// call waits in line, and is refused if nobody could ever free a thread.
 	MaxOverflow int
+	// MaxWaiting is how many contexts may stand in line for a thread. A call that
+	// finds so many there fails with an error that matches [ErrPoolFull], at once.
+	// 0 means any number, a negative number none. Contexts that a thread of the
+	// pool is blocked for, which may go beyond MaxThreads, are exempt.
+	MaxWaiting int
+	// MaxWait is how long a call may stand in line with its context. After that it
+	// fails with an error that matches [ErrPoolFull], without having run. 0 means
+	// for ever. The same contexts are exempt. [QueueWait] bounds the wait for a
+	// thread that the context has.
+	MaxWait time.Duration
 	// MaxIdle is how many threads that no context uses are kept; more end soon
 	// after. The default is 16.
 	MaxIdle int
@@ -376,8 +403,8 @@ type ThreadPool struct{ pool *core.Pool }
 
 // NewThreadPool returns a pool. It starts no thread.
 func NewThreadPool(c ThreadPoolConfig) *ThreadPool {
-	if c.MaxThreads < 0 || c.MaxIdle < 0 || c.IdleTimeout < 0 {
-		panic("asyncsync: NewThreadPool: negative MaxThreads, MaxIdle or IdleTimeout")
+	if c.MaxThreads < 0 || c.MaxIdle < 0 || c.IdleTimeout < 0 || c.MaxWait < 0 {
+		panic("asyncsync: NewThreadPool: negative MaxThreads, MaxWait, MaxIdle or IdleTimeout")
 	}
 	if c.MaxThreads == 0 {
 		c.MaxThreads = core.DefaultMaxThreads
@@ -396,6 +423,7 @@ func NewThreadPool(c ThreadPoolConfig) *ThreadPool {
 	}
 	p := core.NewPool(c.MaxThreads, c.MaxOverflow, c.MaxIdle, c.IdleTimeout)
 	p.OnStart, p.OnExit = c.ThreadStart, c.ThreadExit
+	p.MaxWaiting, p.MaxWait = max(c.MaxWaiting, -1), c.MaxWait
 	return &ThreadPool{p}
 }
 

@@ -16,8 +16,13 @@ var (
 	// running: see [Abandon].
 	ErrAbandoned = core.ErrAbandoned
 	// ErrQueueFull is returned beyond [QueueLimit], and matched by what calls
-	// with [IfFree] return that would have to wait.
+	// with [IfFree] return that would have to wait, and those that have waited
+	// for as long as [QueueWait] says.
 	ErrQueueFull = core.ErrQueueFull
+	// ErrPoolFull is matched by the errors of calls that find the line of their
+	// pool as long as [ThreadPoolConfig] lets it be, or have stood there for as
+	// long as that or [QueueWait] says.
+	ErrPoolFull = core.ErrPoolFull
 	// ErrNoContext is returned when no thread is known and [RequireContext]
 	// forbids the default one.
 	ErrNoContext = core.ErrNoContext

@@ -28,11 +28,17 @@
 //	HopLocals   a call, with local variables set: vars
 //	Local       one variable of which many goroutines hold a value: op, goroutines
 //	Task        a task, started and waited for
+//	Mutex       locking one that nobody else wants: engine, caller
+//	MutexWaited locking one that all want: engine, n
+//	Event       one that has happened, or that nobody waits for: op, caller
+//	Limiter     a token that nobody else wants: caller
 //	LoopSwitch  from one task of a thread loop to another: engine
 //	LoopTask    a task that one on the same loop starts and waits for: engine
 //	LoopHop     a call to a loop that sleeps: engine
 //	LoopCallers goroutines that call one loop: engine, n
 //	LoopParked  tasks that wait: tasks, of; the memory of one
+//
+// Of Mutex and MutexWaited engine=sync is a sync.Mutex.
 //
 // Of the benchmarks of loops, engine=pull is a bare coroutine of iter.Pull and
 // engine=asyncsync a call to a thread. What a stack takes in LoopParked is chosen by

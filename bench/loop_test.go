@@ -11,6 +11,7 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/sched"
 	"asyncsync.dev/loop"
+	"asyncsync.dev/task"
 )
 
 // onThread runs main on a thread loop, on the benchmark's goroutine.
@@ -119,6 +120,15 @@ func BenchmarkLoopTask(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				_, err := loop.Call(ctx, l, func(context.Context) (int, error) { return 0, nil })
+				must(b, err)
+			}
+		})
+	})
+	b.Run("engine=go", func(b *testing.B) {
+		onThread(b, func(ctx context.Context, l loop.Backend) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := task.Go(ctx, func(context.Context) (int, error) { return 0, nil }).Wait(ctx)
 				must(b, err)
 			}
 		})

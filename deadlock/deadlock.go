@@ -37,10 +37,11 @@ func see(page string) string { return "see docs/deadlock/" + page + ".md" }
 
 // The pages that this package refers to.
 const (
-	pageRawWait  = "raw-wait"
-	pageSlow     = "slow"
-	pageStrict   = "strict"
-	pageBlocked  = "call-to-blocked-thread"
-	pageFullPool = "full-pool"
-	pageLimiter  = "limiter"
+	pageRawWait     = "raw-wait"
+	pageBlockedLoop = "blocked-loop"
+	pageSlow        = "slow"
+	pageStrict      = "strict"
+	pageBlocked     = "call-to-blocked-thread"
+	pageFullPool    = "full-pool"
+	pageLimiter     = "limiter"
 )

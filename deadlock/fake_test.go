@@ -66,7 +66,7 @@ func (f *fake) source() *source {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.looks++
-			g := core.Graph{Threads: slices.Clone(f.graph.Threads), Goroutines: slices.Clone(f.graph.Goroutines), Limiters: slices.Clone(f.graph.Limiters)}
+			g := core.Graph{Threads: slices.Clone(f.graph.Threads), Goroutines: slices.Clone(f.graph.Goroutines), Limiters: slices.Clone(f.graph.Limiters), Pools: f.graph.Pools, Loops: slices.Clone(f.graph.Loops)}
 			for i := range g.Threads { // tests change them in place
 				t := &g.Threads[i]
 				t.Stack, t.Queue = slices.Clone(t.Stack), slices.Clone(t.Queue)

@@ -17,8 +17,8 @@ import (
 // where. Each thread is consistent in itself; between them time has passed.
 //
 // A report is bounded, whatever the program does: it has at most 64 threads, of
-// each the topmost 16 calls of its stack and the first 16 of its queue, and at
-// most 64 goroutines with 32 functions each. Threads with a queue come before
+// each the topmost 16 calls of its stack and the first 16 of its queue, at most 16
+// loops with 16 tasks each, and at most 64 goroutines with 32 functions each. Threads with a queue come before
 // busy ones, and those before idle ones. Counts say what was left out. Names are
 // cut after 200 bytes.
 type Report struct {
@@ -28,6 +28,9 @@ type Report struct {
 	Waits          []Wait      `json:"waits"`           // who waits for whom
 	Idle           []Idle      `json:"idle"`            // open contexts that keep others from a thread
 	Limiters       []Limiter   `json:"limiters"`        // that somebody waits for
+	Pools          []Pool      `json:"pools"`           // of the threads, also of those that were left out
+	Loops          []Loop      `json:"loops"`           // thread loops that run, by ID
+	MoreLoops      int         `json:"more_loops"`      // that were left out
 	Goroutines     []Goroutine `json:"goroutines"`      // that are involved, by ID
 	MoreGoroutines int         `json:"more_goroutines"` // that were left out, or not found
 	// StacksCut says that the stacks of all goroutines were more than the 16 MB
@@ -48,6 +51,7 @@ type Thread struct {
 	Lined     bool   `json:"lined"`    // it waits for a thread of its pool, and has no goroutine yet
 	Exiting   bool   `json:"exiting"`  // it runs exit functions
 	Calls     uint64 `json:"calls"`    // that have ended
+	Pool      int    `json:"pool"`     // the Number of its pool, 0 if it is of none
 	Stack     []Call `json:"stack"`    // what runs, from the top; below the first, what is blocked
 	Depth     int    `json:"depth"`    // of the stack, also of what is not in Stack
 	Queue     []Call `json:"queue"`    // what waits, the next one first
@@ -85,7 +89,7 @@ type Call struct {
 type Wait struct {
 	From Party  `json:"from"`
 	To   Party  `json:"to"`
-	Kind string `json:"kind"` // call, async, task, group, group place, limiter, close, executor, pool close
+	Kind string `json:"kind"` // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close; or the function that waits: sleep, event, cond
 	For  string `json:"for"`  // the name of what is waited for, "" if it has none
 	// Queued says that what is waited for is a call that has not begun.
 	Queued bool `json:"queued"`
@@ -122,6 +126,20 @@ type Limiter struct {
 	Holders int     `json:"holders"` // how many hold tokens, also those that are not in Held
 	Queue   []Token `json:"queue"`   // who waits, the next one first
 	Queued  int     `json:"queued"`  // how many wait, also those that are not in Queue
+}
+
+// A Pool is one that threads of a report are of, or wait for a thread of.
+type Pool struct {
+	Number      int    `json:"number"`       // the same for all of one pool in this report
+	Default     bool   `json:"default"`      // it is the one of contexts that name none
+	MaxThreads  int    `json:"max_threads"`  // it may have
+	MaxOverflow int    `json:"max_overflow"` // beyond these
+	Threads     int    `json:"threads"`      // it has
+	Overflow    int    `json:"overflow"`     // of these, beyond MaxThreads
+	Idle        int    `json:"idle"`         // lent to nobody
+	Waiting     int    `json:"waiting"`      // contexts in line
+	Peak        int    `json:"peak"`         // most it had at one time
+	Started     uint64 `json:"started"`      // ever
 }
 
 // A Token is what one holds of a limiter, or waits for.
@@ -219,6 +237,7 @@ type sample struct {
 	text   []byte
 	cut    bool
 	dumped bool
+	match  string // if not "", what a thread must have to be in a report
 }
 
 func (src *source) sample() *sample {
@@ -259,7 +278,7 @@ func queued(g core.Graph) map[callID]bool {
 // report makes the report of a sample. The thread first and the goroutine also
 // are in it, unless they are 0, whatever else is left out.
 func (s *sample) report(first uint64, also int64) *Report {
-	threads := slices.Clone(s.graph.Threads)
+	threads := s.matching()
 	rank := func(t *core.ThreadState) int {
 		switch {
 		case t.ID == first:
@@ -274,14 +293,22 @@ func (s *sample) report(first uint64, also int64) *Report {
 	slices.SortStableFunc(threads, func(a, b core.ThreadState) int {
 		return cmp.Or(cmp.Compare(rank(&a), rank(&b)), cmp.Compare(a.ID, b.ID))
 	})
-	r := &Report{Time: s.at, Threads: []Thread{}, Waits: []Wait{}, Goroutines: []Goroutine{}, Idle: idle(&s.graph), Limiters: []Limiter{}}
+	r := &Report{Time: s.at, Threads: []Thread{}, Waits: []Wait{}, Goroutines: []Goroutine{}, Idle: idle(&s.graph), Limiters: []Limiter{}, Pools: []Pool{}, Loops: []Loop{}}
+	for _, p := range s.graph.Pools[:min(len(s.graph.Pools), maxCalls)] {
+		r.Pools = append(r.Pools, Pool{
+			Number: p.Number, Default: p.Default, MaxThreads: p.MaxThreads, MaxOverflow: p.MaxOverflow,
+			Threads: p.Threads, Overflow: p.Overflow, Idle: p.Idle, Waiting: p.Waiting, Peak: p.Peak, Started: p.Started,
+		})
+	}
 	if n := len(threads); n > maxThreads {
 		r.MoreThreads = n - maxThreads
 		threads = threads[:maxThreads]
 	}
 	goroutines := s.graph.Goroutines[:min(len(s.graph.Goroutines), maxGoroutines)]
 
-	ids, more := involved(threads, goroutines, s.graph.Limiters, also)
+	loops := loops(&s.graph)
+	r.MoreLoops = len(s.graph.Loops) - len(loops)
+	ids, more := involved(threads, goroutines, s.graph.Limiters, loops, also)
 	stacks := s.stacks(ids)
 	r.StacksCut = s.cut
 	r.MoreGoroutines = more + len(ids) - len(stacks)
@@ -310,6 +337,11 @@ func (s *sample) report(first uint64, also int64) *Report {
 	for _, g := range goroutines {
 		b.names[g.Goroutine] = clean(g.Name)
 	}
+	for _, l := range loops {
+		for _, t := range l.Waiting {
+			b.names[t.Goroutine] = cmp.Or(b.names[t.Goroutine], clean(t.Name))
+		}
+	}
 	b.places()
 	slices.SortFunc(threads, func(a, b core.ThreadState) int { return cmp.Compare(a.ID, b.ID) })
 	for i := range threads {
@@ -321,6 +353,9 @@ func (s *sample) report(first uint64, also int64) *Report {
 			from.Name = clean(g.Name)
 		}
 		b.edge(b.wait(from, &g.Wait), false)
+	}
+	for _, l := range loops {
+		r.Loops = append(r.Loops, b.loop(l))
 	}
 	r.Waits = append(r.Waits, b.waits...)
 	for _, l := range s.graph.Limiters[:min(len(s.graph.Limiters), maxCalls)] {
@@ -349,7 +384,7 @@ func (b *builder) limiter(l core.ResourceState) Limiter {
 
 // involved returns the goroutines that a report of the threads shows, the most
 // telling ones first if there are too many, and also.
-func involved(threads []core.ThreadState, goroutines []core.GoroutineState, limiters []core.ResourceState, also int64) (ids map[int64]bool, more int) {
+func involved(threads []core.ThreadState, goroutines []core.GoroutineState, limiters []core.ResourceState, loops []*core.LoopState, also int64) (ids map[int64]bool, more int) {
 	ids = map[int64]bool{}
 	left := map[int64]bool{}
 	add := func(id int64) {
@@ -375,6 +410,11 @@ func involved(threads []core.ThreadState, goroutines []core.GoroutineState, limi
 		}
 		if len(t.Stack) > 0 && t.Stack[0].Wait != nil {
 			add(t.Stack[0].Wait.Goroutine)
+		}
+	}
+	for _, l := range loops {
+		if l.Running != nil {
+			add(l.Running.Goroutine)
 		}
 	}
 	for _, l := range limiters[:min(len(limiters), maxCalls)] {
@@ -549,7 +589,7 @@ func idle(g *core.Graph) []Idle {
 func (b *builder) thread(t *core.ThreadState) Thread {
 	r := Thread{
 		ID: t.ID, Name: clean(t.Name), Made: made(t), Policy: t.Policy.String(), OSThread: t.OSThread, Goroutine: t.Goroutine,
-		Adopted: t.Adopted, Unpinned: t.Unpinned, Lined: t.Lined, Exiting: t.Exiting, Calls: t.Calls, Depth: len(t.Stack),
+		Adopted: t.Adopted, Unpinned: t.Unpinned, Lined: t.Lined, Exiting: t.Exiting, Calls: t.Calls, Pool: t.Pool, Depth: len(t.Stack),
 		Queued: max(t.Queued, len(t.Queue)), Below: t.Below, Long: t.Long, Stack: []Call{}, Queue: []Call{},
 	}
 	self := b.threadParty(t)

@@ -235,6 +235,8 @@ var runners = []string{
 	"asyncsync.dev/internal/core.(*Thread).exec",
 	"asyncsync.dev/internal/core.(*Thread).execHeld",
 	"asyncsync.dev/internal/core.(*Call).runAsync",
+	"asyncsync.dev/internal/core.(*Job).Run",
+	"asyncsync.dev/internal/core.(*Solo).Run",
 }
 
 // started reports whether what g runs for this module has started o, as far as
@@ -279,7 +281,7 @@ func library(fn string) bool {
 	if !ok {
 		return false
 	}
-	for _, p := range []string{"asyncsync.", "task.", "loop.", "local.", "portal.", "internal/core.", "internal/goroutine."} {
+	for _, p := range []string{"asyncsync.", "task.", "loop.", "local.", "portal.", "internal/core.", "internal/goroutine.", "internal/sched."} {
 		if strings.HasPrefix(fn, p) {
 			return true
 		}

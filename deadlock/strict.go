@@ -299,7 +299,7 @@ func (w *strictWatcher) end(s *sample, t accused, stacks map[int64]*stack) {
 	if t.Stack[0].Wait != nil {
 		page = pageBlocked
 	}
-	x := suspect{subject{callID: id}, t.ThreadState, call, nil, t.parked, ""}
+	x := suspect{subject: subject{callID: id}, thread: t.ThreadState, call: call, parked: t.parked}
 	v := s.verdict(x, kind, max(call.Waited, -1))
 	text, e := w.describe(t, call, &v, page)
 	what := "the call was ended"

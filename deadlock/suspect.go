@@ -9,10 +9,12 @@ import (
 )
 
 // A subject is who waits: a queued call; or a goroutine, for a token, or for the
-// end of the context whose thread it is, or of a pool.
+// end of the context whose thread it is, or of a pool; or all who are ready on a
+// loop, while something has its turn.
 type subject struct {
 	callID
 	goroutine int64
+	turn      turn
 }
 
 // A suspect is somebody who seems to wait for itself.
@@ -23,6 +25,7 @@ type suspect struct {
 	waits  *core.GoroutineState // what the goroutine waits for, nil for a call
 	parked *stack               // where the waiting ends
 	behind string               // the name of what runs there, "" for what runs on the thread
+	loop   *core.LoopState      // that is blocked, nil if it is about something else
 }
 
 // An inquiry follows waits, through the graph and the stacks, to where they end.

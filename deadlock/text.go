@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// String returns the report as text for people: the threads, the waits between
-// them, and the stacks of the goroutines involved. It can be pasted into an
+// String returns the report as text for people: the threads and loops, the waits
+// between them, and the stacks of the goroutines involved. It can be pasted into an
 // issue as it is; it contains names, functions and paths of the program, and no
 // arguments or values. Of this module's own functions the stacks have those that
 // were called from outside.
@@ -27,6 +27,12 @@ func (r *Report) String() string {
 	}
 	if r.MoreThreads > 0 {
 		fmt.Fprintf(&b, "\nand %s\n", count(r.MoreThreads, "more thread"))
+	}
+	for i := range r.Loops {
+		r.Loops[i].write(&b, r, true)
+	}
+	if r.MoreLoops > 0 {
+		fmt.Fprintf(&b, "\nand %s\n", count(r.MoreLoops, "more loop"))
 	}
 	r.writeIdle(&b)
 	for i := range r.Limiters {
@@ -134,6 +140,19 @@ func (r *Report) since(old *Report) string {
 		return a.Contexts == b.Contexts && a.Waiting == b.Waiting && a.Closing == b.Closing && title(a.Name, a.Made) == title(b.Name, b.Made)
 	}) {
 		r.writeIdle(&b)
+	}
+	loop := func(r *Report, l *Loop) string {
+		var b strings.Builder
+		l.write(&b, r, false)
+		return b.String()
+	}
+	for i := range old.Loops {
+		was[loop(old, &old.Loops[i])] = true
+	}
+	for i := range r.Loops {
+		if !was[loop(r, &r.Loops[i])] {
+			r.Loops[i].write(&b, r, true)
+		}
 	}
 	limiter := func(l *Limiter) string {
 		var b strings.Builder
@@ -364,6 +383,8 @@ func (w *Wait) what() string {
 		return "the end of a pool"
 	case "limiter":
 		return "a limiter"
+	case "mutex":
+		return "a mutex"
 	}
 	return "the " + w.Kind + " of " + w.For
 }

@@ -32,6 +32,10 @@ const (
 	//
 	// Or it says that somebody waits for a token of a limiter, and that all who
 	// hold its tokens were found twice to wait for it too, or to be parked so.
+	//
+	// Or that a task of a thread loop, or a function posted to one, was found twice
+	// to be parked so in one and the same turn, while others were ready to run
+	// there: a wait that this module does not see blocks the whole loop.
 	Probable Kind = "probable"
 	// Slow says that the first call in a thread's queue, or in that of a context
 	// which waits in line for a thread of its pool, or the first in line for a
@@ -68,6 +72,9 @@ type Verdict struct {
 	// Wait is what a Probable is about if that is not a call: a wait for the end
 	// of a context or a pool, or for a token. Then Seq is 0 and Call "".
 	Wait *Wait
+	// Loop is the ID of the loop that a Probable is about, if that is one, and Name
+	// its name; then Running is what runs there, and Thread and Seq are 0.
+	Loop uint64
 	// Report is what all threads did when the verdict was reached. It is never
 	// nil; that of a Retracted is the earlier verdict's.
 	Report *Report
@@ -99,6 +106,9 @@ func (v Verdict) Title() string {
 		if v.Retracts != nil && v.Retracts.Kind == Probable {
 			was = "a probable deadlock"
 		}
+		if v.Loop != 0 {
+			return fmt.Sprintf("no longer %s: loop %s goes on after %v", was, v.Name, round(v.Age))
+		}
 		if waits != "" {
 			return fmt.Sprintf("no longer %s: %s, after %v", was, waits, round(v.Age))
 		}
@@ -114,6 +124,16 @@ func (v Verdict) Title() string {
 			runs = ", which runs " + v.Running
 		}
 		return fmt.Sprintf("slow: call %s has waited %v for thread %s%s", v.Call, round(v.Age), thread, runs)
+	}
+	if v.Loop != 0 {
+		ready := 0
+		for _, l := range v.Report.Loops {
+			if l.ID == v.Loop {
+				ready = l.Ready
+			}
+		}
+		return fmt.Sprintf("probable deadlock: loop %s runs %s, which has been parked in %s for %v and keeps %d others from running",
+			cmp.Or(v.Name, "(unnamed)"), v.Running, v.Parked, round(v.Age), ready)
 	}
 	runs := v.Running
 	if v.Behind != "" {
@@ -147,10 +167,22 @@ func (v Verdict) text() string {
 	return v.Report.String()
 }
 
+// Page returns the name of the page of docs/deadlock that says what the verdict
+// means and what to do, without ".md", as [Error].Page does. That of a Retracted is
+// that of the verdict which it takes back.
+func (v Verdict) Page() string {
+	if v.Retracts != nil {
+		return v.Retracts.page()
+	}
+	return v.page()
+}
+
 func (v Verdict) page() string {
 	switch {
 	case v.Wait != nil && v.Wait.Kind == "limiter":
 		return pageLimiter
+	case v.Loop != 0:
+		return pageBlockedLoop
 	case v.Lined:
 		return pageFullPool
 	case v.Kind == Slow:
@@ -518,6 +550,10 @@ func (w *watcher) retract(s *sample) {
 		age, left := time.Duration(0), false
 		if o.mark != nil {
 			age, left = o.mark.Left()
+		} else if c.turn.loop != 0 {
+			if left = !blocking(s.graph, c.turn); left {
+				age = o.verdict.Age + s.at.Sub(o.verdict.Report.Time)
+			}
 		} else if c.goroutine != 0 {
 			if left = !closes(s.graph, c.subject); left {
 				age = o.verdict.Age + s.at.Sub(o.verdict.Report.Time)
@@ -588,7 +624,7 @@ func (w *watcher) suspects(s *sample, full bool) (any bool) {
 	}
 	for i := range s.graph.Goroutines {
 		g := &s.graph.Goroutines[i]
-		who := subject{callID{thread: g.Wait.Thread}, g.Goroutine}
+		who := subject{callID: callID{thread: g.Wait.Thread}, goroutine: g.Goroutine}
 		if g.Wait.Kind != "close" && g.Wait.Kind != "pool close" || w.charges[charge{Probable, who}] != nil {
 			continue
 		}
@@ -602,13 +638,20 @@ func (w *watcher) suspects(s *sample, full bool) (any bool) {
 			goroutines = append(goroutines, claimant(l, i))
 		}
 	}
+	var loops []*core.LoopState
+	for i := range s.graph.Loops {
+		l := &s.graph.Loops[i]
+		if who := (subject{turn: turnOf(l)}); blocks(l) && w.charges[charge{Probable, who}] == nil && stands(who, "turn") {
+			loops = append(loops, l)
+		}
+	}
 	w.before = now
 	if full && len(w.innocent) > 0 {
 		there := queued(s.graph)
 		maps.DeleteFunc(w.innocent, func(c callID, _ string) bool { return !there[c] })
 	}
-	if !urgent && (len(threads) == 0 && len(goroutines) == 0 || len(w.parked) == 0 && s.at.Sub(w.read) < 10*w.cost) {
-		if full && len(threads) == 0 && len(goroutines) == 0 {
+	if !urgent && (len(threads) == 0 && len(goroutines) == 0 && len(loops) == 0 || len(w.parked) == 0 && s.at.Sub(w.read) < 10*w.cost) {
+		if full && len(threads) == 0 && len(goroutines) == 0 && len(loops) == 0 {
 			clear(w.parked)
 		}
 		return len(now) > 0
@@ -629,7 +672,7 @@ func (w *watcher) suspects(s *sample, full bool) (any bool) {
 			w.clear(t)
 			continue
 		}
-		x := suspect{subject{callID: callID{t.ID, c.Seq}}, t, c, nil, q.stacks[r.last()], r.behind}
+		x := suspect{subject: subject{callID: callID{t.ID, c.Seq}}, thread: t, call: c, parked: q.stacks[r.last()], behind: r.behind}
 		seen[x.subject] = true
 		w.see(s, x, r)
 	}
@@ -642,7 +685,16 @@ func (w *watcher) suspects(s *sample, full bool) (any bool) {
 		if g.Wait.Limiter != 0 {
 			about = s.threadOf(g.Goroutine)
 		}
-		x := suspect{subject{callID{thread: g.Wait.Thread}, g.Goroutine}, about, core.CallState{}, g, q.stacks[r.last()], r.behind}
+		x := suspect{subject: subject{callID: callID{thread: g.Wait.Thread}, goroutine: g.Goroutine}, thread: about, waits: g, parked: q.stacks[r.last()], behind: r.behind}
+		seen[x.subject] = true
+		w.see(s, x, r)
+	}
+	for _, l := range loops {
+		r := &trail{}
+		if !q.blockedLoop(l, r) {
+			continue
+		}
+		x := suspect{subject: subject{turn: turnOf(l)}, call: core.CallState{Waited: -1}, parked: q.stacks[r.last()], loop: l}
 		seen[x.subject] = true
 		w.see(s, x, r)
 	}
@@ -658,6 +710,9 @@ func (w *watcher) see(s *sample, x suspect, r *trail) {
 	since := s.at
 	if stood, ok := w.before[subject{callID: callID{thread: x.callID.thread}}]; ok && x.waits == nil {
 		since = stood.since
+	}
+	if x.loop != nil {
+		since = w.before[x.subject].since
 	}
 	seen := again(w.parked[x.subject], sighting{r.where.String(), 1, since})
 	if w.parked == nil {
@@ -744,7 +799,7 @@ func (w *watcher) charge(s *sample, x suspect, kind Kind, age time.Duration) {
 		v.Since = w.last
 	}
 	var m mark
-	if x.waits == nil {
+	if x.waits == nil && x.loop == nil {
 		var marked bool
 		if m, marked = w.src.mark(x.callID.thread, x.seq, age); !marked {
 			m = nil
@@ -788,6 +843,9 @@ func (s *sample) verdict(x suspect, kind Kind, age time.Duration) Verdict {
 			v.Running = "an exit function"
 		}
 	}
+	if l := x.loop; l != nil {
+		v.Seq, v.Call, v.Loop, v.Name, v.Running = 0, "", l.ID, clean(l.Name), clean(l.Running.Name)
+	}
 	v.Report = s.report(v.Thread, also)
 	for _, r := range v.Report.Threads {
 		for _, c := range r.Queue {
@@ -811,6 +869,9 @@ func (s *sample) verdict(x suspect, kind Kind, age time.Duration) Verdict {
 // run there, if that is what the verdict is about.
 func (s *sample) still(x suspect, kind Kind) bool {
 	g := s.src.graph()
+	if x.loop != nil {
+		return blocking(g, x.turn)
+	}
 	if x.waits != nil {
 		return closes(g, x.subject)
 	}

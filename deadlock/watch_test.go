@@ -650,7 +650,7 @@ func TestVerdictText(t *testing.T) {
 	s := rawWait().source().sample()
 	g, _, _ := parkedIn(&s.graph.Threads[0], s.parse(every1))
 	th := &s.graph.Threads[0]
-	v := s.verdict(suspect{subject{callID: callID{3, 7}}, th, th.Queue[0], nil, g, ""}, Probable, 2*time.Second)
+	v := s.verdict(suspect{subject: subject{callID: callID{3, 7}}, thread: th, call: th.Queue[0], parked: g}, Probable, 2*time.Second)
 	golden(t, "verdict.txt", masked(v.String()))
 }
 

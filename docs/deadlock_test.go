@@ -43,8 +43,8 @@ func TestDiagnoses(t *testing.T) {
 	})
 	require.NoError(t, err)
 	for _, page := range []string{
-		"raw-wait", "slow", "strict", "call-to-blocked-thread",
-		"self-wait", "cycle-of-tasks", "group-member", "shutdown-inside", "serve-none", "full-pool", "limiter",
+		"raw-wait", "blocked-loop", "slow", "strict", "call-to-blocked-thread",
+		"self-wait", "cycle-of-tasks", "group-member", "shutdown-inside", "serve-none", "full-pool", "limiter", "mutex",
 	} {
 		require.True(t, named[page], "nothing names %s any more", page)
 	}

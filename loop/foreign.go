@@ -9,6 +9,7 @@ import (
 type foreign struct {
 	post func(func()) error
 	done <-chan struct{}
+	home core.Home
 }
 
 // FromPost makes a Loop of somebody else's. post hands a function to it: it must
@@ -27,7 +28,9 @@ func FromPost(post func(fn func()) error, done <-chan struct{}) Loop {
 	if post == nil {
 		panic("loop: FromPost with a nil function")
 	}
-	return &foreign{post, done}
+	f := &foreign{post: post, done: done}
+	f.home = core.Home{Loop: f, Stopped: ErrStopped}
+	return f
 }
 
 // Post implements [Poster].

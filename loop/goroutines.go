@@ -6,25 +6,26 @@ import (
 	"sync"
 
 	"asyncsync.dev/internal/core"
-	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/sched"
 )
 
 // goroutines is the Backend of goroutines.
 type goroutines struct {
 	name    string
+	home    core.Home
 	labels  context.Context
 	alive   context.Context
 	endLife context.CancelCauseFunc
 	done    chan struct{}
 
-	mu       sync.Mutex // guards what follows; a leaf
-	begun    bool       // Run has been called
-	refusing bool       // nothing new is accepted
-	held     []*job     // that wait for Run
-	posts    []func()   // that have not begun
-	posting  bool       // there is a goroutine that runs them
-	tasks    *job       // that have begun and not ended
-	running  int        // goroutines of tasks, and the one of posts
+	mu       sync.Mutex  // guards what follows; a leaf
+	begun    bool        // Run has been called
+	refusing bool        // nothing new is accepted
+	held     []*core.Job // that wait for Run
+	posts    []func()    // that have not begun
+	posting  bool        // there is a goroutine that runs them
+	tasks    sched.List  // that have begun and not ended
+	running  int         // goroutines of tasks, and the one of posts
 	quiet    chan struct{}
 }
 
@@ -38,6 +39,7 @@ func Goroutines(opts ...Option) Backend {
 	g := &goroutines{name: named("goroutines", opts), done: make(chan struct{})}
 	g.labels = pprof.WithLabels(context.Background(), pprof.Labels("asyncsync.loop", g.name))
 	g.alive, g.endLife = context.WithCancelCause(context.Background())
+	g.home = core.Home{Loop: g, Backend: goroutineTasks{g}, Stopped: ErrStopped}
 	return g
 }
 
@@ -70,9 +72,16 @@ func (g *goroutines) Park(ctx context.Context, arm func(wake func())) error {
 	return park(ctx, arm)
 }
 
-func (g *goroutines) life() context.Context { return g.alive }
+func (g *goroutines) at() *core.Home { return &g.home }
 
-func (g *goroutines) start(j *job) error {
+// goroutineTasks is a backend of goroutines as internal/core knows it.
+type goroutineTasks struct{ *goroutines }
+
+// Life implements [core.Backend].
+func (g goroutineTasks) Life() context.Context { return g.alive }
+
+// Start implements [core.Backend].
+func (g goroutineTasks) Start(j *core.Job) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -87,55 +96,37 @@ func (g *goroutines) start(j *job) error {
 }
 
 // goLocked starts the goroutine of j.
-func (g *goroutines) goLocked(j *job) {
+func (g *goroutines) goLocked(j *core.Job) {
 	g.running++
 	go g.task(j)
 }
 
-func (g *goroutines) task(j *job) {
+func (g *goroutines) task(j *core.Job) {
 	pprof.SetGoroutineLabels(g.labels)
 	defer g.left()
 	if !g.enter(j) {
-		j.Refused()
+		j.Body.Refused()
 		return
 	}
 	defer g.leave(j)
-	j.own = true
-	r := goroutine.Ensure()
-	r.Task, r.Values = j, j.Values
-	defer func() {
-		r.Task = nil
-		r.Release()
-	}()
-	j.runOwn()
+	j.RunOwn()
 }
 
 // enter puts j among the tasks that run, unless the backend stops.
-func (g *goroutines) enter(j *job) bool {
+func (g *goroutines) enter(j *core.Job) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.refusing {
 		return false
 	}
-	if j.after = g.tasks; j.after != nil {
-		j.after.before = j
-	}
-	g.tasks = j
+	g.tasks.Add(&j.Task)
 	return true
 }
 
-func (g *goroutines) leave(j *job) {
+func (g *goroutines) leave(j *core.Job) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if j.before != nil {
-		j.before.after = j.after
-	} else {
-		g.tasks = j.after
-	}
-	if j.after != nil {
-		j.after.before = j.before
-	}
-	j.before, j.after = nil, nil
+	g.tasks.Remove(&j.Task)
 }
 
 // left says that a goroutine has nothing more to do.
@@ -187,11 +178,11 @@ func (g *goroutines) drain() {
 type posting struct{}
 
 // run runs the main task on the calling goroutine.
-func (g *goroutines) run(j *job) (end core.Ending, refusal error) {
-	defer j.release()
+func (g *goroutines) run(_ context.Context, s *core.Solo) (end core.Ending, refusal error) {
 	g.mu.Lock()
 	if g.begun {
 		g.mu.Unlock()
+		s.Drop()
 		return end, ErrStopped
 	}
 	g.begun = true
@@ -204,17 +195,11 @@ func (g *goroutines) run(j *job) (end core.Ending, refusal error) {
 	g.mu.Unlock()
 
 	defer g.finish()
-	if err := core.Ended(&j.ctx); err != nil {
+	if err := core.Ended(s.Ctx()); err != nil {
+		s.Drop()
 		return end, err
 	}
-	r := goroutine.Ensure()
-	was := r.Task
-	r.Task = j
-	defer func() {
-		r.Task = was
-		r.ReleaseIfEmpty()
-	}()
-	j.Fn(&j.ctx)
+	s.RunHere()
 	return end, nil
 }
 
@@ -222,10 +207,11 @@ func (g *goroutines) run(j *job) (end core.Ending, refusal error) {
 func (g *goroutines) finish() {
 	g.mu.Lock()
 	g.refusing = true
-	var running []*job
-	for j := g.tasks; j != nil; j = j.after {
-		running = append(running, j)
-	}
+	var running []sched.Body
+	g.tasks.All(func(t *sched.Task) bool {
+		running = append(running, t.Body)
+		return true
+	})
 	quiet := make(chan struct{})
 	over := g.running == 0
 	if !over {
@@ -233,8 +219,8 @@ func (g *goroutines) finish() {
 	}
 	g.mu.Unlock()
 	g.endLife(ErrStopped)
-	for _, j := range running {
-		j.Stop()
+	for _, b := range running {
+		b.Stop()
 	}
 	if !over {
 		<-quiet

@@ -5,53 +5,32 @@ import (
 
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/internal/goroutine"
-	"asyncsync.dev/internal/sched"
 )
-
-// A job is a task of a backend of this package.
-type job struct {
-	sched.Task // on a thread loop; otherwise only its Values are used
-
-	backend builtin
-	ctx     taskCtx
-	cancel  context.CancelCauseFunc // of ctx; may be nil
-
-	// run, if not nil, is called instead of Fn.
-	run func()
-
-	// ended is told, on the task's goroutine, how it has ended; refused, that it
-	// has not begun. If ended is nil nobody waits for the task.
-	ended   func(core.Ending)
-	refused func(error)
-
-	refusal       error // why fn was not called
-	waited        bool  // an ordinary goroutine is going to wait for it
-	own           bool  // it has a goroutine of its own
-	before, after *job  // in the list of a goroutines backend
-}
 
 // builtin is what the backends of this package have beyond a Backend.
 type builtin interface {
 	Backend
-	life() context.Context
-	start(j *job) error
-	run(j *job) (core.Ending, error)
+	at() *core.Home
+	run(ctx context.Context, s *core.Solo) (core.Ending, error)
 }
 
-func newJob(b builtin, ctx context.Context, fn func(context.Context)) *job {
-	j := &job{}
-	j.init(b, ctx)
-	j.Fn = fn
-	if r := goroutine.Current(); r != nil {
-		j.Values = r.Values
+func init() {
+	core.HomeOf = func(l any) *core.Home { return homeOf(l.(Loop)) }
+}
+
+// homeOf returns what contexts know l by.
+func homeOf(l Loop) *core.Home {
+	switch b := l.(type) {
+	case builtin:
+		return b.at()
+	case *foreign:
+		return &b.home
 	}
-	return j
-}
-
-func (j *job) init(b builtin, ctx context.Context) {
-	j.backend = b
-	j.Body, j.Ctx = j, &j.ctx
-	j.cancel = j.ctx.init(ctx, b, b.life())
+	h := &core.Home{Loop: l, Stopped: ErrStopped}
+	if b, ok := l.(Backend); ok {
+		h.Spawn = b.Spawn
+	}
+	return h
 }
 
 // spawn is Spawn of the backends of this package.
@@ -60,104 +39,15 @@ func spawn(b builtin, ctx context.Context, fn func(context.Context)) error {
 	if fn == nil {
 		panic("loop: Spawn with a nil function")
 	}
-	if err := core.Ended(ctx); err != nil {
+	if err := core.Ended(core.Afterlife(ctx)); err != nil {
 		return err
 	}
-	j := newJob(b, outlive(ctx), fn)
-	err := b.start(j)
+	s := core.NewSolo(ctx, b.at(), fn)
+	err := b.at().Backend.Start(&s.Job)
 	if err != nil {
-		j.release()
+		s.Drop()
 	}
 	return err
-}
-
-// Begin implements [sched.Body].
-func (j *job) Begin() bool {
-	j.refusal = core.Ended(&j.ctx)
-	if j.run != nil && j.refusal == nil {
-		j.run()
-		return false
-	}
-	return j.refusal == nil
-}
-
-// Over implements [sched.Body].
-func (j *job) Over(v any, goexit bool) {
-	var e core.Ending
-	if v != nil || goexit {
-		e = core.Recover(v)
-	}
-	if j.own {
-		j.endCritical(&e)
-	}
-	j.release()
-	switch {
-	case j.refusal != nil:
-		j.refuse(j.refusal)
-	case j.ended != nil:
-		j.ended(e)
-	case !e.Returned():
-		unheard(j.ctx.above, e)
-	}
-}
-
-// endCritical ends the thread-critical values of a task with its own goroutine. If
-// that fails it is how the task has ended.
-func (j *job) endCritical(e *core.Ending) {
-	r := goroutine.Current()
-	if r == nil {
-		return
-	}
-	r.EndCritical(func(v any, goexit bool, stack []byte) {
-		if e.Returned() {
-			*e = core.Ending{Goexit: goexit}
-			if !goexit {
-				e.Panic = &core.Panic{Value: v, Stack: stack}
-			}
-		}
-	})
-}
-
-// runOwn runs j on a goroutine of its own.
-func (j *job) runOwn() {
-	returned := false
-	defer func() {
-		if !returned {
-			v := recover()
-			j.Over(v, v == nil)
-		}
-	}()
-	if j.Begin() {
-		j.Fn(&j.ctx)
-	}
-	returned = true
-	j.Over(nil, false)
-}
-
-// Refused implements [sched.Body].
-func (j *job) Refused() {
-	j.Stop()
-	j.refuse(ErrStopped)
-}
-
-// Stop implements [sched.Body].
-func (j *job) Stop() {
-	if j.cancel != nil {
-		j.cancel(ErrStopped)
-	}
-}
-
-func (j *job) refuse(err error) {
-	if j.refused != nil {
-		j.refused(err)
-	}
-}
-
-// release lets go of what the ctx hangs from.
-func (j *job) release() {
-	if j.cancel != nil {
-		j.cancel(nil)
-	}
 }
 
 // runPosted runs a posted function. Only a Goexit comes out of it. The record of the
@@ -173,7 +63,7 @@ func runPosted(fn func()) {
 			r.Told = false // it was a call that somebody waits for
 			return
 		}
-		unheard(context.Background(), core.Recover(v))
+		unheard(core.Recover(v))
 	}()
 	fn()
 	returned = true
@@ -199,16 +89,8 @@ func exitFailed(v any, goexit bool, stack []byte) {
 	if !goexit {
 		e.Panic = &core.Panic{Value: v, Stack: stack}
 	}
-	unheard(context.Background(), e)
+	unheard(e)
 }
 
-// unheard tells the hooks how something has ended that nobody waits for. A hook
-// that panics ends the program, not the loop.
-func unheard(ctx context.Context, e core.Ending) {
-	defer func() {
-		if v := recover(); v != nil {
-			go func() { panic(v) }()
-		}
-	}()
-	e.Unheard(ctx, "")
-}
+// unheard tells the hooks how something has ended that nobody waits for.
+func unheard(e core.Ending) { core.TellUnheard(context.Background(), e, "") }

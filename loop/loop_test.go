@@ -925,7 +925,7 @@ func TestALoopFromPost(t *testing.T) {
 	<-ended
 	panics, goexits := hooks.told()
 	require.Len(t, panics, 3, "one was that of a call, one that of a task's call, one nobody's")
-	require.Equal(t, 3, goexits, "the same")
+	require.Equal(t, 4, goexits, "the same, and each of the two calls of the task's has ended so")
 
 	close(done)
 	before := posts

@@ -32,6 +32,10 @@ func named(kind string, opts []Option) string {
 	return c.name
 }
 
+// Another returns a new backend of the same kind and name, for package portal.
+func (b *thread) Another() Backend     { return NewThread(Named(b.name)) }
+func (g *goroutines) Another() Backend { return Goroutines(Named(g.name)) }
+
 // Builtin returns a new backend of the kind with that name: "goroutines" or
 // "thread". It is for programs whose configuration says which.
 func Builtin(name string) (Backend, error) {

@@ -48,7 +48,7 @@ func run(ctx context.Context, b Backend, main func(context.Context)) (core.Endin
 	if onLoop() {
 		return core.Ending{}, ErrOnLoop
 	}
-	return own.run(newJob(own, ctx, main))
+	return own.run(ctx, core.NewSolo(ctx, own.at(), main))
 }
 
 // Current returns the backend whose task the caller is. It is false in any other
@@ -61,8 +61,8 @@ func Current(ctx context.Context) (Backend, bool) {
 	if r == nil || r.Task == nil || core.Here() != nil {
 		return nil, false
 	}
-	if j, ok := r.Task.(*job); ok {
-		return j.backend, true
+	if j, ok := r.Task.(*core.Job); ok {
+		return j.Home.Loop.(Backend), true
 	}
 	if t, _ := here(); t != nil {
 		b, ok := t.Loop().Home().(Backend)
@@ -76,24 +76,8 @@ func Current(ctx context.Context) (Backend, bool) {
 // package asyncsync). In any other code, tasks included, it is false.
 func Host(ctx context.Context) (Loop, bool) {
 	checkCtx(ctx, "Host")
-	c := from(ctx)
-	if c == nil {
-		return nil, false
-	}
-	if _, ok := Current(ctx); ok {
-		return nil, false
-	}
-	if _, blocks := here(); blocks {
-		return nil, false
-	}
-	if core.Here() != nil {
-		return c.loop, true
-	}
-	// Somebody has started the goroutine for the very call that ctx belongs to.
-	if r := goroutine.Current(); r != nil && r.Node != nil {
-		if n := core.NodeOf(ctx); n != nil && r.Node == any(n) {
-			return c.loop, true
-		}
+	if h := core.Host(ctx).Tasks(); h != nil {
+		return h.Loop.(Loop), true
 	}
 	return nil, false
 }

@@ -13,6 +13,7 @@ import (
 type thread struct {
 	name string
 	loop *sched.Loop
+	home core.Home
 }
 
 // NewThread returns a backend whose tasks and posted functions all run on one OS
@@ -33,6 +34,7 @@ type thread struct {
 func NewThread(opts ...Option) Backend {
 	b := &thread{name: named("thread", opts)}
 	b.loop = sched.New(b, runPosted, exitFailed, ErrStopped)
+	b.home = core.Home{Loop: b, Backend: threadTasks{b.loop}, Stopped: ErrStopped}
 	return b
 }
 
@@ -61,14 +63,21 @@ func (b *thread) Park(ctx context.Context, arm func(wake func())) error {
 	return park(ctx, arm)
 }
 
-func (b *thread) life() context.Context { return b.loop.Life() }
+func (b *thread) at() *core.Home { return &b.home }
 
-func (b *thread) start(j *job) error {
+// threadTasks is a thread loop as internal/core knows it.
+type threadTasks struct{ loop *sched.Loop }
+
+// Life implements [core.Backend].
+func (t threadTasks) Life() context.Context { return t.loop.Life() }
+
+// Start implements [core.Backend].
+func (t threadTasks) Start(j *core.Job) error {
 	accepted := false
-	if j.waited {
-		accepted = b.loop.StartAndWait(&j.Task)
+	if j.Waited {
+		accepted = t.loop.StartAndWait(&j.Task)
 	} else {
-		accepted = b.loop.Start(&j.Task)
+		accepted = t.loop.Start(&j.Task)
 	}
 	if !accepted {
 		return ErrStopped
@@ -76,22 +85,23 @@ func (b *thread) start(j *job) error {
 	return nil
 }
 
-// run runs the loop with j as its main task.
-func (b *thread) run(j *job) (end core.Ending, refusal error) {
+// run runs the loop with s as its main task.
+func (b *thread) run(ctx context.Context, s *core.Solo) (end core.Ending, refusal error) {
 	var values goroutine.Values
-	j.ended = func(e core.Ending) {
+	s.Ended = func(e core.Ending) {
 		end = e
 		if r := goroutine.Current(); r != nil {
 			values = r.Values
 		}
 	}
-	j.refused = func(err error) { refusal, values = err, j.Values }
+	s.NotRun = func(err error) { refusal, values = err, s.Values }
+	defer s.Awaited()()
 	ran := false
-	pprof.Do(j.ctx.above, pprof.Labels("asyncsync.loop", b.name), func(context.Context) {
-		ran = b.loop.Run(&j.Task)
+	pprof.Do(ctx, pprof.Labels("asyncsync.loop", b.name), func(context.Context) {
+		ran = b.loop.Run(&s.Task, func() (over func()) { return core.EnlistLoop(b.name, b.loop) })
 	})
 	if !ran {
-		j.release()
+		s.Drop()
 		return end, ErrStopped
 	}
 	setValues(values)

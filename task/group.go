@@ -29,9 +29,9 @@ type Group struct {
 	carryOn bool // a failure cancels nothing
 	zero    bool // it was not made by NewGroup; under mu
 
-	mu      sync.Mutex    // guards the rest; a leaf lock
-	running int           // tasks, and places that were given to those who wait in line
-	idle    chan struct{} // closed when running is 0; nil while nobody waits for that
+	mu      sync.Mutex // guards the rest; a leaf lock
+	running int        // tasks, and places that were given to those who wait in line
+	idle    *core.Gate // opened when running is 0; nil while nobody waits for that
 	limited bool
 	limit   int
 	line    *list.List // of *entrant: who waits in Go for a place; nil before the first
@@ -96,7 +96,10 @@ func (g *Group) lock(what string) {
 }
 
 // Go starts fn as a task of the group. It may be called from the group's own
-// tasks, and until Wait has returned; after that it panics.
+// tasks, and until Wait has returned; after that it panics. The task runs on the
+// backend that the ctx of NewGroup is on, as [Go] says. There it does not begin if
+// the group has been cancelled before, of which Wait tells if it has no other error
+// to tell.
 //
 // Where SetLimit has set a limit that is reached, Go waits until a task has
 // ended, first come first served; on a thread it serves meanwhile, the calls of
@@ -215,13 +218,13 @@ func (g *Group) leave() {
 	g.mu.Lock()
 	g.running--
 	g.admit()
-	var idle chan struct{}
+	var idle *core.Gate
 	if g.running == 0 {
 		idle, g.idle = g.idle, nil
 	}
 	g.mu.Unlock()
 	if idle != nil {
-		close(idle)
+		idle.Open()
 	}
 }
 
@@ -267,6 +270,8 @@ func (m *member) ended() {
 		g.goexit = true
 		g.mu.Unlock()
 		g.fail(errGoexit)
+	case m.task.Refusal() != nil:
+		g.refused(m.task.Refusal())
 	case m.err != nil:
 		g.failed(m.err)
 	}
@@ -281,6 +286,18 @@ func (g *Group) failed(err error) {
 	}
 	g.mu.Unlock()
 	g.fail(err)
+}
+
+// refused takes into the group that a task did not begin, on a loop, because its ctx
+// had ended or the loop stopped. That is told if nothing else is: where one has
+// failed, the others do not begin for that reason.
+func (g *Group) refused(why error) {
+	g.mu.Lock()
+	if len(g.errs) == 0 && g.panic == nil && !g.goexit {
+		g.errs = append(g.errs, why)
+	}
+	g.mu.Unlock()
+	g.fail(why)
 }
 
 // fail cancels the others.
@@ -330,7 +347,7 @@ func (g *Group) Wait(ctx context.Context) error {
 			break
 		}
 		if g.idle == nil {
-			g.idle = make(chan struct{})
+			g.idle = &core.Gate{}
 		}
 		idle := g.idle
 		g.mu.Unlock()

@@ -15,13 +15,12 @@ import (
 // # Nested work
 //
 // A function that is called with asyncsync.WithLimiter holds one token while it
-// runs, however deep what it calls is limited by the same limiter again. While
-// it waits, through this module, its token is lent to what it waits for: a
-// function that it calls, a task, a member of a group, and so on down, one at a
-// time. So never more than there are tokens run at once, and nobody waits for a
-// token that is held for his own sake. If the wait ends while the token is lent,
-// because its ctx has ended, it returns when the token is back or another is
-// free.
+// runs, however deep what it calls is limited by the same limiter again. While it
+// waits, through this module, nobody uses its token, and what it waits for may: a
+// function that it calls, a task, a member of a group, and so on down. So never
+// more than there are tokens run at once, and nobody waits for a token that is held
+// for his own sake. If the wait ends while another has the token, because its ctx
+// has ended, it returns when the token is back or another is not used.
 //
 // Tokens taken with Acquire are not lent: they may have been handed on.
 //
@@ -95,7 +94,9 @@ func (l *Limiter) acquire(what string, ctx context.Context, n int) error {
 	if ctx == nil {
 		panic("task: Limiter." + what + ": nil ctx")
 	}
-	checkTotal("Limiter."+what, n)
+	if n < 0 { // or the name would be put together each time
+		checkTotal("Limiter."+what, n)
+	}
 	if n == 0 {
 		return core.Ended(core.Afterlife(ctx))
 	}
@@ -147,7 +148,7 @@ type LimiterStats struct {
 	Total   int // tokens there are
 	Used    int // tokens taken; more than Total after a reduction
 	Waiting int // callers in line
-	Lent    int // functions whose token another has while they wait
+	Lent    int // functions that have no token now: another has it while they wait
 }
 
 // Stats returns the state of the limiter.

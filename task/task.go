@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/loop"
 )
 
 // An Option changes how a task is started.
@@ -16,8 +17,22 @@ func Named(name string) Option {
 	return func(o *core.Options) { o.Name = name }
 }
 
-// A Task is a function that runs on a goroutine of its own, and the promise of
-// its outcome. Its methods may be called from any goroutine or thread.
+// On says where the task runs: on the backend l as a task of that, or on another
+// loop as a function posted to it, which must not wait for anything that takes
+// long. Without it the task runs on the backend that its ctx is on, as [Go] says.
+//
+// A task that has not begun when the loop stops does not begin: Wait returns
+// [loop.ErrStopped]. One that runs on a backend is cancelled then, with that as the
+// cause. A nil l panics.
+func On(l loop.Loop) Option {
+	if l == nil {
+		panic("task: On: nil Loop")
+	}
+	return func(o *core.Options) { o.Home = core.HomeOf(l) }
+}
+
+// A Task is a function that runs by itself, on a goroutine of its own or on a loop,
+// and the promise of its outcome. Its methods may be called from any goroutine or thread.
 type Task[R any] struct {
 	task   core.Task
 	fn     func(context.Context) (R, error)
@@ -31,7 +46,15 @@ type body[R any] struct{ t *Task[R] }
 func (b body[R]) Run(ctx context.Context) { b.t.result, b.t.err = b.t.fn(ctx) }
 func (b body[R]) Err() error              { return b.t.err }
 
-// Go starts fn on a new goroutine and returns at once.
+// Go starts fn as a task and returns at once.
+//
+// The task runs on the backend that ctx is on (see package loop): in a task of a
+// thread loop, and in sync code that one has called, it is a task of that loop, to
+// which no goroutine is added but a coroutine of the loop's. Where ctx is on no
+// backend, and in a function posted to a loop that is none, it runs on a new
+// goroutine. [On] names another. What counts is ctx, not the goroutine that calls.
+// On a backend that has stopped the task does not run, and Wait returns
+// [loop.ErrStopped].
 //
 // fn's ctx is derived from ctx; [Task.Cancel] ends it, and with it the tasks
 // started from it. It ends with fn, too, but that does not cancel tasks that
@@ -100,6 +123,7 @@ func (t *Task[R]) Wait(ctx context.Context) (R, error) {
 
 // outcome ends the waiter as the task has ended.
 func (t *Task[R]) outcome() (R, error) {
+	t.task.Hear()
 	if err := t.task.Refusal(); err != nil {
 		var zero R
 		return zero, err
@@ -131,7 +155,8 @@ func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
 }
 
 // Cancel ends the ctx of the task's function with the given cause, nil meaning
-// [context.Canceled]. It does not wait. It reports whether it was the one to
+// [context.Canceled]. A task that waits for its turn on a loop does not begin any
+// more, and its Wait returns the cause. It does not wait. It reports whether it was the one to
 // do so: false if the task has ended, or was cancelled before.
 func (t *Task[R]) Cancel(cause error) bool {
 	t.check("Cancel")

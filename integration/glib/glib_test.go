@@ -15,6 +15,7 @@ import (
 	"asyncsync.dev/integration/glib"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/loop/looptest"
+	"asyncsync.dev/task"
 )
 
 var hows = map[string]glib.How{"idle": glib.Idle, "invoke": glib.Invoke}
@@ -104,7 +105,11 @@ func TestAWaitInsideACallbackIsRefused(t *testing.T) {
 	yield := func(ctx context.Context) error {
 		return b.Park(ctx, func(wake func()) { wake() })
 	}
+	nothing := func(context.Context) (int, error) { return 0, nil }
+	none, more := task.NewLimiter(0), make(chan struct{})
 	_, err := loop.Run(context.Background(), b, func(ctx context.Context) (int, error) {
+		ends := task.Go(context.Background(), func(context.Context) (int, error) { <-more; return 0, nil })
+		defer close(more)
 		for range 3 {
 			// Calls to C, and callbacks that do not wait, are like any function.
 			ran := false
@@ -117,8 +122,22 @@ func TestAWaitInsideACallbackIsRefused(t *testing.T) {
 				"Call": func(ctx context.Context) {
 					_, _ = loop.Call(ctx, b, func(context.Context) (int, error) { return 0, nil })
 				},
-				"deeper": func(ctx context.Context) { deeper(200, func() { _ = yield(ctx) }) },
-				"twice":  func(ctx context.Context) { glib.CallBack(func() { _ = yield(ctx) }) },
+				"a call to a thread": func(ctx context.Context) { _, _ = asyncsync.ToThread(ctx, nothing) },
+				"an insensitive call": func(ctx context.Context) {
+					_, _ = asyncsync.ToThread(ctx, nothing, asyncsync.Insensitive())
+				},
+				"a call to another loop": func(ctx context.Context) {
+					_, _ = asyncsync.FromThread(ctx, nothing, asyncsync.WithLoop(loop.Goroutines()))
+				},
+				"a task": func(ctx context.Context) { _, _ = ends.Wait(ctx) },
+				"a group": func(ctx context.Context) {
+					_, g := task.NewGroup(ctx)
+					g.Go(func(ctx context.Context) error { _, err := ends.Wait(ctx); return err })
+					_ = g.Wait(ctx)
+				},
+				"a limiter": func(ctx context.Context) { _ = none.Acquire(ctx) },
+				"deeper":    func(ctx context.Context) { deeper(200, func() { _ = yield(ctx) }) },
+				"twice":     func(ctx context.Context) { glib.CallBack(func() { _ = yield(ctx) }) },
 			} {
 				value := func() (v any) {
 					defer func() { v = recover() }()

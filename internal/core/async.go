@@ -16,24 +16,39 @@ type Elsewhere struct {
 	Stopped <-chan struct{}
 	// Err is what calls get that had not begun then.
 	Err error
+
+	// kin has a thread that waits also serve what its function has started.
+	kin bool
+	// Home, if not nil, is the loop that runs it; then there is none of the
+	// above. Job is what it is to run as, if somebody has one to give.
+	Home *Home
+	Job  *Job
 }
 
-// Host returns the loop, a loop.Loop, of the task that has called the sync code
-// which asks, nil if there is none.
-func Host(ctx context.Context) (loop any) {
+// Host returns the loop of the task that has called the sync code which asks, nil if
+// there is none. Identity is the goroutine's: the ctx of a task is no answer in the
+// task itself, nor on a goroutine that has merely come by it.
+func Host(ctx context.Context) *Home {
 	if !loops.Load() {
 		return nil
 	}
-	return HostOf(ctx)
+	h := homeOf(ctx)
+	if h == nil {
+		return nil
+	}
+	own, rec := current()
+	switch {
+	case own != nil:
+		return h
+	case rec == nil || rec.Task != nil:
+		return nil
+	}
+	// Somebody has started the goroutine for the very call that ctx belongs to.
+	if n := NodeOf(ctx); n != nil && rec.Node == any(n) {
+		return h
+	}
+	return nil
 }
-
-// HostOf is Host where there are loops. OnLoopOf makes a loop.Loop a place for
-// functions, with the ctx that they get and what is to be called when they have
-// ended. Package loop sets both.
-var (
-	HostOf   func(ctx context.Context) (loop any)
-	OnLoopOf func(ctx context.Context, loop any) (_ context.Context, e Elsewhere, release func())
-)
 
 // A claim settles whether a function begins, between whoever is to run it and a
 // caller who gives it up or abandons it.
@@ -87,17 +102,37 @@ func (t *Thread) Context(ctx context.Context) context.Context {
 }
 
 func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Call, body Body, o *Options, e Elsewhere) error {
+	if t == nil {
+		checkPark(rec)
+	}
 	by := submitter(ctx, rec)
 	c.body, c.scope, c.name, c.by = body, s, o.Name, by
 	if c.pc == 0 {
 		c.pc = o.PC
 	}
+	base, home := foreign(ctx), homeOf(ctx)
+	if e.Home != nil {
+		home = e.Home
+		if e.Job == nil {
+			e.Job = &Job{}
+		}
+		if base, e.Job.life = home.layer(ctx); e.Job.life != nil {
+			defer e.Job.life.end()
+		}
+		e.Job.Waited, e.Job.Short = t == nil && parkable(rec) == nil, true
+		if home.Backend == nil { // which tells by itself that it stops
+			e.Stopped, e.Err = home.Loop.Done(), home.Stopped
+		}
+	}
 	if t == nil {
-		nc := newNodeCtx(ctx, s, by)
+		nc := newNodeCtx(base, s, by, home)
 		c.ctx, c.node = &nc.Ctx, nc.node
 	} else {
-		fc := newFrameCtx(ctx, s, by)
+		fc := newFrameCtx(base, s, by, home)
 		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, &fc.wait
+	}
+	if e.Job != nil && e.Job.life != nil {
+		c.node.life = e.Job.life
 	}
 	c.note(o)
 	if rec != nil {
@@ -107,9 +142,12 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		c.stop = newInterrupt(o)
 	}
 	c.begin(ctx)
+	ctx = c.ctx // ends with the loop as well
 	c.node.Start()
 	if t == nil {
-		c.parker = make(chan struct{}, 1)
+		if parkable(rec) == nil {
+			c.parker = make(chan struct{}, 1)
+		}
 		p := newEdge(rec, &edge{to: (*awayCall)(c)})
 		defer p.over()
 		if err := c.post(e); err != nil {
@@ -126,10 +164,13 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	f.edge.to = (*awayCall)(c)
 	t.push(f, "async")
 	defer t.pop(f)
+	if e.kin && by != nil && !strict.Load() {
+		defer t.servesKin(f, by)()
+	}
 	// The goroutine that waits for the function which calls from here has
 	// nothing to do until c ends. One that may go away has.
 	lent := false
-	if e.Post == nil && !o.Abandon && t.run != nil {
+	if e.Post == nil && e.Home == nil && !o.Abandon && t.run != nil {
 		lent, t.woke = t.run.lend(c)
 	}
 	if !lent {
@@ -150,11 +191,15 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 }
 
 func (c *Call) post(e Elsewhere) error {
-	if e.Post == nil {
+	var err error
+	switch {
+	case e.Home != nil:
+		err = c.send(e.Home, e.Job)
+	case e.Post != nil:
+		err = e.Post(func() { c.begun() })
+	default:
 		go c.begun()
-		return nil
 	}
-	err := e.Post(func() { c.begun() })
 	if err != nil {
 		c.node.End()
 	}
@@ -164,21 +209,13 @@ func (c *Call) post(e Elsewhere) error {
 // begun runs c's function on the calling goroutine, unless its ctx has ended
 // or its caller has given up. It reports whether that has woken somebody.
 func (c *Call) begun() (woke bool) {
-	if err := Ended(c.ctx); err != nil {
-		// As if its caller had been faster: one who may abandon what has begun
-		// must not be told that this has.
-		if !c.claim.CompareAndSwap(unclaimed, claimedByCaller) {
-			return false
-		}
-		c.refusal = err
-		c.node.End()
-		count.cancelled.Add(1)
-		return c.finish()
-	}
-	if !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+	switch why := c.mayBegin(); why {
+	case nil:
+		return c.runAsync()
+	case errGivenUp:
 		return false
 	}
-	return c.runAsync()
+	return c.finish()
 }
 
 // runAsync runs c's function on the calling goroutine, which is nobody's
@@ -228,14 +265,7 @@ func (c *Call) runAsync() (woke bool) {
 			c.stop.end(&c.ending)
 		}
 		if lent {
-			rec.EndCritical(func(v any, goexit bool, stack []byte) {
-				if c.ending.Returned() {
-					c.ending = Ending{Goexit: goexit}
-					if !goexit {
-						c.ending.Panic = &Panic{Value: v, Stack: stack}
-					}
-				}
-			})
+			endCritical(rec, &c.ending)
 		}
 		c.over(nil)
 		told = true
@@ -284,7 +314,7 @@ func adopt(name string) (*Thread, *Scope) {
 // returns ctx as seen there.
 func Become(ctx context.Context, name string) (_ context.Context, release func()) {
 	t, s := adopt(name)
-	return newCtx(foreign(ctx), s, nil), t.release
+	return newCtx(foreign(ctx), s, nil, homeOf(ctx)), t.release
 }
 
 // release ends an adoption. The last frame has gone; what it has left in the

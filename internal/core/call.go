@@ -68,10 +68,10 @@ type Call struct {
 	born  uint32 // the epoch of by
 	pin   *Frame // the frame that must run it, nil for any
 	name  string
-	pc    uintptr       // the wrapped function, for its name
-	done  chan struct{} // of a task: closed when it has ended; made when it is asked for, under the mu of life
-	onEnd func()        // of a task: called before that
-	life  *life         // of a task: ended before that
+	pc    uintptr // the wrapped function, for its name
+	gate  *Gate   // of a task: opened when it has ended
+	onEnd func()  // of a task: called before that
+	life  *life   // of a task: ended before that
 
 	refusal error // why it was revoked by somebody else than its caller; guarded by the mu of thread
 	lender  *Call // of an errand: the call whose caller runs it
@@ -97,6 +97,7 @@ type Call struct {
 	woke  bool // submitting has woken the thread
 	lined bool // the thread had no worker yet
 	late  bool // something blocks the thread that may wait for the caller
+	timed bool // it is behind others, in a scope that has calls wait for so long only
 	yield bool // let others run when the call has ended: see yieldEvery
 }
 
@@ -128,7 +129,7 @@ func (c *Call) Reset() (done bool) {
 		c.pc = 0
 	}
 	c.abandon, c.long, c.try, c.bound = false, false, false, false
-	c.woke, c.lined, c.late, c.yield, c.loose = false, false, false, false, false
+	c.woke, c.lined, c.late, c.timed, c.yield, c.loose = false, false, false, false, false, false
 	c.edge = edge{}
 	c.values = goroutine.Values{}
 	c.frame, c.parker = nil, nil
@@ -191,7 +192,7 @@ func (l *list) remove(c *Call) {
 // The life of a task ends first: a call that is made with its ctx after the end
 // of the task has been told must not be cancelled by that end.
 func (c *Call) finish() (woke bool) {
-	f, l := c.frame, c.life
+	f, l, gate := c.frame, c.life, c.gate // its caller may use c again once it has ended
 	if l != nil {
 		l.end()
 	}
@@ -211,13 +212,8 @@ func (c *Call) finish() (woke bool) {
 		if f != nil {
 			woke = f.complete()
 		}
-		if l != nil {
-			l.mu.Lock()
-			done := c.done
-			l.mu.Unlock()
-			if done != nil {
-				close(done)
-			}
+		if gate != nil {
+			gate.Open()
 		}
 	}
 	return woke

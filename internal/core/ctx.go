@@ -6,8 +6,8 @@ import (
 )
 
 // Ctx is the one context type of this module. It carries what a call needs to
-// know of its surroundings: the scope whose thread is nearest, and the node of
-// the call tree that the code belongs to.
+// know of its surroundings: the scope whose thread is nearest, the node of the
+// call tree that the code belongs to, and the loop.
 //
 // The embedded context is always a foreign one: a new layer wraps the foreign
 // context below the old layer, never the old layer itself. Embedding our own
@@ -20,6 +20,7 @@ type Ctx struct {
 	done  <-chan struct{} // of the embedded context: see Done
 	scope *Scope
 	node  *Node
+	home  *Home // the loop that the code runs on, or that of the task which has called it; nil if there is none
 
 	// child is the context that calls from here into child.scope receive. One
 	// object serves all of them, one after another and side by side: such a
@@ -97,8 +98,19 @@ func Afterlife(ctx context.Context) context.Context {
 	if base == c.Context {
 		return ctx
 	}
-	return newCtx(base, c.scope, c.node)
+	return newCtx(base, c.scope, c.node, c.home)
 }
+
+// homeOf returns the loop that ctx carries, or nil.
+func homeOf(ctx context.Context) *Home {
+	if c := From(ctx); c != nil {
+		return c.home
+	}
+	return nil
+}
+
+// LoopOf is homeOf for others.
+func LoopOf(ctx context.Context) *Home { return homeOf(ctx) }
 
 // NodeOf returns the node that ctx carries, or nil.
 func NodeOf(ctx context.Context) *Node {
@@ -117,7 +129,7 @@ func ScopeOf(ctx context.Context) *Scope {
 }
 
 // Detach returns ctx without scope and node: what runs with it is nobody's
-// relative and belongs to no thread.
+// relative and belongs to no thread. Its loop it keeps.
 //
 // Detached from a task, it hangs from what is above the task: its work goes on
 // when the task has ended.
@@ -126,11 +138,11 @@ func Detach(ctx context.Context) context.Context {
 	if n := NodeOf(ctx); n != nil && n.life != nil && n.life.layer == base {
 		base = n.life.base
 	}
-	return newCtx(base, nil, nil)
+	return newCtx(base, nil, nil, homeOf(ctx))
 }
 
-func newCtx(base context.Context, s *Scope, n *Node) *Ctx {
-	c := &Ctx{scope: s, node: n}
+func newCtx(base context.Context, s *Scope, n *Node, h *Home) *Ctx {
+	c := &Ctx{scope: s, node: n, home: h}
 	c.over(base)
 	return c
 }
@@ -155,23 +167,24 @@ type frameCtx struct {
 }
 
 // newFrameCtx is newNodeCtx for such a function.
-func newFrameCtx(ctx context.Context, scope *Scope, parent *Node) *frameCtx {
+func newFrameCtx(base context.Context, scope *Scope, parent *Node, h *Home) *frameCtx {
 	fc := &frameCtx{}
-	fc.init(ctx, scope, parent)
+	fc.init(base, scope, parent, h)
 	fc.own.frame = &fc.wait
 	return fc
 }
 
-// newNodeCtx returns a context over ctx whose node is a new child of parent.
-func newNodeCtx(ctx context.Context, scope *Scope, parent *Node) *nodeCtx {
+// newNodeCtx returns a context over base, a foreign one, whose node is a new child
+// of parent.
+func newNodeCtx(base context.Context, scope *Scope, parent *Node, h *Home) *nodeCtx {
 	nc := &nodeCtx{}
-	nc.init(ctx, scope, parent)
+	nc.init(base, scope, parent, h)
 	return nc
 }
 
-func (nc *nodeCtx) init(ctx context.Context, scope *Scope, parent *Node) {
-	nc.over(foreign(ctx))
-	nc.scope = scope
+func (nc *nodeCtx) init(base context.Context, scope *Scope, parent *Node, h *Home) {
+	nc.over(base)
+	nc.scope, nc.home = scope, h
 	nc.node = &nc.own
 	nc.own.setParent(parent)
 }
@@ -180,12 +193,17 @@ func (nc *nodeCtx) init(ctx context.Context, scope *Scope, parent *Node) {
 func callCtx(ctx context.Context, s *Scope) *Ctx {
 	c, ok := ctx.(*Ctx)
 	if !ok {
-		return &newNodeCtx(ctx, s, NodeOf(ctx)).Ctx
+		var n *Node
+		var h *Home
+		if c := From(ctx); c != nil {
+			n, h = c.node, c.home
+		}
+		return &newNodeCtx(ctx, s, n, h).Ctx
 	}
 	if child := c.child.Load(); child != nil && child.scope == s {
 		return child
 	}
-	child := &newNodeCtx(ctx, s, c.node).Ctx
+	child := &newNodeCtx(foreign(ctx), s, c.node, c.home).Ctx
 	if c.scope == s {
 		// Another scope must not be kept alive by a ctx that never named it.
 		c.child.Store(child)

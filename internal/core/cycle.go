@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -59,17 +60,19 @@ import (
 //
 // # What is not seen
 //
-// A cycle that closes without a new wait, when a token is granted to a thread that
-// runs something else on top of its Acquire. (When calls are handed down from a
-// frame that ends, or leave it with a join, to where they are not served, the
-// cycle is looked for then: see [Mark.recheck].) And what runs on an [Elsewhere]
-// of others before it has begun.
+// What runs on an [Elsewhere] of others before it has begun.
+//
+// A cycle closes with a new wait, in two cases but for that. When calls are handed
+// down from a frame that ends, or leave it with a join, to where they are not
+// served, the cycle is looked for then: see [Mark.recheck]. And a token is never
+// given to a thread that runs something else on top of its Acquire: see
+// claim.stepAside. Nor is a lock: see Turn.stepAside.
 
 // An edge is one wait. It is published in a Frame that stands, or in
 // Node.waits, and does not change meanwhile.
 type edge struct {
-	// to is what is waited for: *Call, *awayCall, *want, *Thread, *riding; nil
-	// for what is not known.
+	// to is what is waited for: *Call, *awayCall, *want, *Thread, *Node, *riding;
+	// nil for what is not known.
 	to any
 	// since is when the waiter first slept for it, in nanoseconds; 0 if it has
 	// not.
@@ -87,7 +90,7 @@ type awayCall Call
 type riding struct{ call *Call }
 
 // A want is a wait for something else than a call: a *Task, a *Group, a *place
-// in one, a *Resource or a *Scope.
+// in one, a *Resource, a *Lock or a *Scope.
 type want struct {
 	for_ any
 	ctx  context.Context // whose end ends the wait
@@ -95,6 +98,9 @@ type want struct {
 	off  atomic.Bool     // it is not visible yet, or taken back; or the waiter was let go
 
 	claim *claim // of a wait for a *Resource
+	turn  *Turn  // of a wait for a *Lock
+	gate  *Gate  // that opens when it has come, for a task that parks; nil for others
+	place listener
 }
 
 // cycles is held by who looks for a cycle; it is the outermost lock there is.
@@ -195,6 +201,7 @@ func newWait(f *Frame, rec *goroutine.Record, w *want) aWait {
 
 // newEdge makes visible that the calling goroutine, no thread, waits for e.
 func newEdge(rec *goroutine.Record, e *edge) aWait {
+	checkPark(rec)
 	p := aWait{self: waiter(rec), edge: e}
 	e.gid.Store(goroutine.ID())
 	p.self.publish(e)
@@ -203,8 +210,8 @@ func newEdge(rec *goroutine.Record, e *edge) aWait {
 
 // look returns the error of a wait that closes a cycle.
 func (p *aWait) look() error {
-	if c := p.edge.claim(); c != nil && c.borrow() {
-		return nil // it is lent what it waits for
+	if c := p.edge.claim(); c != nil && (c.borrow() || c.back) {
+		return nil // it is lent what it waits for, or cannot be refused it
 	}
 	if contended.n.Load() != 0 {
 		switch {
@@ -276,14 +283,12 @@ func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) er
 	if f != nil {
 		e = &f.edge
 	}
-	var err error
-	if c.try && c.standsInLine() {
-		if !c.revoke(errNotFree) {
-			return nil // it has come to run
-		}
-		err = errNotFree
-	} else {
+	err := c.turnedAway()
+	switch {
+	case err == nil:
 		err = closes(f, self, e, c)
+	case !c.revoke(err):
+		return nil // it has come to run
 	}
 	if err != nil && f == nil {
 		c.unpark()
@@ -352,6 +357,8 @@ func (e *edge) mayWait() bool {
 				}
 			}
 			return false
+		case *Lock:
+			return w.mayWait(to.turn)
 		}
 	}
 	return true
@@ -636,6 +643,8 @@ func (s *search) follow(e *edge, first bool) finding {
 		}
 	case *riding:
 		found = s.ofCall(to.call, false)
+	case *Node:
+		found = s.ofNode(to, "", 0)
 	case *Thread:
 		found = s.walk(to, 0)
 	case *want:
@@ -684,6 +693,8 @@ func (s *search) want(w *want, first bool) finding {
 		return s.ofPlace(to)
 	case *Resource:
 		return s.ofResource(to, w.claim, first)
+	case *Lock:
+		return s.ofLock(to, w.turn)
 	case *Scope:
 		return s.ofScope(to)
 	case *Pool:
@@ -1031,8 +1042,10 @@ func (s *search) ofScope(sc *Scope) finding {
 	return s.walk(t, low)
 }
 
-// ofResource looks at those who hold r, for c to get what it wants: each would
-// have to be stuck.
+// ofResource looks at those who have the tokens of r, for c to get what it wants.
+// Each would have to be stuck. For one that may have any token that is not used
+// they are those that have one now, for others they are the chains: all in a chain
+// must end.
 func (s *search) ofResource(r *Resource, c *claim, first bool) finding {
 	r.mu.Lock()
 	done := c.done
@@ -1047,44 +1060,84 @@ func (s *search) ofResource(r *Resource, c *claim, first bool) finding {
 		s.fact(r)
 		return looped
 	}
-	var holds []*Hold
-	r.mu.Lock()
-	for h := range r.ready {
-		holds = append(holds, h)
-	}
-	n := c.n
-	if c.inLine {
-		n = r.line.head.n // that one comes first
-	}
-	none := r.used == 0 || r.total-r.used >= n || len(holds) != r.used
-	r.mu.Unlock()
-	if none {
+	groups := s.tokens(r, c)
+	if groups == nil {
 		return free
 	}
-	for _, h := range holds {
-		if h.thread == nil && h.self.waits.Load() == nil && h.self != s.node {
-			return free // it runs, so that the others need not be looked at
-		}
-	}
-	// The order must be the same at each look.
-	slices.SortFunc(holds, func(a, b *Hold) int { return cmp.Compare(a.gid, b.gid) })
 	s.ors[r] = true
 	defer delete(s.ors, r)
 	found := looped
-	for _, h := range holds {
-		chain := len(s.chain)
-		one := s.holder(h)
+	for _, g := range groups {
+		one := free
+		for _, h := range g {
+			chain := len(s.chain)
+			if one = s.holder(h); one == free {
+				continue
+			}
+			if found == stuck {
+				s.chain = s.chain[:chain]
+			}
+			s.fact(h)
+			break
+		}
 		if one == free {
 			return free
 		}
-		if found == stuck {
-			s.chain = s.chain[:chain]
-		}
 		found = max(found, one)
-		s.fact(h)
 	}
 	s.fact(r)
 	return found
+}
+
+// maxMembers bounds at how many of a chain a search looks: the newest.
+const maxMembers = 16
+
+// tokens returns the holders of the tokens of r that c waits for, by those of whom
+// one has to be stuck; nil if there is one who runs, or one that is not known. The
+// order is the same at each look.
+func (s *search) tokens(r *Resource, c *claim) [][]*Hold {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.back || c.isKin() {
+		ready := slices.Collect(maps.Keys(r.ready))
+		r.mu.Unlock()
+		i := slices.IndexFunc(ready, func(h *Hold) bool { return h.key() != c.self && h.sleeps() })
+		r.mu.Lock()
+		if i >= 0 {
+			return nil // it is there to be lent
+		}
+	}
+	n := c.n
+	if first := r.next(); first != nil {
+		n = first.n // that one comes first
+	}
+	if r.used == 0 || r.free() >= n || r.given > 0 || len(r.loose) > 0 {
+		return nil
+	}
+	by := map[any][]*Hold{}
+	if c.back || c.isKin() {
+		for h := range r.ready {
+			by[h] = []*Hold{h}
+		}
+	} else {
+		for _, h := range r.kept {
+			for ; h != nil; h = h.outer {
+				by[h.chain] = append(by[h.chain], h)
+			}
+		}
+	}
+	var groups [][]*Hold
+	for _, g := range by {
+		for _, h := range g {
+			if h.thread == nil && h.self.waits.Load() == nil && h.self != s.node {
+				return nil // it runs, so that the others need not be looked at
+			}
+		}
+		slices.SortFunc(g, func(a, b *Hold) int { return cmp.Compare(b.gid, a.gid) })
+		groups = append(groups, g[:min(len(g), maxMembers)])
+	}
+	slices.SortFunc(groups, func(a, b []*Hold) int { return cmp.Compare(a[0].gid, b[0].gid) })
+	return groups
 }
 
 func (s *search) holder(h *Hold) finding {
@@ -1137,6 +1190,8 @@ func (e *edge) kind() string {
 		return "call"
 	case *awayCall:
 		return "async"
+	case *Node:
+		return "run"
 	case *want:
 		switch to.for_.(type) {
 		case *Task:
@@ -1147,6 +1202,8 @@ func (e *edge) kind() string {
 			return "group place"
 		case *Resource:
 			return "limiter"
+		case *Lock:
+			return "mutex"
 		case *Scope:
 			return "close"
 		case *Pool:
@@ -1164,6 +1221,8 @@ func (e *edge) name() string {
 		return to.Name()
 	case *awayCall:
 		return (*Call)(to).Name()
+	case *Node:
+		return to.name()
 	case *want:
 		switch w := to.for_.(type) {
 		case *Task:
@@ -1209,7 +1268,7 @@ func (s *search) describe(first Link, e *edge) *DeadlockError {
 // known by name to those alone who wait for it.
 func (n *Node) name() string {
 	if n != nil && n.life != nil && &n.life.own == n {
-		return callName(n.life.name, n.life.pc)
+		return n.life.called()
 	}
 	return "a function"
 }
@@ -1229,6 +1288,8 @@ func message(cycle []Link) string {
 		return "a task waits for the end of the group that it belongs to"
 	case len(cycle) == 1 && cycle[0].Kind == "group place":
 		return "a task waits for a place in the full group that it belongs to"
+	case len(cycle) == 1 && cycle[0].Kind == "mutex":
+		return "a function waits for a mutex that it holds itself"
 	}
 	waits := make([]string, len(cycle))
 	for i, l := range cycle {
@@ -1276,6 +1337,7 @@ const (
 	pageServeNone = "serve-none"
 	pageFullPool  = "full-pool"
 	pageLimiter   = "limiter"
+	pageMutex     = "mutex"
 	pageAll       = "serve-all"
 )
 
@@ -1298,6 +1360,8 @@ func page(cycle []Link) string {
 		return pageServeNone
 	case kinds["limiter"] > 0:
 		return pageLimiter
+	case kinds["mutex"] > 0:
+		return pageMutex
 	case blocks[stranger]:
 		return pageBlocked
 	case kinds["group"] > 0, kinds["group place"] > 0:
@@ -1327,7 +1391,7 @@ func site() string {
 
 // ours reports whether fn is a function of the packages that waits go through.
 func ours(fn string) bool {
-	for _, p := range []string{"asyncsync.dev/internal/core.", "asyncsync.dev/asyncsync.", "asyncsync.dev/task.", "runtime.", "sync."} {
+	for _, p := range []string{"asyncsync.dev/internal/core.", "asyncsync.dev/internal/sched.", "asyncsync.dev/asyncsync.", "asyncsync.dev/task.", "asyncsync.dev/loop.", "runtime.", "sync.", "iter."} {
 		if strings.HasPrefix(fn, p) {
 			return true
 		}

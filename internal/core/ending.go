@@ -72,7 +72,7 @@ func stack() []byte {
 	var pcs [64]uintptr
 	n := runtime.Callers(4, pcs[:])
 	var b bytes.Buffer
-	frames := runtime.CallersFrames(pcs[:n])
+	frames := runtime.CallersFrames(pcs[panicked(pcs[:n]):n])
 	for {
 		f, more := frames.Next()
 		fmt.Fprintf(&b, "%s()\n\t%s:%d\n", f.Function, f.File, f.Line)
@@ -91,15 +91,24 @@ func stack() []byte {
 // with the same value twice. The stack does: right above the runtime's part of
 // it is who panicked.
 func raisedAnew() bool {
-	var pcs [6]uintptr
-	inPanic := false
-	for _, pc := range pcs[:runtime.Callers(3, pcs[:])] {
-		// Neither function is inlined, so that the entry of a pc is enough.
-		name := runtime.FuncForPC(pc - 1).Name()
-		if inPanic {
-			return name == raise
+	var pcs [deferred + 2]uintptr
+	n := runtime.Callers(3, pcs[:])
+	at := panicked(pcs[:n]) + 1
+	// Neither function is inlined, so that the entry of a pc is enough.
+	return at < n && runtime.FuncForPC(pcs[at]-1).Name() == raise
+}
+
+// deferred is how many functions may lie above the runtime's part of a panic: the
+// deferred function, and what that has called to look at the stack.
+const deferred = 12
+
+// panicked returns where in a stack the runtime's part of the panic begins; 0 if
+// that is not near the top.
+func panicked(pcs []uintptr) int {
+	for i, pc := range pcs[:min(deferred, len(pcs))] {
+		if runtime.FuncForPC(pc-1).Name() == "runtime.gopanic" {
+			return i
 		}
-		inPanic = name == "runtime.gopanic"
 	}
-	return false
+	return 0
 }

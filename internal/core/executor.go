@@ -82,7 +82,7 @@ func (e *Executor) Post(fn func()) bool {
 
 // send queues fn for the RunUntil under way. e.mu is held.
 func (e *Executor) send(p *posted) error {
-	nc := newNodeCtx(context.Background(), e.scope, nil)
+	nc := newNodeCtx(context.Background(), e.scope, nil, nil)
 	c := &Call{
 		body: p, scope: e.scope, ctx: &nc.Ctx, node: nc.node, by: p.by, pin: e.frame, bound: true, name: "posted function",
 	}

@@ -18,6 +18,17 @@ type Graph struct {
 	Threads    []ThreadState    // by ID
 	Goroutines []GoroutineState // that the waits of threads lead to, or that wait for the end of one, or hold a token or wait for one, by Goroutine
 	Limiters   []ResourceState  // that somebody waits for
+	Pools      []PoolState      // of Threads, by Number
+	Loops      []LoopState      // thread loops that run, by ID
+}
+
+// A PoolState is the pool of some threads of a graph.
+type PoolState struct {
+	Number      int // as in ThreadState.Pool
+	Default     bool
+	MaxThreads  int
+	MaxOverflow int
+	PoolStats
 }
 
 // A ThreadState is what one thread did at one moment.
@@ -64,7 +75,7 @@ type CallState struct {
 
 // A WaitState is one wait of this module.
 type WaitState struct {
-	Kind      string        // call, async, task, group, group place, limiter, close, executor, pool close
+	Kind      string        // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close; or what its function is called
 	For       string        // the name of what is waited for, "" if it has none
 	Thread    uint64        // of a call: the ID of the thread that it was sent to
 	Seq       uint64        // and its number there
@@ -91,6 +102,18 @@ func siteOf(pc uintptr) Site {
 	}
 	f, _ := runtime.CallersFrames([]uintptr{pc}).Next()
 	return Site{f.Function, f.File, f.Line}
+}
+
+// site is siteOf, asked once for each place: contexts are made in few.
+func (v *view) site(pc uintptr) Site {
+	if s, ok := v.sites[pc]; ok || pc == 0 {
+		return s
+	}
+	if v.sites == nil {
+		v.sites = map[uintptr]Site{}
+	}
+	v.sites[pc] = siteOf(pc)
+	return v.sites[pc]
 }
 
 // String names the place in a few words.
@@ -129,10 +152,15 @@ func TakeGraph() Graph {
 		for _, t := range threads() {
 			v.thread(t)
 		}
+		v.loops()
 		v.goroutines()
 		v.closings()
 		v.claims()
 	})
+	for p, n := range v.pools {
+		v.g.Pools = append(v.g.Pools, PoolState{n, p == DefaultPool, p.max, p.maxOverflow, p.Stats()})
+	}
+	slices.SortFunc(v.g.Pools, func(a, b PoolState) int { return cmp.Compare(a.Number, b.Number) })
 	slices.SortFunc(v.g.Threads, func(a, b ThreadState) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(v.g.Goroutines, func(a, b GoroutineState) int { return cmp.Compare(a.Goroutine, b.Goroutine) })
 	return v.g
@@ -145,6 +173,7 @@ type view struct {
 	seen map[*Node]int
 
 	pools   map[*Pool]int
+	sites   map[uintptr]Site
 	numbers map[*Resource]int // of Limiters, from 1
 	there   map[int64]bool    // goroutines that g has
 }
@@ -161,6 +190,8 @@ func (v *view) reach(e *edge) {
 	switch to := e.to.(type) {
 	case *awayCall:
 		v.found(to.node, to.name, to.pc)
+	case *Node:
+		v.found(to, to.name(), 0)
 	case *want:
 		switch w := to.for_.(type) {
 		case *Task:
@@ -169,6 +200,10 @@ func (v *view) reach(e *edge) {
 			v.group(w)
 		case *place:
 			v.group(w.Group)
+		case *Lock:
+			if o, _ := w.holder(to.turn); o.self != nil {
+				v.found(o.self, o.self.name(), 0)
+			}
 		}
 	}
 }
@@ -210,6 +245,9 @@ func (v *view) state(e *edge, what string) *WaitState {
 			v.members(w, x.Group)
 		case *Resource:
 			w.Limiter = v.numbers[x]
+		case *Lock:
+			o, _ := x.holder(to.turn)
+			w.Function = v.seen[o.self]
 		}
 	}
 	return w
@@ -349,6 +387,15 @@ func (e *edge) state(what string) *WaitState {
 			if t := x.root.thread.Load(); t != nil {
 				w.Thread = t.id
 			}
+		case *Lock:
+			o, _ := x.holder(to.turn)
+			if o.thread != nil {
+				w.Thread = o.thread.id
+			} else if o.self != nil {
+				if waits := o.self.waits.Load(); waits != nil {
+					w.Goroutine = waits.gid.Load()
+				}
+			}
 		case *Pool:
 			for _, t := range x.lent() {
 				w.Threads = append(w.Threads, t.id)
@@ -443,7 +490,7 @@ func (v *view) thread(t *Thread) {
 	s.Below = s.BelowAt >= 0
 	s.BelowAt = max(0, s.BelowAt)
 	t.mu.Unlock()
-	s.Made = siteOf(t.made)
+	s.Made = v.site(t.made)
 	s.Pool = v.pool(t.pool)
 	// What frames wait for may be on another thread, so that no lock of one is
 	// held.

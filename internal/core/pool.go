@@ -30,8 +30,12 @@ type Pool struct {
 	bubble                    int64 // where it was made: its workers belong there
 
 	// OnStart and OnExit, if not nil, run on each OS thread before its first
-	// call, and before it ends. They are set before the pool is used.
+	// call, and before it ends. MaxWaiting is how many threads may be in line, 0
+	// for any number and -1 for none, and MaxWait how long, 0 for ever. They are set
+	// before the pool is used.
 	OnStart, OnExit func()
+	MaxWaiting      int
+	MaxWait         time.Duration
 
 	lined atomic.Int32 // the length of waiting, for a look without the lock
 

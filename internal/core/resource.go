@@ -21,36 +21,60 @@ import (
 // # Lending
 //
 // A function that gives its token back itself, before it ends, is known to keep
-// it. While such a function is blocked in a wait of this module nobody uses its
-// token, and what it waits for may have it: the token is lent. So as many run
-// under the resource as there are tokens, never more, and nested work does not
-// wait for what is held for its sake. A token that was taken with Acquire is not
-// lent: whoever took it may have handed it on to somebody who runs.
+// it. While such a function sleeps in a wait of this module nobody uses its token.
+// So the token may go to another, as long as that one is
 //
-// The lender must not go on without a token. It takes its wait back, settles,
-// and then looks whether its token is lent (see reclaim); who lends does so
-// while it holds the right to read edges, and has seen the wait. So of the two
-// one knows of the other. A wait that ends early, because its ctx has, goes on
-// when the token is back, or another is free.
+//   - a function that has slept itself, and cannot go on because its own token
+//     is lent: it is owed one;
+//   - or a function that one of those who keep a token waits for, directly or
+//     not: it is kin. It must not wait for what is held for its sake.
 //
-// To whom it may be lent is found upwards, from the one who wants a token, along
-// the way that relation takes: see claim.reach. A stranger that the holder only
-// happens to depend on is not meant by it, and gets none: see closes.
+// Everybody else takes a token that nobody has. So as many functions run as there
+// are tokens, never more, and no more are under way than tokens, but for those
+// that are waited for.
+//
+// Who has lent its token to whom does not matter, and is not kept. A function that
+// begins with a token that was free begins a [chain], and one that begins as kin
+// joins the chain of the one that waits for it. A chain has one token or more.
+// They are free again when those who are left in it are fewer.
+//
+// A function that falls asleep does nothing, while nobody wants its token. Who
+// does looks for those that sleep. So a lender must not go on without a look: it
+// takes its wait back, settles, and then looks whether its token is lent (see
+// reclaim). Who takes a token so has the right to read edges, and has seen the
+// wait. So of the two one knows of the other.
+//
+// Who is kin is found upwards, from the one who wants a token, along the way that
+// relation takes: see claim.reach. A stranger that the holder only happens to
+// depend on is not: see closes.
+//
+// A token that was taken with Acquire is not lent: whoever took it may have handed
+// it on to somebody who runs.
 type Resource struct {
 	node Node
 
 	mu    sync.Mutex // guards the rest; a leaf lock, but for that of lent and contended
 	total int
-	used  int           // may exceed total after SetTotal
+	used  int           // by chains and by others; may exceed total after SetTotal
+	busy  int           // of these, how many somebody has who may be running
+	given int           // of these, how many are given to claims whose holds are not known yet
 	owed  []*claim      // whose own tokens are lent, and who cannot go on without: served first
 	line  claimList     // the others
+	kin   []*claim      // of the line, those who are kin
 	kept  map[any]*Hold // by Hold.key, the newest of each
 	loose []*Hold       // others may give these back; the oldest first
-	busy  bool          // it is in contended
+	spare []*Hold       // to be used for loose again
+	queue bool          // it is in contended
 
 	ready map[*Hold]struct{} // of kept, those who have their token
 	lent  map[any][]*Hold    // of kept, those who have lent it, by what they wait for
-	back  uint64             // how often a token has come back
+}
+
+// A chain is functions under a limiter of which each was waited for by another,
+// when it began, but for the first. Guarded by the resource's mu.
+type chain struct {
+	members int
+	tokens  int
 }
 
 // A Hold is one or more tokens that somebody has.
@@ -68,16 +92,18 @@ type Hold struct {
 	gid    int64
 
 	// Guarded by the resource's mu.
-	n      int      // how many
-	has    bool     // it has them; false while it does not, or they are lent
-	lent   bool     // they are, and wanted back
-	known  bool     // it is in kept
-	from   []*Hold  // who has lent them
-	to     any      // what the holder waits for, while they are lent
-	outer  *Hold    // the one of the same key that it hides in kept
-	gone   bool     // the function has ended
-	heirs  []*claim // that wait in line and may be lent the token
-	inside bool     // lent to a function called by the holder's: it cannot go on before that ends
+	n      int    // how many
+	quick  bool   // nobody but loose has seen it, ever: it can be used again
+	joined bool   // node has join, or is about to
+	chain  *chain // that it is a member of; nil for one that keeps none and was lent none
+	part   int    // as how many
+	taken  int    // of one that keeps none: how many of its tokens are not its chain's
+	has    bool   // it has them; false while it does not, or they are lent
+	lent   bool   // they are
+	known  bool   // it is in kept
+	to     any    // what the holder waits for, while they are lent
+	outer  *Hold  // the one of the same key that it hides in kept
+	below  *Hold  // the one whose token it uses, and whose function has called its own
 }
 
 // key is what kept and lent know the holder by: what its waits are published by.
@@ -106,9 +132,11 @@ type claim struct {
 
 	since time.Time // Guarded by the resource's mu, like the rest.
 
+	under      *Hold // it is kin to this one
 	inLine     bool
-	done       bool    // it has them, or has given up
-	heirTo     []*Hold // whose heirs it is among
+	done       bool // it has them, or has given up
+	aside      bool // its thread runs something on top of the wait: see Thread.serve
+	missed     bool // it could have been served meanwhile
 	prev, next *claim
 }
 
@@ -154,14 +182,14 @@ func (r *Resource) Init(total int) {
 // Made reports whether Init has been called.
 func (r *Resource) Made() bool { return r.kept != nil }
 
-// Counts returns how many tokens there are, how many are taken, how many of
-// these are lent, and how many callers wait in line.
+// Counts returns how many tokens there are, how many are taken, how many who
+// keep one have none now, and how many callers wait in line.
 func (r *Resource) Counts() (total, used, lent, waiting int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, h := range r.kept {
 		for ; h != nil; h = h.outer {
-			if h.lent || h.inside {
+			if !h.has {
 				lent++
 			}
 		}
@@ -175,24 +203,120 @@ func (r *Resource) SetTotal(n int) {
 	r.total = n
 	r.grant()
 	r.mu.Unlock()
-	r.lendOn(nil)
 }
 
 // TryAcquire takes n tokens if they are free and nobody waits.
 func (r *Resource) TryAcquire(n int) bool {
+	if r.quick(ownNode(), n) {
+		return true
+	}
 	r.mu.Lock()
-	if r.total-r.used < n || r.line.len+len(r.owed) > 0 {
+	if r.free() < n || r.next() != nil {
 		r.mu.Unlock()
 		return false
 	}
 	r.used += n
+	r.busy += n
+	r.given += n
 	r.mu.Unlock()
 	own, rec := current()
-	r.remember(r.hold(context.Background(), own, rec, n, false))
+	h := r.hold(context.Background(), own, rec, n, false)
+	h.has, h.taken = true, n
+	r.remember(h)
 	return true
 }
 
-// Acquire takes n tokens, and waits for them if need be. keeps says that the
+// quick takes n tokens for a holder who runs as node, if they are free and nobody
+// waits. Nothing is allocated for it, and no join is made: see joinHolders.
+func (r *Resource) quick(node *Node, n int) bool {
+	gid := goroutine.ID()
+	r.mu.Lock()
+	if r.free() < n || r.line.len+len(r.owed) > 0 {
+		r.mu.Unlock()
+		return false
+	}
+	r.used += n
+	r.busy += n
+	var h *Hold
+	if last := len(r.spare) - 1; last >= 0 {
+		h = r.spare[last]
+		r.spare = r.spare[:last]
+	} else {
+		h = &Hold{r: r, quick: true}
+	}
+	h.node, h.gid, h.n, h.taken, h.has = node, gid, n, n, true
+	r.loose = append(r.loose, h)
+	r.mu.Unlock()
+	return true
+}
+
+// maxSpare bounds how many records of holders a resource keeps.
+const maxSpare = 256
+
+// quickRelease gives back n tokens that quick has taken for the caller, where they
+// are what Release would give back, and nobody waits for them.
+func (r *Resource) quickRelease(gid int64, n int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.queue || r.line.len+len(r.owed) > 0 {
+		return false
+	}
+	var me *Node
+	for i, h := range r.loose {
+		if h.gid != gid {
+			if h.node == nil {
+				continue
+			}
+			if me == nil {
+				me = ownNode()
+			}
+			if h.node != me {
+				continue
+			}
+		}
+		if !h.quick || h.joined || h.n < n {
+			return false
+		}
+		r.used -= n
+		r.busy -= n
+		h.taken -= n
+		if h.n -= n; h.n == 0 {
+			r.loose = slices.Delete(r.loose, i, i+1)
+			if len(r.spare) < maxSpare {
+				h.node, h.has = nil, false
+				r.spare = append(r.spare, h)
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// joinHolders joins those who hold tokens that they need not keep. It is called
+// when somebody has begun to wait; before that nobody would notice.
+func (r *Resource) joinHolders() {
+	relate(nil, &r.node, func() {
+		r.mu.Lock()
+		var now []*Hold
+		for _, h := range r.loose {
+			if h.node == nil || h.joined {
+				continue
+			}
+			if h.join == nil {
+				h.join = &Join{by: &r.node}
+			}
+			h.joined = true
+			now = append(now, h)
+		}
+		r.mu.Unlock()
+		for _, h := range now {
+			h.node.addJoin(h.join)
+		}
+	})
+}
+
+// Acquire takes n tokens, and waits for them if need be. It returns who has them,
+// if keeps; that says that the
 // function which runs on this goroutine gives them back itself, with Leave, before
 // it ends; then n is 1.
 func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error) {
@@ -201,6 +325,9 @@ func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error
 		return nil, err
 	}
 	own, rec := current()
+	if !keeps && r.quick(submitter(ctx, rec), n) {
+		return nil, nil
+	}
 	h := r.hold(ctx, own, rec, n, keeps)
 	c := &claim{r: r, hold: h, n: n, node: submitter(ctx, rec)}
 	c.self = h.self
@@ -222,17 +349,21 @@ func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error
 		r.mu.Unlock()
 		return nil, fmt.Errorf("%w: %d of %d: take fewer, or raise the total with SetTotal first", ErrTooMany, n, total)
 	}
-	if r.total-r.used >= n && r.line.len+len(r.owed) == 0 {
-		r.used += n
-		c.settle()
+	if r.free() >= n && r.next() == nil {
+		c.begin(0)
 		r.mu.Unlock()
 		return r.remember(h), nil
 	}
 	c.turn = make(chan struct{})
 	c.since = time.Now()
 	r.line.push(c)
+	if c.under != nil {
+		r.kin = append(r.kin, c)
+	}
 	r.contend()
+	r.grant() // those before it may stand aside
 	r.mu.Unlock()
+	r.joinHolders()
 
 	taken := false
 	defer func() {
@@ -283,12 +414,18 @@ func (r *Resource) remember(h *Hold) *Hold {
 		if h.has {
 			r.ready[h] = struct{}{}
 		}
+		h.joined = h.node != nil
 	} else {
 		r.loose = append(r.loose, h)
 	}
+	joined, waited := h.joined, r.line.len+len(r.owed) > 0
+	r.given -= h.n
 	r.mu.Unlock()
-	if h.node != nil {
+	switch {
+	case joined:
 		relate(nil, &r.node, func() { h.node.addJoin(h.join) })
+	case !h.keeps && waited:
+		r.joinHolders()
 	}
 	return h
 }
@@ -306,26 +443,78 @@ func (h *Hold) forget() {
 	}
 }
 
-// settle says that c has its tokens. The mu of the resource is held.
+// begin gives c its tokens: some of the chain that it is kin to, if any, and the
+// others of those that are free. r.mu is held.
+func (c *claim) begin(some int) {
+	r, h := c.r, c.hold
+	free := c.n - some
+	r.used += free
+	r.given += c.n
+	switch {
+	case some > 0:
+		h.chain, h.part = c.under.chain, some
+		h.chain.members += some
+		h.taken = free
+	case h.keeps:
+		h.chain, h.part = &chain{members: 1, tokens: 1}, 1
+	default:
+		h.taken = free
+	}
+	c.settle()
+}
+
+// settle says that c has its tokens, for the first time or again. r.mu is held.
 func (c *claim) settle() {
+	r, h := c.r, c.hold
+	if c.inLine {
+		r.line.remove(c)
+		r.kin = without(r.kin, c)
+	}
+	if c.back {
+		r.owed = without(r.owed, c)
+	}
 	c.done = true
-	c.hold.gain()
+	r.busy += c.n
+	h.gain()
 	if c.turn != nil {
 		close(c.turn)
 	}
 }
 
+func without(all []*claim, c *claim) []*claim {
+	if i := slices.Index(all, c); i >= 0 {
+		return slices.Delete(all, i, i+1)
+	}
+	return all
+}
+
 // gain says that h has its tokens, for the first time or again. The mu of the
 // resource is held.
 func (h *Hold) gain() {
-	r := h.r
 	h.has = true
 	if h.known {
-		r.ready[h] = struct{}{}
-		r.back++
+		h.r.ready[h] = struct{}{}
 	}
-	h.inside = false
 	h.unlend()
+}
+
+// lose says that h has its tokens no more.
+func (h *Hold) lose() {
+	h.has = false
+	delete(h.r.ready, h)
+}
+
+// lend takes the token of h, who waits for to. r.mu is held.
+func (h *Hold) lend(to any) {
+	r := h.r
+	h.lose()
+	r.busy--
+	h.lent, h.to = true, to
+	if r.lent == nil {
+		r.lent = map[any][]*Hold{}
+	}
+	r.lent[to] = append(r.lent[to], h)
+	lent.add(h)
 }
 
 // unlend says that h wants no token back any more.
@@ -342,23 +531,19 @@ func (h *Hold) unlend() {
 	h.to = nil
 }
 
-// lose says that h has its tokens no more.
-func (h *Hold) lose() {
-	h.has = false
-	delete(h.r.ready, h)
-}
-
-// lend gives the token of h, who waits for to, to another. r.mu is held.
-func (h *Hold) lend(another *Hold, to any) {
-	r := h.r
-	h.lose()
-	h.lent, h.to = true, to
-	if r.lent == nil {
-		r.lent = map[any][]*Hold{}
+// leave takes h out of its chain, whose tokens are free that are not needed any
+// more. r.mu is held, and grant must follow.
+func (h *Hold) leave() {
+	c := h.chain
+	if c == nil {
+		return
 	}
-	r.lent[to] = append(r.lent[to], h)
-	another.from = append(another.from, h)
-	lent.add(h)
+	h.chain = nil
+	c.members -= h.part
+	if many := c.tokens - c.members; many > 0 {
+		c.tokens -= many
+		h.r.used -= many
+	}
 }
 
 // wait waits for c's turn.
@@ -370,38 +555,50 @@ func (c *claim) wait(ctx context.Context, own *Thread, rec *goroutine.Record) er
 func (c *claim) giveUp() {
 	r := c.r
 	r.mu.Lock()
-	var back []*Hold
 	if c.inLine {
 		r.line.remove(c)
-	} else if c.done && c.hold.has {
-		c.hold.lose()
-		back = c.hold.giveBack(c.n)
+		r.kin = without(r.kin, c)
+	} else if h := c.hold; c.done && h.has {
+		h.lose()
+		r.busy -= c.n
+		r.used -= h.taken
+		r.given -= c.n
+		h.leave()
 	}
 	c.done = true
 	r.grant()
 	r.mu.Unlock()
-	r.lendOn(back)
 }
 
-// grant gives free tokens to those who have lent theirs and need one, and then
-// to the first in line. r.mu is held; closing a channel runs nobody's code.
+// free returns how many tokens are nobody's. A chain that ends may leave more to
+// those of others that use them than these have: then it is fewer than are not
+// taken. r.mu is held.
+func (r *Resource) free() int { return r.total - max(r.used, r.busy) }
+
+// grant gives the tokens that nobody uses to those who are owed one, then to kin,
+// and those that are free to the first in line. r.mu is held; closing a channel
+// runs nobody's code.
 func (r *Resource) grant() {
-	for len(r.owed) > 0 && r.used < r.total {
-		c := r.owed[0]
-		r.owed = r.owed[1:]
-		if c.done {
-			continue
+	for c := r.nextOwed(); c != nil; c = r.nextOwed() {
+		if r.busy >= r.used {
+			if r.free() <= 0 {
+				break
+			}
+			r.used++
+			c.hold.chain.tokens++
 		}
-		r.used++
 		c.settle()
 	}
-	for c := r.line.head; c != nil && len(r.owed) == 0 && c.n <= r.total-r.used; c = r.line.head {
-		r.line.remove(c)
-		r.used += c.n
-		c.settle()
+	for i := 0; i < len(r.kin); {
+		if !r.kin[i].take() {
+			i++
+		}
 	}
-	if r.busy && r.line.len+len(r.owed) == 0 {
-		r.busy = false
+	for c := r.next(); c != nil && !c.back && c.n <= r.free(); c = r.next() {
+		c.begin(0)
+	}
+	if r.queue && r.line.len+len(r.owed) == 0 {
+		r.queue = false
 		contended.Lock()
 		delete(contended.resources, r)
 		contended.n.Add(-1)
@@ -409,50 +606,86 @@ func (r *Resource) grant() {
 	}
 }
 
-// giveBack gives back n of the tokens of h: to those who have lent them and have
-// not got another since, the others to everybody. It returns the former who still
-// sleep, and may lend them on. r.mu is held, and grant must follow.
-func (h *Hold) giveBack(n int) (back []*Hold) {
-	r := h.r
-	for ; n > 0; n-- {
-		to := h.lender()
-		if to == nil {
-			r.used--
-			continue
-		}
-		asleep := to.lent
-		for i, c := range r.owed {
-			if c.hold == to {
-				r.owed = slices.Delete(r.owed, i, i+1)
-				c.settle()
-				asleep = false
-				break
-			}
-		}
-		to.gain()
-		if asleep {
-			back = append(back, to)
-		}
+// take gives c, who is kin, its tokens, and reports whether there are enough: such
+// as nobody uses, and such as are free, if it is c's turn. r.mu is held.
+func (c *claim) take() bool {
+	r := c.r
+	if !c.isKin() || c.standsAside() {
+		return false
 	}
-	return back
+	idle, free := max(0, r.used-r.busy), 0
+	if first := r.next(); first == c || first == nil {
+		free = max(0, r.free())
+	}
+	some := min(idle, c.n)
+	if !c.hold.keeps {
+		// These may be handed on, and kept for long.
+		some = max(0, c.n-free)
+	}
+	if some > idle || c.n-some > free {
+		return false
+	}
+	c.begin(some)
+	return true
 }
 
-// lender returns one who has lent h a token and waits for it. r.mu is held.
-func (h *Hold) lender() *Hold {
-	for len(h.from) > 0 {
-		l := h.from[len(h.from)-1]
-		h.from = h.from[:len(h.from)-1]
-		if l.gone {
-			// It left without its token, and so did not give it back either.
-			if l = l.lender(); l == nil {
-				continue
-			}
-		}
-		if l.lent || l.inside {
-			return l
+// isKin reports whether c still is. r.mu is held.
+func (c *claim) isKin() bool { return c.under != nil && c.under.chain != nil }
+
+// next returns who is to have the next free token. Those who stand aside are
+// passed over, and keep their place. r.mu is held.
+func (r *Resource) next() *claim {
+	if c := r.nextOwed(); c != nil {
+		return c
+	}
+	for c := r.line.head; c != nil; c = c.next {
+		if !c.standsAside() {
+			return c
 		}
 	}
 	return nil
+}
+
+// nextOwed returns the first who cannot go on because its token is lent, nil if
+// there is none. r.mu is held.
+func (r *Resource) nextOwed() *claim {
+	for _, c := range r.owed {
+		if !c.standsAside() {
+			return c
+		}
+	}
+	return nil
+}
+
+// standsAside reports whether c must not be given tokens now. r.mu is held.
+func (c *claim) standsAside() bool {
+	if c.aside {
+		c.missed = true
+	}
+	return c.aside
+}
+
+// stepAside says that the thread of c is about to run something on top of its
+// wait. What that needs may be the very tokens that c waits for, and c could not
+// use them before it ends. It reports false if c has them already.
+func (c *claim) stepAside() bool {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	c.aside = !c.done
+	return c.aside
+}
+
+// stepBack says that the thread is back in the wait of c. missed says that c is to
+// look for tokens itself, with borrow and no lock held.
+func (c *claim) stepBack() (missed bool) {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	missed = c.missed
+	c.aside, c.missed = false, false
+	if missed {
+		c.r.grant()
+	}
+	return missed
 }
 
 // Leave gives back the token of a function that keeps it, and is called on its
@@ -477,37 +710,48 @@ func (h *Hold) Leave() {
 	// Before somebody else gets the token and is remembered.
 	h.drop()
 	r.mu.Lock()
-	var back []*Hold
 	if h.has {
 		h.lose()
-		back = h.giveBack(h.n)
+		if h.below != nil && h.below.chain != nil {
+			h.below.gain() // its function goes on now, without another look
+		} else {
+			r.busy--
+		}
 	}
 	h.unlend() // a Goexit has cut short its wait for the token
-	h.gone, h.inside, h.known, h.heirs = true, false, false, nil
+	h.known = false
+	h.leave()
 	r.grant()
 	r.mu.Unlock()
-	r.lendOn(back)
 	h.forget()
 }
 
-// drop ends the join of h.
+// drop ends the join of h, which is not in kept or loose any more.
 func (h *Hold) drop() {
-	if h.node != nil {
+	if h.joined {
 		relate(nil, &h.r.node, func() { h.node.dropJoin(h.join) })
 	}
 }
 
 // Release gives back n tokens, of whoever has them, and reports whether so many
-// were taken.
+// are known to be had.
 //
 // They are the caller's if it has some, else those of whoever has had them
 // longest. The latter is a guess, and matters only to whose calls a thread runs
-// that waits for a token. Those that their holders keep are the last resort:
+// that waits for a token. Those that functions keep are the last resort:
 // somebody gives back what is not his.
 func (r *Resource) Release(n int) bool {
-	me, gid := submitter(context.Background(), record()), goroutine.ID()
+	gid := goroutine.ID()
+	if r.quickRelease(gid, n) {
+		return true
+	}
+	me := ownNode()
 	r.mu.Lock()
-	if n > r.used {
+	known := len(r.ready)
+	for _, h := range r.loose {
+		known += h.n
+	}
+	if n > known {
 		r.mu.Unlock()
 		return false
 	}
@@ -537,54 +781,54 @@ func (r *Resource) Release(n int) bool {
 			}
 		}
 	}
-	if left > 0 {
-		for _, h := range r.kept {
-			for ; h != nil && left > 0; h = h.outer {
-				if h.has {
-					h.lose()
-					left--
-					parts = append(parts, part{h, 1})
-				}
-			}
+	for h := range r.ready {
+		if left == 0 {
+			break
 		}
+		h.lose()
+		left--
+		parts = append(parts, part{h, 1})
 	}
 	r.mu.Unlock()
 	for _, h := range drops {
 		h.drop() // before somebody else gets the token and is remembered
 	}
 	r.mu.Lock()
-	var back []*Hold
 	for _, p := range parts {
-		back = append(back, p.h.giveBack(p.n)...)
+		r.busy -= p.n
+		// What its chain has lent comes first.
+		free := max(0, p.h.taken-p.h.n)
+		p.h.taken -= free
+		r.used -= free
+		if p.h.keeps || p.h.taken == p.h.n {
+			p.h.leave()
+		}
 	}
-	r.used -= left // some are on their way to a holder that is not known yet
 	r.grant()
 	r.mu.Unlock()
-	r.lendOn(back)
 	return true
 }
 
-// nest lends the token of a function to one that it calls on its own goroutine,
-// where there is such a token: that function keeps it, so that the caller cannot
-// go on before it is back.
+// nest has a function that is called, on its own goroutine, by one that has a
+// token use that, where there is such a one: it keeps it, so that the caller
+// cannot go on before it is back.
 func (r *Resource) nest(c *claim) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for h := r.kept[c.hold.key()]; h != nil; h = h.outer {
 		if h.has {
 			h.lose()
-			h.inside = true
-			c.hold.from = append(c.hold.from, h)
-			c.settle()
+			r.busy--
+			c.hold.below, c.under = h, h
+			c.begin(1)
 			return true
 		}
 	}
 	return false
 }
 
-// borrow has c lent tokens by those who wait for it, and reports whether it has
-// now what it wants. Those who wait for it and have lent theirs to somebody else
-// remember it.
+// borrow has c take the tokens of those who sleep, if it may, and reports whether
+// it has now what it wants. No lock is held.
 func (c *claim) borrow() bool {
 	r := c.r
 	r.mu.Lock()
@@ -592,151 +836,100 @@ func (c *claim) borrow() bool {
 		r.mu.Unlock()
 		return true
 	}
-	some := len(r.lent) > 0
+	some := c.back || len(r.lent) > 0
 	for h := range r.ready {
 		if some = some || h.thread != nil || h.self.waits.Load() != nil; some {
 			break
 		}
 	}
 	r.mu.Unlock()
-	if !some || c.node == nil && c.run == nil {
+	if !some || !c.back && c.node == nil && c.run == nil {
 		return false
 	}
 	chase(func() { c.borrowNow() })
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	return c.has()
+}
+
+// has reports whether c has what it wants.
+func (c *claim) has() bool {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
 	return c.done
 }
 
-// maxHeirTo bounds how many remember a claim: the nearest.
-const maxHeirTo = 8
-
-// borrowNow does that. cycles is held, so that who is seen to wait stays asleep.
+// borrowNow is borrow for one who holds cycles, so that who is seen to sleep stays
+// asleep.
 func (c *claim) borrowNow() bool {
-	for {
-		if lent, again := c.tryBorrow(); !again {
-			return lent
-		}
-	}
-}
-
-// tryBorrow does it once. again says that meanwhile a token has come back, which
-// was neither there nor seen to be lent.
-func (c *claim) tryBorrow() (lent, again bool) {
 	r := c.r
+	if !c.back && !c.related() {
+		return c.has()
+	}
 	r.mu.Lock()
-	if c.done {
-		r.mu.Unlock()
-		return true, false
-	}
-	back := r.back
-	ready := make([]*Hold, 0, len(r.ready))
-	for h := range r.ready {
-		if h.key() != c.self { // it is not for itself that it waits
-			ready = append(ready, h)
-		}
-	}
+	ready := slices.Collect(maps.Keys(r.ready))
+	wants := c.n - (r.used - r.busy)
 	r.mu.Unlock()
-	may := map[any][]*Hold{} // by what they wait for
 	for _, h := range ready {
-		if to := h.waitsFor(); to != nil {
-			may[to] = append(may[to], h)
+		if wants <= 0 {
+			break
 		}
-	}
-	var holds []*Hold // who may lend
-	var tos []any
-	heirTo := 0
-	c.reach(func(x any) (enough bool) {
-		for _, h := range may[x] {
-			holds, tos = append(holds, h), append(tos, x)
+		if h.key() == c.self || !h.sleeps() {
+			continue
 		}
+		to := h.waitsFor()
 		r.mu.Lock()
-		for _, h := range r.lent[x] {
-			if c.turn != nil && heirTo < maxHeirTo && h != c.hold && !slices.Contains(c.heirTo, h) {
-				c.heirTo = append(c.heirTo, h)
-				h.heirs = append(h.heirs, c)
-			}
-			heirTo++
+		if _, ok := r.ready[h]; ok && !c.done {
+			h.lend(to)
+			wants--
 		}
 		r.mu.Unlock()
-		return len(holds) >= c.n || len(may) == 0 && heirTo >= maxHeirTo
-	})
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c.done {
-		return true, false
+	if c.turn == nil && !c.done && r.nextOwed() == nil {
+		c.take()
 	}
-	free := 0
-	if !c.inLine && !c.back && r.line.len+len(r.owed) == 0 || r.line.head == c && len(r.owed) == 0 {
-		free = max(0, r.total-r.used)
-	}
-	lenders := 0
-	for i, h := range holds {
-		if _, ok := r.ready[h]; ok {
-			holds[lenders], tos[lenders] = h, tos[i]
-			lenders++
-		}
-	}
-	if lenders+free < c.n {
-		return false, r.back != back
-	}
-	some := min(lenders, c.n)
-	if !c.hold.keeps {
-		// These may be handed on, and kept for long.
-		some = max(0, c.n-free)
-	}
-	for i, h := range holds[:some] {
-		h.lend(c.hold, tos[i])
-	}
-	r.used += c.n - some
-	c.leaveLine()
-	c.settle()
-	r.grant() // it may have stood in front of others
-	return true, false
+	r.grant()
+	return c.done
 }
 
-// leaveLine takes c out of where it waits. r.mu is held.
-func (c *claim) leaveLine() {
-	if c.inLine {
-		c.r.line.remove(c)
-	}
-	if c.back {
-		c.r.owed = slices.DeleteFunc(c.r.owed, func(o *claim) bool { return o == c })
-	}
-}
-
-// lendOn has tokens that have come back to those who still sleep lent to the
-// next who may have them. No lock is held.
-func (r *Resource) lendOn(back []*Hold) {
+// related looks for one who keeps a token and waits for c, and reports whether
+// there is one. cycles is held.
+func (c *claim) related() bool {
+	r := c.r
 	r.mu.Lock()
-	first := r.line.head
-	if first != nil && first.n == 1 {
-		first = nil
+	if c.done || c.isKin() {
+		defer r.mu.Unlock()
+		return !c.done
 	}
+	ready := slices.Collect(maps.Keys(r.ready))
 	r.mu.Unlock()
-	if first != nil {
-		first.borrow() // some may be free now, and the others lent
-	}
-	for _, h := range back {
-		for {
-			h.r.mu.Lock()
-			var c *claim
-			for h.has && c == nil && len(h.heirs) > 0 && (h.thread != nil || h.self.waits.Load() != nil) {
-				c = h.heirs[0]
-				c.heirTo = slices.DeleteFunc(c.heirTo, func(o *Hold) bool { return o == h })
-				if c.done {
-					c = nil
-				}
-				h.heirs[0] = nil
-				h.heirs = h.heirs[1:]
-			}
-			h.r.mu.Unlock()
-			if c == nil {
-				break
-			}
-			c.borrow()
+	may := map[any]*Hold{} // by what they wait for
+	for _, h := range ready {
+		if h.key() == c.self { // it is not for itself that it waits
+			continue
+		}
+		if to := h.waitsFor(); to != nil {
+			may[to] = h
 		}
 	}
+	found := false
+	c.reach(func(x any) bool {
+		h := may[x]
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if all := r.lent[x]; h == nil && len(all) > 0 {
+			h = all[0]
+		}
+		if h == nil || h.chain == nil || c.done {
+			return false
+		}
+		c.under, found = h, true
+		if c.inLine {
+			r.kin = append(without(r.kin, c), c)
+		}
+		return true
+	})
+	return found
 }
 
 // lent holds the tokens that their holders want back, by the key of these.
@@ -782,8 +975,8 @@ func (l *loans) of(key any) *Hold {
 }
 
 // reclaim is called by a goroutine whose wait has ended, and settled: it returns
-// when the tokens that were lent meanwhile are back. key is what the wait was
-// published by.
+// when the functions on it have their tokens again that were lent meanwhile. key
+// is what the wait was published by.
 func reclaim(key any) {
 	for h := lent.of(key); h != nil; h = lent.of(key) {
 		h.reclaim()
@@ -792,92 +985,86 @@ func reclaim(key any) {
 
 func (h *Hold) reclaim() {
 	r := h.r
+	own, rec := current()
+	ctx := context.Background()
+	c := &claim{r: r, hold: h, n: 1, turn: make(chan struct{}), back: true, self: h.key(), since: time.Now()}
+	c.node = submitter(ctx, rec)
+	if own != nil {
+		c.run = own.run
+	}
 	r.mu.Lock()
 	if !h.lent {
 		r.mu.Unlock()
 		return
 	}
-	if r.used < r.total {
-		r.used++
-		h.gain()
-		r.mu.Unlock()
+	lent.remove(h) // the end of the wait below is not to look for it again
+	r.owed = append(r.owed, c)
+	r.contend()
+	r.grant()
+	done := c.done
+	r.mu.Unlock()
+	if done {
 		return
 	}
-	own, rec := current()
-	c := &claim{r: r, hold: h, n: 1, turn: make(chan struct{}), back: true, self: h.key(), since: time.Now()}
-	ctx := context.Background()
-	c.node = submitter(ctx, rec)
-	if own != nil {
-		c.run = own.run
-	}
-	r.owed = append(r.owed, c)
-	lent.remove(h) // the end of the wait below is not to look for it again
-	r.contend()
-	r.mu.Unlock()
+	r.joinHolders()
 	defer func() {
 		// Also when a call served meanwhile takes this wait with it in a Goexit:
 		// then the function ends without the token.
 		r.mu.Lock()
 		if !c.done {
 			c.done = true
-			c.leaveLine()
+			r.owed = without(r.owed, c)
 			h.unlend()
 		}
 		r.grant()
 		r.mu.Unlock()
 	}()
-	for c.wait(ctx, own, rec) != nil {
-		// All who have a token wait for this function: one of them has no use
-		// for it now.
-		if c.seize() {
-			return
-		}
-	}
+	c.wait(ctx, own, rec) // it is never refused: there is nobody to tell
 }
 
-// seize takes the token of one who sleeps, and reports false if there is none.
-func (c *claim) seize() bool {
-	r := c.r
-	chase(func() {
-		r.mu.Lock()
-		ready := make([]*Hold, 0, len(r.ready))
-		for h := range r.ready {
-			ready = append(ready, h)
-		}
-		r.mu.Unlock()
-		for _, h := range ready {
-			to := h.waitsFor()
-			if to == nil {
-				continue
-			}
-			r.mu.Lock()
-			if _, ok := r.ready[h]; ok && !c.done {
-				c.leaveLine()
-				h.lend(c.hold, to)
-				c.settle()
-			}
-			r.mu.Unlock()
-			return
-		}
-	})
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return c.done
+// sleeps reports whether the holder waits, for whatever it may be. cycles is held.
+func (h *Hold) sleeps() bool {
+	if h.thread != nil {
+		return h.sleepsOn(h.thread, h.call)
+	}
+	e := h.self.waits.Load()
+	if e == nil {
+		return false
+	}
+	switch to := e.to.(type) {
+	case *want:
+		return !to.off.Load() && h.idle(to.claim)
+	case *Thread:
+		return h.sleepsOn(to, nil) // its goroutine has become one
+	}
+	return true
 }
+
+// sleepsOn is sleeps for a holder whose function runs in c on t, or, if c is nil,
+// has become t.
+func (h *Hold) sleepsOn(t *Thread, c *Call) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for f := t.top; f != nil; f = f.below {
+		if f.call == c {
+			return h.idle(f.edge.claim())
+		}
+	}
+	return false
+}
+
+// idle reports whether a holder that waits for c, nil if for something else than
+// tokens, is to lend its own: not if it goes on now, and not for more of them.
+func (h *Hold) idle(c *claim) bool { return c == nil || c.r != h.r && !c.has() }
 
 // waitsFor returns what the holder waits for, as reach names it: nil if it does
 // not wait, or for something that reach does not meet. cycles is held.
 func (h *Hold) waitsFor() any {
-	if h.thread != nil {
-		t := h.thread
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		for f := t.top; f != nil; f = f.below {
-			if f.call == h.call {
-				return h.key()
-			}
-		}
+	if !h.sleeps() {
 		return nil
+	}
+	if h.thread != nil {
+		return h.key()
 	}
 	e := h.self.waits.Load()
 	if e == nil {
@@ -893,9 +1080,6 @@ func (h *Hold) waitsFor() any {
 	case *Thread:
 		return to
 	case *want:
-		if to.off.Load() {
-			return nil
-		}
 		switch w := to.for_.(type) {
 		case *Task:
 			return w.Node()
@@ -907,6 +1091,8 @@ func (h *Hold) waitsFor() any {
 			if w != h.r {
 				return &w.node
 			}
+		case *Lock:
+			return &w.node
 		case *Scope:
 			return w
 		}
@@ -996,8 +1182,8 @@ var contended struct {
 const maxOffers = 64
 
 // lendFrom is called by somebody, with the key of his holds, who has begun to
-// wait: the first of those in line that he waits for, if he holds what they want,
-// are lent it. Those that wait in waits of this module below his are found by
+// wait: if he has a token, it is lent to one who is owed one, or to the first in
+// line that he waits for. Those that wait in waits of this module below his are found by
 // closes as well, however far they are down the line.
 func lendFrom(key any) {
 	contended.Lock()
@@ -1014,13 +1200,20 @@ func lendFrom(key any) {
 		}
 		var claims []*claim
 		if h != nil {
+			if c := r.nextOwed(); c != nil {
+				claims = append(claims, c)
+			}
 			for c := r.line.head; c != nil && len(claims) < maxOffers; c = c.next {
 				claims = append(claims, c)
 			}
 		}
 		r.mu.Unlock()
 		for _, c := range claims {
-			if c.borrow() {
+			c.borrow()
+			r.mu.Lock()
+			has := h.has
+			r.mu.Unlock()
+			if !has {
 				break
 			}
 		}
@@ -1029,10 +1222,10 @@ func lendFrom(key any) {
 
 // contend notes that somebody waits for r. r.mu is held.
 func (r *Resource) contend() {
-	if r.busy {
+	if r.queue {
 		return
 	}
-	r.busy = true
+	r.queue = true
 	contended.Lock()
 	if contended.resources == nil {
 		contended.resources = map[*Resource]struct{}{}
@@ -1132,7 +1325,7 @@ func (h *Hold) runs() *Node {
 
 // party names the one who holds h. The resource's mu is held.
 func (h *Hold) party() ResourceParty {
-	p := ResourceParty{Goroutine: h.gid, Tokens: h.n, Keeps: h.keeps, Lent: h.lent || h.inside}
+	p := ResourceParty{Goroutine: h.gid, Tokens: h.n, Keeps: h.keeps, Lent: h.keeps && !h.has}
 	if h.node != nil && h.node.life != nil && &h.node.life.own == h.node {
 		p.Name = h.node.name()
 	}

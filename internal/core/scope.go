@@ -15,6 +15,7 @@ import (
 var (
 	ErrClosed    = errors.New("asyncsync: the context is closed")
 	ErrQueueFull = errors.New("asyncsync: the queue is full")
+	ErrPoolFull  = errors.New("asyncsync: the pool is full")
 	ErrNoContext = errors.New("asyncsync: no ThreadSensitiveContext in ctx, and RequireContext turns the default thread off")
 )
 
@@ -33,12 +34,14 @@ type Config struct {
 	Policy   Policy
 	Unpinned bool
 	Limit    int   // of queued calls, 0 for none
+	Wait     int64 // how long a call may be queued, in nanoseconds, 0 for ever
 	Spin     int64 // how long to look before sleeping, in nanoseconds, 0 for the default
 	NoSpin   bool
 	OnStart  []func()
 	OnExit   []func()
 	Fresh    bool     // a thread of its own, even inside another scope
 	Hooks    []*Hooks // of calls to the scope, and to those nested in it
+	Tasks    *Tasks   // of one scope; nil if nobody counts them
 }
 
 // A Scope is a context in the sense of the public API: that which calls are
@@ -55,6 +58,7 @@ type Scope struct {
 	thread atomic.Pointer[Thread] // root only; set under mu
 	cfg    *Config                // never changed
 	hooks  *[]*Hooks              // told of its calls, nil if there are none; never changed
+	tasks  *Tasks                 // counts its tasks, nil if nobody does; never changed
 	kind   scopeKind
 	bubble int64 // of a bubbleScope: which
 
@@ -96,11 +100,15 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 	s.ctx.over(foreign(ctx))
 	s.ctx.scope = s
 	if up != nil {
-		s.ctx.node = up.node
+		s.ctx.node, s.ctx.home = up.node, up.home
 		if out := up.scope; out != nil && out.kind == contextScope && !cfg.Fresh {
 			s.root, s.up = out.root, out
-			s.hooks = out.hooks
+			s.hooks, s.tasks = out.hooks, out.tasks
 		}
+	}
+	if cfg.Tasks != nil {
+		cfg.Tasks.up = s.tasks
+		s.tasks = cfg.Tasks
 	}
 	if len(cfg.Hooks) > 0 {
 		list := cfg.Hooks
@@ -803,8 +811,14 @@ func (s *Scope) LeaveInline() { s.leave() }
 // Context returns ctx as a function on the thread of s sees it: with s as its
 // nearest scope.
 func (s *Scope) Context(ctx context.Context) context.Context {
-	if c := From(ctx); c != nil && c.scope == s || c == nil && s.kind == defaultScope {
+	c := From(ctx)
+	switch {
+	case c == nil && s.kind == defaultScope:
+		return ctx
+	case c == nil:
+		return newCtx(ctx, s, nil, nil)
+	case c.scope == s:
 		return ctx
 	}
-	return newCtx(foreign(ctx), s, NodeOf(ctx))
+	return newCtx(foreign(ctx), s, c.node, c.home)
 }

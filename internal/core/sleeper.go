@@ -30,10 +30,16 @@ type sleeper struct {
 	rec   *goroutine.Record
 	edge  *edge
 
-	// What for: the end of call, or done, which is closed or delivers. A
-	// sleeper with neither waits for the end of its frame.
+	// What for: the end of call, or the gate of want, or done, which is closed or
+	// delivers. A sleeper with none waits for the end of its frame.
 	call *Call
+	want *want
 	done <-chan struct{}
+	bell *Bell                                // of a task, which then has no done
+	take func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
+	once bool                                 // on a thread: serve what is queued, and no longer
+	kin  bool                                 // on a thread: serve what its function has started, besides
+	turn *Turn                                // of a lock that done is, or leads to
 
 	// Until when. ctx is the one that cancel is Done of; when stopped is closed
 	// the wait ends with stopErr. Both channels may be nil. abandon says that
@@ -104,6 +110,10 @@ func (w *sleeper) sleep() wakeup {
 	switch {
 	case task != nil && w.call != nil:
 		return w.park(task)
+	case task != nil && w.bell != nil:
+		return w.parkForBell(task)
+	case task != nil && w.want != nil && w.want.gate != nil:
+		return w.parkAt(task)
 	case task != nil:
 		return w.parkFor(task)
 	case w.call != nil:
@@ -115,12 +125,16 @@ func (w *sleeper) sleep() wakeup {
 
 // serve is sleep on a thread: it runs calls meanwhile.
 func (w *sleeper) serve() wakeup {
+	if w.once {
+		w.own.serveOnce()
+		return came
+	}
 	until := w.done
 	if w.stopped != nil {
 		until = w.stopped
 	}
 	switch {
-	case w.own.serve(w.frame, until, w.cancel):
+	case w.own.serve(w.frame, w.turn, until, w.cancel):
 		return cancelled
 	case w.stopped != nil && w.call.wait.Load() != callEnded:
 		return halted
@@ -199,6 +213,14 @@ func parkable(rec *goroutine.Record) *sched.Task {
 	return nil
 }
 
+// checkPark panics if the goroutine of rec runs a task that cannot be suspended now.
+// It comes before anything is begun that would have to be waited for.
+func checkPark(rec *goroutine.Record) {
+	if t := parkable(rec); t != nil {
+		t.Check()
+	}
+}
+
 // park is sleep in a task that waits for a call. It runs errands, like block.
 func (w *sleeper) park(task *sched.Task) wakeup {
 	c := w.call
@@ -222,6 +244,21 @@ func (w *sleeper) park(task *sched.Task) wakeup {
 			return came
 		}
 	}
+}
+
+// parkAt is sleep in a task that waits for a gate.
+func (w *sleeper) parkAt(task *sched.Task) (how wakeup) {
+	g, l := w.want.gate, &w.want.place
+	l.task, l.number = task, task.Prepare()
+	if !g.listen(l) {
+		return came
+	}
+	defer func() { // also when the ctx has code that fails
+		if g.leave(l) {
+			how = came
+		}
+	}()
+	return w.suspend(task)
 }
 
 // parkFor is sleep in a task that waits for something else.
@@ -275,6 +312,12 @@ func (w *sleeper) suspend(task *sched.Task) wakeup {
 // receive is sleep on an ordinary goroutine that waits for something else.
 func (w *sleeper) receive() wakeup {
 	w.edge.slept()
+	if w.take != nil {
+		if w.take(w.cancel) {
+			return came
+		}
+		return cancelled
+	}
 	select {
 	case <-w.done:
 		return came

@@ -23,8 +23,9 @@ type life struct {
 	own  Node            // that the task runs as
 	base context.Context // foreign, above the task
 	up   *life           // held until the end: its layer is above ours
-	name string
+	name *string         // nil if it was given none: a queue of many tasks is to be small
 	pc   uintptr
+	id   atomic.Uint64 // given when it is first asked for
 
 	// layer is a foreign context, what the task's own ctx wraps. It and cancel are
 	// nil before the function begins, and written under mu; whoever has the task's
@@ -39,10 +40,12 @@ type life struct {
 	listed  bool        // it is among the children of its parent, whose mu guards this
 	begun   bool        // the function has, or is about to
 	watched bool        // it was put among the watches, or will be
+	alone   bool        // nobody but home ends it; set before it is shared
 	gone    atomic.Bool // the layer has been released
 	cause   error
 	parent  *life // that cancels us; nil once it is over
-	queued  *Call // of a task that goes to a thread; nil once it has begun
+	queued  *Call // of a task that goes to a thread or a loop; nil once it has begun
+	home    *Home // of its ctx; set before it is shared
 
 	// The children that this one cancels; before and after are guarded by the mu
 	// of the parent.
@@ -50,6 +53,14 @@ type life struct {
 	before, after *life
 
 	watch watchLink // guarded by watches
+}
+
+// called returns what the task is called in reports.
+func (l *life) called() string {
+	if l.name != nil {
+		return *l.name
+	}
+	return callName("", l.pc)
 }
 
 // queue has l take c, which has been submitted, out of its queue when base ends:
@@ -74,8 +85,8 @@ func (l *life) queue(c *Call) {
 		return // stop alone ends the task
 	}
 	watches.add(l, done)
-	if l.base.Err() != nil {
-		l.withdraw(context.Cause(l.base))
+	if err := Ended(l.base); err != nil {
+		l.withdraw(err)
 	}
 	l.mu.Lock()
 	begun := l.over || l.begun
@@ -88,6 +99,17 @@ func (l *life) queue(c *Call) {
 // open makes the layer, and returns the ctx of the task, made in ctx if that is
 // not nil.
 func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
+	l.makeLayer()
+	if ctx == nil {
+		ctx = &Ctx{}
+	}
+	ctx.over(l.layer)
+	ctx.scope, ctx.node, ctx.home = scope, &l.own, l.home
+	return ctx
+}
+
+// makeLayer makes the layer.
+func (l *life) makeLayer() {
 	layer, cancel := layerOver(l.base)
 	l.mu.Lock()
 	l.layer, l.cancel = layer, cancel
@@ -96,12 +118,6 @@ func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	if ended {
 		cancel(cause)
 	}
-	if ctx == nil {
-		ctx = &Ctx{}
-	}
-	ctx.over(layer)
-	ctx.scope, ctx.node = scope, &l.own
-	return ctx
 }
 
 // layerOver is context.WithCancelCause, which panics where base is of a foreign
@@ -134,12 +150,24 @@ type taskCtx struct {
 	life life
 }
 
+// loopCtx is the same of a task on a loop, with what it runs as there.
+type loopCtx struct {
+	taskCtx
+	job Job // which forgets the task at its end
+}
+
 // withdraw takes the task out of its queue.
 func (l *life) withdraw(cause error) {
 	l.mu.Lock()
 	c := l.queued
 	l.mu.Unlock()
-	if c != nil && c.revoke(cause) {
+	switch {
+	case c == nil:
+	case c.thread.Load() == nil: // it is for a loop
+		if c.turnDown(cause) {
+			c.turnAway()
+		}
+	case c.revoke(cause):
 		c.turnAway()
 	}
 }
@@ -341,7 +369,7 @@ func (t *watchTable) add(l *life, done <-chan struct{}) {
 	if !first {
 		return
 	}
-	stop := context.AfterFunc(w.base, w.fire) // may be the user's: no lock is held
+	stop := w.watch() // base may be the user's: no lock is held
 	t.Lock()
 	w.stop = stop
 	over := w.over
@@ -349,6 +377,18 @@ func (t *watchTable) add(l *life, done <-chan struct{}) {
 	if over {
 		stop()
 	}
+}
+
+// watch has fire called when base ends. context.AfterFunc panics where base is of a
+// foreign type and says at once that it has ended and that it has not: see layerOver.
+func (w *watcher) watch() (stop func() bool) {
+	defer func() {
+		if recover() != nil {
+			go w.fire()
+			stop = func() bool { return false }
+		}
+	}()
+	return context.AfterFunc(w.base, w.fire)
 }
 
 // remove forgets l, if it is there.
@@ -397,7 +437,7 @@ func (w *watcher) fire() {
 			w.fire()
 		}
 	}()
-	cause := context.Cause(w.base)
+	cause := Cause(w.base)
 	for {
 		var some [64]*life
 		n := 0
@@ -429,8 +469,10 @@ func (w *watcher) fire() {
 type Task struct {
 	call  Call
 	life  *life // apart: contexts keep it, and must not keep the task and its result
+	gate  Gate  // opened when it has ended
 	link  *link // of a member of a group; set before it starts
 	asked atomic.Bool
+	heard atomic.Bool // somebody was told how it has ended
 }
 
 // Node is what the task runs as.
@@ -444,26 +486,47 @@ type link struct {
 }
 
 // StartTask runs body as a child of ctx's node and with a fork of the caller's
-// values: on a new goroutine, or on the thread of o.Scope.
+// values: on the thread of o.Scope, on the loop o.Home or else that of ctx, or on a
+// new goroutine.
 func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	_, rec := current()
 	var l *life
 	var now *Ctx // of a task that does not wait in a queue
-	if o.Scope == nil {
+	home, on := o.Home, o.Home
+	if home == nil {
+		home = homeOf(ctx)
+		if h := home.Tasks(); o.Scope == nil && h.tasks() {
+			home, on = h, h
+		}
+	}
+	var j *Job
+	switch {
+	case on != nil:
+		lc := &loopCtx{}
+		l, now, j = &lc.life, &lc.Ctx, &lc.job
+		j.life = l
+	case o.Scope == nil:
 		tc := &taskCtx{}
 		l, now = &tc.life, &tc.Ctx
-	} else {
+	default:
 		l = &life{}
 	}
-	l.name, l.pc = o.Name, o.PC
+	l.pc, l.home = o.PC, home
+	if o.Name != "" {
+		name := o.Name // o does not escape
+		l.name = &name
+	}
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	t.life = l
+	if o.Starting != nil {
+		o.Starting(t)
+	}
 	c := &t.call
 	c.body, c.name, c.pc, c.long = body, o.Name, o.PC, o.Long
 	// The task is its own submitter: whoever comes to wait for it, wherever it
 	// is queued, has it run.
-	c.node, c.by = &l.own, &l.own
+	c.node, c.by, c.gate = &l.own, &l.own, &t.gate
 	c.scope = ScopeOf(ctx)
 	if o.Scope != nil {
 		c.scope = o.Scope
@@ -483,6 +546,9 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 		}
 	}
 	c.begin(ctx) // a hook may panic: nothing is held yet
+	if s := ScopeOf(ctx); s != nil && s.tasks != nil {
+		s.tasks.counted(c)
+	}
 	l.begin(ctx)
 	c.life = l
 	if t.link != nil {
@@ -504,10 +570,32 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 			c.turnAway()
 			return
 		}
-		if c.lined {
-			c.overflow(ctx)
+		if c.lined && !c.overflow(ctx) {
+			if err := c.turnedAway(); err != nil && c.revoke(err) {
+				c.turnAway()
+				return
+			}
+		}
+		if c.timed {
+			c.outwait()
 		}
 		l.queue(c)
+	case on != nil:
+		c.node.Start()
+		l.mu.Lock()
+		l.queued = c
+		ended, cause := l.ended, l.cause
+		l.mu.Unlock()
+		if ended {
+			l.withdraw(cause) // who ended it found nothing queued
+			return
+		}
+		if on.Backend == nil {
+			go c.watch(on.Loop.Done(), t.Done(), on.Stopped)
+		}
+		if err := c.send(on, j); err != nil && c.turnDown(err) {
+			c.turnAway()
+		}
 	default:
 		c.node.Start()
 		go func() {
@@ -519,30 +607,37 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	}
 }
 
+// watch has c, a task on a loop that others have made, not begin when stopped is
+// closed, for the reason why; until ended is.
+func (c *Call) watch(stopped, ended <-chan struct{}, why error) {
+	select {
+	case <-stopped:
+		if c.turnDown(why) {
+			c.turnAway()
+		}
+	case <-ended:
+	}
+}
+
 // Refusal is why the task's function has not been run, nil if it has. Only
 // after Done.
 func (t *Task) Refusal() error { return t.call.refusal }
 
-// Done is closed when the task has ended.
-func (t *Task) Done() <-chan struct{} {
-	t.life.mu.Lock()
-	defer t.life.mu.Unlock()
-	c := &t.call
-	if c.done == nil {
-		if c.hasEnded() {
-			return closedDone
-		}
-		c.done = make(chan struct{})
+// Hear says that somebody is told how the task has ended; Heard, whether that was
+// said.
+func (t *Task) Hear()       { t.heard.Store(true) }
+func (t *Task) Heard() bool { return t.heard.Load() }
+
+// Err is what the task's function has returned. Only in OnEnd, and later.
+func (t *Task) Err() error {
+	if f, ok := t.call.body.(Failing); ok && t.call.ending.Returned() {
+		return f.Err()
 	}
-	return c.done
+	return nil
 }
 
-// closedDone is that of tasks that nobody waited for before they ended.
-var closedDone = func() chan struct{} {
-	done := make(chan struct{})
-	close(done)
-	return done
-}()
+// Done is closed when the task has ended.
+func (t *Task) Done() <-chan struct{} { return t.gate.Done() }
 
 // hasEnded reports whether the task has ended.
 func (c *Call) hasEnded() bool { return c.wait.Load() == callEnded }
@@ -555,7 +650,7 @@ func (t *Task) Wait(ctx context.Context) error {
 	if t.call.hasEnded() {
 		return nil
 	}
-	return await(ctx, t, t.Node(), t.Done())
+	return await(ctx, t, t.Node(), &t.gate)
 }
 
 // Raise ends the caller as the task did, unless it returned.
@@ -596,7 +691,7 @@ func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.Can
 	by := NodeOf(ctx)
 	base, cancel := context.WithCancelCause(foreign(ctx))
 	g.nc.over(base)
-	g.nc.scope, g.nc.node = ScopeOf(ctx), &g.nc.own
+	g.nc.scope, g.nc.node, g.nc.home = ScopeOf(ctx), &g.nc.own, homeOf(ctx)
 	g.nc.own.setParent(by)
 	return &g.nc.Ctx, cancel
 }
@@ -642,9 +737,9 @@ func (g *Group) Done(t *Task) {
 	g.nc.own.End()
 }
 
-// Wait waits for done, which the end of the last task closes: see await.
-func (g *Group) Wait(ctx context.Context, done <-chan struct{}) error {
-	return await(ctx, g, &g.nc.own, done)
+// Wait waits for idle, which the end of the last task opens: see await.
+func (g *Group) Wait(ctx context.Context, idle *Gate) error {
+	return await(ctx, g, &g.nc.own, idle)
 }
 
 // A place is what is waited for in a group that has as many members as it may

@@ -294,6 +294,7 @@ func (t *Thread) submit(c *Call) error {
 		t.mu.Unlock()
 		return err
 	}
+	c.timed = !related && t.timed(c)
 	t.accept(c)
 	c.state = queued
 	box.push(c)
@@ -576,7 +577,11 @@ func (t *Thread) reclaim(c *Call) {
 // delivers, or cancel is closed. It reports whether cancel ended it. It looks
 // at the channels between any two calls: an endless supply of work does not
 // keep the wait from ending.
-func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) {
+//
+// While it runs a call on top of a wait for tokens, that claim stands aside.
+// So does turn, if it is not nil. If that has the lock, done is about to be closed.
+func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (cancelled bool) {
+	claim := f.edge.claim()
 	for {
 		if done != nil || cancel != nil {
 			select {
@@ -592,10 +597,30 @@ func (t *Thread) serve(f *Frame, done, cancel <-chan struct{}) (cancelled bool) 
 			t.mu.Unlock()
 			return false
 		}
+		if claim != nil && !claim.stepAside() {
+			t.mu.Unlock()
+			return false
+		}
+		if turn != nil && t.due() && !turn.stepAside() {
+			t.mu.Unlock()
+			<-done
+			return false
+		}
 		if c := t.next(); c != nil {
 			t.mu.Unlock()
 			t.exec(c)
+			if turn != nil {
+				turn.stepBack()
+			}
+			if claim != nil && claim.stepBack() {
+				claim.borrow()
+			}
 			t.glance()
+			continue
+		}
+		if claim != nil && claim.stepBack() {
+			t.mu.Unlock()
+			claim.borrow()
 			continue
 		}
 		if t.look() {

@@ -38,6 +38,10 @@ type Options struct {
 	// cannot.
 	Scope   *Scope
 	Refusal error
+	Home    *Home // the loop, if another than that of its ctx
+
+	// Starting, if not nil, is given the task before it starts.
+	Starting func(*Task)
 }
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it
@@ -80,6 +84,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		}
 	}
 	if own == nil {
+		checkPark(rec)
 		cx := callCtx(ctx, s)
 		c.ctx, c.node = cx, cx.node
 		// A loop does not run sync code: it would stand still.
@@ -92,6 +97,9 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		if err := s.submit(c); err != nil {
 			return err
 		}
+		if c.timed {
+			defer c.outwait()()
+		}
 		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
 			w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
 			err = w.wait()
@@ -99,7 +107,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 	} else {
 		// The caller blocks a thread: it waits in a frame there, and the
 		// function's node is one that the frame can be found by.
-		fc := newFrameCtx(ctx, s, c.by)
+		fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
 		f := &fc.wait
 		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, f
 		f.edge.to = c
@@ -107,6 +115,9 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		defer own.pop(f)
 		if err := s.submit(c); err != nil {
 			return err
+		}
+		if c.timed {
+			defer c.outwait()()
 		}
 		if err = s.mayRefuse(ctx, c, f, nil); err == nil {
 			w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
@@ -184,43 +195,47 @@ func Park(ctx context.Context, done <-chan struct{}, what string) error {
 	return wait(ctx, own, rec, nil, nil, done, what)
 }
 
-// await waits until done is closed, which the end of n does, or ctx ends. n's
+// await waits until gate is open, which the end of n brings about, or ctx ends. n's
 // calls, and those of what n itself waits for or has started, become related
 // to every frame that waits for the caller, and on a thread to the frame of
 // this wait: what a blocked thread waits for, it can always run. for_ is the
 // *Task or *Group that n is the node of.
 //
 // An n that has ended when the wait ends is reported as such.
-func await(ctx context.Context, for_ any, n *Node, done <-chan struct{}) error {
-	select {
-	case <-done:
+func await(ctx context.Context, for_ any, n *Node, gate *Gate) error {
+	if gate.IsOpen() {
 		return nil
-	default:
 	}
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
-		select {
-		case <-done: // before ctx, perhaps
+		if gate.IsOpen() { // before ctx, perhaps
 			return nil
-		default:
 		}
 		return err
 	}
 	own, rec := current()
-	err := wait(ctx, own, rec, &want{for_: for_, ctx: ctx}, n, done, "wait")
-	if err != nil {
-		select {
-		case <-done:
-			return nil
-		default:
-		}
+	w := &want{for_: for_, ctx: ctx}
+	var done <-chan struct{}
+	if own == nil && parkable(rec) != nil {
+		w.gate = gate
+	} else {
+		done = gate.Done()
+	}
+	err := wait(ctx, own, rec, w, n, done, "wait")
+	if err != nil && gate.IsOpen() {
+		return nil
 	}
 	return err
 }
 
 // wait is Park and await: n, of w, is what is waited for, nil if that is not
-// known.
+// known. Done is nil if w has a gate.
 func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *Node, done <-chan struct{}, what string) error {
+	return waitUntil(ctx, own, rec, w, n, sleeper{done: done}, what)
+}
+
+// waitUntil is wait until what s says has come; the rest of s is set here.
+func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *Node, s sleeper, what string) error {
 	by := submitter(ctx, rec)
 	var f *Frame
 	if own != nil {
@@ -243,6 +258,9 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 			defer relate(own, up, func() { n.dropJoin(j) })
 		}
 	}
+	if s.kin && f != nil && by != nil && !strict.Load() {
+		defer own.servesKin(f, by)()
+	}
 	p := newWait(f, rec, w) // after the join: what that has made related is served
 	defer p.over()
 	if err := p.look(); err != nil {
@@ -253,8 +271,16 @@ func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *N
 			defer closingBegins(p.edge, by)()
 		}
 	}
-	s := sleeper{own: own, frame: f, rec: rec, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done()}
+	s.own, s.frame, s.rec, s.edge, s.want, s.ctx, s.cancel = own, f, rec, p.edge, w, ctx, ctx.Done()
 	return s.wait()
+}
+
+// servesKin has f, a wait on t of a function that runs as by, serve the calls of
+// what the function has started. It returns what takes that back.
+func (t *Thread) servesKin(f *Frame, by *Node) (over func()) {
+	j := &Join{frame: f}
+	relate(t, nil, func() { by.addJoin(j) })
+	return func() { relate(t, nil, func() { by.dropJoin(j) }) }
 }
 
 // RunInline runs body where it is called, with the hooks, the trace and the
@@ -404,6 +430,8 @@ func (l Link) String() string {
 		what = "the call of " + what
 	case "async":
 		what = "the async function " + what
+	case "run":
+		what = "the end of " + what
 	case "task":
 		what = "the task " + what
 	case "group":
@@ -412,6 +440,8 @@ func (l Link) String() string {
 		what = "a place in a group"
 	case "limiter":
 		what = "a limiter"
+	case "mutex":
+		what = "a mutex"
 	case "close":
 		what = "the end of context " + what
 	case "pool close":

@@ -20,24 +20,36 @@ import (
 type place int
 
 const (
-	placeUsual place = iota
-	placeLoop        // WithLoop, or WithExecutor
-	placeSame        // SameThread
+	placeUsual   place = iota
+	placeLoop          // WithLoop, or WithExecutor
+	placeSame          // SameThread
+	placeBackend       // WithLoop of a thread loop
+	placeCall          // loop.Call to one
 )
 
-func (p place) String() string { return [...]string{"", "loop", "same thread"}[p] }
+func (p place) String() string { return [...]string{"", "loop", "same thread", "backend", "call"}[p] }
 
 // insensitive is a call that any thread may run.
 func (g *generator) insensitive(s *state, inner state) *Op {
 	where := placeUsual
 	var l *Context
-	switch g.IntN(4) {
+	again := false
+	switch g.IntN(5) {
+	case 4:
+		if l = g.again(s); l != nil {
+			again = true
+			if g.coin(2) {
+				where = placeLoop
+				inner.bare = false
+			}
+		}
 	case 0:
 		where = placeLoop
 		inner.bare = false // a call of its own
 	case 1:
 		if l = g.limiter(s); l != nil {
 			inner = inner.holding(l)
+			inner.kept = append(slices.Clip(inner.kept), l)
 			if s.sync == nil {
 				where = placeLoop // else its holder would be whoever calls
 				inner.bare = false
@@ -45,7 +57,7 @@ func (g *generator) insensitive(s *state, inner state) *Op {
 		}
 	}
 	o := g.newOp(opCall)
-	o.Target, o.Place, o.Limiter = insensitive, where, l
+	o.Target, o.Place, o.Limiter, o.Again = insensitive, where, l, again
 	g.options(o)
 	if s.sync != nil {
 		inner = inner.away()

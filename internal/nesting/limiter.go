@@ -15,7 +15,8 @@ import (
 // token of it. A thread that waits for a token is joined with those who hold
 // one, so that, where ranks are equal, what they call there is run. The rules:
 //
-//   - It is taken up only, and never twice in one chain; strictly up by who holds
+//   - It is taken up only, and never twice in one chain, unless who holds its token
+//     lends it: a function of WithLimiter; strictly up by who holds
 //     a context that may not serve. And never in the chain of a context with
 //     policy All: a stranger on top of who holds a token could want one.
 //   - Tokens are taken by tasks, and by functions that a thread waits for, alone:
@@ -45,9 +46,23 @@ func (g *generator) limiter(s *state) *Context {
 	return l
 }
 
+// again picks one of which somebody in the chain holds a token that is lent to s.
+func (g *generator) again(s *state) *Context {
+	if len(s.kept) == 0 {
+		return nil
+	}
+	l := s.kept[g.IntN(len(s.kept))]
+	if !slices.Contains(s.chain, l) {
+		return nil // its holder does not wait for s
+	}
+	s.touch(l.rank - epsilon)
+	return l
+}
+
 // holding is the state of code that holds a token of l.
 func (s state) holding(l *Context) state {
 	s.chain = append(slices.Clip(s.chain), l)
+	s.kept = slices.DeleteFunc(slices.Clone(s.kept), func(k *Context) bool { return k == l })
 	s.spawnFloor = max(s.spawnFloor, l.rank+epsilon)
 	// A call below may run on top of a function that only waits for the token.
 	s.root = false
@@ -124,6 +139,11 @@ func (x *run) underLimiter(ctx context.Context, o *Op, c *activity) (int, error)
 		defer x.hold(o, l)()
 		return f(ctx)
 	}, asyncsync.WithLimiter(l.Limiter))
+}
+
+// underAgain is an insensitive call whose function, as c, is lent a token.
+func (x *run) underAgain(ctx context.Context, o *Op, c *activity) (int, error) {
+	return x.call(ctx, o, x.function(o.Body, c, nil, nil), asyncsync.WithLimiter(x.limiters[o.Limiter.ID].Limiter))
 }
 
 // hold counts who holds a token.

@@ -47,7 +47,7 @@ func newCo(l *Loop) *co {
 				c.functions()
 			} else {
 				if c.begin() {
-					c.task.Fn(c.task.Ctx)
+					c.task.Body.Run()
 				}
 				c.task.Body.Over(nil, false)
 				c.clear()
@@ -63,6 +63,7 @@ func newCo(l *Loop) *co {
 
 func (c *co) begin() bool {
 	t := c.task
+	t.gid.Store(c.record.ID)
 	c.record.Task, c.record.Values = t, t.Values
 	t.Values = goroutine.Values{}
 	return t.Body.Begin()
@@ -103,8 +104,10 @@ func (c *co) failed(v any) {
 func (c *co) functions() {
 	r := c.record
 	r.Task = &c.loop.posted
+	c.loop.posted.gid.Store(r.ID)
 	for fn := c.fn; fn != nil; fn = c.loop.nextFunction() {
 		c.fn = nil
+		c.loop.posted.state.Add(ways) // another turn
 		c.loop.call(fn)
 		r.Values = goroutine.Values{}
 	}

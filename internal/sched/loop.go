@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
 )
@@ -27,15 +28,18 @@ type Loop struct {
 	sleeping bool       // the loop waits for a token in wake, and nobody is about to send it
 	crowd    crowd
 	wake     chan struct{}
+	took     int  // how many were taken from queue last
+	tasks    List // that have begun and not ended; the loop's goroutine alone changes it, and reads it without mu
+
+	// What the loop's goroutine alone writes, and others look at.
+	at  atomic.Int64         // the first of batch that has not been run
+	now atomic.Pointer[Task] // what runs, or has run last
 
 	// Of the loop's goroutine and its coroutines alone.
 	batch     []entry // taken from queue, and run from at on
-	at        int
 	record    *goroutine.Record
 	idle      []*co // without a task, the one used last at the end
 	functions *co   // that posted functions run on; made when needed
-	tasks     *Task // that have begun and not ended
-	running   int   // how many
 	main      *Task
 	guard     guard
 }
@@ -126,7 +130,10 @@ func (l *Loop) put(e entry, waits bool) {
 // When main has ended the loop accepts nothing more, runs the functions that it
 // had accepted, does not begin tasks that had not begun, cancels those that run
 // and waits for them. Run reports false, and does nothing, if it was called before.
-func (l *Loop) Run(main *Task) bool {
+//
+// It calls enlist, if that is not nil, when the goroutine is locked, and what that
+// returns at the end.
+func (l *Loop) Run(main *Task, enlist func() (over func())) bool {
 	l.mu.Lock()
 	if l.begun {
 		l.mu.Unlock()
@@ -145,6 +152,9 @@ func (l *Loop) Run(main *Task) bool {
 	was, aside := r.Task, r.SetAside()
 	l.record, r.Task = r, &l.posted
 	l.guard.start()
+	if enlist != nil {
+		defer enlist()()
+	}
 	defer func() {
 		defer close(l.done)
 		defer func() {
@@ -167,7 +177,7 @@ func (l *Loop) Run(main *Task) bool {
 				l.advance(e.task.co)
 			}
 		case l.stopping():
-			e.task.Body.Refused()
+			l.runFunctions(e.task.Body.Refused)
 		default:
 			l.begin(e.task)
 		}
@@ -177,7 +187,7 @@ func (l *Loop) Run(main *Task) bool {
 // next takes what is first in the queue, and sleeps while there is nothing. It
 // reports false when nothing will come any more.
 func (l *Loop) next() (entry, bool) {
-	for l.at == len(l.batch) {
+	for int(l.at.Load()) == len(l.batch) {
 		if !l.fill() {
 			return entry{}, false
 		}
@@ -186,9 +196,10 @@ func (l *Loop) next() (entry, bool) {
 }
 
 func (l *Loop) take() entry {
-	e := l.batch[l.at]
-	l.batch[l.at] = entry{}
-	l.at++
+	at := l.at.Load()
+	e := l.batch[at]
+	l.batch[at] = entry{}
+	l.at.Store(at + 1)
 	return e
 }
 
@@ -198,21 +209,24 @@ const keepCap = 4096
 // fill makes what has come meanwhile the batch, or sleeps.
 func (l *Loop) fill() bool {
 	used := l.batch[:0]
-	if cap(used) > keepCap && l.at < keepCap {
+	if cap(used) > keepCap && l.at.Load() < keepCap {
 		used = nil
 	}
 	l.mu.Lock()
-	l.batch, l.queue, l.at = l.queue, used, 0
+	l.batch, l.queue = l.queue, used
+	l.took = len(l.batch)
+	l.at.Store(0)
 	if len(l.batch) > 0 {
 		l.crowd.ran += len(l.batch)
 		l.mu.Unlock()
 		return true
 	}
-	if l.refusing && l.running == 0 {
+	if l.refusing && l.tasks.len == 0 {
 		l.mu.Unlock()
 		return false
 	}
 	l.sleeping = true
+	l.now.Store(nil) // a loop that sleeps keeps nothing of what it has run
 	l.crowd.slept()
 	l.mu.Unlock()
 	<-l.wake
@@ -222,7 +236,7 @@ func (l *Loop) fill() bool {
 // nextFunction is next for functions: it takes what is first if it is one, and
 // does not sleep.
 func (l *Loop) nextFunction() func() {
-	if l.at == len(l.batch) || l.batch[l.at].fn == nil {
+	if at := l.at.Load(); int(at) == len(l.batch) || l.batch[at].fn == nil {
 		return nil
 	}
 	return l.take().fn
@@ -234,6 +248,7 @@ func (l *Loop) runFunctions(fn func()) {
 		l.functions = newCo(l)
 	}
 	l.functions.fn = fn
+	l.now.Store(&l.posted)
 	if !l.functions.resume() {
 		l.functions = nil // a Goexit; the functions behind it stand in the queue
 	}
@@ -249,11 +264,9 @@ func (l *Loop) begin(t *Task) {
 		c = newCo(l)
 	}
 	c.task, t.co, t.begun = t, c, true
-	l.running++
-	if t.after = l.tasks; t.after != nil {
-		t.after.before = t
-	}
-	l.tasks = t
+	l.mu.Lock()
+	l.tasks.Add(t)
+	l.mu.Unlock()
 	l.advance(c)
 }
 
@@ -263,6 +276,7 @@ func (l *Loop) advance(c *co) {
 	if t.spare == nil && !t.Short {
 		t.makeSpare()
 	}
+	l.now.Store(t)
 	alive := c.resume()
 	if alive && c.task != nil {
 		if t.watch != nil {
@@ -270,16 +284,10 @@ func (l *Loop) advance(c *co) {
 		}
 		return
 	}
-	if t.before != nil {
-		t.before.after = t.after
-	} else {
-		l.tasks = t.after
-	}
-	if t.after != nil {
-		t.after.before = t.before
-	}
-	t.before, t.after, t.co = nil, nil, nil
-	l.running--
+	l.mu.Lock()
+	l.tasks.Remove(t)
+	l.mu.Unlock()
+	t.co = nil
 	if alive {
 		if len(l.idle) < maxIdle {
 			l.idle = append(l.idle, c)
@@ -303,12 +311,41 @@ func (l *Loop) stop() {
 	l.mu.Unlock()
 	l.endLife(l.stopped)
 	// Nobody else changes the list: no task runs meanwhile.
-	for t := l.tasks; t != nil; t = t.after {
+	l.tasks.All(func(t *Task) bool {
 		t.Body.Stop()
 		if t.onLife {
 			t.wake(t.number(), endedByCtx)
 		}
+		return true
+	})
+}
+
+// A Look is what a loop did at one moment.
+type Look struct {
+	Now     *Task   // that runs, nil if the loop sleeps
+	Posted  bool    // that is a posted function, and the same for all of them
+	Turn    uint64  // another one for each time that Now gets to run
+	Ready   int     // how many have to wait for Now to let others run
+	Waiting []*Task // that wait for something, the first of them
+	Tasks   int     // how many have begun and not ended
+}
+
+// Look looks, from anywhere, and calls see with what it has seen. While see runs
+// the tasks are there; it must not call the loop. Most bounds Waiting.
+func (l *Loop) Look(most int, see func(Look)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := Look{Tasks: l.tasks.len, Ready: len(l.queue) + max(0, l.took-int(l.at.Load()))}
+	if now := l.now.Load(); now != nil && !l.sleeping && l.begun {
+		k.Now, k.Posted, k.Turn = now, now == &l.posted, now.number()
 	}
+	l.tasks.All(func(t *Task) bool {
+		if t != k.Now && t.state.Load()%ways == waiting {
+			k.Waiting = append(k.Waiting, t)
+		}
+		return len(k.Waiting) < most
+	})
+	see(k)
 }
 
 // disband ends the coroutines.

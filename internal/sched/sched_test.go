@@ -50,11 +50,13 @@ func leavesNothing(t *testing.T) {
 // body is a task made of functions.
 type body struct {
 	Task
+	run              func(t *Task)
 	refused, stopped bool
 	onStop           func()
 }
 
 func (b *body) Begin() bool { return true }
+func (b *body) Run()        { b.run(&b.Task) }
 func (b *body) Refused()    { b.refused = true }
 func (b *body) Over(v any, _ bool) {
 	if v != nil {
@@ -69,9 +71,8 @@ func (b *body) Stop() {
 }
 
 func newBody(run func(t *Task)) *body {
-	b := &body{}
+	b := &body{run: run}
 	b.Body = b
-	b.Fn = func(context.Context) { run(&b.Task) }
 	return b
 }
 
@@ -85,7 +86,7 @@ func onLoop(main func(l *Loop, t *Task)) {
 	go func() {
 		defer close(done)
 		l := newLoop()
-		l.Run(&newBody(func(t *Task) { main(l, t) }).Task)
+		l.Run(&newBody(func(t *Task) { main(l, t) }).Task, nil)
 	}()
 	<-done
 }
@@ -311,13 +312,13 @@ func TestStopping(t *testing.T) {
 		l.Start(&early.Task)
 		l.Post(func() { posted++ })
 	})
-	require.True(t, l.Run(&main.Task))
+	require.True(t, l.Run(&main.Task, nil))
 	select {
 	case <-l.Done():
 	default:
 		t.Error("Done is not closed")
 	}
-	assert.False(t, l.Run(&newBody(func(*Task) {}).Task))
+	assert.False(t, l.Run(&newBody(func(*Task) {}).Task, nil))
 	assert.Equal(t, 2, posted)
 	assert.True(t, early.refused)
 	assert.True(t, unending.stopped)

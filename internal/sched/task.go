@@ -10,15 +10,19 @@ import (
 
 // A Body is what a task is part of. One of Begin and Refused is called, once.
 type Body interface {
-	// Begin reports whether the task's function is to be called now.
+	// Begin reports whether Run is to be called now.
 	Begin() bool
-	// Over is called when Begin, and the function, have returned, or panicked
-	// with v, or called Goexit. No panic comes out of Over.
+	// Run is the task's function.
+	Run()
+	// Over is called when Begin and Run have returned, or panicked with v, or
+	// called Goexit. No panic comes out of Over. If it calls Goexit itself it is
+	// called once more.
 	Over(v any, goexit bool)
-	// Refused says that the loop stops before the task has begun. Like Stop it
-	// is called on the loop's own goroutine, and runs nobody's code.
+	// Refused says that the loop stops before the task has begun. It runs as a
+	// posted function does.
 	Refused()
-	// Stop says that the loop stops while the task runs: its ctx is to end.
+	// Stop says that the loop stops while the task runs: its ctx is to end. It
+	// is called on the loop's own goroutine, and runs nobody's code.
 	Stop()
 }
 
@@ -27,8 +31,6 @@ type Body interface {
 type Task struct {
 	// Set before the task starts.
 	Body   Body
-	Fn     func(context.Context) // its function, and what that is given
-	Ctx    context.Context
 	Values goroutine.Values // that it starts with
 	Short  bool             // it is not likely to wait
 
@@ -38,16 +40,55 @@ type Task struct {
 	// ended. Only the task counts up; everybody may mark the end.
 	state atomic.Uint64
 
+	// gid is the goroutine of its coroutine; 0 before it has begun.
+	gid atomic.Int64
+
+	before, after *Task // in a List
+
 	// Of the loop's goroutine and its coroutines alone.
-	begun         bool
-	co            *co             // that it runs on, from then until it ends
-	spare         func()          // a waker, made by the loop's goroutine
-	spareNumber   uint64          // of the wait that it is for
-	onLife        bool            // it waits until the loop's life ends, at the latest
-	watch         context.Context // whose end is to be watched while it waits
-	unwatch       func() bool
-	failed        any // what watching has panicked with
-	before, after *Task
+	begun       bool
+	onLife      bool            // it waits until the loop's life ends, at the latest
+	co          *co             // that it runs on, from then until it ends
+	spare       func()          // a waker, made by the loop's goroutine
+	spareNumber uint64          // of the wait that it is for
+	watch       context.Context // whose end is to be watched while it waits
+	unwatch     func() bool
+	failed      any // what watching has panicked with
+}
+
+// A List is tasks that have begun and not ended. Its user guards it.
+type List struct {
+	first *Task
+	len   int
+}
+
+// Add puts t into the list.
+func (l *List) Add(t *Task) {
+	if t.after = l.first; t.after != nil {
+		t.after.before = t
+	}
+	l.first = t
+	l.len++
+}
+
+// Remove takes it out.
+func (l *List) Remove(t *Task) {
+	if t.before != nil {
+		t.before.after = t.after
+	} else {
+		l.first = t.after
+	}
+	if t.after != nil {
+		t.after.before = t.before
+	}
+	t.before, t.after = nil, nil
+	l.len--
+}
+
+// All calls yield for each task, until that returns false.
+func (l *List) All(yield func(*Task) bool) {
+	for t := l.first; t != nil && yield(t); t = t.after {
+	}
 }
 
 const (
@@ -72,6 +113,14 @@ func Of(r *goroutine.Record) *Task {
 	return t
 }
 
+// Record returns the record of the goroutine that the task, which has begun, runs
+// on.
+func (t *Task) Record() *goroutine.Record { return t.co.record }
+
+// Goroutine returns the id of the goroutine that the task runs on, 0 before it has
+// begun. Anybody may ask.
+func (t *Task) Goroutine() int64 { return t.gid.Load() }
+
 // Loop returns the loop that the task runs on.
 func (t *Task) Loop() *Loop { return t.loop }
 
@@ -84,6 +133,9 @@ func (t *Task) number() uint64 { return t.state.Load() / ways }
 // due reports whether the task is suspended in a wait that has been ended. It is
 // not if it comes out of the queue for a wait that it has begun and not waited for.
 func (t *Task) due() bool { return t.co != nil && t.state.Load()%ways != waiting }
+
+// Check panics where Prepare would: below a C callback.
+func (t *Task) Check() { t.loop.guard.check() }
 
 // Prepare begins a wait of the task that calls it, and returns the number of the
 // wait. Then the task calls Suspend; if it does not, the wait is forgotten.

@@ -1,0 +1,261 @@
+package asyncsync_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/asyncsync"
+)
+
+// with0 is fn with a result.
+func with0(fn func(context.Context) error) func(context.Context) (int, error) {
+	return func(ctx context.Context) (int, error) { return 0, fn(ctx) }
+}
+
+// inPool makes a call in a context of its own.
+func inPool(pool *asyncsync.ThreadPool, fn func(context.Context) error, opts ...asyncsync.ContextOption) error {
+	return asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
+		return to(ctx, fn)
+	}, append(opts, asyncsync.WithPool(pool))...)
+}
+
+// Who finds the line full is refused at once, and those in it get their turn.
+func TestMaxWaiting(t *testing.T) {
+	guard(t)
+	for _, c := range []struct{ config, line int }{{2, 2}, {1, 1}, {-1, 0}, {-7, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWaiting: c.config})
+			leave := make(chan struct{})
+			first := start(func() error {
+				return inPool(pool, func(context.Context) error { <-leave; return nil })
+			})
+			synctest.Wait()
+			var order []int
+			var rs []*runningFunc
+			for i := range c.line {
+				rs = append(rs, start(func() error {
+					return inPool(pool, func(context.Context) error { order = append(order, i); return nil })
+				}))
+				synctest.Wait()
+			}
+			for range 3 {
+				err := inPool(pool, neverRuns(t))
+				require.ErrorIs(t, err, asyncsync.ErrPoolFull)
+				require.NotErrorIs(t, err, asyncsync.ErrQueueFull)
+				require.Equal(t, "asyncsync: the pool is full, and so is the line for its threads", err.Error())
+
+				ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
+				_, err = asyncsync.Go(ctx, with0(neverRuns(t))).Wait(context.Background())
+				require.ErrorIs(t, err, asyncsync.ErrPoolFull)
+				require.NoError(t, tsc.Close())
+			}
+			require.Equal(t, c.line, pool.Stats().Waiting)
+			close(leave)
+			require.NoError(t, first.wait().err)
+			for _, r := range rs {
+				require.NoError(t, r.wait().err)
+			}
+			require.Equal(t, []int{0, 1}[:c.line], append([]int{}, order...))
+			require.NoError(t, inPool(pool, on(nil0)))
+		})
+	}
+}
+
+// A function on the last thread may call into another context: it is not refused
+// for the sake of strangers, nor is what it comes to wait for.
+func TestMaxWaitingIsNotForWhoIsBlockedFor(t *testing.T) {
+	guard(t)
+	pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWaiting: -1})
+	ran := 0
+	_, other := newContext(t, asyncsync.WithPool(pool))
+	require.NoError(t, inPool(pool, func(ctx context.Context) error {
+		return to(ctx, func(context.Context) error { ran++; return nil }, asyncsync.On(other))
+	}))
+	require.Equal(t, 1, ran)
+}
+
+// A call that has waited for long enough behind others is taken out and never
+// runs; who runs is left alone.
+func TestQueueWait(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		const wait = 2 * time.Second
+		var ended []error
+		ctx, _ := newContext(t, asyncsync.QueueWait(wait), asyncsync.WithHooks(asyncsync.Hooks{
+			Ended: func(i asyncsync.CallInfo) { ended = append(ended, i.Err) },
+		}))
+		leave := make(chan struct{})
+		first := start(func() error {
+			return to(ctx, func(context.Context) error { <-leave; return nil })
+		})
+		synctest.Wait()
+		begin := time.Now()
+		err := to(ctx, neverRuns(t))
+		require.Equal(t, wait, time.Since(begin))
+		require.ErrorIs(t, err, asyncsync.ErrQueueFull)
+		require.NotErrorIs(t, err, asyncsync.ErrPoolFull)
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, "asyncsync: the thread has not come free for 2s", err.Error())
+		require.Equal(t, []error{err}, ended)
+
+		_, err = asyncsync.Go(ctx, with0(neverRuns(t))).Wait(context.Background())
+		require.ErrorIs(t, err, asyncsync.ErrQueueFull)
+
+		// The caller's own deadline is told apart, whichever comes first.
+		dctx, cancel := context.WithTimeout(ctx, wait/2)
+		defer cancel()
+		err = to(dctx, neverRuns(t))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, asyncsync.ErrQueueFull)
+
+		// A caller that is a thread itself is told as well.
+		other, _ := newContext(t)
+		require.ErrorIs(t, to(other, func(octx context.Context) error {
+			return to(ctx, neverRuns(t))
+		}), asyncsync.ErrQueueFull)
+
+		// One that begins in time may take its time.
+		second := start(func() error {
+			return to(ctx, func(context.Context) error { time.Sleep(10 * wait); return nil })
+		})
+		synctest.Wait()
+		close(leave)
+		require.NoError(t, first.wait().err)
+		require.NoError(t, second.wait().err)
+	})
+}
+
+// What a blocked function depends on is run there, however long it takes.
+func TestQueueWaitFromBelow(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, _ := newContext(t, asyncsync.QueueWait(time.Second))
+		ran := 0
+		require.NoError(t, to(ctx, func(ctx context.Context) error {
+			return from(ctx, func(ctx context.Context) error {
+				return to(ctx, func(context.Context) error { time.Sleep(time.Minute); ran++; return nil })
+			})
+		}))
+		require.Equal(t, 1, ran)
+	})
+}
+
+// The same for who stands in line for a thread: another error, and the line is
+// left.
+func TestQueueWaitInLine(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})
+		leave := make(chan struct{})
+		first := start(func() error {
+			return inPool(pool, func(context.Context) error { <-leave; return nil })
+		})
+		synctest.Wait()
+		ctx, _ := newContext(t, asyncsync.WithPool(pool), asyncsync.QueueWait(time.Second))
+		err := to(ctx, neverRuns(t))
+		require.ErrorIs(t, err, asyncsync.ErrPoolFull)
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, "asyncsync: no thread of the pool has come free for 1s", err.Error())
+		require.Zero(t, pool.Stats().Waiting)
+		_, err = asyncsync.Go(ctx, with0(neverRuns(t))).Wait(context.Background())
+		require.ErrorIs(t, err, asyncsync.ErrPoolFull)
+		close(leave)
+		require.NoError(t, first.wait().err)
+		require.NoError(t, to(ctx, on(nil0)), "the context is as good as before")
+	})
+}
+
+// The bound of the pool is for the line alone: once there is a thread, calls of
+// the context wait for each other as long as they like, or as QueueWait says.
+func TestMaxWait(t *testing.T) {
+	guard(t)
+	for _, queueWait := range []time.Duration{0, 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWait: time.Second})
+			opts := []asyncsync.ContextOption{asyncsync.WithPool(pool)}
+			if queueWait > 0 {
+				opts = append(opts, asyncsync.QueueWait(queueWait))
+			}
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), opts...)
+			leave := make(chan struct{})
+			first := start(func() error {
+				return to(ctx, func(context.Context) error { <-leave; return nil })
+			})
+			synctest.Wait()
+			second := start(func() error { return to(ctx, on(nil0)) })
+			synctest.Wait()
+			begin := time.Now()
+			err := inPool(pool, neverRuns(t))
+			require.ErrorIs(t, err, asyncsync.ErrPoolFull)
+			require.Equal(t, "asyncsync: no thread of the pool has come free for 1s", err.Error())
+			require.Equal(t, time.Second, time.Since(begin))
+			require.Zero(t, pool.Stats().Waiting)
+			time.Sleep(10 * time.Second)
+			if queueWait > 0 {
+				require.ErrorIs(t, second.wait().err, asyncsync.ErrQueueFull)
+			} else {
+				require.False(t, second.over())
+			}
+			close(leave)
+			require.NoError(t, first.wait().err)
+			if queueWait == 0 {
+				require.NoError(t, second.wait().err)
+			}
+			require.NoError(t, tsc.Close())
+		})
+	}
+}
+
+// A call that begins as its time is over begins or fails, once.
+func TestQueueWaitRace(t *testing.T) {
+	guard(t)
+	ctx, _ := newContext(t, asyncsync.QueueWait(time.Microsecond))
+	ran, refused := 0, 0
+	for range 2000 {
+		r := start(func() error { return to(ctx, func(context.Context) error { ran++; return nil }) })
+		err := to(ctx, func(context.Context) error { ran++; return nil })
+		for _, err := range []error{err, r.wait().err} {
+			if err != nil {
+				full := errors.Is(err, asyncsync.ErrQueueFull) || errors.Is(err, asyncsync.ErrPoolFull)
+				require.True(t, full, err)
+				refused++
+			}
+		}
+	}
+	require.Equal(t, 4000, ran+refused)
+}
+
+func TestAdmissionMisuse(t *testing.T) {
+	requireMisusePanic(t, func() { asyncsync.QueueWait(0) })
+	requireMisusePanic(t, func() { asyncsync.QueueWait(-1) })
+	requireMisusePanic(t, func() { asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxWait: -1}) })
+}
+
+// Where there is no room beyond MaxThreads either, who is blocked for waits in
+// line all the same.
+func TestMaxWaitingWithoutOverflow(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 2, MaxOverflow: -1, MaxWaiting: -1, MaxWait: time.Second})
+		leave := make(chan struct{})
+		first := start(func() error {
+			return inPool(pool, func(context.Context) error { <-leave; return nil })
+		})
+		synctest.Wait()
+		_, other := newContext(t, asyncsync.WithPool(pool))
+		second := start(func() error {
+			return inPool(pool, func(ctx context.Context) error { return to(ctx, on(nil0), asyncsync.On(other)) })
+		})
+		time.Sleep(time.Minute)
+		require.False(t, second.over())
+		require.ErrorIs(t, inPool(pool, neverRuns(t)), asyncsync.ErrPoolFull)
+		close(leave)
+		require.NoError(t, first.wait().err)
+		require.NoError(t, second.wait().err)
+	})
+}

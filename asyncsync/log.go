@@ -1,0 +1,89 @@
+package asyncsync
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"asyncsync.dev/internal/core"
+)
+
+// Log returns hooks that write records to l, for [AddHooks] or [WithHooks]; its
+// counterpart for verdicts is deadlock.Log. It panics if l is nil.
+//
+//	level | message                        | when
+//	Error | a function panicked            | with the panic and its stack, once
+//	Warn  | a call was refused             | it was queued and did not run: the queue or the pool is full, the context closed, or it was a deadlock
+//	Warn  | an abandoned call has ended    |
+//	Debug | a call was taken out           | it was queued and did not run: its ctx has ended
+//	Debug | a call has ended               | with what its function returned, which is its caller's matter
+//
+// Each has the attributes call and context, the names; thread, the id of the OS
+// thread, if there is one; queued and ran, how long; and what of err, panic, goexit
+// and inline applies. An err that is a deadlock.Error comes with page, the page of
+// the documentation that says what to do, and with cycle. Records are made with the
+// ctx of the call, so that handlers find what they look for there.
+//
+// A record below the level of l costs what it costs to ask l. The handler of l runs
+// where hooks do: on the thread of the call, for Debug and Error; l must not make a
+// record at these levels wait for that thread.
+func Log(l *slog.Logger) Hooks {
+	if l == nil {
+		panic("asyncsync: Log: nil Logger")
+	}
+	return Hooks{
+		Ended: func(i CallInfo) {
+			level, text := slog.LevelDebug, "a call has ended"
+			if i.RunTime == 0 && i.Err != nil && !i.Inline { // it never began
+				text = "a call was taken out"
+				for _, refusal := range []error{ErrQueueFull, ErrPoolFull, ErrClosed, ErrNoContext, core.ErrDeadlock} {
+					if errors.Is(i.Err, refusal) {
+						level, text = slog.LevelWarn, "a call was refused"
+					}
+				}
+			}
+			logCall(l, level, text, &i)
+		},
+		Abandoned: func(i CallInfo) { logCall(l, slog.LevelWarn, "an abandoned call has ended", &i) },
+		Panicked: func(i CallInfo) {
+			logCall(l, slog.LevelError, "a function panicked", &i, slog.String("stack", string(i.Stack)))
+		},
+	}
+}
+
+func logCall(l *slog.Logger, level slog.Level, text string, i *CallInfo, more ...slog.Attr) {
+	ctx := i.Ctx
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	if !l.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 12)
+	attrs = append(attrs, slog.String("call", i.Name), slog.String("context", i.Context))
+	if i.Thread != 0 {
+		attrs = append(attrs, slog.Int("thread", i.Thread))
+	}
+	attrs = append(attrs, slog.Duration("queued", i.QueueTime), slog.Duration("ran", i.RunTime))
+	if i.Inline {
+		attrs = append(attrs, slog.Bool("inline", true))
+	}
+	if i.Err != nil {
+		attrs = append(attrs, slog.Any("err", i.Err))
+		var d *core.DeadlockError
+		if errors.As(i.Err, &d) && d.Page != "" {
+			// As deadlock.Log writes it.
+			attrs = append(attrs, slog.String("page", "see docs/deadlock/"+d.Page+".md"))
+		}
+		if d != nil && len(d.Cycle) > 0 {
+			attrs = append(attrs, slog.String("cycle", d.Details()))
+		}
+	}
+	if i.Panic != nil {
+		attrs = append(attrs, slog.Any("panic", i.Panic))
+	}
+	if i.Goexit {
+		attrs = append(attrs, slog.Bool("goexit", true))
+	}
+	l.LogAttrs(ctx, level, text, append(attrs, more...)...)
+}

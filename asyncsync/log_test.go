@@ -1,0 +1,180 @@
+package asyncsync_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/asyncsync"
+)
+
+// A journal keeps what is logged.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+// entries returns the records so far, and forgets them.
+func (j *journal) entries(t *testing.T) (all []map[string]any) {
+	t.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for line := range bytes.Lines(j.text.Bytes()) {
+		m := map[string]any{}
+		require.NoError(t, json.Unmarshal(line, &m))
+		all = append(all, m)
+	}
+	j.text.Reset()
+	return all
+}
+
+// one returns the only record with a message.
+func (j *journal) one(t *testing.T, msg string) map[string]any {
+	t.Helper()
+	var found []map[string]any
+	for _, m := range j.entries(t) {
+		if m["msg"] == msg {
+			found = append(found, m)
+		}
+	}
+	require.Len(t, found, 1, msg)
+	return found[0]
+}
+
+func journaling(level slog.Level) (*journal, asyncsync.Hooks) {
+	j := &journal{}
+	return j, asyncsync.Log(slog.New(slog.NewJSONHandler(j, &slog.HandlerOptions{Level: level})))
+}
+
+// Each ending has its record, and what applies is in it.
+func TestLogOfEndings(t *testing.T) {
+	guard(t)
+	j, hooks := journaling(slog.LevelDebug)
+	ctx, _ := newContext(t, asyncsync.WithName("ledger"), asyncsync.WithHooks(hooks))
+	named := asyncsync.Named("add")
+
+	require.ErrorIs(t, to(ctx, func(context.Context) error { return errOwn }, named), errOwn)
+	m := j.one(t, "a call has ended")
+	require.Equal(t, "DEBUG", m["level"])
+	require.Equal(t, "add", m["call"])
+	require.Equal(t, "ledger", m["context"])
+	require.Equal(t, errOwn.Error(), m["err"])
+	require.Contains(t, m, "queued")
+	require.Positive(t, m["ran"])
+	if runtime.GOOS == "linux" {
+		require.Positive(t, m["thread"])
+	}
+	for _, absent := range []string{"panic", "stack", "goexit", "inline", "page", "cycle"} {
+		require.NotContains(t, m, absent)
+	}
+
+	require.Equal(t, "panic", outcomeOf(func() error { return to(ctx, func(context.Context) error { panic("lost") }, named) }).how)
+	all := j.entries(t)
+	require.Len(t, all, 2)
+	require.Equal(t, "a function panicked", all[0]["msg"])
+	require.Equal(t, "ERROR", all[0]["level"])
+	require.Equal(t, "lost", all[0]["panic"])
+	require.Contains(t, all[0]["stack"], "TestLogOfEndings")
+	require.Equal(t, "DEBUG", all[1]["level"])
+
+	require.Equal(t, "goexit", outcomeOf(func() error { return to(ctx, func(context.Context) error { runtime.Goexit(); return nil }) }).how)
+	require.Equal(t, true, j.one(t, "a call has ended")["goexit"])
+}
+
+// What did not run is told by its reason; what has failed is not taken for that.
+func TestLogOfRefusals(t *testing.T) {
+	guard(t)
+	j, hooks := journaling(slog.LevelDebug)
+	ctx, tsc := newContext(t, asyncsync.WithName("ledger"), asyncsync.WithHooks(hooks), asyncsync.QueueLimit(1))
+	require.ErrorIs(t, to(ctx, func(context.Context) error { return asyncsync.ErrQueueFull }), asyncsync.ErrQueueFull)
+	require.Equal(t, "DEBUG", j.one(t, "a call has ended")["level"], "an error of the function")
+
+	release, r := occupy(ctx)
+	cancelled, cancel := context.WithCancel(ctx)
+	queued := start(func() error { return to(cancelled, neverRuns(t)) })
+	poll(t, func() string {
+		if tsc.Stats().Queued != 1 {
+			return "not queued"
+		}
+		return ""
+	})
+	require.ErrorIs(t, to(ctx, neverRuns(t), asyncsync.Named("late")), asyncsync.ErrQueueFull)
+	m := j.one(t, "a call was refused")
+	require.Equal(t, "WARN", m["level"])
+	require.Equal(t, "late", m["call"])
+	cancel()
+	require.ErrorIs(t, queued.wait().err, context.Canceled)
+	require.Equal(t, "DEBUG", j.one(t, "a call was taken out")["level"])
+	release()
+	require.NoError(t, r.wait().err)
+}
+
+// A deadlock has its page, in the words of the watcher, and its cycle.
+func TestLogOfADeadlock(t *testing.T) {
+	guard(t)
+	j, hooks := journaling(slog.LevelWarn)
+	ctx, _ := newContext(t, asyncsync.WithName("ledger"), asyncsync.WithHooks(hooks), asyncsync.Serve(asyncsync.None))
+	err := to(ctx, func(ctx context.Context) error {
+		return from(ctx, func(ctx context.Context) error { return to(ctx, neverRuns(t), asyncsync.Named("inner")) })
+	})
+	require.Error(t, err)
+	all := j.entries(t)
+	require.Len(t, all, 1, "the function below has failed with it, which is no refusal")
+	m := all[0]
+	require.Equal(t, "a call was refused", m["msg"])
+	require.Equal(t, "inner", m["call"])
+	require.Equal(t, "see docs/deadlock/serve-none.md", m["page"])
+	require.Contains(t, m["cycle"], "inner")
+	require.Greater(t, strings.Count(m["cycle"].(string), "\n"), 0)
+}
+
+func TestLogOfAbandoned(t *testing.T) {
+	guard(t)
+	j, hooks := journaling(slog.LevelWarn)
+	told := make(chan struct{})
+	defer asyncsync.AddHooks(asyncsync.Hooks{Abandoned: func(asyncsync.CallInfo) { close(told) }})()
+	ctx, tsc := newContext(t, asyncsync.WithHooks(hooks))
+	cctx, cancel := context.WithCancel(ctx)
+	leave := make(chan struct{})
+	err := to(cctx, func(context.Context) error { cancel(); <-leave; return errors.New("late") }, asyncsync.Abandon())
+	require.ErrorIs(t, err, asyncsync.ErrAbandoned)
+	close(leave)
+	<-told // before the hooks of the context
+	poll(t, func() string {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if !strings.Contains(j.text.String(), "an abandoned call has ended") {
+			return "nothing logged"
+		}
+		return ""
+	})
+	m := j.one(t, "an abandoned call has ended")
+	require.Equal(t, "WARN", m["level"])
+	require.Equal(t, "late", m["err"])
+	require.NoError(t, tsc.Close())
+}
+
+// Below the level nothing is written, and nothing made.
+func TestLogLevel(t *testing.T) {
+	guard(t)
+	j, hooks := journaling(slog.LevelError)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		hooks.Ended(asyncsync.CallInfo{Ctx: context.Background(), Name: "x"})
+	}))
+	require.Empty(t, j.entries(t))
+	requireMisusePanic(t, func() { asyncsync.Log(nil) })
+}

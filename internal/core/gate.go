@@ -1,0 +1,102 @@
+package core
+
+import (
+	"sync"
+
+	"asyncsync.dev/internal/sched"
+)
+
+// A Gate is opened once, and waited for before and after that. A task of a thread
+// loop that waits for it is woken without a goroutine that listens to a channel in
+// its place. The zero Gate is shut.
+type Gate struct {
+	mu    sync.Mutex // guards the rest; a leaf lock
+	open  bool
+	done  chan struct{} // made when somebody asks for it
+	first *listener
+}
+
+// A listener is the wait of a task.
+type listener struct {
+	task       *sched.Task
+	number     uint64
+	prev, next *listener // guarded by the mu of the gate
+}
+
+// Open opens the gate, and wakes all who wait.
+func (g *Gate) Open() {
+	g.mu.Lock()
+	g.open = true
+	done, l := g.done, g.first
+	g.done, g.first = nil, nil
+	g.mu.Unlock()
+	if done != nil {
+		close(done)
+	}
+	for l != nil {
+		// It may leave at once, and be used again.
+		next := l.next
+		l.task.Wake(l.number)
+		l = next
+	}
+}
+
+// Done returns a channel that is closed when the gate is open.
+func (g *Gate) Done() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.open:
+		return closedDone
+	case g.done == nil:
+		g.done = make(chan struct{})
+	}
+	return g.done
+}
+
+// closedDone is that of gates that are open.
+var closedDone = func() chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}()
+
+// IsOpen reports whether the gate is open.
+func (g *Gate) IsOpen() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open
+}
+
+// listen has the wait of l end when the gate opens. It reports false if that is
+// open.
+func (g *Gate) listen(l *listener) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open {
+		return false
+	}
+	if l.next = g.first; l.next != nil {
+		l.next.prev = l
+	}
+	g.first = l
+	return true
+}
+
+// leave is the end of the wait of l, and reports whether the gate has ended it.
+func (g *Gate) leave(l *listener) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open {
+		return true
+	}
+	if l.prev != nil {
+		l.prev.next = l.next
+	} else {
+		g.first = l.next
+	}
+	if l.next != nil {
+		l.next.prev = l.prev
+	}
+	return false
+}

@@ -1,0 +1,518 @@
+package core
+
+import (
+	"context"
+
+	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/sched"
+)
+
+// A Home is a loop as the contexts of the code that runs there know it. Package
+// loop makes it.
+type Home struct {
+	Loop    Loop
+	Backend Backend // of a backend of package loop; nil for others
+	// Spawn starts a task on somebody else's backend; nil if it is no backend.
+	Spawn   func(ctx context.Context, fn func(context.Context)) error
+	Stopped error // what those get who wait for what does not begin because the loop stops
+
+	// Owner is who has made it for a purpose of his own: see package asyncsync. If
+	// Loop is nil it says where async functions that sync code calls are to run,
+	// and nothing else; Outer is what else there is above.
+	Owner     any
+	Outer     *Home
+	Outermost bool
+}
+
+// A Loop takes functions: see package loop.
+type Loop interface {
+	Post(fn func()) error
+	Done() <-chan struct{}
+}
+
+// A Backend is what the backends of package loop have for this one.
+type Backend interface {
+	// Start has j run. After an error nothing of it is called.
+	Start(j *Job) error
+	// Life ends when the backend stops.
+	Life() context.Context
+}
+
+// HomeOf returns the Home of a loop.Loop. Package loop sets it.
+var HomeOf func(loop any) *Home
+
+// WithHome returns ctx with another loop.
+func WithHome(ctx context.Context, h *Home) context.Context {
+	var s *Scope
+	var n *Node
+	if c := From(ctx); c != nil {
+		s, n = c.scope, c.node
+	}
+	return newCtx(foreign(ctx), s, n, h)
+}
+
+// Tasks returns h, or, if that is no loop, what is above it.
+func (h *Home) Tasks() *Home {
+	if h != nil && h.Loop == nil {
+		return h.Outer
+	}
+	return h
+}
+
+// BelowLoop reports whether the caller is a task of h, or a function on a thread that
+// one waits for.
+func BelowLoop(h *Home) bool {
+	own, rec := current()
+	switch {
+	case own != nil:
+		return own.run != nil && homeOf(own.run.ctx) == h
+	case rec != nil:
+		t := parkable(rec)
+		return t != nil && t.Loop().Home() == any(h.Loop)
+	}
+	return false
+}
+
+// tasks reports whether h, which may be nil, runs tasks.
+func (h *Home) tasks() bool { return h != nil && (h.Backend != nil || h.Spawn != nil) }
+
+// life returns what ends when h stops, nil if that is not known.
+func (h *Home) life() context.Context {
+	if h.Backend == nil {
+		return nil
+	}
+	return h.Backend.Life()
+}
+
+// A lifeCtx is a context without an end of its own that ends with a backend.
+type lifeCtx struct {
+	context.Context
+	life context.Context
+}
+
+// Done implements [context.Context].
+func (c *lifeCtx) Done() <-chan struct{} { return c.life.Done() }
+
+// Err implements [context.Context].
+func (c *lifeCtx) Err() error { return c.life.Err() }
+
+// Value implements [context.Context]. What ends, and why, is asked of life first:
+// that knows nothing else.
+func (c *lifeCtx) Value(key any) any {
+	if v := c.life.Value(key); v != nil {
+		return v
+	}
+	return c.Context.Value(key)
+}
+
+// layer returns a foreign context over that of ctx, for a function that h runs: it
+// ends with h as well. If it does not by itself there is a life to end it with, and
+// to be ended when the function has.
+//
+// The life is that of a task, so that layers do not pile up: however deep calls are
+// nested, each hangs from what is above the outermost.
+func (h *Home) layer(ctx context.Context) (context.Context, *life) {
+	base := foreign(ctx)
+	if !h.tasks() {
+		return base, nil
+	}
+	if end := h.life(); end != nil {
+		switch base.Done() {
+		case end.Done():
+			return base, nil
+		case nil:
+			return &lifeCtx{base, end}, nil
+		}
+	}
+	l := &life{home: h}
+	l.begin(ctx)
+	l.makeLayer()
+	return l.layer, l
+}
+
+// A Job is a task of a backend of package loop: what a Call runs there, or a
+// [Solo].
+type Job struct {
+	sched.Task // on a thread loop; else only its Values are used
+	Home       *Home
+
+	Waited bool  // an ordinary goroutine is going to wait for it
+	Own    bool  // it has a goroutine of its own
+	phase  phase // only its goroutine knows
+
+	// Set before the start.
+	node *Node // that it runs as
+	life *life // ends its ctx, nil if that ends by itself
+
+	// call is what it runs. Of a task only its goroutine uses it from the start on,
+	// and clears it when the function has ended, or will not begin.
+	call *Call
+}
+
+// A phase is how far a job has come.
+type phase uint8
+
+const (
+	waits phase = iota
+	runs
+	over
+)
+
+// send has the function of c run on h, as j, which is empty.
+func (c *Call) send(h *Home, j *Job) error {
+	UseLoops()
+	switch {
+	case h.Backend != nil:
+		j.Home, j.call, j.node, j.Body, j.Values = h, c, c.node, j, c.values
+		return h.Backend.Start(j)
+	case h.Spawn != nil:
+		return h.Spawn(c.ctx, func(theirs context.Context) {
+			// Theirs ends with c's ctx, and for reasons of the backend's own.
+			unwatch := context.AfterFunc(theirs, func() { j.end(context.Cause(theirs)) })
+			defer unwatch()
+			c.posted()
+		})
+	}
+	return h.Loop.Post(c.posted)
+}
+
+// end ends the ctx of the function.
+func (j *Job) end(cause error) {
+	if j.life != nil {
+		j.life.stop(cause)
+	}
+}
+
+// posted runs c's function on the goroutine that it was posted to.
+func (c *Call) posted() {
+	if c.life == nil {
+		c.begun()
+		return
+	}
+	switch why := c.mayBegin(); {
+	case why == nil:
+		defer c.finish()
+		c.runAsync()
+	case why != errGivenUp:
+		c.turnAway()
+	}
+}
+
+// errGivenUp says that somebody else has seen to it that a call does not begin.
+var errGivenUp = &abandonedError{context.Canceled}
+
+// mayBegin claims c for the one who is to run it. Otherwise it returns why it must
+// not be run; then that was noted, unless it is errGivenUp.
+func (c *Call) mayBegin() error {
+	if err := Ended(c.ctx); err != nil {
+		// As if its caller had been faster: one who may abandon what has begun
+		// must not be told that this has.
+		if !c.turnDown(err) {
+			return errGivenUp
+		}
+		return err
+	}
+	if !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+		return errGivenUp
+	}
+	if c.life != nil {
+		c.life.taken()
+	}
+	return nil
+}
+
+// turnDown sees to it that c does not begin, for the reason why, and reports
+// whether that is so. Who waits has to be told.
+func (c *Call) turnDown(why error) bool {
+	if !c.claim.CompareAndSwap(unclaimed, claimedByCaller) {
+		return false
+	}
+	c.refusal = why
+	c.node.End()
+	count.cancelled.Add(1)
+	return true
+}
+
+// Begin implements [sched.Body].
+func (j *Job) Begin() bool {
+	c := j.call
+	if why := c.mayBegin(); why != nil {
+		j.forget()
+		if why != errGivenUp {
+			c.turnAway()
+		}
+		return false
+	}
+	j.phase = runs
+	rec := j.record()
+	rec.Node = c.node
+	c.edge.gid.Store(rec.ID)
+	c.started(nil)
+	if c.stop != nil {
+		c.stop.arm(c.ctx, nil)
+	}
+	return true
+}
+
+// Run implements [sched.Body].
+func (j *Job) Run() { j.call.body.Run(j.call.ctx) }
+
+// Over implements [sched.Body]. It is what runAsync does when the function has
+// ended: see there.
+func (j *Job) Over(v any, goexit bool) {
+	if j.phase != runs {
+		return
+	}
+	j.phase = over
+	c, rec := j.call, j.record()
+	if v != nil || goexit {
+		c.ending = recovered(v, c.node.raised)
+	}
+	told := false
+	defer func() {
+		if !told {
+			c.ending = recovered(recover(), nil)
+		}
+		c.values = rec.Values
+		rec.Node = nil
+		c.node.End()
+		c.ending.count()
+		j.forget()
+		c.finish()
+	}()
+	if c.stop != nil {
+		c.stop.end(&c.ending)
+	}
+	if j.Own {
+		endCritical(rec, &c.ending)
+	}
+	c.over(nil)
+	told = true
+}
+
+// Refused implements [sched.Body].
+func (j *Job) Refused() {
+	c := j.call
+	j.forget()
+	if c.turnDown(j.Home.Stopped) {
+		c.turnAway()
+	}
+}
+
+// Stop implements [sched.Body].
+func (j *Job) Stop() { j.end(j.Home.Stopped) }
+
+// forget lets go of a task, which contexts that lead to j must not keep.
+func (j *Job) forget() {
+	if j.call.life != nil {
+		j.call = nil
+	}
+}
+
+// title returns the name of what runs as t, and its node, nil if it has none.
+func title(t *sched.Task) (name string, n *Node) {
+	var j *Job
+	switch b := t.Body.(type) {
+	case *Job:
+		j = b
+	case *Solo:
+		j = &b.Job
+	default:
+		return "a posted function", nil
+	}
+	if j.life != nil && j.node == &j.life.own {
+		return j.node.name(), j.node
+	}
+	return j.call.Name(), j.node
+}
+
+// record returns that of the goroutine that j runs on.
+func (j *Job) record() *goroutine.Record {
+	if j.Own {
+		return goroutine.Ensure()
+	}
+	return j.Task.Record()
+}
+
+// RunOwn runs j on the calling goroutine, which is for nothing else.
+func (j *Job) RunOwn() {
+	j.Own = true
+	rec := goroutine.Ensure()
+	rec.Task, rec.Values = j, j.Values
+	defer func() {
+		rec.Task = nil
+		rec.Release()
+	}()
+	returned := false
+	defer func() {
+		if !returned {
+			v := recover()
+			j.Body.Over(v, v == nil)
+		}
+	}()
+	if j.Body.Begin() {
+		j.Body.Run()
+	}
+	j.Body.Over(nil, false)
+	returned = true
+}
+
+// endCritical ends the thread-critical values of a goroutine whose function has
+// ended. If that fails it is how the function has ended.
+func endCritical(rec *goroutine.Record, e *Ending) {
+	rec.EndCritical(func(v any, goexit bool, stack []byte) {
+		if e.Returned() {
+			*e = Ending{Goexit: goexit}
+			if !goexit {
+				e.Panic = &Panic{Value: v, Stack: stack}
+			}
+		}
+	})
+}
+
+// A Solo is a task of a backend that is nobody's promise: that of Spawn, or the
+// main function of Run.
+type Solo struct {
+	Job
+	tc    taskCtx
+	alone lifeCtx // its layer, if it ends with the backend alone
+	fn    func(context.Context)
+
+	// Ended is told, on the task's goroutine, how it has ended; NotRun, that it
+	// has not begun, and why. Without Ended the hooks are told of what does not
+	// return.
+	Ended   func(Ending)
+	NotRun  func(error)
+	refusal error
+}
+
+// NewSolo makes a task that is to run fn on h, a backend of package loop, as a child
+// of ctx's node and with a fork of the caller's values.
+func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
+	UseLoops()
+	s := &Solo{fn: fn}
+	s.Home, s.Body = h, s
+	s.node, s.life = &s.tc.life.own, &s.tc.life
+	if _, rec := current(); rec != nil {
+		s.Values = rec.Values
+	}
+	l := &s.tc.life
+	l.pc, l.home = FuncPC(fn), h
+	l.own.setParent(NodeOf(ctx))
+	l.own.life = l
+	l.begin(ctx)
+	if l.base.Done() == nil && (l.parent == nil || l.parent.alone && l.parent.home == h) {
+		// Nobody ends it but the backend.
+		s.alone = lifeCtx{l.base, h.life()}
+		l.layer, l.alone = &s.alone, true
+	} else {
+		l.makeLayer()
+	}
+	c := &s.tc.Ctx
+	c.over(l.layer)
+	c.scope, c.node, c.home = ScopeOf(ctx), &l.own, h
+	l.own.Start()
+	return s
+}
+
+// Ctx returns the ctx of the task.
+func (s *Solo) Ctx() context.Context { return &s.tc.Ctx }
+
+// Begin implements [sched.Body].
+func (s *Solo) Begin() bool {
+	if s.refusal = Ended(&s.tc.Ctx); s.refusal != nil {
+		return false
+	}
+	s.record().Node = &s.tc.life.own
+	return true
+}
+
+// Run implements [sched.Body].
+func (s *Solo) Run() { s.fn(&s.tc.Ctx) }
+
+// Over implements [sched.Body].
+func (s *Solo) Over(v any, goexit bool) {
+	if s.phase == over {
+		return
+	}
+	s.phase = over
+	var e Ending
+	if v != nil || goexit {
+		e = recovered(v, s.tc.life.own.raised)
+	}
+	rec := s.record()
+	if s.Own {
+		endCritical(rec, &e)
+	}
+	told := rec.Told
+	rec.Node, rec.Told = nil, false
+	s.release()
+	switch {
+	case s.refusal != nil:
+		if s.NotRun != nil {
+			s.NotRun(s.refusal)
+		}
+	case s.Ended != nil:
+		s.Ended(e)
+	case !e.Returned() && !told:
+		TellUnheard(s.tc.life.base, e, callName("", s.tc.life.pc))
+	}
+}
+
+func (s *Solo) release() {
+	s.tc.life.own.End()
+	s.tc.life.end()
+}
+
+// Drop says that the task will not begin, without telling anybody.
+func (s *Solo) Drop() { s.release() }
+
+// Refused implements [sched.Body].
+func (s *Solo) Refused() {
+	s.phase = over
+	s.release()
+	if s.NotRun != nil {
+		s.NotRun(s.Home.Stopped)
+	}
+}
+
+// Stop implements [sched.Body].
+func (s *Solo) Stop() { s.tc.life.stop(s.Home.Stopped) }
+
+// RunHere runs the task on the calling goroutine, which goes on after it.
+func (s *Solo) RunHere() {
+	rec := goroutine.Ensure()
+	was, node := rec.Task, rec.Node
+	awaited := s.Awaited()
+	rec.Task, rec.Node = &s.Job, &s.tc.life.own
+	defer func() {
+		rec.Task, rec.Node = was, node
+		awaited()
+		rec.ReleaseIfEmpty()
+		s.release()
+	}()
+	s.fn(&s.tc.Ctx)
+}
+
+// Awaited makes known that the calling goroutine waits for the task, until over is
+// called there.
+func (s *Solo) Awaited() (over func()) {
+	rec := goroutine.Current()
+	if rec == nil || rec.Owner != nil {
+		return func() {}
+	}
+	self := waiter(rec)
+	self.publish(&edge{to: &s.tc.life.own})
+	return self.unpublish
+}
+
+// TellUnheard tells the hooks how something has ended that nobody waits for. A hook
+// that panics ends the program, not the loop.
+func TellUnheard(ctx context.Context, e Ending, name string) {
+	defer func() {
+		if v := recover(); v != nil {
+			go func() { panic(v) }()
+		}
+	}()
+	e.Unheard(ctx, name)
+}

@@ -1,0 +1,480 @@
+package core
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// A Lock is held by one at a time and waited for by others, first come first
+// served. Who holds it is joined by those who wait, as the holders of a [Resource]
+// are: a thread that waits serves the holder's calls. And unlike a token, a lock is
+// given back by whoever has it, or by what that waits for. So a wait that can never
+// end is known, and refused. The zero Lock is ready.
+//
+// Where nobody waits, locking is one compare-and-swap: state then says who has it,
+// and that is all there is to know. Otherwise state is &crowded, and what counts is
+// guarded by mu. (Those who stand aside do not count.) Who finds the lock taken makes that step first; so the holder need
+// not look for anybody, and finds out when it unlocks.
+type Lock struct {
+	// state is nil while the lock is free; &nobody if a goroutine has it that is
+	// nobody's function; the node that the holder runs as; or &crowded.
+	state atomic.Pointer[Node]
+
+	node Node // joined by those who wait
+	join Join // of the holder's node, while somebody waits
+
+	mu     sync.Mutex // guards the rest; a leaf lock
+	owner  owner      // while state is &crowded
+	first  *Turn      // of those who wait
+	last   *Turn
+	joined *Node // has join; changes only while relations is held, too
+}
+
+// Who has a lock, if that is no node.
+var nobody, crowded Node
+
+// An owner is one who has a lock, or wants it.
+type owner struct {
+	node *Node // what its calls are made below; nil if that is not known
+
+	// Which goroutine it is, where that is somebody's function: off the threads
+	// the node that it runs as, on one the call, and its number there, since
+	// records of calls are used again.
+	self   *Node
+	thread *Thread
+	call   *Call
+	seq    uint64
+}
+
+func ownerOf(ctx context.Context, own *Thread, rec *goroutine.Record) owner {
+	o := owner{node: submitter(ctx, rec)}
+	switch {
+	case own == nil:
+		o.self = waiter(rec)
+	case own.run != nil: // only own's goroutine changes run
+		o.thread, o.call, o.seq = own, own.run, own.run.seq
+	}
+	return o
+}
+
+// A Turn is a place in the line for a lock.
+type Turn struct {
+	lock *Lock
+	bell *Bell // rung when the lock is its
+
+	// Guarded by the lock's mu.
+	owner      owner
+	granted    bool
+	inLine     bool
+	aside      bool // its thread runs something on top of the wait: see stepAside
+	prev, next *Turn
+}
+
+// quick returns what state is to be when the caller gets the lock while nobody
+// waits, nil if that would not say all that there is to know of it.
+func quick(ctx context.Context, own *Thread, rec *goroutine.Record) *Node {
+	if own != nil {
+		return nil
+	}
+	self := waiter(rec)
+	switch n := NodeOf(ctx); {
+	case n == self && n != nil:
+		return n
+	case n == nil && self == nil:
+		return &nobody
+	}
+	return nil
+}
+
+// Lock takes the lock. It returns the cause of ctx if that ends before, and a
+// DeadlockError if the lock can never come.
+func (l *Lock) Lock(ctx context.Context) error {
+	ctx = Afterlife(ctx)
+	if err := Ended(ctx); err != nil {
+		return err
+	}
+	own, rec := current()
+	if k := quick(ctx, own, rec); k != nil && l.state.CompareAndSwap(nil, k) {
+		return nil
+	}
+	if l.take(ctx, own, rec) {
+		return nil
+	}
+	t := l.turn(ctx, own, rec)
+	if l.enter(t) {
+		return nil
+	}
+	if err := l.await(ctx, own, rec, t); err != nil {
+		return err
+	}
+	if err := Ended(ctx); err != nil {
+		// Who is cancelled at the moment of the hand-over does not have it.
+		l.Unlock()
+		return err
+	}
+	return nil
+}
+
+// TryLock takes the lock if it is free, which it is not during a hand-over.
+func (l *Lock) TryLock() bool {
+	if l.state.Load() != nil {
+		return false
+	}
+	own, rec := current()
+	ctx := context.Background()
+	if own == nil {
+		k := waiter(rec)
+		if k == nil {
+			k = &nobody
+		}
+		return l.state.CompareAndSwap(nil, k)
+	}
+	return l.take(ctx, own, rec)
+}
+
+// take takes the lock if it is free, for one who cannot be told by state alone.
+func (l *Lock) take(ctx context.Context, own *Thread, rec *goroutine.Record) bool {
+	if l.state.Load() != nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.state.CompareAndSwap(nil, &crowded) {
+		return false
+	}
+	l.owner = ownerOf(ctx, own, rec)
+	return true
+}
+
+// Locked reports whether somebody has the lock, or is about to be given it.
+func (l *Lock) Locked() bool { return l.state.Load() != nil }
+
+// Unlock gives the lock to the first in line, or frees it. It reports false if
+// nobody has it.
+func (l *Lock) Unlock() bool {
+	p := l.state.Load()
+	if p == nil {
+		return false
+	}
+	if p != &crowded && l.state.CompareAndSwap(p, nil) {
+		return true
+	}
+	return l.handOver()
+}
+
+func (l *Lock) handOver() bool {
+	l.mu.Lock()
+	if l.state.Load() != &crowded { // two of them unlock
+		l.mu.Unlock()
+		return l.Unlock()
+	}
+	t := l.next()
+	if t != nil {
+		l.grant(t)
+	} else {
+		l.owner = owner{}
+		l.state.Store(nil)
+	}
+	joined := l.first != nil || l.joined != nil
+	l.mu.Unlock()
+	if joined {
+		// Before either of them does anything more: the calls of the old holder
+		// must not run on top of waits that are not for it, and those of the new
+		// one must.
+		l.rejoin()
+	}
+	if t != nil {
+		t.bell.Ring()
+	}
+	return true
+}
+
+// next returns who is to have the lock next, nil if there is nobody. Those who
+// stand aside are passed over, and keep their place. mu is held.
+func (l *Lock) next() *Turn {
+	t := l.first
+	for t != nil && t.aside {
+		t = t.next
+	}
+	return t
+}
+
+// grant gives t the lock. mu is held, and state is &crowded.
+func (l *Lock) grant(t *Turn) {
+	if t.inLine {
+		l.remove(t)
+	}
+	t.granted = true
+	l.owner = t.owner
+}
+
+// turn returns a place for the caller that is not in the line yet.
+func (l *Lock) turn(ctx context.Context, own *Thread, rec *goroutine.Record) *Turn {
+	t := &Turn{lock: l, bell: &Bell{}, owner: ownerOf(ctx, own, rec)}
+	t.bell.init(own, rec)
+	return t
+}
+
+// NewTurn is for those who are put in line by somebody else: see [Turn.Enter].
+func (l *Lock) NewTurn(ctx context.Context) *Turn {
+	own, rec := current()
+	return l.turn(ctx, own, rec)
+}
+
+// Enter puts t at the end of the line, once.
+func (t *Turn) Enter() {
+	if t.lock.enter(t) {
+		t.bell.Ring()
+	}
+}
+
+// Await waits until the lock is that of t, which is in line, and nothing else
+// keeps it from that. It is for the goroutine that has made t.
+func (t *Turn) Await(ctx context.Context) {
+	own, rec := current()
+	got := false
+	defer func() {
+		switch {
+		case got:
+		case own != nil:
+			// A call that was served meanwhile has called Goexit. The thread goes
+			// on unwinding, through functions that think they have the lock.
+			t.Await(ctx)
+		default:
+			t.lock.leave(t) // the task cannot wait where it is
+		}
+	}()
+	// The wait is not one that could be refused, so nobody is told of what it is
+	// for but those who serve.
+	t.stepBack() // a Goexit may have passed through while it stood aside
+	s := t.bell.sleeper()
+	s.kin, s.turn = true, t
+	_ = waitUntil(Shield(ctx), own, rec, nil, &t.lock.node, s, "mutex")
+	got = true
+}
+
+// enter takes the lock for t, or puts t in line. It reports whether t has it.
+func (l *Lock) enter(t *Turn) (has bool) {
+	l.mu.Lock()
+	// Who stands aside is not given the lock, free or not.
+	if !t.aside && l.crowd() {
+		l.grant(t)
+		l.mu.Unlock()
+		return true
+	}
+	t.inLine, t.prev = true, l.last
+	if l.last != nil {
+		l.last.next = t
+	} else {
+		l.first = t
+	}
+	l.last = t
+	l.mu.Unlock()
+	l.rejoin()
+	return false
+}
+
+// crowd has state say that what counts is under mu, which is held. free says that
+// nobody has the lock: it must be given to somebody.
+func (l *Lock) crowd() (free bool) {
+	for {
+		p := l.state.Load()
+		if p == &crowded {
+			return false
+		}
+		if !l.state.CompareAndSwap(p, &crowded) {
+			continue
+		}
+		l.owner = ownerIn(p)
+		return p == nil
+	}
+}
+
+// ownerIn returns the owner that state says, if that is not &crowded.
+func ownerIn(p *Node) owner {
+	if p == nil || p == &nobody {
+		return owner{}
+	}
+	return owner{node: p, self: p}
+}
+
+// stepAside says that the thread of t is about to run something on top of its
+// wait, which may need the lock itself, and could not get it from a function that
+// cannot go on before. It reports false if t has the lock already.
+func (t *Turn) stepAside() bool {
+	t.lock.mu.Lock()
+	defer t.lock.mu.Unlock()
+	t.aside = !t.granted
+	return t.aside
+}
+
+// stepBack says that the thread is back in the wait of t. No lock is held.
+func (t *Turn) stepBack() {
+	l := t.lock
+	l.mu.Lock()
+	t.aside = false
+	if !t.inLine {
+		l.mu.Unlock()
+		return
+	}
+	// Whoever has got it meanwhile did not look for others.
+	var next *Turn
+	if l.crowd() {
+		next = l.next()
+		l.grant(next)
+	}
+	joined := next == nil && l.joined == l.owner.node
+	l.mu.Unlock()
+	if !joined {
+		l.rejoin()
+	}
+	if next != nil {
+		next.bell.Ring()
+	}
+}
+
+// remove takes t out of the line. mu is held.
+func (l *Lock) remove(t *Turn) {
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		l.first = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		l.last = t.prev
+	}
+	t.inLine, t.prev, t.next = false, nil, nil
+}
+
+// await waits for t's turn, and leaves the line if that does not come.
+func (l *Lock) await(ctx context.Context, own *Thread, rec *goroutine.Record, t *Turn) error {
+	got := false
+	defer func() {
+		// Also when a call served meanwhile takes this wait with it in a Goexit.
+		if !got {
+			l.leave(t)
+		}
+	}()
+	s := t.bell.sleeper()
+	s.kin, s.turn = true, t // kin: the holder may depend on them in a way that is not known
+	if err := waitUntil(ctx, own, rec, &want{for_: l, ctx: ctx, turn: t}, &l.node, s, "mutex"); err != nil {
+		return err
+	}
+	got = true
+	return nil
+}
+
+// leave gives up t. A lock that came at the same moment goes to the next.
+func (l *Lock) leave(t *Turn) {
+	l.mu.Lock()
+	granted := t.granted
+	if t.inLine {
+		l.remove(t)
+	}
+	l.mu.Unlock()
+	if granted {
+		l.Unlock()
+	} else {
+		l.rejoin()
+	}
+}
+
+// rejoin has the node joined of whoever has the lock now, if somebody waits for
+// it. It is called after each change of either.
+func (l *Lock) rejoin() {
+	relate(nil, &l.node, func() {
+		l.mu.Lock()
+		was := l.joined
+		var now *Node
+		if l.first != nil {
+			now = l.owner.node
+		}
+		l.joined = now
+		l.mu.Unlock()
+		if was == now {
+			return
+		}
+		if was != nil {
+			was.dropJoin(&l.join)
+		}
+		if now != nil {
+			l.join.by = &l.node
+			now.addJoin(&l.join)
+		}
+	})
+}
+
+// holder returns who has the lock, for t, which waits for it. It reports false if
+// nobody does, or t itself.
+func (l *Lock) holder(t *Turn) (o owner, held bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.state.Load()
+	if p == &crowded {
+		return l.owner, !t.granted
+	}
+	return ownerIn(p), p != nil
+}
+
+// mayWait reports whether who has the lock may be waiting itself.
+func (l *Lock) mayWait(t *Turn) bool {
+	o, held := l.holder(t)
+	switch {
+	case !held:
+		return false
+	case o.self != nil:
+		return o.self.waits.Load() != nil
+	}
+	return o.thread != nil
+}
+
+// ofLock looks at the one who has l, which t waits for.
+func (s *search) ofLock(l *Lock, t *Turn) finding {
+	o, held := l.holder(t)
+	if !held {
+		return free
+	}
+	found := free
+	switch {
+	case o.self != nil:
+		found = s.ofNode(o.self, "", 0)
+	case o.thread != nil:
+		o.thread.mu.Lock()
+		low, _, blocked := o.thread.under(o.call)
+		blocked = blocked && o.call.seq == o.seq
+		o.thread.mu.Unlock()
+		if blocked {
+			found = s.walk(o.thread, low)
+		}
+	}
+	if found != free {
+		s.fact(l, t, o)
+	}
+	return found
+}
+
+// Shield returns ctx without its end: what it says of the surroundings stays.
+func Shield(ctx context.Context) context.Context {
+	if ctx.Done() == nil {
+		return ctx
+	}
+	return Over(ctx, context.WithoutCancel(foreign(ctx)))
+}
+
+// Over returns base, which was derived from ctx, or from what is foreign in it, as
+// a context that belongs where ctx does.
+func Over(ctx, base context.Context) context.Context {
+	c := From(ctx)
+	if c == nil {
+		return base
+	}
+	return newCtx(base, c.scope, c.node, c.home)
+}
+
+// Foreign returns what Over's base may be derived from.
+func Foreign(ctx context.Context) context.Context { return foreign(ctx) }

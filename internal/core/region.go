@@ -1,0 +1,81 @@
+package core
+
+import (
+	"context"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// A Region is a part of the call tree that is neither a task nor a call: what runs
+// with its context is below it, and whoever waits for the region waits for all of
+// that. It is in use from Begin to End.
+type Region struct {
+	group Group
+	join  Join // of the region that has taken this one in
+}
+
+// Begin makes r a region below ctx and returns its context, which cancel ends.
+func (r *Region) Begin(ctx context.Context) (_ context.Context, cancel context.CancelCauseFunc) {
+	ctx, cancel = r.group.Init(Afterlife(ctx))
+	r.group.nc.own.Start()
+	return ctx, cancel
+}
+
+// BeginIn is Begin for a region that ends with life, a context without values. Where ctx
+// never ends that is all that does, which is cheaper, and cancel is nil.
+func (r *Region) BeginIn(ctx, life context.Context) (_ context.Context, cancel context.CancelCauseFunc) {
+	if ctx.Done() != nil {
+		return r.Begin(ctx)
+	}
+	nc := &r.group.nc
+	nc.over(&lifeCtx{foreign(ctx), life})
+	nc.scope, nc.node, nc.home = ScopeOf(ctx), &nc.own, homeOf(ctx)
+	nc.own.setParent(NodeOf(ctx))
+	nc.own.Start()
+	return &nc.Ctx, nil
+}
+
+// End says that nothing runs in r any more.
+func (r *Region) End() { r.group.nc.own.End() }
+
+// Wait waits for end, which the end of what runs in r opens: see await.
+func (r *Region) Wait(ctx context.Context, end *Gate) error {
+	return r.group.Wait(ctx, end)
+}
+
+// TakeIn has whoever waits for r wait for other as well, which is elsewhere in the
+// tree. It is called once for each other, and holds for what other leaves behind,
+// too. other may have ended.
+func (r *Region) TakeIn(other *Region) {
+	other.join.by = &r.group.nc.own
+	relate(nil, other.join.by, func() { other.group.nc.own.addJoin(&other.join) })
+}
+
+// Enter has the calling goroutine run what is in r, unless it is known for
+// something else, until leave is called.
+func (r *Region) Enter() (leave func()) {
+	rec := goroutine.Ensure()
+	if rec.Node != nil {
+		return rec.ReleaseIfEmpty
+	}
+	rec.Node = &r.group.nc.own
+	return func() {
+		rec.Node = nil
+		rec.ReleaseIfEmpty()
+	}
+}
+
+// Inside reports whether the calling goroutine runs something in r.
+func (r *Region) Inside() bool {
+	_, rec := current()
+	if rec == nil {
+		return false
+	}
+	n, _ := rec.Node.(*Node)
+	for ; n != nil; n = n.parent.Load() {
+		if n == &r.group.nc.own {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,60 @@
+package core
+
+import "sync"
+
+// Tasks counts the tasks that are started with the ctx of a scope, or of one
+// nested in it, from their start until their function has ended. It is for those
+// who close a scope when what was started in it is over: closing waits for calls
+// alone, and refuses those that tasks come to make.
+type Tasks struct {
+	up *Tasks // of the scope around; set by Init
+
+	mu   sync.Mutex // a leaf lock; guards the rest
+	n    int
+	idle chan struct{} // closed when n comes to 0; made when somebody waits
+}
+
+// counted has c, a task that is about to start, be counted.
+func (k *Tasks) counted(c *Call) {
+	for u := k; u != nil; u = u.up {
+		u.mu.Lock()
+		u.n++
+		u.mu.Unlock()
+	}
+	before := c.onEnd
+	c.onEnd = func() {
+		if before != nil {
+			before()
+		}
+		for u := k; u != nil; u = u.up {
+			u.ended()
+		}
+	}
+}
+
+func (k *Tasks) ended() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.n--
+	if k.n == 0 && k.idle != nil {
+		close(k.idle)
+		k.idle = nil
+	}
+}
+
+// Wait waits until no task is left. A task that another one starts is counted
+// before that one is over. What synchronizes is what a channel does: what the
+// tasks did before they ended is visible.
+func (k *Tasks) Wait() {
+	k.mu.Lock()
+	if k.n == 0 {
+		k.mu.Unlock()
+		return
+	}
+	if k.idle == nil {
+		k.idle = make(chan struct{})
+	}
+	idle := k.idle
+	k.mu.Unlock()
+	<-idle
+}

@@ -1,0 +1,217 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/task"
+)
+
+// DialStaggered connects to address, "host:port", as RFC 8305 (Happy Eyeballs) says:
+// it tries the addresses of the host one after another, without waiting for each to
+// fail. The next one is tried after [Delay], or at once when one fails. IPv6 goes first,
+// and the families take turns. The first connection that is made is returned. The
+// other attempts are cancelled, and what they connect nonetheless is closed.
+//
+// network is "tcp", or "tcp4" or "tcp6" for one family. If all attempts fail the error
+// has all of theirs, joined in the order of the addresses. If ctx ends before, its
+// cause is returned. A panic or a [runtime.Goexit] of a function of [WithDial] or of a
+// resolver reaches the caller, and closes what was connected.
+//
+// [net.Dialer] races two lists, one for each family, and so waits for the system's
+// timeout if the first of several addresses of one family is a black hole.
+//
+// It is EasyNetwork's create_tcp_connection, with its happy_eyeballs_delay.
+func DialStaggered(ctx context.Context, network, address string, opts ...Option) (net.Conn, error) {
+	checkCtx(ctx, "DialStaggered")
+	c := configured("DialStaggered", "dial", opts)
+	family, err := familyOf(network, "tcp")
+	if err != nil {
+		return nil, err
+	}
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	var won net.Conn
+	returned := false
+	defer func() {
+		if won != nil && !returned { // a Goexit has taken the wait with it
+			_ = won.Close()
+		}
+	}()
+	conn, err := task.Await(ctx, func(ctx context.Context) (_ net.Conn, err error) {
+		won, err = c.dialHost(ctx, network, family, host, service)
+		return won, err
+	})
+	returned = true
+	return conn, err
+}
+
+func (c *config) dialHost(ctx context.Context, network, family, host, service string) (net.Conn, error) {
+	port, err := net.DefaultResolver.LookupPort(ctx, network, service)
+	if err != nil {
+		return nil, orCause(ctx, err)
+	}
+	addrs := []netip.Addr{netip.IPv6Loopback(), netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	if host != "" {
+		if addrs, err = c.lookUp(ctx, family, host); err != nil {
+			return nil, orCause(ctx, err)
+		}
+	}
+	var remotes []netip.AddrPort
+	for _, a := range interleave(addrs) {
+		if isOf(a, family) {
+			remotes = append(remotes, netip.AddrPortFrom(a, uint16(port)))
+		}
+	}
+	return c.race(ctx, remotes)
+}
+
+// orCause returns the cause of ctx if that has ended, else err.
+func orCause(ctx context.Context, err error) error {
+	if cause := core.Ended(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// interleave puts IPv6 first, and has the families take turns.
+func interleave(addrs []netip.Addr) []netip.Addr {
+	var six, four, mixed []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() {
+			four = append(four, a)
+		} else {
+			six = append(six, a)
+		}
+	}
+	for i := range max(len(six), len(four)) {
+		if i < len(six) {
+			mixed = append(mixed, six[i])
+		}
+		if i < len(four) {
+			mixed = append(mixed, four[i])
+		}
+	}
+	return mixed
+}
+
+// An attempt is what has become of the try of one address.
+type attempt struct {
+	number int
+	conn   net.Conn
+	err    error
+	ending ending
+}
+
+// race tries the remotes and returns the first connection.
+func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, error) {
+	racing, cancel := context.WithCancel(ctx)
+	results := make(chan attempt)
+	over := make(chan struct{}) // closed when nobody receives results any more
+	defer cancel()
+	defer close(over)
+	begin := func(number int) {
+		go func() {
+			a := attempt{number: number}
+			defer func() { // a Goexit goes on from here
+				select {
+				case results <- a:
+				case <-over:
+					if a.conn != nil {
+						_ = a.conn.Close() // it comes late
+					}
+					a.ending.unheard(ctx)
+				}
+			}()
+			a.ending.of(func() { a.conn, a.err = c.dialFrom(racing, remotes[number]) })
+		}()
+	}
+	errs := make([]error, len(remotes))
+	next, running := 0, 0
+	var timer *time.Timer
+	var later <-chan time.Time
+	for {
+		if next < len(remotes) && (running == 0 || later == nil) {
+			begin(next)
+			next, running = next+1, running+1
+			if c.delay <= 0 {
+				continue
+			}
+			if timer != nil {
+				timer.Stop()
+			}
+			timer = time.NewTimer(c.delay)
+			defer timer.Stop()
+			later = timer.C
+		}
+		select {
+		case a := <-results:
+			running--
+			switch {
+			case a.ending.ended():
+				a.ending.raise()
+			case a.err == nil && a.conn != nil:
+				if err := core.Ended(ctx); err != nil {
+					_ = a.conn.Close()
+					return nil, err
+				}
+				return a.conn, nil
+			case a.err == nil:
+				panic("network: the function of WithDial has returned neither a connection nor an error")
+			}
+			errs[a.number] = a.err
+			later = nil // the next one at once
+			if running == 0 && next == len(remotes) {
+				return nil, orCause(ctx, errors.Join(errs...))
+			}
+		case <-later:
+			later = nil
+		case <-ctx.Done():
+			return nil, core.Cause(ctx)
+		}
+	}
+}
+
+// dialFrom connects to remote, from a local address of its family if there are some to
+// choose from.
+func (c *config) dialFrom(ctx context.Context, remote netip.AddrPort) (net.Conn, error) {
+	network := "tcp" + familyDigit(remote.Addr())
+	if len(c.local) == 0 {
+		return c.dial(ctx, network, netip.AddrPort{}, remote)
+	}
+	var errs []error
+	for _, local := range c.local {
+		if local.Addr().Unmap().Is4() != remote.Addr().Is4() {
+			continue
+		}
+		conn, err := c.dial(ctx, network, local, remote)
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if errs == nil {
+		return nil, fmt.Errorf("network: no local address of the family of %s: %w", remote,
+			&net.AddrError{Err: "no suitable address", Addr: remote.Addr().String()})
+	}
+	return nil, errors.Join(errs...)
+}
+
+// dialOne is the default of WithDial.
+func dialOne(ctx context.Context, network string, local, remote netip.AddrPort) (net.Conn, error) {
+	var d net.Dialer
+	if local.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(local)
+	}
+	return d.DialContext(ctx, network, remote.String())
+}

@@ -1,0 +1,270 @@
+package network_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/network"
+)
+
+// A script is what becomes of the attempt at an address: after so long, an error or a
+// connection. Whoever is stubborn does not look at its ctx.
+type script struct {
+	after    time.Duration
+	err      error
+	stubborn bool
+}
+
+// A stage plays scripts, and notes who came when.
+type stage struct {
+	scripts map[string]script
+	open    atomic.Int32 // connections
+
+	mu    sync.Mutex
+	begun time.Time
+	lines []string
+}
+
+func (s *stage) dial(ctx context.Context, network string, local, remote netip.AddrPort) (net.Conn, error) {
+	s.mu.Lock()
+	line := fmt.Sprintf("%s %s at %v", network, remote.Addr(), time.Since(s.begun))
+	if local.IsValid() {
+		line += " from " + local.Addr().String()
+	}
+	s.lines = append(s.lines, line)
+	s.mu.Unlock()
+	p := s.scripts[remote.Addr().String()]
+	done := ctx.Done()
+	if p.stubborn {
+		done = nil
+	}
+	select {
+	case <-time.After(p.after):
+	case <-done:
+		return nil, ctx.Err()
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	return &named{pipe(&s.open), remote.Addr().String()}, nil
+}
+
+func (s *stage) log() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines
+}
+
+type named struct {
+	net.Conn
+	to string
+}
+
+// play dials the addresses in a bubble. The bubble ends when all attempts have.
+func play(t *testing.T, hosts []string, scripts map[string]script, test func(s *stage, dial func(ctx context.Context, opts ...network.Option) (string, error)), opts ...network.Option) {
+	t.Helper()
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{scripts: scripts, begun: time.Now()}
+		opts := append([]network.Option{network.WithResolver(names{"host": addrs(hosts...)}), network.WithDial(s.dial)}, opts...)
+		test(s, func(ctx context.Context, more ...network.Option) (string, error) {
+			c, err := network.DialStaggered(ctx, "tcp", "host:80", append(opts, more...)...)
+			if err != nil {
+				return "", err
+			}
+			require.NoError(t, c.Close())
+			return c.(*named).to, nil
+		})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Zero(t, s.open.Load(), "connections that nobody has closed")
+	})
+}
+
+const never = 24 * time.Hour
+
+var errRefused = errors.New("refused")
+
+// IPv6 first, families in turns, and one every 250 ms; a stubborn loser that connects
+// late is closed.
+func TestDialStaggers(t *testing.T) {
+	play(t, []string{"10.0.0.1", "10.0.0.2", "::ffff:10.0.0.3", "fd00::1", "fd00::2"}, map[string]script{
+		"fd00::1": {after: never}, "10.0.0.1": {after: time.Second, stubborn: true}, "fd00::2": {after: never},
+		"10.0.0.2": {after: 100 * time.Millisecond}, "10.0.0.3": {},
+	}, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
+		to, err := dial(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, "10.0.0.2", to)
+		require.Equal(t, 850*time.Millisecond, time.Since(s.begun))
+		require.Equal(t, []string{"tcp6 fd00::1 at 0s", "tcp4 10.0.0.1 at 250ms", "tcp6 fd00::2 at 500ms", "tcp4 10.0.0.2 at 750ms"}, s.log())
+	})
+}
+
+// The next one is tried at once when one fails, whether others are under way or not.
+func TestDialGoesOnAfterAFailure(t *testing.T) {
+	play(t, []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}, map[string]script{
+		"10.0.0.1": {after: 10 * time.Millisecond, err: errRefused}, "10.0.0.2": {after: never},
+		"10.0.0.3": {after: 20 * time.Millisecond, err: errRefused}, "10.0.0.4": {after: time.Millisecond},
+	}, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
+		to, err := dial(context.Background(), network.Delay(time.Second))
+		require.NoError(t, err)
+		require.Equal(t, "10.0.0.4", to)
+		require.Equal(t, []string{"tcp4 10.0.0.1 at 0s", "tcp4 10.0.0.2 at 10ms", "tcp4 10.0.0.3 at 1.01s", "tcp4 10.0.0.4 at 1.03s"}, s.log())
+	})
+}
+
+// Without a delay all are tried at once.
+func TestDialAllAtOnce(t *testing.T) {
+	play(t, []string{"10.0.0.1", "10.0.0.2"}, map[string]script{
+		"10.0.0.1": {after: time.Second}, "10.0.0.2": {after: time.Second / 2},
+	}, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
+		to, err := dial(context.Background(), network.Delay(0))
+		require.NoError(t, err)
+		require.Equal(t, "10.0.0.2", to)
+		require.Equal(t, time.Second/2, time.Since(s.begun))
+	})
+}
+
+// Two that connect at the same instant: one is returned, the other is closed.
+func TestDialTwoWinners(t *testing.T) {
+	play(t, []string{"10.0.0.1", "10.0.0.2"}, map[string]script{
+		"10.0.0.1": {after: 500 * time.Millisecond}, "10.0.0.2": {after: 250 * time.Millisecond},
+	}, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
+		_, err := dial(context.Background())
+		require.NoError(t, err)
+	})
+}
+
+// All errors are told, in the order of the addresses.
+func TestDialAllFail(t *testing.T) {
+	one, two := errors.New("one"), errors.New("two")
+	play(t, []string{"10.0.0.1", "10.0.0.2"}, map[string]script{
+		"10.0.0.1": {after: time.Second, err: one}, "10.0.0.2": {after: time.Millisecond, err: two},
+	}, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
+		_, err := dial(context.Background())
+		require.EqualError(t, err, "one\ntwo")
+		require.ErrorIs(t, err, one)
+		require.ErrorIs(t, err, two)
+	})
+}
+
+// The end of ctx ends all attempts, and is told by its cause; who connects late is
+// closed.
+func TestDialEndOfCtx(t *testing.T) {
+	play(t, []string{"10.0.0.1", "10.0.0.2"}, map[string]script{
+		"10.0.0.1": {after: never}, "10.0.0.2": {after: time.Minute, stubborn: true},
+	}, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
+		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errEnd)
+		defer cancel()
+		_, err := dial(ctx)
+		require.ErrorIs(t, err, errEnd)
+		require.Equal(t, time.Second, time.Since(s.begun))
+		_, err = dial(ctx)
+		require.ErrorIs(t, err, errEnd)
+		require.Len(t, s.log(), 2)
+	})
+}
+
+// A local address of the family of each remote one; where there is none the attempt
+// fails.
+func TestDialFromLocalAddr(t *testing.T) {
+	local := network.LocalAddr(netip.MustParseAddrPort("10.1.0.1:0"), netip.MustParseAddrPort("10.1.0.2:0"))
+	play(t, []string{"fd00::1", "10.0.0.1"}, map[string]script{"10.0.0.1": {}},
+		func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
+			to, err := dial(context.Background(), local)
+			require.NoError(t, err)
+			require.Equal(t, "10.0.0.1", to)
+			require.Equal(t, []string{"tcp4 10.0.0.1 at 0s from 10.1.0.1"}, s.log())
+		})
+	play(t, []string{"fd00::1"}, nil, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
+		_, err := dial(context.Background(), local)
+		var of *net.AddrError
+		require.ErrorAs(t, err, &of)
+		require.Empty(t, s.log())
+	})
+	play(t, []string{"10.0.0.1"}, map[string]script{"10.0.0.1": {err: errRefused}},
+		func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
+			_, err := dial(context.Background(), local)
+			require.ErrorIs(t, err, errRefused)
+			require.Len(t, s.log(), 2)
+		})
+}
+
+// All three endings of an attempt reach the caller, and the connections of others are
+// closed. One that comes late is told to the hooks, and ends nobody.
+func TestDialEndings(t *testing.T) {
+	guard(t)
+	for _, end := range ends {
+		synctest.Test(t, func(t *testing.T) {
+			s := &stage{scripts: map[string]script{"10.0.0.1": {after: time.Minute, stubborn: true}}, begun: time.Now()}
+			o := outcomeOf(func() error {
+				_, err := network.DialStaggered(context.Background(), "tcp", "host:80", network.Delay(0),
+					network.WithResolver(names{"host": addrs("10.0.0.1", "10.0.0.2")}),
+					network.WithDial(func(ctx context.Context, network string, local, remote netip.AddrPort) (net.Conn, error) {
+						if remote.Addr().String() == "10.0.0.2" {
+							return nil, end.do()
+						}
+						c, err := s.dial(ctx, network, local, remote)
+						return c, errors.Join(err)
+					}))
+				return err
+			})
+			if end.how == "return" { // the other one wins
+				require.Equal(t, outcome{how: "return"}, o)
+				require.EqualValues(t, 1, s.open.Load())
+				return
+			}
+			require.Equal(t, end.want, o)
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			require.Zero(t, s.open.Load())
+		})
+	}
+}
+
+// The real thing, by whoever: the first addresses refuse, and those are no hosts.
+func TestDialReal(t *testing.T) {
+	byAll(t, func(t *testing.T, ctx context.Context, meanwhile func(func())) {
+		l := listening(t)
+		port := fmt.Sprint(portOf(t, l.Addr()))
+		ran := make(chan struct{})
+		meanwhile(func() { close(ran) })
+		// Nobody listens there at 127.0.0.2 and 127.0.0.3.
+		c, err := network.DialStaggered(ctx, "tcp", net.JoinHostPort("host", port),
+			network.WithResolver(names{"host": addrs("127.0.0.2", "127.0.0.3", "127.0.0.1")}))
+		require.NoError(t, err)
+		require.Equal(t, l.Addr().String(), c.RemoteAddr().String())
+		require.NoError(t, c.Close())
+		c, err = network.DialStaggered(ctx, "tcp4", "127.0.0.1:"+port, network.LocalAddr(netip.MustParseAddrPort("127.0.0.9:0")))
+		require.NoError(t, err)
+		require.Equal(t, "127.0.0.9", c.LocalAddr().(*net.TCPAddr).IP.String())
+		require.NoError(t, c.Close())
+		c, err = network.DialStaggered(ctx, "tcp4", ":"+port)
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+
+		_, err = network.DialStaggered(ctx, "tcp", "127.0.0.2:"+port)
+		require.ErrorContains(t, err, "refused")
+		var unknown net.UnknownNetworkError
+		_, err = network.DialStaggered(ctx, "udp", "127.0.0.1:"+port)
+		require.ErrorAs(t, err, &unknown)
+		var of *net.AddrError
+		_, err = network.DialStaggered(ctx, "tcp", "127.0.0.1")
+		require.ErrorAs(t, err, &of)
+		_, err = network.DialStaggered(ctx, "tcp6", "127.0.0.1:"+port)
+		require.ErrorAs(t, err, &of)
+		_, err = network.DialStaggered(ctx, "tcp", "host:no such service")
+		require.Error(t, err)
+		<-ran
+	})
+}

@@ -1,0 +1,80 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"asyncsync.dev/task"
+)
+
+// Serve accepts connections from l until ctx ends or l fails, and has a task of group
+// call handler for each. handler's ctx is the group's; when handler has ended, in
+// whatever way, the connection is closed.
+//
+// Serve returns the cause of ctx, or the error of l, which matches [net.ErrClosed] if
+// somebody has closed that. It neither closes l nor waits for the handlers, which the
+// group's Wait does. An error of a handler is one of the group: it cancels the other
+// handlers, unless the group was made with [task.NoCancel]. If ctx is the group's, that
+// ends Serve as well.
+//
+// If the process has no descriptors left, Serve tries again after a while, and a
+// connection that its peer gives up while it waits in the queue of l is no failure. A
+// limit of the group holds Serve back while it is reached.
+//
+// It panics if handler or group is nil, and as [task.Group.Go] does.
+func Serve(ctx context.Context, l net.Listener, group *task.Group, handler func(ctx context.Context, c net.Conn) error) error {
+	checkCtx(ctx, "Serve")
+	checkConn(l == nil, "Serve")
+	if group == nil || handler == nil {
+		panic("network: Serve with a nil group or a nil handler")
+	}
+	for {
+		c, err := Accept(ctx, l)
+		switch {
+		case err == nil:
+			handle(c, group, handler)
+		case isOne(err, abortedConns):
+		case isOne(err, exhausted):
+			if err := task.Sleep(ctx, exhaustedPause); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// exhaustedPause is EasyNetwork's.
+const exhaustedPause = 100 * time.Millisecond
+
+var (
+	exhausted    = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM}
+	abortedConns = []error{syscall.ECONNABORTED, syscall.EPROTO}
+)
+
+func isOne(err error, of []error) bool {
+	for _, e := range of {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// handle starts the task for c.
+func handle(c net.Conn, group *task.Group, handler func(context.Context, net.Conn) error) {
+	started := false
+	defer func() {
+		if !started { // Go has panicked, or a Goexit has taken its wait with it
+			_ = c.Close()
+		}
+	}()
+	group.Go(func(ctx context.Context) error {
+		defer c.Close()
+		return handler(ctx, c)
+	})
+	started = true
+}

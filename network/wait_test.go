@@ -1,0 +1,434 @@
+package network_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/network"
+)
+
+// What is read, written and accepted, whoever waits. The loop, or the thread, of the
+// caller goes on meanwhile.
+func TestOperations(t *testing.T) {
+	byAll(t, func(t *testing.T, ctx context.Context, meanwhile func(func())) {
+		l := listening(t)
+		dialed := make(chan net.Conn, 1)
+		meanwhile(func() {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Error(err)
+			}
+			dialed <- c
+		})
+		here, err := network.Accept(ctx, l)
+		require.NoError(t, err)
+		n, err := network.Write(ctx, here, []byte("ping"))
+		require.NoError(t, err)
+		require.Equal(t, 4, n)
+		meanwhile(func() {
+			there, b := <-dialed, make([]byte, 4)
+			if _, err := io.ReadFull(there, b); err != nil {
+				t.Error(err)
+			}
+			if _, err := there.Write([]byte("pong!")); err != nil {
+				t.Error(err)
+			}
+			_ = there.Close()
+		})
+		b := make([]byte, 16)
+		n, err = network.Read(ctx, here, b)
+		require.NoError(t, err)
+		require.Equal(t, "pong!", string(b[:n]))
+		_, err = network.Read(ctx, here, b)
+		require.ErrorIs(t, err, io.EOF)
+		require.NoError(t, here.Close())
+		_, err = network.Read(ctx, here, b)
+		require.ErrorIs(t, err, net.ErrClosed)
+	})
+}
+
+func TestPackets(t *testing.T) {
+	byAll(t, func(t *testing.T, ctx context.Context, meanwhile func(func())) {
+		a, err := net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer a.Close()
+		b, err := net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer b.Close()
+		meanwhile(func() {
+			if _, err := b.WriteTo([]byte("hello"), a.LocalAddr()); err != nil {
+				t.Error(err)
+			}
+		})
+		buf := make([]byte, 16)
+		n, from, err := network.ReadFrom(ctx, a, buf)
+		require.NoError(t, err)
+		require.Equal(t, "hello", string(buf[:n]))
+		require.Equal(t, b.LocalAddr().String(), from.String())
+		n, err = network.WriteTo(ctx, a, []byte("you"), from)
+		require.NoError(t, err)
+		require.Equal(t, 3, n)
+		n, _, err = network.ReadFrom(ctx, b, buf)
+		require.NoError(t, err)
+		require.Equal(t, "you", string(buf[:n]))
+
+		inner, cancel := context.WithCancelCause(ctx)
+		meanwhile(func() { cancel(errEnd) })
+		_, _, err = network.ReadFrom(inner, a, buf)
+		require.ErrorIs(t, err, errEnd)
+		_, err = network.WriteTo(inner, a, buf, from)
+		require.ErrorIs(t, err, errEnd)
+	})
+}
+
+// The end of ctx ends the wait, with its cause, and leaves the connection as it was.
+func TestEndOfCtx(t *testing.T) {
+	byAll(t, func(t *testing.T, ctx context.Context, meanwhile func(func())) {
+		here, there := connected(t)
+		full, _ := connected(t)
+		l := listening(t)
+		b := make([]byte, 16)
+		for name, op := range map[string]func(ctx context.Context) error{
+			"Read":   func(ctx context.Context) error { _, err := network.Read(ctx, here, b); return err },
+			"Accept": func(ctx context.Context) error { _, err := network.Accept(ctx, l); return err },
+			"Write": func(ctx context.Context) error {
+				for {
+					if _, err := network.Write(ctx, full, make([]byte, 1<<20)); err != nil {
+						return err // nobody reads
+					}
+				}
+			},
+		} {
+			inner, cancel := context.WithCancelCause(ctx)
+			meanwhile(func() { cancel(errEnd) })
+			require.ErrorIs(t, op(inner), errEnd, name)
+			require.ErrorIs(t, op(inner), errEnd, "%s, and ctx has ended before", name)
+		}
+		// The next ones are not disturbed.
+		meanwhile(func() {
+			if _, err := there.Write([]byte("x")); err != nil {
+				t.Error(err)
+			}
+		})
+		n, err := network.Read(ctx, here, b)
+		require.NoError(t, err)
+		require.Positive(t, n)
+		c, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		defer c.Close()
+		accepted, err := network.Accept(ctx, l)
+		require.NoError(t, err)
+		require.NoError(t, accepted.Close())
+	})
+}
+
+// announcing tells when a Read begins.
+type announcing struct {
+	net.Conn
+	reads chan struct{}
+}
+
+func (a *announcing) Read(b []byte) (int, error) {
+	select {
+	case a.reads <- struct{}{}:
+	default:
+	}
+	return a.Conn.Read(b)
+}
+
+// A cancellation that comes at the very moment of the data does not fail the next read,
+// and no byte is lost or read twice.
+func TestLateStop(t *testing.T) {
+	guard(t)
+	rounds := 5000
+	if testing.Short() {
+		rounds = 1000
+	}
+	plain, there := connected(t)
+	here := &announcing{plain, make(chan struct{}, 1)}
+	got := make([]byte, 0, rounds)
+	b := make([]byte, 4)
+	read := func(ctx context.Context) error {
+		n, err := network.Read(ctx, here, b)
+		got = append(got, b[:n]...)
+		if n > 0 && err != nil {
+			return fmt.Errorf("read %d and %w", n, err)
+		}
+		return err
+	}
+	cancelled := 0
+	for i := range rounds {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		var both sync.WaitGroup
+		begun := make(chan struct{})
+		both.Go(func() {
+			<-here.reads
+			close(begun)
+			cancel(errEnd)
+		})
+		both.Go(func() {
+			<-begun
+			if _, err := there.Write([]byte{byte(i)}); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := read(ctx); err != nil {
+			require.ErrorIs(t, err, errEnd)
+			cancelled++
+			require.NoError(t, read(context.Background()), "the next one")
+		}
+		both.Wait()
+		select {
+		case <-here.reads:
+		default:
+		}
+	}
+	for len(got) < rounds {
+		require.NoError(t, read(context.Background()))
+	}
+	for i, b := range got {
+		require.Equal(t, byte(i), b)
+	}
+	t.Logf("%d of %d were cancelled", cancelled, rounds)
+	require.NotZero(t, cancelled)
+}
+
+// Several wait on one listener, and one connection: who is cancelled does not disturb
+// the others.
+func TestCancelOneOfMany(t *testing.T) {
+	guard(t)
+	l := listening(t)
+	here, there := connected(t)
+	for name, op := range map[string]func(ctx context.Context) error{
+		"Accept": func(ctx context.Context) error {
+			c, err := network.Accept(ctx, l)
+			if err == nil {
+				_ = c.Close()
+			}
+			return err
+		},
+		"Read": func(ctx context.Context) error {
+			_, err := network.Read(ctx, here, make([]byte, 1))
+			return err
+		},
+	} {
+		const many, rounds = 4, 100
+		patient := make(chan error, many)
+		for range many {
+			go func() { patient <- op(context.Background()) }()
+		}
+		for range rounds {
+			var some sync.WaitGroup
+			for range 3 {
+				ctx, cancel := context.WithCancelCause(context.Background())
+				some.Go(func() { cancel(errEnd) })
+				some.Go(func() {
+					if err := op(ctx); !errors.Is(err, errEnd) {
+						t.Errorf("%s: %v", name, err)
+					}
+				})
+			}
+			some.Wait()
+		}
+		select {
+		case err := <-patient:
+			t.Errorf("%s: one that nobody has cancelled has ended with %v", name, err)
+			patient <- err
+		default:
+		}
+		for range many {
+			if name == "Read" {
+				_, err := there.Write([]byte("x"))
+				require.NoError(t, err)
+				continue
+			}
+			c, err := net.Dial("tcp", l.Addr().String())
+			require.NoError(t, err)
+			defer c.Close()
+		}
+		for range many {
+			require.NoError(t, <-patient, name)
+		}
+	}
+}
+
+// A deadline that somebody has set ends a Read as it ends that of the connection.
+func TestDeadlineOfOthers(t *testing.T) {
+	byAll(t, func(t *testing.T, ctx context.Context, _ func(func())) {
+		here, _ := connected(t)
+		require.NoError(t, here.SetReadDeadline(time.Unix(1, 0)))
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		_, err := network.Read(ctx, here, make([]byte, 1))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	})
+}
+
+// What has no deadline is not accepted from with a ctx that may end.
+func TestAcceptWithoutDeadline(t *testing.T) {
+	guard(t)
+	l := tls.NewListener(listening(t), &tls.Config{})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, err := network.Accept(ctx, l)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	var c net.Conn
+	dialed := make(chan struct{})
+	go func() {
+		defer close(dialed)
+		var err error
+		if c, err = net.Dial("tcp", l.Addr().String()); err != nil {
+			t.Error(err)
+		}
+	}()
+	accepted, err := network.Accept(context.Background(), l)
+	require.NoError(t, err)
+	<-dialed
+	require.NoError(t, c.Close())
+	require.NoError(t, accepted.Close())
+}
+
+// odd is a connection of somebody else's type, which cannot be compared, and whose Read
+// ends as it likes.
+type odd struct {
+	net.Conn
+	read func() error
+	_    [0]func()
+}
+
+func (o odd) Read([]byte) (int, error)        { return 0, o.read() }
+func (o odd) SetReadDeadline(time.Time) error { return nil }
+
+// All three endings of an operation reach who waits, whoever that is.
+func TestEndingsOfOperations(t *testing.T) {
+	guard(t)
+	for _, c := range callers {
+		for _, end := range ends {
+			require.Equal(t, end.want, outcomeOf(func() error {
+				return c.run(t, func(ctx context.Context, _ func(func())) error {
+					ctx, cancel := context.WithCancel(ctx)
+					defer cancel()
+					_, err := network.Read(ctx, odd{read: end.do}, nil)
+					return err
+				})
+			}), "%s by a %s", end.how, c.name)
+		}
+	}
+}
+
+// partial is a connection whose deadline passes when some of the data has come.
+type partial struct {
+	net.Conn
+	passed chan struct{}
+}
+
+func (p *partial) Read([]byte) (int, error)  { <-p.passed; return 1, os.ErrDeadlineExceeded }
+func (p *partial) Write([]byte) (int, error) { <-p.passed; return 1, os.ErrDeadlineExceeded }
+func (p *partial) SetReadDeadline(at time.Time) error {
+	if !at.IsZero() {
+		close(p.passed)
+	}
+	return nil
+}
+func (p *partial) SetWriteDeadline(at time.Time) error { return p.SetReadDeadline(at) }
+
+// What was read is no failure, what was not written is one, though both were
+// interrupted.
+func TestInterruptedInTheMiddle(t *testing.T) {
+	guard(t)
+	underWay := func() (context.Context, net.Conn) {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		go func() {
+			for network.Lines() == 0 {
+				runtime.Gosched()
+			}
+			cancel(errEnd)
+		}()
+		return ctx, &partial{passed: make(chan struct{})}
+	}
+	ctx, c := underWay()
+	n, err := network.Read(ctx, c, make([]byte, 2))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+
+	ctx, c = underWay()
+	n, err = network.Write(ctx, c, make([]byte, 2))
+	require.ErrorIs(t, err, errEnd)
+	require.Equal(t, 1, n)
+
+	ctx, c = underWay()
+	n, err = network.Write(ctx, c, make([]byte, 1))
+	require.NoError(t, err, "all of it")
+	require.Equal(t, 1, n)
+	require.Zero(t, network.Lines(), "nothing is under way")
+}
+
+func TestMisuse(t *testing.T) {
+	ctx := context.Background()
+	c, _ := net.Pipe()
+	defer c.Close()
+	for _, fn := range []func(){
+		func() { _, _ = network.Read(noCtx, c, nil) },
+		func() { _, _ = network.Read(ctx, nil, nil) },
+		func() { _, _ = network.Write(noCtx, c, nil) },
+		func() { _, _ = network.Accept(ctx, nil) },
+		func() { _ = network.Serve(ctx, listening(t), nil, nil) },
+		func() { _, _ = network.ListenAll(noCtx, "tcp", nil, 0) },
+		func() { _, _ = network.ListenAll(ctx, "tcp", nil, 0, network.Delay(1)) },
+		func() { _, _ = network.DialStaggered(ctx, "tcp", "", network.WithListenConfig(net.ListenConfig{})) },
+		func() { network.WithResolver(nil) },
+		func() { network.WithDial(nil) },
+		func() { _, _ = network.WrapConn(nil) },
+	} {
+		o := outcomeOf(func() error { fn(); return nil })
+		require.Equal(t, "panic", o.how)
+		require.Regexp(t, "^network: ", fmt.Sprint(o.value))
+	}
+}
+
+// A Goexit of a call that a thread serves on top of Accept takes the wait with it. The
+// connection that comes then is nobody's, and is closed.
+func TestGoexitOnTopOfAccept(t *testing.T) {
+	guard(t)
+	l := listening(t)
+	dialed := make(chan net.Conn, 1)
+	o := outcomeOf(func() error {
+		pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
+		defer pool.Close()
+		defer tsc.Close()
+		_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+			go func() {
+				_, _ = asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+					c, err := net.Dial("tcp", l.Addr().String())
+					if err != nil {
+						t.Error(err)
+					}
+					dialed <- c
+					runtime.Goexit()
+					return 0, nil
+				})
+			}()
+			_, err := network.Accept(ctx, l)
+			return 0, err
+		})
+		return err
+	})
+	require.Equal(t, "goexit", o.how)
+	c := <-dialed
+	defer c.Close()
+	_, err := c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+}

@@ -1,0 +1,68 @@
+package portal
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"asyncsync.dev/loop"
+)
+
+// An Option of [Start] or [NewProvider]. The zero Option does nothing.
+type Option struct{ apply func(*config) }
+
+type config struct {
+	backend   loop.Backend
+	name      string
+	linger    time.Duration
+	lingering bool
+}
+
+// WithBackend has Start run b, which must be of package loop and not have been run.
+// The default is a [loop.NewThread]: an OS thread of its own.
+//
+// A Provider runs b for its first portal. A loop is run once, so each further portal
+// gets a new one of the same kind and name.
+func WithBackend(b loop.Backend) Option {
+	if b == nil {
+		panic("portal: WithBackend with a nil backend")
+	}
+	return Option{func(c *config) { c.backend = b }}
+}
+
+// Named names the loop that Start makes: see [loop.Named]. The default is "portal" and
+// a number. With WithBackend it has no effect: that loop has its name.
+func Named(name string) Option {
+	return Option{func(c *config) { c.name = name }}
+}
+
+// Linger has a Provider keep a portal that nobody uses for d more, so that users who
+// come in bursts find the loop running. The default, and a d of 0 or less, is to
+// close it with the last release.
+func Linger(d time.Duration) Option {
+	return Option{func(c *config) { c.linger, c.lingering = d, true }}
+}
+
+func configured(opts []Option) config {
+	var c config
+	for _, o := range opts {
+		if o.apply != nil {
+			o.apply(&c)
+		}
+	}
+	return c
+}
+
+var portals atomic.Uint64
+
+// newBackend returns what a portal is to run on.
+func (c *config) newBackend() loop.Backend {
+	if c.backend != nil {
+		return c.backend
+	}
+	name := c.name
+	if name == "" {
+		name = fmt.Sprintf("portal-%d", portals.Add(1))
+	}
+	return loop.NewThread(loop.Named(name))
+}

@@ -1,0 +1,216 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/loop"
+)
+
+// A Provider has those who need a portal at the same time share one. The first to
+// acquire it starts it, the last to release it closes it. Of the portals of one Provider
+// there is never more than one, also while the last one ends. It is made by
+// [NewProvider]; its methods may be called from anywhere.
+type Provider struct {
+	config config
+
+	mu      sync.Mutex    // guards the rest; a leaf lock
+	portal  *Portal       // nil while there is none to be had
+	leases  int           // that were not released
+	busy    chan struct{} // closed when the start or the end that is under way is over; nil if none is
+	ending  *Portal       // that is under way to its end
+	started bool          // one was started
+	idle    uint64        // counts how often the portal has come to linger
+	timer   *time.Timer   // that ends it then
+	late    []error       // of ends that nobody waited for
+}
+
+// NewProvider returns a Provider whose portals are started with opts, which may have
+// [Linger] among them. It starts nothing.
+//
+// It is anyio's BlockingPortalProvider.
+func NewProvider(opts ...Option) *Provider {
+	return &Provider{config: configured(opts)}
+}
+
+// Acquire returns the portal, which it starts if there is none, and a function that
+// releases it. While the last portal ends it waits for that.
+//
+// The last release closes the portal, unless the Provider lingers: it waits for what
+// runs, and returns what [Portal.Close] does. Where Close would have to wait for its
+// own caller it returns nil at once, and the end goes on behind it. The errors of an
+// end that nobody waited for are returned by the next release. A second call of the
+// same release does nothing and returns nil.
+//
+// Users must not stop the portal: it is lent to others, who would get ErrStopped until
+// all have released it.
+//
+// Acquire returns the cause of ctx if that ends before, the error of [Start] if that
+// fails, [loop.ErrOnLoop] inside a function posted to a loop with one thread, and
+// [loop.ErrStopped] in a task of the very portal whose end it would have to wait for.
+func (v *Provider) Acquire(ctx context.Context) (p *Portal, release func() error, err error) {
+	if v == nil {
+		panic("portal: Acquire of a nil Provider")
+	}
+	checkCtx(ctx, "Acquire")
+	if _, blocks := core.OnLoop(); blocks {
+		return nil, nil, loop.ErrOnLoop
+	}
+	for {
+		if err := core.Ended(ctx); err != nil {
+			return nil, nil, err
+		}
+		v.mu.Lock()
+		switch {
+		case v.busy != nil:
+			busy, ending := v.busy, v.ending
+			v.mu.Unlock()
+			if ending != nil && ending.inside() {
+				return nil, nil, loop.ErrStopped
+			}
+			if err := core.Park(ctx, busy, "portal provider"); err != nil {
+				return nil, nil, err
+			}
+			continue
+		case v.portal != nil && v.leases == 0 && isStopped(v.portal):
+			// It lingers, and somebody has stopped it.
+			finish := v.endLocked()
+			v.mu.Unlock()
+			v.keep(finish())
+			continue
+		case v.portal == nil:
+			v.busy = make(chan struct{})
+			config := v.config
+			if v.started && config.backend != nil {
+				config.backend = config.backend.(another).Another()
+			}
+			v.mu.Unlock()
+			p, err = v.start(&config)
+		default:
+			p = v.portal
+			v.leases++
+			if v.timer != nil {
+				v.timer.Stop()
+				v.timer = nil
+			}
+			v.mu.Unlock()
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		var once sync.Once
+		return p, func() (err error) {
+			once.Do(func() { err = v.release() })
+			return err
+		}, nil
+	}
+}
+
+// another is what the backends of package loop have, for a Provider.
+type another interface{ Another() loop.Backend }
+
+func isStopped(p *Portal) bool {
+	select {
+	case <-p.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// start starts the portal. busy is set.
+func (v *Provider) start(c *config) (p *Portal, err error) {
+	defer func() { // also when Start panics
+		v.mu.Lock()
+		if p != nil {
+			v.portal, v.leases, v.started = p, 1, true
+		}
+		busy := v.busy
+		v.busy = nil
+		v.mu.Unlock()
+		close(busy)
+	}()
+	return start(c)
+}
+
+// release gives one lease back.
+func (v *Provider) release() error {
+	v.mu.Lock()
+	v.leases--
+	late := v.late
+	v.late = nil
+	var finish func() error
+	switch {
+	case v.leases > 0:
+	case v.config.linger > 0:
+		v.idle++
+		idle := v.idle
+		v.timer = time.AfterFunc(v.config.linger, func() { v.expire(idle) })
+	default:
+		finish = v.endLocked()
+	}
+	v.mu.Unlock()
+	if finish != nil {
+		late = append(late, finish())
+	}
+	return errors.Join(late...)
+}
+
+// expire closes the portal if it has been idle since the time that is meant.
+func (v *Provider) expire(idle uint64) {
+	v.mu.Lock()
+	if v.portal == nil || v.leases > 0 || v.idle != idle {
+		v.mu.Unlock()
+		return
+	}
+	finish := v.endLocked()
+	v.mu.Unlock()
+	v.keep(finish())
+}
+
+// endLocked begins the end of the portal and returns what goes on with it, without the
+// lock.
+func (v *Provider) endLocked() (finish func() error) {
+	p, busy := v.portal, make(chan struct{})
+	v.portal, v.ending, v.busy, v.timer = nil, p, busy, nil
+	return func() error {
+		waited := false
+		defer func() {
+			if !waited { // by this caller
+				go func() {
+					v.keep(p.Close(nil))
+					v.over(busy)
+				}()
+			}
+		}()
+		err := p.Close(nil)
+		// Compared, and not matched: a task may have returned such an error, and then
+		// it is joined.
+		if _, deadlock := err.(*core.DeadlockError); deadlock || err == loop.ErrOnLoop {
+			return nil
+		}
+		waited = true
+		v.over(busy)
+		return err
+	}
+}
+
+// keep has the next release return err.
+func (v *Provider) keep(err error) {
+	if err != nil {
+		v.mu.Lock()
+		v.late = append(v.late, err)
+		v.mu.Unlock()
+	}
+}
+
+// over says that the portal has ended.
+func (v *Provider) over(busy chan struct{}) {
+	v.mu.Lock()
+	v.busy, v.ending = nil, nil
+	v.mu.Unlock()
+	close(busy)
+}

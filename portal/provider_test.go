@@ -1,0 +1,239 @@
+package portal_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/loop"
+	"asyncsync.dev/portal"
+)
+
+// D5: there is one portal at a time, also while the last one ends.
+func TestProviderOneAtATime(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		var (
+			mu    sync.Mutex
+			lent  = map[*portal.Portal]bool{}
+			users sync.WaitGroup
+		)
+		for range 8 {
+			users.Go(func() {
+				for range 20 {
+					p, release, err := v.Acquire(context.Background())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					for other := range lent {
+						if other == p {
+							continue
+						}
+						select {
+						case <-other.Loop().Done():
+							delete(lent, other)
+						default:
+							t.Error("two portals live")
+						}
+					}
+					lent[p] = true
+					mu.Unlock()
+					_, err = portal.StartSoon(p, func(context.Context) (int, error) { return 0, nil })
+					if err != nil {
+						t.Errorf("a portal that was lent has stopped: %v", err)
+					}
+					if err := release(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		users.Wait()
+	})
+}
+
+// An Acquire during a drain waits for it, and starts another portal then.
+func TestProviderAcquireDuringDrain(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		p, release, err := v.Acquire(context.Background())
+		require.NoError(t, err)
+		hold := make(chan struct{})
+		var inside error
+		_, err = portal.StartSoon(p, func(ctx context.Context) (int, error) {
+			defer func() { _ = receive(ctx, hold) }()
+			if err := receive(ctx, p.Stopping()); err != nil {
+				return 0, err
+			}
+			// It would wait for its own end.
+			_, _, inside = v.Acquire(ctx)
+			return 0, nil
+		})
+		require.NoError(t, err)
+		released := background(release)
+		<-p.Stopping()
+
+		short, cancel := context.WithCancelCause(context.Background())
+		cancel(errEnd)
+		_, _, err = v.Acquire(short)
+		require.ErrorIs(t, err, errEnd)
+		acquired := make(chan *portal.Portal)
+		other := background(func() error {
+			p, release, err := v.Acquire(context.Background())
+			if err != nil {
+				return err
+			}
+			acquired <- p
+			return release()
+		})
+		select {
+		case <-acquired:
+			t.Fatal("two portals at a time")
+		default:
+		}
+		close(hold)
+		second := <-acquired
+		require.NotSame(t, p, second)
+		select {
+		case <-p.Loop().Done():
+		default:
+			t.Error("the first portal has not ended when there is a second one")
+		}
+		require.NoError(t, released.wait())
+		require.NoError(t, other.wait())
+		require.ErrorIs(t, inside, loop.ErrStopped)
+	})
+}
+
+// D6: the last release by the portal's own loop returns at once; the end goes on behind
+// it, and the next user waits for that.
+func TestProviderReleasedInside(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		p, release, err := v.Acquire(context.Background())
+		require.NoError(t, err)
+		failed := errors.New("failed behind")
+		require.NoError(t, call(context.Background(), p, func(ctx context.Context) error {
+			_, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
+				_ = receive(ctx, p.Stopping())
+				return 0, failed
+			})
+			if err != nil {
+				return err
+			}
+			return release()
+		}))
+		second, release, err := v.Acquire(context.Background())
+		require.NoError(t, err)
+		require.NotSame(t, p, second)
+		<-p.Loop().Done()
+		require.ErrorIs(t, release(), failed, "the next release tells")
+		require.NoError(t, release(), "once")
+	})
+}
+
+// The last release returns what tasks came to that nobody waited for.
+func TestProviderReleaseTells(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		p, first, err := v.Acquire(context.Background())
+		require.NoError(t, err)
+		_, last, err := v.Acquire(context.Background())
+		require.NoError(t, err)
+		_, err = portal.StartSoon(p, func(context.Context) (int, error) { return 0, errEnd })
+		require.NoError(t, err)
+		require.NoError(t, first())
+		require.NoError(t, first())
+		require.ErrorIs(t, last(), errEnd)
+	})
+}
+
+// A portal that lingers is found by who comes in time, and ends after.
+func TestProviderLingers(t *testing.T) {
+	guard(t)
+	for _, kind := range kinds {
+		synctest.Test(t, func(t *testing.T) {
+			v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)), portal.Linger(time.Minute))
+			p, release, err := v.Acquire(context.Background())
+			require.NoError(t, err)
+			require.NoError(t, release())
+			time.Sleep(59 * time.Second)
+			again, release, err := v.Acquire(context.Background())
+			require.NoError(t, err)
+			require.Same(t, p, again)
+			time.Sleep(2 * time.Minute) // in use
+			_, err = portal.StartSoon(p, func(context.Context) (int, error) { return 0, errEnd })
+			require.NoError(t, err)
+			require.NoError(t, release())
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			<-p.Loop().Done()
+			third, release, err := v.Acquire(context.Background())
+			require.NoError(t, err)
+			require.NotSame(t, p, third)
+			require.ErrorIs(t, release(), errEnd, "of the end that nobody waited for")
+
+			// One that was stopped while it lingers is not lent again.
+			third.Stop(false)
+			fourth, release, err := v.Acquire(context.Background())
+			require.NoError(t, err)
+			require.NotSame(t, third, fourth)
+			require.NoError(t, release())
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		})
+	}
+}
+
+// A start that fails leaves no lease: the next Acquire starts anew. One that panics
+// does so too.
+func TestProviderStartFails(t *testing.T) {
+	guard(t)
+	b := loop.Goroutines()
+	require.NoError(t, run(context.Background(), b, func(context.Context) error { return nil }))
+	v := portal.NewProvider(portal.WithBackend(b))
+	for range 2 {
+		_, _, err := v.Acquire(context.Background())
+		require.ErrorIs(t, err, loop.ErrStopped)
+	}
+	v = portal.NewProvider(portal.WithBackend(strange{}))
+	for range 2 {
+		require.Equal(t, "panic", outcomeOf(func() error {
+			_, _, err := v.Acquire(context.Background())
+			return err
+		}).how)
+	}
+}
+
+// strange is a backend that is not of package loop.
+type strange struct{ loop.Backend }
+
+// Tasks share as well, and park where they wait.
+func TestProviderInTask(t *testing.T) {
+	onBoth(t, func(t *testing.T, p *portal.Portal) {
+		v := portal.NewProvider()
+		require.NoError(t, call(context.Background(), p, func(ctx context.Context) error {
+			other, release, err := v.Acquire(ctx)
+			if err != nil {
+				return err
+			}
+			if err := call(ctx, other, func(context.Context) error { return nil }); err != nil {
+				return err
+			}
+			return release()
+		}))
+		if p.Loop().(interface{ String() string }).String()[0] == 't' {
+			require.ErrorIs(t, posted(p.Loop(), func() error {
+				_, _, err := v.Acquire(context.Background())
+				return err
+			}), loop.ErrOnLoop)
+		}
+	})
+}

@@ -1,0 +1,133 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"sync"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/task"
+)
+
+// A Background is the work that requests leave behind. Its zero value is ready. It
+// must not be copied. Its methods may be called from anywhere.
+type Background struct {
+	mu      sync.Mutex // guards the rest; a leaf lock
+	closed  bool
+	running map[*work]struct{}
+	idle    chan struct{} // closed when nothing runs; made when somebody waits
+}
+
+// work is one function that runs. Its fields never change.
+type work struct{ cancel context.CancelCauseFunc }
+
+// Go runs fn as a task that outlives the request: its ctx has the values of ctx and
+// ends neither with the request nor with the client, but only when fn has ended or a
+// Shutdown has given up. It carries a context of its own, with a thread from the
+// pool of the request, named after it with "(background)" behind; below no
+// [Middleware], one of the default pool.
+//
+// A panic of fn goes to the ErrorLog of the server, with the stack, and to the
+// Panicked hook of package asyncsync; the process goes on. After Shutdown, Go
+// returns [asyncsync.ErrClosed], and fn does not run.
+func (b *Background) Go(ctx context.Context, fn func(ctx context.Context)) error {
+	if ctx == nil {
+		panic("web: Background.Go: nil ctx")
+	}
+	if fn == nil {
+		panic("web: Background.Go: nil function")
+	}
+	ctx, cancel := context.WithCancelCause(asyncsync.Detach(context.WithoutCancel(ctx)))
+	w := &work{cancel}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		cancel(nil)
+		return asyncsync.ErrClosed
+	}
+	if b.running == nil {
+		b.running = map[*work]struct{}{}
+	}
+	b.running[w] = struct{}{}
+	b.mu.Unlock()
+
+	name, m := "background", &middleware{}
+	if q := requestOf(ctx); q != nil {
+		name, m = q.name+" (background)", q.middleware
+	}
+	started := false
+	defer func() {
+		if !started { // a hook has panicked
+			b.done(w)
+		}
+	}()
+	t := task.Go(ctx, func(ctx context.Context) (struct{}, error) {
+		defer func() {
+			if v := recover(); v != nil {
+				if v != http.ErrAbortHandler {
+					logf(ctx, "web: panic in %s: %v\n%s", name, v, debug.Stack())
+				}
+				panic(v)
+			}
+		}()
+		m.within(ctx, name, fn)
+		return struct{}{}, nil
+	}, task.Named(name))
+	started = true
+	go func() { // a task that never came to run has ended as well
+		<-t.Done()
+		b.done(w)
+	}()
+	return nil
+}
+
+func (b *Background) done(w *work) {
+	w.cancel(nil)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.running, w)
+	if len(b.running) == 0 && b.idle != nil {
+		close(b.idle)
+		b.idle = nil
+	}
+}
+
+// Shutdown refuses new work and waits until what runs has ended. When ctx ends
+// first, the ctx of what runs ends with the same cause, and the error, which wraps
+// that, says how many functions there are. Call it when [http.Server.Shutdown] has
+// returned, for until then handlers may have more to do. Any further Shutdown waits
+// as well. What the functions did synchronizes before a return of nil.
+func (b *Background) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		panic("web: Background.Shutdown: nil ctx")
+	}
+	b.mu.Lock()
+	b.closed = true
+	if len(b.running) == 0 {
+		b.mu.Unlock()
+		return nil
+	}
+	if b.idle == nil {
+		b.idle = make(chan struct{})
+	}
+	idle := b.idle
+	b.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+	}
+	cause := context.Cause(ctx)
+	b.mu.Lock()
+	left := make([]*work, 0, len(b.running))
+	for w := range b.running {
+		left = append(left, w)
+	}
+	b.mu.Unlock()
+	for _, w := range left {
+		w.cancel(cause)
+	}
+	return fmt.Errorf("web: shutdown gave up, %d background functions still run: %w", len(left), cause)
+}

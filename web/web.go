@@ -1,0 +1,284 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"strconv"
+	"time"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
+)
+
+// What the pool of a [Middleware] without [Pool] is bounded by, beside the
+// defaults of [asyncsync.ThreadPoolConfig].
+const (
+	defaultMaxWaiting = 256
+	defaultMaxWait    = 5 * time.Second
+	defaultRetryAfter = time.Second
+)
+
+// ErrAborted is the cause that the ctx of a request ends with when its handler has
+// panicked or called [runtime.Goexit].
+var ErrAborted = errors.New("web: the handler was aborted")
+
+// An Option changes what [Middleware] does.
+type Option func(*middleware)
+
+// Pool has requests take their threads from p. Without it, all handlers of one
+// [Middleware] share a pool of their own, of at most 128 threads, in which 256
+// requests may stand in line for at most 5 seconds. A pool without MaxWaiting and
+// MaxWait lets them stand there as long as their clients wait.
+func Pool(p *asyncsync.ThreadPool) Option {
+	if p == nil {
+		panic("web: Pool: nil ThreadPool; without this option there is a pool already")
+	}
+	return func(m *middleware) { m.opts = append(m.opts, asyncsync.WithPool(p)) }
+}
+
+// Name has the context of a request named by name, which must be safe to be called
+// by many goroutines. Without it that is the pattern that the request has matched,
+// or is going to match if the handler is an [http.ServeMux], else its method and
+// path.
+func Name(name func(*http.Request) string) Option {
+	if name == nil {
+		panic("web: Name: nil function")
+	}
+	return func(m *middleware) { m.name = name }
+}
+
+// Context makes the contexts of requests with opts: exit functions, hooks, a queue
+// limit. With [asyncsync.Unpinned] they take no threads, and nothing is full. Options
+// of one Middleware apply in their order, of which the last counts.
+func Context(opts ...asyncsync.ContextOption) Option {
+	for _, o := range opts {
+		if o == nil {
+			panic("web: Context: nil ContextOption")
+		}
+	}
+	return func(m *middleware) { m.opts = append(m.opts, opts...) }
+}
+
+// RetryAfter says when a client that is refused is to come again, one second if
+// nobody says. It is told in whole seconds, rounded up.
+func RetryAfter(d time.Duration) Option {
+	if d <= 0 {
+		panic("web: RetryAfter: the time must be positive")
+	}
+	return func(m *middleware) { m.retry = d }
+}
+
+// A middleware is what the handlers of one Middleware share. It never changes.
+type middleware struct {
+	opts  []asyncsync.ContextOption
+	pool  *core.Pool // nil if contexts are unpinned
+	name  func(*http.Request) string
+	retry time.Duration
+}
+
+// Middleware returns a function that wraps handlers: each request gets a
+// [asyncsync.ThreadSensitiveContext], which is in the ctx that the handler finds in
+// it. It may be called for many handlers, which share the pool. Inside of another
+// one, or of any context, the request uses the thread that there is.
+//
+// Wrap a handler before it is given to a mux, or the mux, but not more than that:
+// names are best there, and what needs no thread (files, health checks) need not
+// stand in line for one when the pool is full.
+//
+// When the handler has returned, the tasks that were started with the request's ctx
+// are waited for, and not cancelled: they may go on calling the thread. One that
+// waits for the end of that very ctx would wait for itself; give it one that the
+// handler ends. If the handler panics or calls [runtime.Goexit], the ctx ends first,
+// with [ErrAborted] as its cause; the panic goes on with its value when the tasks
+// have ended. Calls that plain goroutines have left behind, such as those of
+// a handler that [http.TimeoutHandler] has given up, are not waited for: the thread
+// is given back when they have ended. In any case the ctx ends with the request.
+//
+// What the functions of [asyncsync.OnThreadExit] come to goes to the ErrorLog of
+// the server.
+func Middleware(opts ...Option) func(http.Handler) http.Handler {
+	m := &middleware{retry: defaultRetryAfter}
+	for _, o := range opts {
+		if o == nil {
+			panic("web: Middleware: nil Option")
+		}
+		o(m)
+	}
+	m.prepare()
+	return func(next http.Handler) http.Handler {
+		if next == nil {
+			panic("web: Middleware: nil Handler")
+		}
+		return &handler{m, next}
+	}
+}
+
+// prepare looks at the options of contexts once, for what they cannot have
+// together, and makes the pool if they name none.
+func (m *middleware) prepare() {
+	var cfg core.Config
+	for _, o := range m.opts {
+		o(&cfg)
+	}
+	if cfg.Unpinned && cfg.Pool != nil {
+		panic("web: Middleware: an Unpinned context takes no thread from a pool: leave Pool out")
+	}
+	if cfg.Unpinned {
+		return
+	}
+	if cfg.Pool == nil {
+		o := asyncsync.WithPool(asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{
+			MaxWaiting: defaultMaxWaiting, MaxWait: defaultMaxWait,
+		}))
+		m.opts = append(m.opts, o)
+		o(&cfg)
+	}
+	m.pool = cfg.Pool
+}
+
+// A handler is one that was wrapped.
+type handler struct {
+	*middleware
+	next http.Handler
+}
+
+// routing is implemented by [http.ServeMux].
+type routing interface {
+	Handler(*http.Request) (h http.Handler, pattern string)
+}
+
+func (h *handler) nameOf(r *http.Request) string {
+	if h.name != nil {
+		return h.name(r)
+	}
+	pattern := r.Pattern
+	if mux, ok := h.next.(routing); ok {
+		if _, inner := mux.Handler(r); inner != "" {
+			pattern = inner
+		}
+	}
+	if pattern == "" {
+		pattern = r.Method + " " + r.URL.Path
+	}
+	return pattern
+}
+
+// A request is what the ctx of a request knows of the middleware.
+type request struct {
+	*middleware
+	name string
+}
+
+type requestKey struct{}
+
+func requestOf(ctx context.Context) *request {
+	q, _ := ctx.Value(requestKey{}).(*request)
+	return q
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := &request{h.middleware, h.nameOf(r)}
+	inside := core.ScopeOf(r.Context()) != nil
+	q.within(context.WithValue(r.Context(), requestKey{}, q), q.name, func(ctx context.Context) {
+		if q.pool != nil && !inside && q.pool.Full() {
+			// In line before the handler has begun, who can be refused by a
+			// status. Whom this finds no place for may get one all the same: it
+			// is the handler's calls that decide.
+			_, err := asyncsync.ToThread(ctx, admit, asyncsync.Named("admission"))
+			if err != nil {
+				q.refuse(w, err)
+				return
+			}
+		}
+		in := r.WithContext(ctx)
+		defer func() {
+			// The server, and who has wrapped us, look for these in the request
+			// that they know: the one for the files of a form, to remove them.
+			r.Pattern = in.Pattern
+			if in.MultipartForm != nil {
+				r.MultipartForm = in.MultipartForm
+			}
+		}()
+		h.next.ServeHTTP(w, in)
+	})
+}
+
+func admit(context.Context) (struct{}, error) { return struct{}{}, nil }
+
+// within calls fn with a ctx that carries a new context, and closes that when fn
+// and the tasks in it have ended.
+func (m *middleware) within(ctx context.Context, name string, fn func(context.Context)) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	tasks := &core.Tasks{}
+	opts := append(m.opts[:len(m.opts):len(m.opts)], asyncsync.WithName(name),
+		func(c *core.Config) { c.Tasks = tasks })
+	inner, tsc := asyncsync.NewThreadSensitiveContext(ctx, opts...)
+	returned := false
+	defer func() {
+		if !returned {
+			cancel(ErrAborted)
+		}
+		tasks.Wait()
+		cancel(nil)
+		// What still runs was left behind by plain goroutines, and need not be
+		// waited for: an answer of http.TimeoutHandler is to be sent now.
+		if s := tsc.Stats(); s.Running || s.Queued > 0 {
+			go end(ctx, name, tsc)
+		} else {
+			end(ctx, name, tsc)
+		}
+	}()
+	fn(inner)
+	returned = true
+}
+
+func end(ctx context.Context, name string, tsc *asyncsync.ThreadSensitiveContext) {
+	if err := tsc.Close(); err != nil {
+		logf(ctx, "web: closing the context of %s: %v", name, err)
+	}
+}
+
+// logf logs as net/http does.
+func logf(ctx context.Context, format string, args ...any) {
+	if s, _ := ctx.Value(http.ServerContextKey).(*http.Server); s != nil && s.ErrorLog != nil {
+		s.ErrorLog.Printf(format, args...)
+	} else {
+		log.Printf(format, args...)
+	}
+}
+
+// Unavailable answers a request that could not be served because there was too
+// much to do: if err matches [asyncsync.ErrPoolFull] or [asyncsync.ErrQueueFull],
+// with 503 Service Unavailable and Retry-After. It reports whether that was so; if
+// not, it has written nothing. A handler that has begun its answer must not call it.
+//
+//	if web.Unavailable(w, r, err) {
+//		return
+//	}
+func Unavailable(w http.ResponseWriter, r *http.Request, err error) bool {
+	if !errors.Is(err, asyncsync.ErrPoolFull) && !errors.Is(err, asyncsync.ErrQueueFull) {
+		return false
+	}
+	m := &middleware{retry: defaultRetryAfter}
+	if q := requestOf(r.Context()); q != nil {
+		m = q.middleware
+	}
+	m.refuse(w, err)
+	return true
+}
+
+// refuse answers who was not let in. The reason is for the log of the client's
+// author: it names no function and no file.
+func (m *middleware) refuse(w http.ResponseWriter, err error) {
+	seconds := (m.retry + time.Second - 1) / time.Second
+	w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
+	text := "too much to do; please try again later"
+	if errors.Is(err, asyncsync.ErrClosed) {
+		text = "about to stop; please try again later"
+	}
+	http.Error(w, fmt.Sprintf("%s: %s", http.StatusText(http.StatusServiceUnavailable), text), http.StatusServiceUnavailable)
+}
