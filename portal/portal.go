@@ -20,6 +20,8 @@ type Portal struct {
 	region   core.Region             // what StartSoon starts is below it
 	ctx      context.Context         // of the region
 	cancel   context.CancelCauseFunc // of ctx
+	alive    context.Context         // ends when what remains is cancelled; no values
+	endLife  context.CancelCauseFunc // of alive
 	own      bool                    // the loop is the portal's, made by Start
 	stopping chan struct{}           // closed by the first Stop
 	ended    core.Gate               // opened when all is over: that of the loop too, if it is own
@@ -38,8 +40,8 @@ type Portal struct {
 // A visit is something that runs in a portal with the ctx of who has sent it.
 type visit struct {
 	region  core.Region
-	cancel  context.CancelCauseFunc
-	stopped func(cause error) // told when the portal stops; may be nil
+	cancel  context.CancelCauseFunc // nil: it ends with the portal's alive
+	stopped func(cause error)       // told when the portal stops; may be nil
 
 	taken         bool // into the portal's region; under the portal's mu
 	before, after *visit
@@ -54,6 +56,7 @@ type outcome struct {
 func newPortal(ctx context.Context, b loop.Backend) *Portal {
 	p := &Portal{backend: b, stopping: make(chan struct{})}
 	p.ctx, p.cancel = p.region.Begin(ctx)
+	p.alive, p.endLife = context.WithCancelCause(context.Background())
 	return p
 }
 
@@ -216,6 +219,7 @@ func (p *Portal) finishLocked() func() {
 		}
 		p.region.End()
 		p.cancel(loop.ErrStopped) // lets go of Open's ctx
+		p.endLife(loop.ErrStopped)
 		switch {
 		case wake != nil:
 			wake()
@@ -245,11 +249,12 @@ func (p *Portal) stop(cause error) {
 	}
 	if cancels {
 		p.cancel(cause)
+		p.endLife(cause)
 	} else {
 		cause = loop.ErrStopped
 	}
 	for _, v := range visits {
-		if cancels {
+		if cancels && v.cancel != nil {
 			v.cancel(cause) // first: who is told of the stop sees it
 		}
 		if first && v.stopped != nil {
@@ -426,10 +431,9 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 
 // receive admits v and returns the ctx for it, below ctx.
 func (p *Portal) receive(ctx context.Context, v *visit) (context.Context, error) {
-	ctx, v.cancel = v.region.Begin(ctx)
+	ctx, v.cancel = v.region.BeginIn(ctx, p.alive)
 	if err := p.admit(v); err != nil {
-		v.region.End()
-		v.cancel(nil)
+		v.over()
 		return nil, err
 	}
 	return ctx, nil
@@ -437,9 +441,15 @@ func (p *Portal) receive(ctx context.Context, v *visit) (context.Context, error)
 
 // see sees v off.
 func (p *Portal) see(v *visit) {
-	v.region.End()
-	v.cancel(nil)
+	v.over()
 	p.leave(v)
+}
+
+func (v *visit) over() {
+	v.region.End()
+	if v.cancel != nil {
+		v.cancel(nil)
+	}
 }
 
 // StartSoon starts fn as a task of the portal's loop and does not wait, not even for

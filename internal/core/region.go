@@ -21,6 +21,20 @@ func (r *Region) Begin(ctx context.Context) (_ context.Context, cancel context.C
 	return ctx, cancel
 }
 
+// BeginIn is Begin for a region that ends with life, a context without values. Where ctx
+// never ends that is all that does, which is cheaper, and cancel is nil.
+func (r *Region) BeginIn(ctx, life context.Context) (_ context.Context, cancel context.CancelCauseFunc) {
+	if ctx.Done() != nil {
+		return r.Begin(ctx)
+	}
+	nc := &r.group.nc
+	nc.over(&lifeCtx{foreign(ctx), life})
+	nc.scope, nc.node, nc.home = ScopeOf(ctx), &nc.own, homeOf(ctx)
+	nc.own.setParent(NodeOf(ctx))
+	nc.own.Start()
+	return &nc.Ctx, nil
+}
+
 // End says that nothing runs in r any more.
 func (r *Region) End() { r.group.nc.own.End() }
 
