@@ -53,7 +53,7 @@ func TestAsyncFunctionGivenUpWhileItIsHandedOver(t *testing.T) {
 	for _, spin := range []int{-1, 1} {
 		core.SetSpin(spin)
 		defer core.SetSpin(0)
-		for range 20000 {
+		for range 5000 {
 			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 				ctx, cancel := context.WithCancel(ctx)
 				defer cancel()

@@ -11,7 +11,7 @@ import (
 // case: in the name of the context, in where it was made, or in the name of a call
 // that runs or is queued there. The report has as many of these as any has, however
 // many threads there are beside them; MoreThreads counts those that match too.
-// Waits, limiters and pools are not left out for this.
+// Waits, limiters, pools and loops are not left out for this.
 func TakeMatching(text string) *Report {
 	s := runtimeSource.sample()
 	s.match = strings.ToLower(text)

@@ -21,6 +21,8 @@ import (
 	"asyncsync.dev/deadlock"
 	"asyncsync.dev/debugpage"
 	"asyncsync.dev/docs"
+	"asyncsync.dev/loop"
+	"asyncsync.dev/task"
 )
 
 // A site is a served page.
@@ -233,6 +235,34 @@ func TestVerdicts(t *testing.T) {
 	require.Contains(t, body, `class="verdict probable moved"`)
 	require.Contains(t, body, "it lasted ")
 	require.NotContains(t, body, "A cycle: ")
+}
+
+// A loop is there with what its tasks wait for.
+func TestLoops(t *testing.T) {
+	guard(t)
+	s := serve(t, deadlock.Config{})
+	b := loop.NewThread(loop.Named("the game"))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := loop.Run(ctx, b, func(ctx context.Context) (int, error) {
+			t := task.Go(ctx, func(ctx context.Context) (int, error) { return 0, task.SleepForever(ctx) }, task.Named("enemy"))
+			return t.Wait(ctx)
+		})
+		ended <- err
+	}()
+	poll(t, func() string {
+		_, body := s.get(t, "report.html?q=nothing+of+that+name")
+		at := strings.Index(body, `id="h-loops"`)
+		for _, want := range []string{"the game", "<b>enemy</b> waits", "2 tasks"} {
+			if at < 0 || !strings.Contains(body[at:], want) {
+				return "no " + want
+			}
+		}
+		return ""
+	})
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
 // With many contexts a page is bounded, and the filter finds the one.

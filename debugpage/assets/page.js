@@ -6,7 +6,8 @@
 	const state = document.getElementById("state");
 	const hold = document.getElementById("hold");
 	const help = document.getElementById("help");
-	let held = false, late = null; // late is what has come while the page was held
+	let held = false, pressing = false;
+	let late = null; // what has come while the page was held, or a button pressed
 
 	// As rounded does in Go.
 	const rounded = (ms) => {
@@ -41,12 +42,13 @@
 
 	const source = new EventSource("events" + location.search);
 	source.addEventListener("page", (e) => {
-		if (held) { late = e.data; return; }
+		if (held || pressing) { late = e.data; return; }
+		late = null;
 		swap(JSON.parse(e.data));
 		say("live", "live, " + clock());
 	});
 	source.addEventListener("tick", (e) => {
-		if (held) return;
+		if (held || late) return;
 		grow(JSON.parse(e.data));
 		say("live", "live, " + clock());
 	});
@@ -56,9 +58,18 @@
 		held = !held;
 		hold.setAttribute("aria-pressed", held);
 		if (held) { say("still", "held, " + clock()); return; }
-		if (late) { swap(JSON.parse(late)); late = null; }
+		catchUp();
 		say("live", "live, " + clock());
 	};
+	const catchUp = () => {
+		if (late && !held && !pressing) { swap(JSON.parse(late)); late = null; }
+	};
+	// What is swapped between the press and the release of a button cannot be
+	// clicked, and what is being selected is selected no more.
+	addEventListener("pointerdown", () => { pressing = true; });
+	for (const end of ["pointerup", "pointercancel", "blur"]) {
+		addEventListener(end, () => { pressing = false; setTimeout(catchUp); });
+	}
 	hold.hidden = false;
 	hold.addEventListener("click", toggle);
 

@@ -10,10 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/deadlock"
+	"asyncsync.dev/debugpage"
 )
 
 // An app is the running program: the database and what serves it.
 type app struct {
+	pool    *asyncsync.ThreadPool // of requests
+	debug   *debugpage.Page
 	store   *store
 	asked   *lookupService
 	client  *lookupClient
@@ -40,23 +46,31 @@ func start(ctx context.Context, o options, log *slog.Logger) (_ *app, err error)
 		}
 		a.dbPath = filepath.Join(a.tempDir, "notes.db")
 	}
+	a.pool = asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{
+		MaxThreads: o.threads,
+		MaxWaiting: 256,
+		MaxWait:    o.wait,
+	})
+	a.debug = debugpage.New(deadlock.Config{Slow: 5 * time.Second, OnVerdict: deadlock.Log(log)})
 	// The look-ups have a listener of their own so that stop can close things
 	// in the order of who needs whom: an import that a stopping server still
 	// finishes must find its look-ups answered.
-	if a.lookups, err = listenAndServe("127.0.0.1:0", withThread(a.threads, log, a.asked.handler()), log); err != nil {
+	if a.lookups, err = listenAndServe("127.0.0.1:0", a.asked.handler(), log); err != nil {
 		return nil, err
 	}
 	a.client = newLookupClient(a.lookups.url)
 	if a.store, err = openStore(ctx, a.dbPath, a.client); err != nil {
 		return nil, err
 	}
-	s, err := newServer(a.store, log)
+	s, err := newServer(a.store, log, onThreads(a.pool, a.threads), a.debug)
 	if err != nil {
 		return nil, err
 	}
-	if a.pages, err = listenAndServe(o.addr, withThread(a.threads, log, s.handler()), log); err != nil {
+	if a.pages, err = listenAndServe(o.addr, s.handler(), log); err != nil {
 		return nil, err
 	}
+	// A live debug page would keep the server from stopping.
+	a.pages.http.RegisterOnShutdown(func() { a.debug.Close() })
 	return a, nil
 }
 
@@ -68,6 +82,9 @@ func (a *app) stop(ctx context.Context) error {
 	if a.pages != nil {
 		errs = append(errs, a.pages.shutdown(ctx))
 	}
+	if a.debug != nil {
+		errs = append(errs, a.debug.Close())
+	}
 	if a.client != nil {
 		a.client.close()
 	}
@@ -76,6 +93,10 @@ func (a *app) stop(ctx context.Context) error {
 	}
 	if a.store != nil {
 		errs = append(errs, a.store.close())
+	}
+	if a.pool != nil {
+		// Contexts whose connections were closed may still be on their way out.
+		errs = append(errs, a.pool.Shutdown(ctx))
 	}
 	if a.tempDir != "" {
 		errs = append(errs, os.RemoveAll(a.tempDir))

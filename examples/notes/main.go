@@ -3,8 +3,10 @@
 //
 //   - The SQLite connection lives in an [asyncsync.Handle]: every query, from
 //     whichever request, runs on one thread, one at a time (store.go).
-//   - Every HTTP request has a thread-sensitive context of its own, and renders
-//     its page on the thread of that context (server.go, render.go).
+//   - Every HTTP request has a thread-sensitive context of its own, from package
+//     web, and renders its page on the thread of that context (server.go,
+//     render.go). With too many of them there is a 503 instead of a hang.
+//   - /debug/asyncsync/ shows all of it while it runs (package debugpage).
 //   - An import is one transaction that asks the network in its middle. The
 //     database's thread waits for the answers, and meanwhile runs the writes
 //     of the very tasks it waits for, and nobody else's (import.go).
@@ -27,6 +29,8 @@
 // everything above held, and exits:
 //
 //	go run ./examples/notes -demo -requests 500 -clients 8
+//
+// With -load it puts a load on itself: see the README beside this file.
 package main
 
 import (
@@ -66,6 +70,12 @@ type options struct {
 	demo     bool
 	requests int
 	clients  int
+	threads  int
+	wait     time.Duration
+	load     bool
+	rate     int
+	conns    int
+	duration time.Duration
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -77,6 +87,12 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.demo, "demo", false, "drive the server with concurrent requests, check the outcome, and exit")
 	flags.IntVar(&o.requests, "requests", 500, "requests that the demo makes")
 	flags.IntVar(&o.clients, "clients", 8, "clients that make them at the same time")
+	flags.IntVar(&o.threads, "threads", 64, "threads that requests may have at a time")
+	flags.DurationVar(&o.wait, "wait", 5*time.Second, "how long a request waits for one of them before it is refused")
+	flags.BoolVar(&o.load, "load", false, "put a load on the server, check the outcome, and exit")
+	flags.IntVar(&o.rate, "rate", 1000, "requests that the load makes in a second")
+	flags.IntVar(&o.conns, "conns", 100, "connections that it makes them over")
+	flags.DurationVar(&o.duration, "duration", 10*time.Second, "how long the load lasts")
 	if err := flags.Parse(args); err != nil {
 		return options{}, err
 	}
@@ -87,6 +103,12 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return options{}, fmt.Errorf("-requests %d: want at least 1", o.requests)
 	case o.clients < 1:
 		return options{}, fmt.Errorf("-clients %d: want at least 1", o.clients)
+	case o.threads < 1 || o.wait <= 0:
+		return options{}, fmt.Errorf("-threads %d -wait %v: want more than nothing", o.threads, o.wait)
+	case o.rate < 1 || o.conns < 1 || o.duration <= 0:
+		return options{}, fmt.Errorf("-rate %d -conns %d -duration %v: want more than nothing", o.rate, o.conns, o.duration)
+	case o.load && o.demo:
+		return options{}, errors.New("-load and -demo: want one of them")
 	}
 	return o, nil
 }
@@ -113,6 +135,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 
 	if o.demo {
 		return runDemo(ctx, a, o.requests, o.clients, stdout)
+	}
+	if o.load {
+		return runLoad(ctx, a, o, stdout)
 	}
 	fmt.Fprintf(stdout, "notes are at %s (stop with Ctrl-C)\n", a.pages.url)
 	select {

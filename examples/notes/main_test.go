@@ -12,6 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"asyncsync.dev/asyncsync"
 )
 
 func TestDemo(t *testing.T) {
@@ -187,8 +190,57 @@ func TestStartCleansUpWhenItFails(t *testing.T) {
 	}
 }
 
+func TestLoad(t *testing.T) {
+	var out bytes.Buffer
+	args := []string{"-load", "-rate", "200", "-conns", "10", "-duration", "500ms", "-threads", "3"}
+	if err := run(t.Context(), args, &out, t.Output()); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	for _, want := range []string{"100 requests over 10 connections", "p99", " in the database, 0 of them lost", " of 3\n", "all checks passed"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the summary lacks %q:\n%s", want, &out)
+		}
+	}
+}
+
+// TestFullPool holds all threads that requests may have: what needs one is refused
+// with 503, what needs none is served, and the debug page says who holds them.
+func TestFullPool(t *testing.T) {
+	a, err := start(t.Context(), options{addr: "127.0.0.1:0", threads: 1, wait: 10 * time.Millisecond}, testLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave, begun := make(chan struct{}), make(chan struct{})
+	held := make(chan error)
+	go func() {
+		held <- asyncsync.WithThreadSensitiveContext(t.Context(), func(ctx context.Context) error {
+			_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) { close(begun); <-leave; return 0, nil })
+			return err
+		}, asyncsync.WithName("the one who holds it"), asyncsync.WithPool(a.pool))
+	}()
+	<-begun
+	full := &site{t, a}
+	full.get("/static/style.css").wantStatus(http.StatusOK)
+	full.get("/debug/asyncsync/").wantStatus(http.StatusOK).has("the one who holds it", "notes database")
+	resp, err := http.Get(a.pages.url + "/") // it waits for its turn, not for ever
+	p := full.read(resp, err).wantStatus(http.StatusServiceUnavailable)
+	if resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%s: no Retry-After", p.path)
+	}
+	close(leave)
+	if err := <-held; err != nil {
+		t.Error(err)
+	}
+	full.get("/").wantStatus(http.StatusOK)
+	http.DefaultClient.CloseIdleConnections()
+	if err := a.stop(context.Background()); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
+
 func TestOptions(t *testing.T) {
-	for _, bad := range [][]string{{"-requests", "0"}, {"-clients", "-1"}, {"serve"}, {"-nonsense"}} {
+	for _, bad := range [][]string{{"-requests", "0"}, {"-clients", "-1"}, {"serve"}, {"-nonsense"},
+		{"-threads", "0"}, {"-wait", "0s"}, {"-load", "-rate", "0"}, {"-load", "-conns", "0"}, {"-load", "-duration", "0s"}, {"-load", "-demo"}} {
 		if err := run(t.Context(), bad, io.Discard, io.Discard); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/task"
+	"asyncsync.dev/web"
 )
 
 // What the front page shows at most.
@@ -27,13 +28,15 @@ type server struct {
 	store     *store
 	templates *template.Template
 	log       *slog.Logger
+	onThread  func(http.Handler) http.Handler // of what renders pages
+	debug     http.Handler
 
 	// render is made once and runs on whichever thread the request at hand
 	// has: the thread is looked up at each call, in its context.
 	render asyncsync.Func[part, template.HTML]
 }
 
-func newServer(s *store, log *slog.Logger) (*server, error) {
+func newServer(s *store, log *slog.Logger, onThread func(http.Handler) http.Handler, debug http.Handler) (*server, error) {
 	templates, err := parseTemplates()
 	if err != nil {
 		return nil, err
@@ -42,39 +45,40 @@ func newServer(s *store, log *slog.Logger) (*server, error) {
 		store:     s,
 		templates: templates,
 		log:       log,
+		onThread:  onThread,
+		debug:     debug,
 		render:    asyncsync.SyncToAsync(render, asyncsync.Named("render")),
 	}, nil
 }
 
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", s.getList)
-	mux.HandleFunc("GET /notes/{id}", s.getNote)
-	mux.HandleFunc("POST /notes", s.postNote)
-	mux.HandleFunc("POST /notes/{id}/tags", s.postTags)
-	mux.HandleFunc("POST /notes/{id}/remove", s.postRemove)
-	mux.HandleFunc("POST /import", s.postImport)
+	for pattern, page := range map[string]http.HandlerFunc{
+		"GET /{$}":                s.getList,
+		"GET /notes/{id}":         s.getNote,
+		"POST /notes":             s.postNote,
+		"POST /notes/{id}/tags":   s.postTags,
+		"POST /notes/{id}/remove": s.postRemove,
+		"POST /import":            s.postImport,
+	} {
+		mux.Handle(pattern, s.onThread(page))
+	}
 	mux.Handle("GET /static/", http.FileServerFS(staticFiles))
+	// By default we listen for this machine alone. A server that listens to the
+	// world would have a listener of its own for what is for its keepers.
+	mux.Handle("/debug/asyncsync/", s.debug)
 	return http.NewCrossOriginProtection().Handler(withHeaders(mux))
 }
 
-// withThread gives every request a thread-sensitive context: the sync code of
-// one request shares a thread, and different requests have different ones. A
-// request that runs no sync code never takes a thread.
-func withThread(threads *leaseLog, log *slog.Logger, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := asyncsync.WithThreadSensitiveContext(r.Context(), func(ctx context.Context) error {
-			next.ServeHTTP(w, r.WithContext(ctx))
-			return nil
-		},
-			asyncsync.WithName(r.Method+" "+r.URL.Path),
-			asyncsync.OnThreadStart(threads.begin),
-			asyncsync.OnThreadExit(threads.end),
-		)
-		if err != nil {
-			log.Error("closing a request's thread", "url", r.URL.Path, "err", err)
-		}
-	})
+// onThreads returns the middleware of the pages: the sync code of one request shares
+// a thread from pool, and different requests have different ones. A request that
+// runs no sync code never takes a thread, and one that cannot have one soon is
+// answered with 503.
+func onThreads(pool *asyncsync.ThreadPool, threads *leaseLog) func(http.Handler) http.Handler {
+	return web.Middleware(web.Pool(pool), web.Context(
+		asyncsync.OnThreadStart(threads.begin),
+		asyncsync.OnThreadExit(threads.end),
+	))
 }
 
 // withHeaders says what no page of ours needs: scripts, frames, foreign pieces.
@@ -213,6 +217,9 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, status int, p par
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // nobody is there to read an answer
+	}
+	if web.Unavailable(w, r, err) {
+		return // there is too much to do
 	}
 	if errors.Is(err, errNoNote) {
 		http.Error(w, "There is no such note.", http.StatusNotFound)

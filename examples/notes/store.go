@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"time"
 
 	"asyncsync.dev/asyncsync"
 	"zombiezen.com/go/sqlite"
@@ -39,7 +40,9 @@ func openStore(ctx context.Context, path string, l lookups) (*store, error) {
 		s.usage.record(0)
 		return conn.Close()
 	}
-	db, err := asyncsync.Open(ctx, open, closeConn, asyncsync.WithName("notes database"))
+	db, err := asyncsync.Open(ctx, open, closeConn, asyncsync.WithName("notes database"),
+		// Who has to wait behind more than this is told so: see server.fail.
+		asyncsync.QueueLimit(1000), asyncsync.QueueWait(5*time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}

@@ -39,7 +39,8 @@ func browse(t *testing.T, g *garden, width, height int, opts ...chromedp.ExecAll
 	require.NotEmpty(t, path, "this needs Chromium: apt-get install chromium, or .ci/run, which does so")
 	all := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-dev-shm-usage", true), chromedp.WindowSize(width, height))
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.WindowSize(width, height),
+		chromedp.Flag("force-prefers-reduced-motion", true)) // the driver clicks where a thing is, not where it is going to
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(all, opts...)...)

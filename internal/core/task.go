@@ -85,8 +85,8 @@ func (l *life) queue(c *Call) {
 		return // stop alone ends the task
 	}
 	watches.add(l, done)
-	if l.base.Err() != nil {
-		l.withdraw(context.Cause(l.base))
+	if err := Ended(l.base); err != nil {
+		l.withdraw(err)
 	}
 	l.mu.Lock()
 	begun := l.over || l.begun
@@ -369,7 +369,7 @@ func (t *watchTable) add(l *life, done <-chan struct{}) {
 	if !first {
 		return
 	}
-	stop := context.AfterFunc(w.base, w.fire) // may be the user's: no lock is held
+	stop := w.watch() // base may be the user's: no lock is held
 	t.Lock()
 	w.stop = stop
 	over := w.over
@@ -377,6 +377,18 @@ func (t *watchTable) add(l *life, done <-chan struct{}) {
 	if over {
 		stop()
 	}
+}
+
+// watch has fire called when base ends. context.AfterFunc panics where base is of a
+// foreign type and says at once that it has ended and that it has not: see layerOver.
+func (w *watcher) watch() (stop func() bool) {
+	defer func() {
+		if recover() != nil {
+			go w.fire()
+			stop = func() bool { return false }
+		}
+	}()
+	return context.AfterFunc(w.base, w.fire)
 }
 
 // remove forgets l, if it is there.
@@ -425,7 +437,7 @@ func (w *watcher) fire() {
 			w.fire()
 		}
 	}()
-	cause := context.Cause(w.base)
+	cause := Cause(w.base)
 	for {
 		var some [64]*life
 		n := 0

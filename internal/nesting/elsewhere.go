@@ -20,12 +20,14 @@ import (
 type place int
 
 const (
-	placeUsual place = iota
-	placeLoop        // WithLoop, or WithExecutor
-	placeSame        // SameThread
+	placeUsual   place = iota
+	placeLoop          // WithLoop, or WithExecutor
+	placeSame          // SameThread
+	placeBackend       // WithLoop of a thread loop
+	placeCall          // loop.Call to one
 )
 
-func (p place) String() string { return [...]string{"", "loop", "same thread"}[p] }
+func (p place) String() string { return [...]string{"", "loop", "same thread", "backend", "call"}[p] }
 
 // insensitive is a call that any thread may run.
 func (g *generator) insensitive(s *state, inner state) *Op {

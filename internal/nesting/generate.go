@@ -14,6 +14,7 @@ type Config struct {
 	Contexts int // at most how many shared contexts, 4 if 0
 	Roots    int // at most how many roots, 3 if 0
 	Pools    int // how many small pools, up to 2 if 0
+	Loops    int // how many thread loops
 
 	// Loose has everything cancelled at any moment: see loose.go.
 	Loose bool
@@ -174,6 +175,8 @@ type state struct {
 	pools    uint // pools that may not be used
 	inPool   uint // pools on a thread of which somebody waits for this
 
+	loop int // the loop, from 1, that this is below a task of; 0 for none
+
 	joins []*Op // of the tasks that this is below, those that are waited for
 	raw   bool  // below a goroutine that the library does not know
 
@@ -321,6 +324,9 @@ func (g *generator) rank(s *state) float64 {
 
 func (g *generator) newBody(s state) *Body {
 	b := &Body{ID: g.p.Bodies, On: s.sync}
+	if s.sync == nil {
+		b.Loop = s.loop
+	}
 	if g.loosen {
 		g.p.looseBodies[b.ID] = true
 	}
@@ -441,6 +447,12 @@ func (g *generator) try(s *state) *Op {
 	inner := *s
 	if s.cb < 0 && g.coin(4) {
 		inner = s.sequential()
+	}
+	switch {
+	case s.loop > 0:
+		return g.tryOnLoop(s, inner)
+	case g.cfg.Loops > 0 && !s.loose && g.coin(4):
+		return g.toLoop(s, inner)
 	}
 	switch g.IntN(48) {
 	case 0:
@@ -666,7 +678,7 @@ func (g *generator) plant(s *state) *Op {
 // with makes o, whose target is known, an operation.
 func (g *generator) with(k kind, o *Op) *Op {
 	n := g.newOp(k)
-	n.Target, n.On, n.Queued, n.Detached, n.Options = o.Target, o.On, o.Queued, o.Detached, o.Options
+	n.Target, n.On, n.Queued, n.Detached, n.Options, n.Loop = o.Target, o.On, o.Queued, o.Detached, o.Options, o.Loop
 	return n
 }
 

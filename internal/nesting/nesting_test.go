@@ -87,7 +87,9 @@ func try(t testing.TB, p *Program, mode Mode, name string) {
 
 // TestNestings runs random programs. NESTING_SEED=n runs that of one seed,
 // again and again with -count; NESTING_COUNT says how many instead of the
-// default, NESTING_FIRST with which to begin.
+// default, NESTING_FIRST with which to begin. NESTING_INTERVAL is that of the
+// watcher: longer where other processes keep the processors busy, for a program
+// that does not get to run looks as if it were stuck.
 func TestNestings(t *testing.T) {
 	warm(t)
 	if s := os.Getenv("NESTING_SEED"); s != "" {
@@ -114,7 +116,15 @@ func TestNestings(t *testing.T) {
 	// No program hangs, and so none may look as if it did. What is on its way
 	// for a moment only is not seen twice.
 	var suspected atomic.Pointer[deadlock.Verdict]
-	defer deadlock.Watch(deadlock.Config{Interval: 500 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) {
+	interval := 500 * time.Millisecond
+	if s := os.Getenv("NESTING_INTERVAL"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		interval = d
+	}
+	defer deadlock.Watch(deadlock.Config{Interval: interval, OnVerdict: func(v deadlock.Verdict) {
 		if v.Kind == deadlock.Probable {
 			suspected.Store(&v)
 		}
@@ -127,6 +137,54 @@ func TestNestings(t *testing.T) {
 		if v := suspected.Load(); v != nil {
 			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, program(seed))
 		}
+	}
+}
+
+// TestNestingsOnLoops runs random programs with tasks on thread loops.
+// NESTING_COUNT and NESTING_FIRST are as above.
+func TestNestingsOnLoops(t *testing.T) {
+	warm(t)
+	n, first := uint64(1000), uint64(0)
+	if testing.Short() || raceEnabled {
+		n = 300
+	}
+	if s := os.Getenv("NESTING_COUNT"); s != "" {
+		n = number(t, s)
+	}
+	if s := os.Getenv("NESTING_FIRST"); s != "" {
+		first = number(t, s)
+	}
+	var suspected atomic.Pointer[deadlock.Verdict]
+	interval := 500 * time.Millisecond
+	if s := os.Getenv("NESTING_INTERVAL"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		interval = d
+	}
+	defer deadlock.Watch(deadlock.Config{Interval: interval, OnVerdict: func(v deadlock.Verdict) {
+		if v.Kind == deadlock.Probable {
+			suspected.Store(&v)
+		}
+	}})()
+	tasks := 0
+	for seed := first; seed < first+n; seed++ {
+		cfg := Config{Loops: 1 + int(seed%3), Ops: 60, Roots: 4}
+		if seed%4 == 3 {
+			cfg.Ops, cfg.Roots, cfg.Depth = 150, 8, 6
+		}
+		p := Generate(rand.New(rand.NewPCG(seed, 5)), cfg)
+		tasks += p.tasksOnLoops()
+		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
+		try(t, p, Mode(seed%2), name)
+		if v := suspected.Load(); v != nil {
+			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, p)
+		}
+	}
+	t.Logf("%d functions on loops", tasks)
+	if n >= 100 && tasks < int(n) {
+		t.Errorf("only %d functions on loops in %d programs", tasks, n)
 	}
 }
 

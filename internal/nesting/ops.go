@@ -11,6 +11,7 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
@@ -80,6 +81,9 @@ func (x *run) at(b *Body, a *activity, f function) function {
 			a.tid = osThread()
 			x.enter(a)
 			defer x.leave(a)
+		}
+		if b.Loop > 0 {
+			x.begins(ctx, b)
 		}
 		return f(ctx)
 	}
@@ -181,6 +185,10 @@ func (x *run) from(ctx context.Context, o *Op, f function, opts ...asyncsync.Opt
 		opts = append(opts, asyncsync.WithLoop(x.loop))
 	case placeSame:
 		opts = append(opts, asyncsync.SameThread())
+	case placeBackend:
+		opts = append(opts, asyncsync.WithLoop(x.loops[o.Loop-1].Backend))
+	case placeCall:
+		return loop.Call(ctx, x.loops[o.Loop-1].Backend, f)
 	}
 	return asyncsync.FromThread(ctx, f, opts...)
 }

@@ -218,6 +218,7 @@ type Op struct {
 	Target   targeting
 	On       *Context // opCall and its kind: where it runs. opScope, opHandle, opBurst: what is made
 	Place    place    // opFrom, opCall with insensitive
+	Loop     int      // opFrom, opSpawn, opJoined: the loop that it runs on, from 1; 0 if that is not said
 	Limiter  *Context // opCall, opJoined: whose token it holds; opTokens
 	Again    bool     // opCall: somebody that waits for it holds one, and lends it
 	Queued   bool     // opSpawn and its kind: by asyncsync.Go, on On
@@ -254,6 +255,8 @@ type Body struct {
 	On  *Context // whose thread it runs on, nil for async code
 	Ops []*Op
 	End ending
+
+	Loop int // of async code: the loop that it is a task of, from 1; 0 for none
 
 	goexits bool // it may end in Goexit
 }
@@ -348,6 +351,9 @@ func (o *Op) write(w *strings.Builder, indent string) {
 	}
 	if o.Place != placeUsual {
 		fmt.Fprintf(w, ", %v", o.Place)
+	}
+	if o.Loop > 0 {
+		fmt.Fprintf(w, " loop %d", o.Loop)
 	}
 	if o.Limiter != nil {
 		fmt.Fprintf(w, ", %v", o.Limiter)

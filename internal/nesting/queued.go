@@ -54,6 +54,8 @@ func (g *generator) spawn(s *state) *Op {
 			}
 		}
 		f = f.on(to.On)
+	} else if to.Loop = g.onLoop(s); to.Loop > 0 {
+		f.loop, f.bare = to.Loop, false
 	}
 	o := g.with(opSpawn, to)
 	o.Body = g.body(f)
@@ -80,9 +82,11 @@ func (g *generator) joined(s *state) *Op {
 		f.root = s.root && s.goexit
 		f = f.on(to.On)
 		f.root = false
+	} else if to.Loop = g.onLoop(s); to.Loop > 0 {
+		f.loop, f.bare = to.Loop, false
 	}
 	o := g.with(opJoined, to)
-	if g.coin(3) {
+	if f.loop == 0 && g.coin(3) {
 		if o.Limiter = g.limiter(&f); o.Limiter != nil {
 			f = f.holding(o.Limiter)
 		}
@@ -163,7 +167,7 @@ func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
 		c.queued = true
 		t = x.queue(ctx, o, f)
 	} else {
-		t = task.Go(ctx, f)
+		t = x.start(ctx, o, f)
 	}
 	x.complaints.Lock()
 	x.tasks[o.ID] = t

@@ -121,6 +121,7 @@ type run struct {
 	pools    []*asyncsync.ThreadPool
 	limiters []*limiterState // by context
 	loop     looper          // that never stops
+	loops    []*loopState
 
 	atTheStart []*contextState // shared contexts
 	contexts   []*contextState
@@ -385,6 +386,7 @@ func (x *run) all() {
 			x.limiters[c.ID] = &limiterState{Limiter: task.NewLimiter(c.Tokens)}
 		}
 	}
+	stopLoops := x.startLoops()
 	var roots sync.WaitGroup
 	for i, r := range x.p.Roots {
 		ctx := context.Background()
@@ -413,6 +415,7 @@ func (x *run) all() {
 		// and abandon functions while this waits.
 		x.strays.Wait()
 	}
+	stopLoops()
 	x.complaints.Lock() // where a group goes on, as above
 	atEnd := slices.Clone(x.atEnd)
 	x.complaints.Unlock()
