@@ -311,7 +311,7 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 			rec.ReleaseIfEmpty()
 		}()
 	}
-	c.observed(own)
+	c.run(own, raisedSlot(), nil, false)
 	c.ending.Raise()
 }
 
@@ -322,34 +322,6 @@ func (c *Call) SetFunc(fn any) { c.pc = FuncPC(fn) }
 // made needs nothing beside its function.
 func Plain(o *Options, s *Scope) bool {
 	return o.Interrupt == nil && !hooked(s) && !trace.IsEnabled()
-}
-
-func (c *Call) observed(own *Thread) {
-	returned := false
-	defer func() {
-		if !returned {
-			// After a Goexit the goroutine goes on unwinding from here.
-			var raised *Panic
-			if slot := raisedSlot(); slot != nil {
-				raised = *slot
-			}
-			c.ending = recovered(recover(), raised)
-		}
-		if c.stop != nil {
-			c.stop.end(&c.ending)
-		}
-		c.over(own)
-	}()
-	c.started(own)
-	if c.stop != nil {
-		c.stop.arm(c.ctx, own)
-	}
-	if trace.IsEnabled() {
-		c.traced(own)
-	} else {
-		c.body.Run(c.ctx)
-	}
-	returned = true
 }
 
 // Name returns what the call is called in reports: the name it was given, or
