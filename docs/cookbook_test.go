@@ -54,6 +54,9 @@ func pages(t *testing.T) []page {
 	more, err = filepath.Glob(filepath.Join("vet", "*.md"))
 	require.NoError(t, err)
 	paths = append(paths, more...)
+	more, err = filepath.Glob(filepath.Join("porting", "*.md"))
+	require.NoError(t, err)
+	paths = append(paths, more...)
 	paths = append(paths, filepath.Join("..", "README.md"), filepath.Join("..", "CONTRIBUTING.md"), filepath.Join("..", "CHANGELOG.md"))
 	var ps []page
 	for _, path := range paths {
