@@ -33,7 +33,9 @@ var ported = map[string]string{
 		timeout, timeout.expired, timeout.remaining
 		ApplicationCommunicator, ApplicationCommunicator.send_input, ApplicationCommunicator.receive_output
 		ApplicationCommunicator.receive_nothing, ApplicationCommunicator.wait, ApplicationCommunicator.stop
-		StatelessServer, WsgiToAsgi
+		ApplicationCommunicator.future, ApplicationCommunicator.input_queue, ApplicationCommunicator.output_queue
+		StatelessServer, StatelessServer.run, StatelessServer.arun, StatelessServer.handle, StatelessServer.application_send
+		WsgiToAsgi, WsgiToAsgiInstance
 		is_double_callable, double_to_single_callable, guarantee_single_callable, asgiref.typing
 		ASGI_THREADS`,
 	"anyio.md": `
@@ -45,6 +47,7 @@ var ported = map[string]string{
 		BlockingPortal, async with BlockingPortal, BlockingPortal.call, BlockingPortal.start_task_soon
 		BlockingPortal.start_task, BlockingPortal.stop, BlockingPortal.sleep_until_stopped
 		BlockingPortal.wrap_async_context_manager, BlockingPortalProvider
+		BlockingPortalProvider(backend=), BlockingPortalProvider(backend_options=)
 		start_blocking_portal, start_blocking_portal(backend=), start_blocking_portal(backend_options=), start_blocking_portal(name=)
 		checkpoint, checkpoint_if_cancelled, cancel_shielded_checkpoint
 		current_token, EventLoopToken, RunVar, RunVar.get, RunVar.set, RunVar.reset, RunvarToken
@@ -76,23 +79,24 @@ var ported = map[string]string{
 		FutureFailed, FutureCancelled, FutureNotFinished, FutureAlreadyFinished
 		current_default_thread_limiter().total_tokens, WorkerThread.MAX_IDLE_TIME
 		use_uvloop, loop_factory, debug, clock, instruments
-		create_memory_object_stream, open_signal_receiver, to_process.run_sync, to_interpreter.run_sync, run_process, open_process
-		open_file, Path, connect_tcp, create_tcp_listener`,
+		create_memory_object_stream, open_signal_receiver, to_process.run_sync, to_interpreter.run_sync, BrokenWorkerProcess, BrokenWorkerInterpreter, run_process, open_process
+		open_file, Path, connect_tcp, create_tcp_listener
+		EndOfStream, IncompleteRead, ClosedResourceError, BrokenResourceError, ConnectionFailed`,
 	"easynetwork.md": `
 		AsyncBackend, bootstrap, bootstrap(runner_options=), new_builtin_backend, ensure_backend, BuiltinAsyncBackendLiteral
 		coro_yield, cancel_shielded_coro_yield, sleep, sleep_until, sleep_forever, current_time
 		get_cancelled_exc_class, ignore_cancellation
-		open_cancel_scope, CancelScope.cancel, CancelScope.cancel_called, CancelScope.cancelled_caught
+		open_cancel_scope, CancelScope, CancelScope.cancel, CancelScope.cancel_called, CancelScope.cancelled_caught
 		CancelScope.when, CancelScope.reschedule, CancelScope.deadline
 		timeout, timeout_at, move_on_after, move_on_at
-		gather, create_task_group, async with TaskGroup, TaskGroup.start_soon, TaskGroup.start
-		Task.info, Task.done, Task.cancel, Task.cancelled, Task.wait, Task.join, Task.join_or_cancel
-		get_current_task, TaskInfo, TaskInfo.coro
-		create_lock, create_fair_lock, ILock.acquire, ILock.release, ILock.locked
-		create_event, IEvent.wait, IEvent.set, IEvent.is_set
-		create_condition_var, ICondition.wait, ICondition.notify, ICondition.notify_all
+		gather, create_task_group, TaskGroup, async with TaskGroup, TaskGroup.start_soon, TaskGroup.start
+		Task, Task.info, Task.done, Task.cancel, Task.cancelled, Task.wait, Task.join, Task.join_or_cancel
+		get_current_task, TaskInfo, TaskInfo.id, TaskInfo.name, TaskInfo.coro
+		create_lock, create_fair_lock, ILock, ILock.acquire, ILock.release, ILock.locked
+		create_event, IEvent, IEvent.wait, IEvent.set, IEvent.is_set
+		create_condition_var, ICondition, ICondition.wait, ICondition.notify, ICondition.notify_all
 		run_in_thread, run_in_thread(abandon_on_cancel=)
-		create_threads_portal, async with ThreadsPortal, ThreadsPortal.run_coroutine, ThreadsPortal.run_coroutine_soon
+		create_threads_portal, ThreadsPortal, async with ThreadsPortal, ThreadsPortal.run_coroutine, ThreadsPortal.run_coroutine_soon
 		ThreadsPortal.run_sync, ThreadsPortal.run_sync_soon
 		AsyncExecutor, AsyncExecutor.run, AsyncExecutor.map, AsyncExecutor.shutdown, AsyncExecutor.shutdown_nowait
 		AsyncExecutor.wrapped, unwrap_future
@@ -102,6 +106,9 @@ var ported = map[string]string{
 		create_unix_stream_connection, create_unix_stream_listener, create_unix_stream_listener(mode=), wrap_stream_socket
 		create_udp_endpoint, create_udp_listeners, create_unix_datagram_endpoint, create_unix_datagram_listener
 		wrap_connected_datagram_socket
+		AsyncBaseTransport, AsyncStreamTransport, AsyncStreamReadTransport, AsyncStreamWriteTransport
+		AsyncDatagramTransport, AsyncDatagramReadTransport, AsyncDatagramWriteTransport
+		AsyncListener, AsyncDatagramListener
 		aclose, is_closing, backend, extra_attributes, aclose_forcefully
 		AsyncStreamTransport.recv, AsyncStreamTransport.recv_into, AsyncStreamTransport.recv_with_ancillary
 		AsyncStreamTransport.recv_with_ancillary_into
@@ -111,9 +118,16 @@ var ported = map[string]string{
 		AsyncDatagramTransport.send, AsyncDatagramTransport.send_with_ancillary
 		AsyncListener.serve, AsyncDatagramListener.serve, AsyncDatagramListener.serve_with_ancillary
 		AsyncDatagramListener.send_to, AsyncDatagramListener.send_with_ancillary_to
-		AsyncStapledStreamTransport, AsyncStapledDatagramTransport, AsyncTLSStreamTransport, AsyncTLSListener
-		AsyncStreamEndpoint, AsyncDatagramEndpoint, AsyncStreamServer, AsyncDatagramServer
-		AsyncTCPNetworkClient, TCPNetworkClient, AsyncTCPNetworkServer, StandaloneTCPNetworkServer, NetworkServerThread`,
+		AsyncStapledStreamTransport, AsyncStapledDatagramTransport, AsyncTLSStreamTransport, AsyncTLSStreamTransport.wrap, AsyncTLSListener
+		AsyncStreamEndpoint, AsyncStreamReceiverEndpoint, AsyncStreamSenderEndpoint
+		AsyncDatagramEndpoint, AsyncDatagramReceiverEndpoint, AsyncDatagramSenderEndpoint
+		StreamProtocol, BufferedStreamProtocol, DatagramProtocol
+		send_packet, send_packet_to, send_packet_with_ancillary, recv_packet, recv_packet_with_ancillary, iter_received_packets, wait_connected, is_connected
+		AsyncStreamServer, AsyncDatagramServer, ConnectedStreamClient, DatagramClientContext
+		AsyncTCPNetworkClient, TCPNetworkClient, AsyncUDPNetworkClient, UDPNetworkClient
+		AsyncTCPNetworkServer, StandaloneTCPNetworkServer, AsyncUDPNetworkServer, StandaloneUDPNetworkServer
+		AsyncStreamRequestHandler, AsyncDatagramRequestHandler, AsyncStreamClient, AsyncDatagramClient
+		serve_forever, shutdown, server_close, get_addresses, NetworkServerThread`,
 	"web.md": `
 		ThreadSensitiveContext, sync_to_async, async_to_sync, database_sync_to_async, SynchronousOnlyOperation
 		connections, transaction.atomic, close_old_connections
@@ -135,19 +149,20 @@ type portingRow struct {
 // portingRows returns the rows of the page's tables, all of which have three columns.
 func portingRows(t *testing.T, p page) (rows []portingRow) {
 	t.Helper()
-	inTable := false
-	for line := range strings.Lines(p.prose()) {
-		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "|") {
-			inTable = false
+	line := 0 // of the table: 0 outside of it
+	for text := range strings.Lines(p.prose()) {
+		text = strings.TrimSpace(text)
+		if !strings.HasPrefix(text, "|") {
+			line = 0
 			continue
 		}
-		cells := strings.Split(strings.Trim(line, "|"), "|")
-		require.Len(t, cells, 3, "%s: %s", p.path, line)
-		if !inTable || strings.HasPrefix(line, "|---") {
-			inTable = true
-			continue // the head
+		line++
+		require.Equal(t, line == 2, text == "|---|---|---|", "%s: a table has a head: %s", p.path, text)
+		if line <= 2 {
+			continue
 		}
+		cells := strings.Split(strings.Trim(text, "|"), "|")
+		require.Len(t, cells, 3, "%s: %s", p.path, text)
 		row := portingRow{why: strings.TrimSpace(cells[2])}
 		for _, span := range codeSpan.FindAllString(cells[0], -1) {
 			row.names = append(row.names, strings.Trim(span, "`"))
@@ -156,7 +171,7 @@ func portingRows(t *testing.T, p page) (rows []portingRow) {
 			row.here = append(row.here, strings.Trim(span, "`"))
 		}
 		row.none = strings.TrimSpace(cells[1]) == "none"
-		require.NotEmpty(t, row.names, "%s: no name in %s", p.path, line)
+		require.NotEmpty(t, row.names, "%s: no name in %s", p.path, text)
 		rows = append(rows, row)
 	}
 	return rows
@@ -209,7 +224,7 @@ func TestPortingTablesAreComplete(t *testing.T) {
 // their names.
 var stdlib = map[string]string{
 	"bufio": "bufio", "context": "context", "errors": "errors", "exec": "os/exec", "http": "net/http",
-	"httptest": "net/http/httptest", "json": "encoding/json", "net": "net", "netip": "net/netip", "os": "os",
+	"httptest": "net/http/httptest", "io": "io", "json": "encoding/json", "net": "net", "netip": "net/netip", "os": "os",
 	"runtime": "runtime", "signal": "os/signal", "sync": "sync", "synctest": "testing/synctest", "testing": "testing",
 	"time": "time", "tls": "crypto/tls",
 }
