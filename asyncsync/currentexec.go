@@ -13,11 +13,14 @@ import (
 // when there will be no other RunUntil, so that nobody waits for one.
 //
 // It is asgiref's class of the same name, made available by itself.
-type CurrentThreadExecutor struct{ exec *core.Executor }
+type CurrentThreadExecutor struct {
+	onThreads
+	exec *core.Executor
+}
 
 // NewCurrentThreadExecutor returns an executor of the calling goroutine.
 func NewCurrentThreadExecutor() *CurrentThreadExecutor {
-	return &CurrentThreadExecutor{core.NewExecutor()}
+	return &CurrentThreadExecutor{exec: core.NewExecutor()}
 }
 
 // Post has fn run by the RunUntil that is under way or, if there is none, by

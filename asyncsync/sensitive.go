@@ -160,7 +160,8 @@ func Taint(ctx context.Context) error {
 // relative, is not served by threads that are blocked, and, without [On], goes
 // to the default thread. Values, deadline and cancellation stay, but for the
 // cancellation of the task that it is called in: see [context.WithoutCancel]
-// for the rest.
+// for the rest. So does the loop that ctx is on, if any: a task that is started
+// with it is one of that.
 func Detach(ctx context.Context) context.Context {
 	checkCtx(ctx, "Detach")
 	return core.Detach(ctx)

@@ -30,6 +30,7 @@ func homeOf(l Loop) *core.Home {
 	if b, ok := l.(Backend); ok {
 		h.Spawn = b.Spawn
 	}
+	_, h.Threads = l.(interface{ RunsOnThreads() })
 	return h
 }
 

@@ -168,7 +168,9 @@ func run[R any](ctx context.Context, on direction, set func(time.Time) error, op
 		if hit && ctx.Err() == nil && l.interruptedSince(began) {
 			continue // it was meant for another
 		}
-		if finish() && hit {
+		cut := finish()
+		if hit && (cut || ctx.Err() != nil) {
+			// Where ctx has just ended the deadline may be that of another, still.
 			err = interrupted{core.Cause(ctx)}
 		}
 		return r, err

@@ -399,7 +399,8 @@ func TestMisuse(t *testing.T) {
 }
 
 // A Goexit of a call that a thread serves on top of Accept takes the wait with it. The
-// connection that comes then is nobody's, and is closed.
+// connection that comes then is nobody's, and is closed; or Accept had not come to it,
+// and the listener has it.
 func TestGoexitOnTopOfAccept(t *testing.T) {
 	guard(t)
 	l := listening(t)
@@ -429,6 +430,7 @@ func TestGoexitOnTopOfAccept(t *testing.T) {
 	require.Equal(t, "goexit", o.how)
 	c := <-dialed
 	defer c.Close()
+	require.NoError(t, l.Close())
 	_, err := c.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.EOF)
+	require.Error(t, err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
@@ -165,4 +166,26 @@ func ExampleLimiter_TryAcquire() {
 	// Output:
 	// go ahead
 	// busy, try later
+}
+
+// Tasks of a thread loop share data without a lock. On starts one from outside.
+func ExampleOn() {
+	b := loop.NewThread()
+	total := 0
+	task.Go(context.Background(), func(context.Context) (int, error) {
+		total += 1
+		return total, nil
+	}, task.On(b)) // it waits for Run
+	_, err := loop.Run(context.Background(), b, func(ctx context.Context) (int, error) {
+		_, g := task.NewGroup(ctx)
+		for n := range 5 {
+			g.Go(func(context.Context) error { // a task of b, as ctx says
+				total += n
+				return nil
+			})
+		}
+		return 0, g.Wait(ctx)
+	})
+	fmt.Println(total, err)
+	// Output: 11 <nil>
 }

@@ -434,6 +434,7 @@ func TestGoOnALoop_DerivedContexts(t *testing.T) {
 		inner, cancel := context.WithCancel(ctx)
 		started(inner)
 		cancel()
+		started(asyncsync.Detach(ctx))
 		scoped, tsc := asyncsync.NewThreadSensitiveContext(ctx)
 		started(scoped)
 		assert.NoError(t, tsc.Close())

@@ -1,6 +1,7 @@
 package vet
 
 import (
+	"cmp"
 	"fmt"
 	"go/ast"
 	"go/token"
@@ -43,13 +44,9 @@ func runRawWait(p *pass) {
 			if w.timer || w.on != nil && p.harmless(w.on, where.Fn, n) {
 				return
 			}
-			cure := "wait through the library"
-			if w.cure != "" {
-				cure = w.cure
-			}
-			p.reportf(n, "the thread does not serve during %s: %s, or wait in async code", w.what, cure)
+			p.reportf(n, "the thread does not serve during %s: %s, or wait in async code", w.what, cmp.Or(w.cure, "use task.Await"))
 		case where.Role == sites.Loop && where.Site.Kind == sites.ThreadLoop:
-			p.reportf(n, "%s blocks the loop and all its tasks: use Park, or wait through the library", w.what)
+			p.reportf(n, "%s blocks the loop and all its tasks: %s, or wait through the library", w.what, cmp.Or(w.cure, "use task.Await"))
 		}
 	})
 }
@@ -76,7 +73,7 @@ func (p *pass) rawWait(n ast.Node) (raw, bool) {
 	case *ast.RangeStmt:
 		if _, ok := p.TypesInfo.TypeOf(n.X).Underlying().(*types.Chan); ok {
 			w := p.receive(n.X)
-			w.what = "a range over a channel"
+			w.what, w.cure = "a range over a channel", "use task.Recv"
 			return w, true
 		}
 	case *ast.SelectStmt:
@@ -97,7 +94,9 @@ func (p *pass) rawWait(n ast.Node) (raw, bool) {
 				continue
 			}
 			w.timer = false
-			w.cure += r.cure
+			if r.cure != "use task.Recv" { // it takes one channel
+				w.cure = r.cure
+			}
 			// Of several channels none is looked into.
 			if w.on = r.on; len(n.Body.List) > 1 {
 				w.on = nil
@@ -121,14 +120,14 @@ func (p *pass) rawWait(n ast.Node) (raw, bool) {
 			}
 		}
 		if f.FullName() == "time.Sleep" {
-			return raw{what: "time.Sleep", timer: true}, true
+			return raw{what: "time.Sleep", cure: "use task.Sleep", timer: true}, true
 		}
 	}
 	return raw{}, false
 }
 
 func (p *pass) receive(ch ast.Expr) raw {
-	w := raw{what: "a receive from a channel", on: ch}
+	w := raw{what: "a receive from a channel", cure: "use task.Recv", on: ch}
 	call, ok := ast.Unparen(ch).(*ast.CallExpr)
 	if !ok {
 		// The channel of a time.Timer or a time.Ticker.

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"runtime"
 	"strings"
@@ -730,5 +731,49 @@ func TestMisuse(t *testing.T) {
 			}()
 			f()
 		})
+	}
+}
+
+// However a task ends, and if it never began, the request comes to its end.
+func TestEndingsOfTasks(t *testing.T) {
+	guard(t)
+	begin := map[string]func(ctx context.Context){
+		"return": func(ctx context.Context) { task.Go(ctx, func(context.Context) (int, error) { return 0, nil }) },
+		"panic":  func(ctx context.Context) { task.Go(ctx, func(context.Context) (int, error) { panic("lost") }) },
+		"goexit": func(ctx context.Context) {
+			task.Go(ctx, func(context.Context) (int, error) { runtime.Goexit(); return 0, nil })
+		},
+		"cancelled in the queue": func(ctx context.Context) {
+			leave := make(chan struct{})
+			asyncsync.Go(ctx, func(context.Context) (int, error) { <-leave; return 0, nil })
+			asyncsync.Go(ctx, func(context.Context) (int, error) { return 0, nil }).Cancel(nil)
+			close(leave)
+		},
+		"refused": func(ctx context.Context) {
+			inner, tsc := asyncsync.NewThreadSensitiveContext(ctx)
+			tsc.Close()
+			asyncsync.Go(inner, func(context.Context) (int, error) { return 0, nil })
+		},
+		"with an ended ctx": func(ctx context.Context) {
+			ended, cancel := context.WithCancel(ctx)
+			cancel()
+			task.Go(ended, func(context.Context) (int, error) { return 0, nil })
+			asyncsync.Go(ended, func(context.Context) (int, error) { return 0, nil })
+		},
+		"a hook panics": func(ctx context.Context) {
+			remove := asyncsync.AddHooks(asyncsync.Hooks{Queued: func(asyncsync.CallInfo) { panic("hook") }})
+			defer remove()
+			defer func() { recover() }()
+			task.Go(ctx, func(context.Context) (int, error) { return 0, nil })
+		},
+	}
+	s := serve(t, serving{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin[r.URL.Query().Get("how")](r.Context())
+		fmt.Fprint(w, "fine")
+	}))
+	for how := range begin {
+		_, body := s.get(t, "/?how="+url.QueryEscape(how))
+		require.Equal(t, "fine", body, how)
+		s.free(t)
 	}
 }

@@ -124,6 +124,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 			e.Stopped, e.Err = home.Loop.Done(), home.Stopped
 		}
 	}
+	home = home.callsBackTo(homeOf(ctx))
 	if t == nil {
 		nc := newNodeCtx(base, s, by, home)
 		c.ctx, c.node = &nc.Ctx, nc.node

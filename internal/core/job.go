@@ -16,12 +16,25 @@ type Home struct {
 	Spawn   func(ctx context.Context, fn func(context.Context)) error
 	Stopped error // what those get who wait for what does not begin because the loop stops
 
+	// Threads says that its functions are sync code on threads of this module: the
+	// loop that they call back to is the one that their caller is on.
+	Threads bool
+
 	// Owner is who has made it for a purpose of his own: see package asyncsync. If
 	// Loop is nil it says where async functions that sync code calls are to run,
 	// and nothing else; Outer is what else there is above.
 	Owner     any
 	Outer     *Home
 	Outermost bool
+}
+
+// callsBackTo returns the loop that the contexts of what h runs name, for a caller
+// whose own is up.
+func (h *Home) callsBackTo(up *Home) *Home {
+	if h != nil && h.Threads {
+		return up
+	}
+	return h
 }
 
 // A Loop takes functions: see package loop.

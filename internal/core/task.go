@@ -511,7 +511,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	default:
 		l = &life{}
 	}
-	l.pc, l.home = o.PC, home
+	l.pc, l.home = o.PC, home.callsBackTo(homeOf(ctx))
 	if o.Name != "" {
 		name := o.Name // o does not escape
 		l.name = &name

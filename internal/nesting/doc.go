@@ -16,8 +16,9 @@
 //
 // Operations that belong together have a file of their own, with what generates
 // them and what runs them: queued.go for tasks, loops.go for tasks of thread loops,
-// elsewhere.go for what does not run on a context's thread, limiter.go, threadends.go for what belongs to a
-// thread, options.go. The rest is in generate.go and ops.go.
+// elsewhere.go for what does not run on a context's thread, limiter.go,
+// threadends.go for what belongs to a thread, options.go. The rest is in generate.go
+// and ops.go.
 //
 // Parts of a program, or a whole one, may be loose: cancelled at any moment.
 // What these come to the model does not know; loose.go says what must hold all

@@ -87,7 +87,9 @@ func try(t testing.TB, p *Program, mode Mode, name string) {
 
 // TestNestings runs random programs. NESTING_SEED=n runs that of one seed,
 // again and again with -count; NESTING_COUNT says how many instead of the
-// default, NESTING_FIRST with which to begin.
+// default, NESTING_FIRST with which to begin. NESTING_INTERVAL is that of the
+// watcher: longer where other processes keep the processors busy, for a program
+// that does not get to run looks as if it were stuck.
 func TestNestings(t *testing.T) {
 	warm(t)
 	if s := os.Getenv("NESTING_SEED"); s != "" {
@@ -114,7 +116,15 @@ func TestNestings(t *testing.T) {
 	// No program hangs, and so none may look as if it did. What is on its way
 	// for a moment only is not seen twice.
 	var suspected atomic.Pointer[deadlock.Verdict]
-	defer deadlock.Watch(deadlock.Config{Interval: 500 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) {
+	interval := 500 * time.Millisecond
+	if s := os.Getenv("NESTING_INTERVAL"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		interval = d
+	}
+	defer deadlock.Watch(deadlock.Config{Interval: interval, OnVerdict: func(v deadlock.Verdict) {
 		if v.Kind == deadlock.Probable {
 			suspected.Store(&v)
 		}
@@ -145,7 +155,15 @@ func TestNestingsOnLoops(t *testing.T) {
 		first = number(t, s)
 	}
 	var suspected atomic.Pointer[deadlock.Verdict]
-	defer deadlock.Watch(deadlock.Config{Interval: 500 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) {
+	interval := 500 * time.Millisecond
+	if s := os.Getenv("NESTING_INTERVAL"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		interval = d
+	}
+	defer deadlock.Watch(deadlock.Config{Interval: interval, OnVerdict: func(v deadlock.Verdict) {
 		if v.Kind == deadlock.Probable {
 			suspected.Store(&v)
 		}

@@ -28,28 +28,37 @@ type giver struct {
 	role    Role
 	loop    int  // where the loop is among the arguments, -1 if nowhere
 	options bool // of package asyncsync, which may change the role
+	rest    bool // all arguments from fn on are functions
 }
 
 // givers are the functions that are given functions which get a ctx of their
 // own. A test compares them with the library.
 var givers = map[Name]giver{
-	{"asyncsync", "", "ToThread"}:                   {0, 1, Thread, -1, true},
-	{"asyncsync", "", "SyncToAsync"}:                {-1, 0, Thread, -1, true},
-	{"asyncsync", "", "FromThread"}:                 {0, 1, Async, -1, true},
-	{"asyncsync", "", "AsyncToSync"}:                {-1, 0, Async, -1, true},
-	{"asyncsync", "", "Go"}:                         {0, 1, Thread, -1, true},
-	{"asyncsync", "", "Get"}:                        {0, 2, Thread, -1, true},
-	{"asyncsync", "Handle", "Do"}:                   {0, 1, Thread, -1, true},
-	{"asyncsync", "", "Open"}:                       {0, 1, Thread, -1, false},
-	{"asyncsync", "", "WithThreadSensitiveContext"}: {0, 1, Inline, -1, false},
-	{"task", "", "Go"}:                              {0, 1, Async, -1, false},
-	{"task", "Group", "Go"}:                         {-1, 0, Async, -1, false},
-	{"task", "Group", "TryGo"}:                      {-1, 0, Async, -1, false},
-	{"loop", "", "Call"}:                            {0, 2, Loop, 1, false},
-	{"loop", "", "Run"}:                             {0, 2, Loop, 1, false},
-	{"loop", "Backend", "Spawn"}:                    {0, 1, Loop, -2, false},
-	{"loop", "Poster", "Post"}:                      {-1, 0, Loop, -2, false},
-	{"loop", "PosterFunc", "Post"}:                  {-1, 0, Loop, -2, false},
+	{"asyncsync", "", "ToThread"}:                   {0, 1, Thread, -1, true, false},
+	{"asyncsync", "", "SyncToAsync"}:                {-1, 0, Thread, -1, true, false},
+	{"asyncsync", "", "FromThread"}:                 {0, 1, Async, -1, true, false},
+	{"asyncsync", "", "AsyncToSync"}:                {-1, 0, Async, -1, true, false},
+	{"asyncsync", "", "Go"}:                         {0, 1, Thread, -1, true, false},
+	{"asyncsync", "", "Get"}:                        {0, 2, Thread, -1, true, false},
+	{"asyncsync", "Handle", "Do"}:                   {0, 1, Thread, -1, true, false},
+	{"asyncsync", "", "Open"}:                       {0, 1, Thread, -1, false, false},
+	{"asyncsync", "", "WithThreadSensitiveContext"}: {0, 1, Inline, -1, false, false},
+	{"task", "", "Go"}:                              {0, 1, Async, -1, false, false},
+	{"task", "", "Start"}:                           {0, 1, Async, -1, false, false},
+	{"task", "", "Await"}:                           {0, 1, Async, -1, false, false},
+	{"task", "", "Gather"}:                          {0, 1, Async, -1, false, true},
+	{"task", "", "Shield"}:                          {0, 1, Inline, -1, false, false},
+	{"task", "", "MoveOn"}:                          {0, 2, Inline, -1, false, false},
+	{"task", "", "MoveOnAt"}:                        {0, 2, Inline, -1, false, false},
+	{"task", "", "Timeout"}:                         {0, 2, Inline, -1, false, false},
+	{"task", "", "TimeoutAt"}:                       {0, 2, Inline, -1, false, false},
+	{"task", "Group", "Go"}:                         {-1, 0, Async, -1, false, false},
+	{"task", "Group", "TryGo"}:                      {-1, 0, Async, -1, false, false},
+	{"loop", "", "Call"}:                            {0, 2, Loop, 1, false, false},
+	{"loop", "", "Run"}:                             {0, 2, Loop, 1, false, false},
+	{"loop", "Backend", "Spawn"}:                    {0, 1, Loop, -2, false, false},
+	{"loop", "Poster", "Post"}:                      {-1, 0, Loop, -2, false, false},
+	{"loop", "PosterFunc", "Post"}:                  {-1, 0, Loop, -2, false, false},
 }
 
 // Givers returns the names of the library's functions that are given functions,

@@ -35,7 +35,11 @@ func TestGivers(t *testing.T) {
 		}
 		params := f.Signature().Params()
 		for i := range params.Len() {
-			fn, ok := params.At(i).Type().Underlying().(*types.Signature)
+			typ := params.At(i).Type()
+			if rest, ok := typ.(*types.Slice); ok && f.Signature().Variadic() {
+				typ = rest.Elem()
+			}
+			fn, ok := typ.Underlying().(*types.Signature)
 			if ok && fn.Params().Len() > 0 && sites.IsContext(fn.Params().At(0).Type()) {
 				got[name] = i
 			}

@@ -299,6 +299,12 @@ func (r *Result) find(pass *analysis.Pass, lookup func(*types.Func) *fact) {
 				s.Own = f.Params().Len() > 0 && IsContext(f.Params().At(0).Type())
 			}
 			add(s, call.Args[g.fn])
+			for _, arg := range call.Args[g.fn+1:] {
+				if g.rest && !call.Ellipsis.IsValid() {
+					other := *s
+					add(&other, arg)
+				}
+			}
 			if name == (Name{"asyncsync", "", "Open"}) && len(call.Args) > 2 {
 				add(&Site{Call: call, Role: Thread, Name: name}, call.Args[2])
 			}

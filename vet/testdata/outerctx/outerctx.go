@@ -239,3 +239,15 @@ func patience(ctx context.Context, t *task.Task[int]) {
 		return t.Wait(ctx) // want `ctx is from outside: use inner`
 	})
 }
+
+func gather(ctx context.Context) {
+	_, _ = task.Gather(ctx,
+		func(a context.Context) (int, error) { return save(a, "x") },
+		func(b context.Context) (int, error) {
+			return save(ctx, "x") // want `ctx is from outside: use b`
+		})
+	_ = task.Timeout(ctx, time.Second, func(inner context.Context) error {
+		work(ctx) // want `ctx is from outside: use inner`
+		return nil
+	})
+}

@@ -15,7 +15,7 @@ import (
 
 func channels(ctx context.Context, in <-chan int, out chan<- int) {
 	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
-		out <- 1       // want `the thread does not serve during a send on a channel: wait through the library, or wait in async code`
+		out <- 1       // want `the thread does not serve during a send on a channel: use task.Await, or wait in async code`
 		for range in { // want `the thread does not serve during a range over a channel`
 		}
 		select { // want `the thread does not serve during a select`
@@ -26,7 +26,7 @@ func channels(ctx context.Context, in <-chan int, out chan<- int) {
 		case <-in:
 		default:
 		}
-		return <-in, nil // want `the thread does not serve during a receive from a channel`
+		return <-in, nil // want `the thread does not serve during a receive from a channel: use task.Recv, or wait in async code`
 	})
 }
 
@@ -169,6 +169,16 @@ func async(ctx context.Context, in <-chan int) {
 	}, asyncsync.Insensitive())
 }
 
+// Await and Recv are what the cure is.
+func cured(ctx context.Context, in <-chan int, b loop.Backend) {
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		if _, _, err := task.Recv(ctx, in); err != nil {
+			return 0, err
+		}
+		return task.Await(ctx, func(context.Context) (int, error) { return <-in, nil })
+	})
+}
+
 // With SameThread async code is on the thread.
 func sameThread(ctx context.Context, in <-chan int) {
 	_, _ = asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) {
@@ -224,7 +234,7 @@ func inside(ctx context.Context, in <-chan int) {
 func loops(ctx context.Context, in <-chan int, any loop.Backend) {
 	b := loop.NewThread()
 	_, _ = loop.Run(ctx, b, func(ctx context.Context) (int, error) {
-		time.Sleep(time.Second) // want `time.Sleep blocks the loop and all its tasks: use Park`
+		time.Sleep(time.Second) // want `time.Sleep blocks the loop and all its tasks: use task.Sleep, or wait through the library`
 		_ = b.Spawn(ctx, func(ctx context.Context) {
 			<-in // want `a receive from a channel blocks the loop`
 		})

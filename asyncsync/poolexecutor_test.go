@@ -1,0 +1,237 @@
+package asyncsync_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/loop"
+	"asyncsync.dev/task"
+)
+
+// No more run at a time than there are threads, each on one of these, and they
+// begin in the order in which they were posted.
+func TestPoolExecutor(t *testing.T) {
+	guard(t)
+	const n = 3
+	e := asyncsync.NewPoolExecutor(n, asyncsync.WithName("workers"))
+	var now, most atomic.Int64
+	var mu sync.Mutex
+	var order []int
+	threads := map[int64]bool{}
+	gate := make(chan struct{})
+	for i := range 50 {
+		require.NoError(t, e.Post(func() {
+			if k := now.Add(1); k > most.Load() {
+				most.Store(k)
+			}
+			mu.Lock()
+			order = append(order, i)
+			threads[here().gid] = true
+			mu.Unlock()
+			if i < n {
+				<-gate // until all threads have one
+			}
+			now.Add(-1)
+		}))
+	}
+	for busy := false; !busy; runtime.Gosched() {
+		mu.Lock()
+		busy = len(order) == n
+		mu.Unlock()
+	}
+	close(gate)
+	require.NoError(t, e.Close())
+	<-e.Done()
+	require.Len(t, order, 50)
+	require.Len(t, threads, n)
+	require.EqualValues(t, n, most.Load())
+	require.ErrorIs(t, e.Post(func() { t.Error("it has run") }), loop.ErrStopped)
+	require.NoError(t, e.Close(), "a second time")
+}
+
+// One thread keeps the order.
+func TestPoolExecutor_Order(t *testing.T) {
+	guard(t)
+	e := asyncsync.NewPoolExecutor(1)
+	var order []int // a race, if two ran
+	for i := range 200 {
+		require.NoError(t, e.Post(func() { order = append(order, i) }))
+	}
+	require.NoError(t, e.Close())
+	for i, got := range order {
+		require.Equal(t, i, got)
+	}
+	require.Len(t, order, 200)
+}
+
+// It takes insensitive calls, tasks and many at once; what they call back runs on
+// the thread that waits.
+func TestPoolExecutor_Calls(t *testing.T) {
+	guard(t)
+	e := asyncsync.NewPoolExecutor(2)
+	ctx := context.Background()
+	nested := func(ctx context.Context, n int) (int, error) {
+		me := here().gid
+		return asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) {
+			return asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+				if here().gid != me {
+					return 0, fmt.Errorf("on thread %d, not %d", here().gid, me)
+				}
+				return n, nil
+			})
+		})
+	}
+	n, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) { return nested(ctx, 1) },
+		asyncsync.Insensitive(), asyncsync.WithExecutor(e))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	n, err = task.Go(ctx, func(ctx context.Context) (int, error) { return nested(ctx, 2) }, task.On(e)).Wait(ctx)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	want := 0
+	for n, err := range task.Map(ctx, nested, []int{0, 1, 2, 3, 4, 5}, task.On(e)) {
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+		want++
+	}
+	require.Equal(t, 6, want)
+	require.NoError(t, e.Close())
+}
+
+// All three endings of a posted function leave the thread to the others.
+func TestPoolExecutor_Endings(t *testing.T) {
+	for name, end := range map[string]func(){"return": func() {}, "panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			guard(t)
+			e := asyncsync.NewPoolExecutor(1)
+			ran := 0
+			for range 3 {
+				require.NoError(t, e.Post(func() { ran++; end() }))
+			}
+			require.NoError(t, e.Close())
+			require.Equal(t, 3, ran)
+			<-e.Done()
+		})
+	}
+}
+
+// What runs ends, what is queued does not begin, and who waits for it is told.
+func TestPoolExecutor_Cancel(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		e := asyncsync.NewPoolExecutor(1)
+		gate := make(chan struct{})
+		first := task.Go(t.Context(), func(context.Context) (int, error) { <-gate; return 1, nil }, task.On(e))
+		var queued []*task.Task[int]
+		for range 10 {
+			queued = append(queued, task.Go(t.Context(), func(context.Context) (int, error) {
+				t.Error("it has run")
+				return 0, nil
+			}, task.On(e)))
+		}
+		synctest.Wait()
+		e.Cancel()
+		e.Cancel()
+		close(gate)
+		require.NoError(t, e.Close())
+		n, err := first.Wait(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		for _, tk := range queued {
+			_, err := tk.Wait(t.Context())
+			require.ErrorIs(t, err, loop.ErrStopped)
+		}
+	})
+}
+
+// A Shutdown gives up with its ctx; what was posted runs all the same.
+func TestPoolExecutor_Shutdown(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		e := asyncsync.NewPoolExecutor(2)
+		gate := make(chan struct{})
+		ran := make(chan struct{})
+		require.NoError(t, e.Post(func() { <-gate }))
+		require.NoError(t, e.Post(func() { <-gate }))
+		require.NoError(t, e.Post(func() { close(ran) }))
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { synctest.Wait(); cancel() }()
+		require.ErrorIs(t, e.Shutdown(ctx), context.Canceled)
+		select {
+		case <-e.Done():
+			t.Error("done, but something runs")
+		default:
+		}
+		close(gate)
+		<-ran
+		require.NoError(t, e.Close())
+		<-e.Done()
+	})
+}
+
+// A function of its own may close it. What is done is done when that has ended.
+func TestPoolExecutor_CloseInside(t *testing.T) {
+	guard(t)
+	e := asyncsync.NewPoolExecutor(2)
+	ran := false
+	require.NoError(t, e.Post(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-e.Done():
+			t.Error("it is done, and this runs")
+		default:
+		}
+		ran = true
+	}))
+	<-e.Done()
+	require.True(t, ran)
+	require.NoError(t, e.Close())
+}
+
+// An executor that gets no thread ends: nobody waits for ever.
+func TestPoolExecutor_NoThread(t *testing.T) {
+	guard(t)
+	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1})
+	require.NoError(t, pool.Close())
+	e := asyncsync.NewPoolExecutor(2, asyncsync.WithPool(pool))
+	_, err := task.Go(context.Background(), func(context.Context) (int, error) { return 0, nil }, task.On(e)).Wait(context.Background())
+	require.ErrorIs(t, err, loop.ErrStopped)
+	<-e.Done()
+	require.ErrorIs(t, e.Post(func() {}), loop.ErrStopped)
+	require.NoError(t, e.Close())
+}
+
+func TestPoolExecutor_Misuse(t *testing.T) {
+	for _, f := range []func(){
+		func() { asyncsync.NewPoolExecutor(0) },
+		func() { _ = new(asyncsync.PoolExecutor).Post(func() {}) },
+		func() { _ = asyncsync.NewPoolExecutor(1).Post(nil) },
+		func() { _ = (*asyncsync.PoolExecutor)(nil).Close() },
+	} {
+		require.Contains(t, fmt.Sprint(panicOf(f)), "asyncsync: ")
+	}
+}
+
+func ExamplePoolExecutor() {
+	e := asyncsync.NewPoolExecutor(4)
+	defer e.Close()
+	square := func(_ context.Context, n int) (int, error) { return n * n, nil } // on one of four threads
+	for n, err := range task.Map(context.Background(), square, []int{1, 2, 3}, task.On(e)) {
+		fmt.Println(n, err)
+	}
+	// Output:
+	// 1 <nil>
+	// 4 <nil>
+	// 9 <nil>
+}

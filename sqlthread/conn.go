@@ -1,0 +1,199 @@
+package sqlthread
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+
+	"asyncsync.dev/asyncsync"
+)
+
+// A conn is what all connections have. The handle's value is touched in
+// functions of the handle alone.
+type conn struct {
+	h *asyncsync.Handle[driver.Conn]
+}
+
+func (c *conn) own() *conn { return c }
+
+// on runs fn on the thread for a method of the driver that has no ctx. The
+// goroutine says who calls.
+func (c *conn) on(fn func(driver.Conn) error) error {
+	return c.h.Do(context.Background(), func(_ context.Context, p driver.Conn) error { return fn(p) })
+}
+
+// Close closes the connection on its thread, and gives the thread back.
+func (c *conn) Close() error { return c.h.Close() }
+
+func (c *conn) Prepare(query string) (driver.Stmt, error) {
+	return c.prepared(context.Background(), func(_ context.Context, p driver.Conn) (driver.Stmt, error) {
+		return p.Prepare(query)
+	})
+}
+
+func (c *conn) Begin() (driver.Tx, error) {
+	return c.begun(context.Background(), func(_ context.Context, p driver.Conn) (driver.Tx, error) {
+		return p.Begin() //lint:ignore SA1019 it is what database/sql calls where there is no BeginTx
+	})
+}
+
+func (c *conn) begun(ctx context.Context, begin func(context.Context, driver.Conn) (driver.Tx, error)) (driver.Tx, error) {
+	var w *tx
+	err := c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
+		t, err := begin(ctx, p)
+		w = &tx{c, t}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// queried runs a query and wraps its rows, the first of which come with it.
+func (c *conn) queried(ctx context.Context, query func(context.Context, driver.Conn) (driver.Rows, error)) (driver.Rows, error) {
+	var w driver.Rows
+	err := c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
+		r, err := query(ctx, p)
+		if err != nil {
+			return err
+		}
+		w = newRows(c, r)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// executed runs a statement and reads its result.
+func (c *conn) executed(ctx context.Context, exec func(context.Context, driver.Conn) (driver.Result, error)) (driver.Result, error) {
+	var w *result
+	err := c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
+		r, err := exec(ctx, p)
+		if err != nil {
+			return err
+		}
+		w = newResult(r)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+type connPinger struct{ c *conn }
+
+func (x connPinger) Ping(ctx context.Context) error {
+	return x.c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error { return p.(driver.Pinger).Ping(ctx) })
+}
+
+type connExecerContext struct{ c *conn }
+
+func (x connExecerContext) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	return x.c.executed(ctx, func(ctx context.Context, p driver.Conn) (driver.Result, error) {
+		if p, ok := p.(driver.ExecerContext); ok {
+			return p.ExecContext(ctx, query, args)
+		}
+		values, err := plain(args)
+		if err != nil {
+			return nil, err
+		}
+		return p.(driver.Execer).Exec(query, values) //lint:ignore SA1019 it has no other
+	})
+}
+
+type connQueryerContext struct{ c *conn }
+
+func (x connQueryerContext) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return x.c.queried(ctx, func(ctx context.Context, p driver.Conn) (driver.Rows, error) {
+		if p, ok := p.(driver.QueryerContext); ok {
+			return p.QueryContext(ctx, query, args)
+		}
+		values, err := plain(args)
+		if err != nil {
+			return nil, err
+		}
+		return p.(driver.Queryer).Query(query, values) //lint:ignore SA1019 it has no other
+	})
+}
+
+// plain drops names, which methods without a ctx do not take.
+func plain(args []driver.NamedValue) ([]driver.Value, error) {
+	values := make([]driver.Value, len(args))
+	for i, a := range args {
+		if a.Name != "" {
+			return nil, errors.New("sqlthread: the driver does not support named parameters")
+		}
+		values[i] = a.Value
+	}
+	return values, nil
+}
+
+type connConnPrepareContext struct{ c *conn }
+
+func (x connConnPrepareContext) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	return x.c.prepared(ctx, func(ctx context.Context, p driver.Conn) (driver.Stmt, error) {
+		return p.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	})
+}
+
+type connConnBeginTx struct{ c *conn }
+
+func (x connConnBeginTx) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	return x.c.begun(ctx, func(ctx context.Context, p driver.Conn) (driver.Tx, error) {
+		return p.(driver.ConnBeginTx).BeginTx(ctx, opts)
+	})
+}
+
+type connSessionResetter struct{ c *conn }
+
+func (x connSessionResetter) ResetSession(ctx context.Context) error {
+	return x.c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
+		return p.(driver.SessionResetter).ResetSession(ctx)
+	})
+}
+
+type connValidator struct{ c *conn }
+
+func (x connValidator) IsValid() (valid bool) {
+	err := x.c.on(func(p driver.Conn) error {
+		valid = p.(driver.Validator).IsValid()
+		return nil
+	})
+	return valid && err == nil
+}
+
+type connNamedValueChecker struct{ c *conn }
+
+func (x connNamedValueChecker) CheckNamedValue(v *driver.NamedValue) error {
+	return x.c.on(func(p driver.Conn) error { return p.(driver.NamedValueChecker).CheckNamedValue(v) })
+}
+
+// A tx is a transaction of a connection, and on its thread.
+type tx struct {
+	c *conn
+	t driver.Tx
+}
+
+func (t *tx) Commit() error   { return t.c.on(func(driver.Conn) error { return t.t.Commit() }) }
+func (t *tx) Rollback() error { return t.c.on(func(driver.Conn) error { return t.t.Rollback() }) }
+
+// A result has the numbers of a driver's result, which may have to ask the
+// connection for them.
+type result struct {
+	id, affected       int64
+	idErr, affectedErr error
+}
+
+func newResult(r driver.Result) *result {
+	w := new(result)
+	w.id, w.idErr = r.LastInsertId()
+	w.affected, w.affectedErr = r.RowsAffected()
+	return w
+}
+
+func (r *result) LastInsertId() (int64, error) { return r.id, r.idErr }
+func (r *result) RowsAffected() (int64, error) { return r.affected, r.affectedErr }
