@@ -271,7 +271,10 @@ func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *want,
 			defer closingBegins(p.edge, by)()
 		}
 	}
-	s.own, s.frame, s.rec, s.edge, s.want, s.ctx, s.cancel = own, f, rec, p.edge, w, ctx, ctx.Done()
+	if w != nil && w.gate != nil {
+		s.gate, s.place = w.gate, &w.place
+	}
+	s.own, s.frame, s.rec, s.edge, s.ctx, s.cancel = own, f, rec, p.edge, ctx, ctx.Done()
 	return s.wait()
 }
 
