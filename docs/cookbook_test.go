@@ -48,7 +48,7 @@ func pages(t *testing.T) []page {
 	t.Helper()
 	paths, err := filepath.Glob("*.md")
 	require.NoError(t, err)
-	for _, folder := range []string{"deadlock", "rules", "vet"} {
+	for _, folder := range []string{"deadlock", "porting", "rules", "vet"} {
 		more, err := filepath.Glob(filepath.Join(folder, "*.md"))
 		require.NoError(t, err)
 		require.NotEmpty(t, more, folder)
