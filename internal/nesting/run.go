@@ -186,7 +186,7 @@ type activity struct {
 type wait struct {
 	by, target *activity
 	closed     *contextState // instead of target: all that runs there, or will
-	from, to   int // clock; to is 0 while it lasts
+	from, to   int           // clock; to is 0 while it lasts
 }
 
 func (x *run) complain(format string, args ...any) {
