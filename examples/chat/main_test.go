@@ -92,7 +92,7 @@ func TestSIGTERM(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			guard(t)
 			path := filepath.Join(t.TempDir(), "journal")
-			child := exec.Command(os.Args[0], "-journal", path, "-strike", "3ms", "-patience", "1m")
+			child := exec.Command(os.Args[0], "-journal", path, "-strike", "200us", "-patience", "1m")
 			child.Env = append(os.Environ(), childEnv+"=1")
 			child.Stderr = t.Output()
 			out, err := child.StdoutPipe()
@@ -311,6 +311,38 @@ func TestStopWithThoseWhoWait(t *testing.T) {
 	}
 	require.NoError(t, <-r.end)
 	require.Contains(t, []int{0, http.StatusServiceUnavailable}, <-waited)
+}
+
+// A client that is slow to read, and has sent more than the server has read when that
+// stops, gets what it was told nonetheless, up to the good-bye. Were the connection just
+// closed the system would reset it, and throw away what the client has not received.
+func TestLateReader(t *testing.T) {
+	r := start(t, func(o *options) { o.patience = time.Second })
+	c, reads := r.dial()
+	fmt.Fprintln(c, "ann")
+	require.Equal(t, "* what is your name?", reads())
+	require.Equal(t, "* welcome, ann", reads())
+	// More than the system takes for a client that does not read, and less than it lets
+	// the server write.
+	const messages = 300
+	for range messages {
+		status, _ := r.post("web", strings.Repeat("x", 1000))
+		require.Equal(t, http.StatusOK, status)
+	}
+	_, err := fmt.Fprint(c, strings.Repeat(strings.Repeat("y", 500)+"\n", 200))
+	require.NoError(t, err)
+	require.NoError(t, r.stopped())
+
+	heard := 0
+	line := reads()
+	for ; strings.Contains(line, ": xxx") || strings.Contains(line, ": yyy") || line == "* not said: "+errClosing.Error(); line = reads() {
+		if strings.Contains(line, ": xxx") {
+			heard++
+		}
+	}
+	require.Equal(t, "* bye", line, "after %d messages", heard)
+	require.Equal(t, "EOF", reads())
+	require.Equal(t, messages, heard)
 }
 
 // A client that does not read is given up on.
