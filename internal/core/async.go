@@ -23,6 +23,9 @@ type Elsewhere struct {
 	// above. Job is what it is to run as, if somebody has one to give.
 	Home *Home
 	Job  *Job
+	// Ends says that the caller's ctx ends when Home stops, by itself or by whoever
+	// has made it: the function needs no layer of its own for that.
+	Ends bool
 }
 
 // Host returns the loop of the task that has called the sync code which asks, nil if
@@ -116,7 +119,10 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		if e.Job == nil {
 			e.Job = &Job{}
 		}
-		if base, e.Job.life = home.layer(ctx); e.Job.life != nil {
+		if !e.Ends {
+			base, e.Job.life = home.layer(ctx)
+		}
+		if e.Job.life != nil {
 			defer e.Job.life.end()
 		}
 		e.Job.Waited, e.Job.Short = t == nil && parkable(rec) == nil, true
