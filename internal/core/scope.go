@@ -763,6 +763,12 @@ func (s *Scope) Taint() bool {
 	return !t.first
 }
 
+// Tainted reports whether Taint has been called.
+func (s *Scope) Tainted() bool {
+	t := s.root.thread.Load()
+	return t != nil && t.taint.Load()
+}
+
 // CountInline counts a call that ran where it was made: on the scope's thread.
 func (s *Scope) CountInline() {
 	// Only the thread's goroutine writes, so that no locked instruction is
