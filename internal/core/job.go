@@ -123,8 +123,9 @@ func (c *lifeCtx) Value(key any) any {
 // to be ended when the function has.
 //
 // The life is that of a task, so that layers do not pile up: however deep calls are
-// nested, each hangs from what is above the outermost.
-func (h *Home) layer(ctx context.Context) (context.Context, *life) {
+// nested, each hangs from what is above the outermost. The layer is in ac, if that is
+// not nil and there is nothing but the home to end it.
+func (h *Home) layer(ctx context.Context, ac *awayCtx) (context.Context, *life) {
 	base := foreign(ctx)
 	if !h.tasks() {
 		return base, nil
@@ -134,7 +135,11 @@ func (h *Home) layer(ctx context.Context) (context.Context, *life) {
 		case end.Done():
 			return base, nil
 		case nil:
-			return &lifeCtx{base, end}, nil
+			if ac == nil {
+				return &lifeCtx{base, end}, nil
+			}
+			ac.alone = lifeCtx{base, end}
+			return &ac.alone, nil
 		}
 	}
 	l := &life{home: h}

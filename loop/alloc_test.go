@@ -1,0 +1,26 @@
+package loop_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/loop"
+)
+
+// What a call to a thread loop may allocate: the call, the context of the function with
+// the wait for it, and what the caller sleeps on. A ctx that can end has a layer over
+// it, which the loop can end as well.
+func TestAllocsOfCalls(t *testing.T) {
+	l := running(t, newBackend(t, "thread"))
+	can, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	allocs := func(ctx context.Context) float64 {
+		return testing.AllocsPerRun(200, func() {
+			_, _ = loop.Call(ctx, l, func(context.Context) (int, error) { return 0, nil })
+		})
+	}
+	require.LessOrEqual(t, allocs(context.Background()), 3.0)
+	require.LessOrEqual(t, allocs(can), 7.0)
+}
