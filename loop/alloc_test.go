@@ -24,3 +24,31 @@ func TestAllocsOfCalls(t *testing.T) {
 	require.LessOrEqual(t, allocs(context.Background()), 3.0)
 	require.LessOrEqual(t, allocs(can), 7.0)
 }
+
+// A task that was spawned where nobody but the loop ends what runs has no layer of its
+// own: by the hundred thousand it would be felt. The function of a Call is such a place
+// too.
+func TestAllocsOfSpawnInACall(t *testing.T) {
+	l := running(t, newBackend(t, "thread"))
+	spawned := func(ctx context.Context) float64 {
+		return testing.AllocsPerRun(200, func() {
+			_ = l.Park(ctx, func(wake func()) {
+				_ = l.Spawn(ctx, func(context.Context) { wake() })
+			})
+		})
+	}
+	require.NoError(t, call(context.Background(), l, func(ctx context.Context) error {
+		var inTask float64
+		if err := l.Park(ctx, func(wake func()) {
+			_ = l.Spawn(ctx, func(ctx context.Context) {
+				inTask = spawned(ctx)
+				wake()
+			})
+		}); err != nil {
+			return err
+		}
+		require.Equal(t, inTask, spawned(ctx))
+		require.LessOrEqual(t, inTask, 7.0)
+		return nil
+	}))
+}

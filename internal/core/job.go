@@ -419,11 +419,15 @@ func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	l.begin(ctx)
-	if l.base.Done() == nil && (l.parent == nil || l.parent.alone && l.parent.home == h) {
+	unowned := l.parent == nil || l.parent.alone && l.parent.home == h
+	switch end := h.life(); {
+	case unowned && l.base.Done() == nil:
 		// Nobody ends it but the backend.
-		s.alone = lifeCtx{l.base, h.life()}
+		s.alone = lifeCtx{l.base, end}
 		l.layer, l.alone = &s.alone, true
-	} else {
+	case unowned && l.base.Done() == end.Done():
+		l.layer, l.alone = l.base, true
+	default:
 		l.makeLayer()
 	}
 	c := &s.tc.Ctx
