@@ -15,7 +15,8 @@
 // Which thread is said by ctx. A [ThreadSensitiveContext] gives everything
 // below it a thread of its own: a request, a session. Without one it is the
 // thread of the sync caller above, or else the default thread of the process.
-// A [Handle] is a value together with the thread that may touch it.
+// A [Handle] is a value together with the thread that may touch it, and a
+// [HandlePool] a number of them, which requests share.
 //
 // # What a call costs
 //

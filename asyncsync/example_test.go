@@ -302,3 +302,34 @@ func ExampleNewAsyncSingleThreadContext() {
 	fmt.Println(total)
 	// Output: 10
 }
+
+// Values outlive the requests that use them, each on its thread.
+func ExampleHandlePool() {
+	type conn struct{ uses int }
+	pool := asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[*conn]{
+		Open:  func(context.Context) (*conn, error) { fmt.Println("opened"); return &conn{}, nil },
+		Close: func(c *conn) error { fmt.Println("closed after", c.uses, "uses"); return nil },
+		Max:   4,
+	}, asyncsync.WithName("db"))
+	request := func(ctx context.Context) error {
+		lease, err := pool.Acquire(ctx) // one value for all of the request
+		if err != nil {
+			return err
+		}
+		defer lease.Release()
+		ctx = lease.Context()
+		for range 2 {
+			if err := pool.Do(ctx, func(_ context.Context, c *conn) error { c.uses++; return nil }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	fmt.Println(request(context.Background()), request(context.Background()))
+	fmt.Println(pool.Close())
+	// Output:
+	// opened
+	// <nil> <nil>
+	// closed after 4 uses
+	// <nil>
+}

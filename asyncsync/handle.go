@@ -158,6 +158,17 @@ func (h *Handle[T]) outcome() error {
 	return errors.Join(h.in.err, err)
 }
 
+// closeQuietly is Close for one who is not to end as the close function does, but to
+// be told: by an error.
+func (h *Handle[T]) closeQuietly() error {
+	if !h.tsc.scope.CloseAndWait() {
+		return nil
+	}
+	h.in.told.Store(true)
+	err := h.tsc.scope.Close()
+	return errors.Join(h.in.err, err)
+}
+
 func (h *Handle[T]) check(what string) {
 	if h == nil || h.in == nil {
 		panic("asyncsync: " + what + ": nil Handle, or one not made by Open")

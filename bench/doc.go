@@ -19,6 +19,7 @@
 //	Paced       calls with a gap between them: gap, spin; percentiles
 //	Callers     many goroutines that call one thread: n
 //	Pipelined   calls made as tasks before the first is waited for: ahead
+//	HandlePool  values on threads that many goroutines use: engine, n
 //	Nested      levels of nesting: engine, depth, detector
 //	Deep        levels that have something with them: with, depth
 //	Ending      how all levels end: ending, depth
@@ -47,6 +48,8 @@
 // one of StartSoon and Wait; goroutines-left counts those that a loop has left. What a stack takes in LoopParked is chosen by
 // the Go runtime, by the average of all goroutines; with
 // GODEBUG=adaptivestackstart=0 it is what a task needs.
+//
+// Of HandlePool, engine=channel is a channel of handles.
 //
 // Of Hop, mode=cold is a call whose two sides sleep, mode=hot one whose sides
 // look out for each other whether that pays or not, and mode=learned one as

@@ -250,7 +250,7 @@ func (c *Call) runAsync() (woke bool) {
 	if t != nil {
 		defer c.node.ride(t)()
 	}
-	returned, told := false, false
+	told := false
 	defer func() {
 		if !told {
 			c.ending = recovered(recover(), nil)
@@ -269,25 +269,12 @@ func (c *Call) runAsync() (woke bool) {
 		}
 		woke = c.finish()
 	}()
-	defer func() {
-		if !returned {
-			c.ending = recovered(recover(), c.node.raised)
-		}
-		if c.stop != nil {
-			c.stop.end(&c.ending)
-		}
-		if lent {
-			endCritical(rec, &c.ending)
-		}
-		c.over(nil)
-		told = true
-	}()
-	c.started(nil)
-	if c.stop != nil {
-		c.stop.arm(c.ctx, nil)
+	if lent {
+		c.run(nil, &c.node.raised, rec, false)
+	} else {
+		c.run(nil, &c.node.raised, nil, false)
 	}
-	c.body.Run(c.ctx)
-	returned = true
+	told = true
 	return
 }
 

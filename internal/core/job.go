@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/internal/sched"
@@ -19,6 +20,11 @@ type Home struct {
 	// Threads says that its functions are sync code on threads of this module: the
 	// loop that they call back to is the one that their caller is on.
 	Threads bool
+
+	// Limiter bounds the insensitive work that its tasks call, if they all live on
+	// one thread: a *task.Limiter, made by package asyncsync when it is needed first.
+	Limiter atomic.Value
+	Serial  bool // they do
 
 	// Owner is who has made it for a purpose of his own: see package asyncsync. If
 	// Loop is nil it says where async functions that sync code calls are to run,

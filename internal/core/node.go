@@ -44,6 +44,9 @@ type Node struct {
 	// parent for a moment: good enough for reports, the only ones to look.
 	born atomic.Uint32
 
+	// holder says that who runs as n has something of a pool: see Above.
+	holder atomic.Bool
+
 	// state counts, in its lower half, the functions that now run as this
 	// node; zero means that the node has ended, or is a call's node that waits
 	// to be used again. The upper half is the epoch: how many have begun. It

@@ -250,6 +250,12 @@ func (r *Resource) quick(node *Node, n int) bool {
 	return true
 }
 
+// Quick takes a token for who waits with ctx, if that takes no waiting.
+func (r *Resource) Quick(ctx context.Context) bool {
+	_, rec := current()
+	return r.quick(submitter(ctx, rec), 1)
+}
+
 // maxSpare bounds how many records of holders a resource keeps.
 const maxSpare = 256
 
@@ -740,8 +746,10 @@ func (h *Hold) drop() {
 // longest. The latter is a guess, and matters only to whose calls a thread runs
 // that waits for a token. Those that functions keep are the last resort:
 // somebody gives back what is not his.
-func (r *Resource) Release(n int) bool {
-	gid := goroutine.ID()
+func (r *Resource) Release(n int) bool { return r.ReleaseOf(goroutine.ID(), n) }
+
+// ReleaseOf is Release for the goroutine gid, which has taken them.
+func (r *Resource) ReleaseOf(gid int64, n int) bool {
 	if r.quickRelease(gid, n) {
 		return true
 	}

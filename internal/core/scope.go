@@ -71,7 +71,7 @@ type Scope struct {
 	// stays so. That makes the step to 1 happen once, whoever takes it.
 	account atomic.Int64
 
-	mu   sync.Mutex    // guards the rest; nests outside Thread.mu
+	mu   sync.Mutex    // guards the rest; may be locked under Thread.mu, never the other way
 	done chan struct{} // closed when the scope is over; made when somebody waits for that
 }
 
@@ -761,6 +761,12 @@ func (s *Scope) Taint() bool {
 	t := s.root.bound()
 	t.taint.Store(true)
 	return !t.first
+}
+
+// Tainted reports whether Taint has been called.
+func (s *Scope) Tainted() bool {
+	t := s.root.thread.Load()
+	return t != nil && t.taint.Load()
 }
 
 // CountInline counts a call that ran where it was made: on the scope's thread.

@@ -273,7 +273,10 @@ func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *want,
 			defer closingBegins(p.edge, by)()
 		}
 	}
-	s.own, s.frame, s.rec, s.edge, s.want, s.ctx, s.cancel = own, f, rec, p.edge, w, ctx, ctx.Done()
+	if w != nil && w.gate != nil {
+		s.gate, s.place = w.gate, &w.place
+	}
+	s.own, s.frame, s.rec, s.edge, s.ctx, s.cancel = own, f, rec, p.edge, ctx, ctx.Done()
 	return s.wait()
 }
 
@@ -310,7 +313,7 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 			rec.ReleaseIfEmpty()
 		}()
 	}
-	c.observed(own)
+	c.run(own, raisedSlot(), nil, false)
 	c.ending.Raise()
 }
 
@@ -321,34 +324,6 @@ func (c *Call) SetFunc(fn any) { c.pc = FuncPC(fn) }
 // made needs nothing beside its function.
 func Plain(o *Options, s *Scope) bool {
 	return o.Interrupt == nil && !hooked(s) && !trace.IsEnabled()
-}
-
-func (c *Call) observed(own *Thread) {
-	returned := false
-	defer func() {
-		if !returned {
-			// After a Goexit the goroutine goes on unwinding from here.
-			var raised *Panic
-			if slot := raisedSlot(); slot != nil {
-				raised = *slot
-			}
-			c.ending = recovered(recover(), raised)
-		}
-		if c.stop != nil {
-			c.stop.end(&c.ending)
-		}
-		c.over(own)
-	}()
-	c.started(own)
-	if c.stop != nil {
-		c.stop.arm(c.ctx, own)
-	}
-	if trace.IsEnabled() {
-		c.traced(own)
-	} else {
-		c.body.Run(c.ctx)
-	}
-	returned = true
 }
 
 // Name returns what the call is called in reports: the name it was given, or

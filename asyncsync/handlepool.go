@@ -1,0 +1,810 @@
+package asyncsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/goroutine"
+)
+
+// Defaults of a HandlePoolConfig.
+const (
+	defaultHandles    = 16
+	defaultHandleIdle = time.Minute
+)
+
+// HandlePoolConfig says how the values of a pool are made, and how many there may
+// be. Zero fields mean the defaults.
+type HandlePoolConfig[T any] struct {
+	// Open makes a value, on the new thread that will be the value's own. It must
+	// be there. Its ctx is that of the call which needs the value: what is to last
+	// must not be tied to it. If it fails, or panics, so does that call.
+	Open func(context.Context) (T, error)
+	// Close, if not nil, ends a value, on its thread, before that is given back.
+	Close func(T) error
+	// Check, if not nil, is asked on the value's thread whether a value that has
+	// been used before is still good, before each use by somebody new. If it
+	// returns an error, the value is closed and the call gets another one. If it
+	// panics or calls [runtime.Goexit] the call ends so, and the value is closed.
+	// It costs no hop of its own, but for a lease.
+	Check func(context.Context, T) error
+	// Max is the most values that are open at a time, each on its OS thread. The
+	// default is 16. Those threads are of a [ThreadPool], which must have as many.
+	Max int
+	// IdleTimeout is how long a value that nobody uses stays open. The default is a
+	// minute; if it is negative values stay open until the pool is closed.
+	IdleTimeout time.Duration
+	// MaxWaiting is how many callers may stand in line for a value. One that finds
+	// so many there gets an error that matches [ErrPoolFull], at once. 0 means any
+	// number, a negative number none.
+	MaxWaiting int
+	// MaxWait is how long a caller stands in line for a value. After that it gets
+	// an error that matches [ErrPoolFull], and its function does not run. 0 means
+	// until its ctx ends. It does not bound Open.
+	MaxWait time.Duration
+}
+
+// A HandlePool is a number of values of one kind, each of which only its own thread
+// may touch: connections of a database, interpreters. A value is opened on its
+// thread when it is needed first, used by one request after another, and closed
+// there when nobody has used it for a while. So a value outlives the requests that
+// use it. The thread-critical variables of a [ThreadSensitiveContext], and what
+// [OnThreadStart] has made, end with the context.
+//
+// [HandlePool.Do] and [GetFrom] use a value for one function, a [Lease] for as many
+// as there are in a request. The value used last is used next. Callers for whom
+// there is none stand in line, first come first served; a thread serves meanwhile,
+// also those who hold the values.
+//
+// # Nested use
+//
+// A call from below somebody who holds a value of the pool gets that same value, and
+// does not stand in line. Below means in the call tree: the function that uses
+// it, functions that this calls, on whichever thread, tasks that it starts, and
+// what has the ctx of a lease. So one request never waits for itself, and a
+// transaction is seen by all that is done within it. A task that is to have a value
+// of its own is started with a ctx from [Detach]. So a function of the pool can come
+// to run on top of another one that is blocked, on the same value; and a task that
+// nobody waits for has its calls run when the function on the thread has ended.
+//
+// Its methods may be called from anywhere. The model is the pool of connections in
+// package database/sql, which knows nothing of threads; module sqlthread brings the
+// two together.
+type HandlePool[T any] struct {
+	cfg    HandlePoolConfig[T]
+	opts   []ContextOption
+	name   string
+	tokens core.Resource // one for each value that is used, opened or closed
+
+	mu      sync.Mutex // guards the rest, and nests outside pooled.mu
+	all     []*pooled[T]
+	idle    []*pooled[T] // used by nobody; the one used last is the last
+	closed  bool
+	refuses bool // it is over, or a Shutdown has given up: not even those in line get a value
+	line    map[*waiting]struct{}
+	timer   *time.Timer // nil while nothing is to be closed for being idle
+	errs    error       // of closing, not returned to anybody yet
+	stats   HandlePoolStats
+}
+
+// waiting is somebody in line.
+type waiting struct{ cancel context.CancelCauseFunc }
+
+// pooled is a value of a pool.
+type pooled[T any] struct {
+	h   *Handle[T]
+	gid int64 // of the goroutine that has taken the token; of who uses it first
+
+	// Guarded by the mu of the pool.
+	users int       // functions and leases that hold it
+	since time.Time // nobody has used it
+	sick  bool      // it is not to be used again
+
+	mu    sync.Mutex   // a leaf lock
+	nodes []*core.Node // of functions that run with it, and of leases
+}
+
+// HandlePoolStats is the state of a HandlePool at one moment, and what it has done
+// so far.
+type HandlePoolStats struct {
+	Open    int // values, those included that are being closed
+	Idle    int // of these, used by nobody
+	Waiting int // callers in line
+
+	Opened    uint64        // values
+	Unhealthy uint64        // of these, closed because Check, a panic of Check or Taint said so
+	Expired   uint64        // of these, closed because nobody used them
+	Waited    uint64        // callers that have stood in line
+	WaitTime  time.Duration // that they have stood there, in all
+	Refused   uint64        // of these and others, callers that got [ErrPoolFull]
+}
+
+// NewHandlePool returns a pool. It opens nothing. The options are those of the
+// contexts of the values, as for [Open]; [WithName] names the pool, too. It panics
+// if c has no Open function, or a negative Max or MaxWait.
+func NewHandlePool[T any](c HandlePoolConfig[T], opts ...ContextOption) *HandlePool[T] {
+	if c.Open == nil {
+		panic("asyncsync: NewHandlePool: nil Open function")
+	}
+	if c.Max < 0 || c.MaxWait < 0 {
+		panic("asyncsync: NewHandlePool: negative Max or MaxWait")
+	}
+	if c.Max == 0 {
+		c.Max = defaultHandles
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = defaultHandleIdle
+	}
+	p := &HandlePool[T]{cfg: c, opts: slices.Clone(opts), name: "handle pool"}
+	if n := contextConfig("NewHandlePool", opts).Name; n != "" {
+		p.name = fmt.Sprintf("handle pool %q", n)
+	}
+	p.tokens.Init(c.Max)
+	return p
+}
+
+// Do runs fn with a value of the pool, on the value's thread, as [Handle.Do] does.
+// It waits for a value first, if it has to: when ctx ends meanwhile it returns the
+// cause. After Close it returns an error that matches [ErrClosed].
+//
+// With [Abandon] the value is used until fn has ended.
+func (p *HandlePool[T]) Do(ctx context.Context, fn func(context.Context, T) error, opts ...Option) error {
+	p.check("HandlePool.Do")
+	if fn == nil {
+		panic("asyncsync: HandlePool.Do: nil function")
+	}
+	_, err := getFrom(ctx, p, nil, "HandlePool.Do", withoutResult(fn), append(opts[:len(opts):len(opts)], pc(fn)))
+	return err
+}
+
+// withoutResult makes fn one with a result.
+func withoutResult[T any](fn func(context.Context, T) error) func(context.Context, T) (struct{}, error) {
+	return func(ctx context.Context, v T) (struct{}, error) { return struct{}{}, fn(ctx, v) }
+}
+
+// GetFrom is [HandlePool.Do] for a function with a result.
+func GetFrom[T, R any](ctx context.Context, p *HandlePool[T], fn func(context.Context, T) (R, error), opts ...Option) (R, error) {
+	p.check("GetFrom")
+	if fn == nil {
+		panic("asyncsync: GetFrom: nil function")
+	}
+	return getFrom(ctx, p, nil, "GetFrom", fn, append(opts[:len(opts):len(opts)], pc(fn)))
+}
+
+// getFrom runs fn with the value of l, if l is not nil, else with one of p.
+func getFrom[T, R any](ctx context.Context, p *HandlePool[T], l *Lease[T], what string, fn func(context.Context, T) (R, error), opts []Option) (R, error) {
+	checkCtx(ctx, what)
+	s := apply(what, opts)
+	if s.on != nil || s.insensitive {
+		panic("asyncsync: " + what + ": a value's functions run on its own thread: no On, no Insensitive")
+	}
+	u := &use[T]{p: p, left: true}
+	defer u.end()
+	if l != nil {
+		if err := l.join(u); err != nil {
+			return zero[R](), err
+		}
+	} else if err := p.take(ctx, u); err != nil {
+		return zero[R](), err
+	}
+	if s.Options.Abandon {
+		u.share()
+	}
+	for {
+		r, err := Get(ctx, u.e.h, func(ctx context.Context, v T) (R, error) {
+			node := u.enter(ctx)
+			defer u.leave(node)
+			if u.checks && !u.healthy(ctx, v) {
+				return zero[R](), nil
+			}
+			return fn(ctx, v)
+		}, opts...)
+		switch {
+		case errors.Is(err, ErrAbandoned):
+			u.abandoned = true
+			return r, err
+		case err != nil || !u.checks || !u.ill:
+			return r, err
+		}
+		if err := u.another(ctx); err != nil {
+			return zero[R](), err
+		}
+	}
+}
+
+// A use is one function, or lease, and the value that it has.
+type use[T any] struct {
+	p      *HandlePool[T]
+	e      *pooled[T]
+	left   bool // nothing is held
+	checks bool // whether the value is good has to be found out
+
+	// Of the thread, until the function has ended.
+	ill bool // the value is not
+
+	begun     atomic.Bool
+	shared    bool // the function holds the value as well
+	abandoned bool
+}
+
+// share has the function hold the value as well: its caller may go.
+func (u *use[T]) share() {
+	u.shared = true
+	u.p.mu.Lock()
+	u.e.users++
+	u.p.mu.Unlock()
+}
+
+// enter says that the function begins, on the thread of the value, and returns what
+// it runs as.
+func (u *use[T]) enter(ctx context.Context) *core.Node {
+	u.begun.Store(true)
+	node := core.Holding(ctx)
+	if node != nil {
+		u.e.enter(node)
+	}
+	return node
+}
+
+// leave is its end.
+func (u *use[T]) leave(node *core.Node) {
+	if node != nil {
+		u.e.leave(node)
+	}
+	if u.shared {
+		u.p.release(u.e)
+	}
+}
+
+// healthy asks whether the value is good. One that does not get an answer counts as
+// not.
+func (u *use[T]) healthy(ctx context.Context, v T) (good bool) {
+	defer func() {
+		if u.ill = !good; u.ill {
+			u.p.condemn(u.e)
+		}
+	}()
+	return u.p.cfg.Check(ctx, v) == nil
+}
+
+// end gives back what the caller holds, however it ends.
+func (u *use[T]) end() {
+	if u.left {
+		return
+	}
+	u.left = true
+	if u.shared && !u.begun.Load() && !u.abandoned {
+		u.p.release(u.e) // the function will not
+	}
+	u.p.release(u.e)
+}
+
+// another gets a value in the place of one that is not good, whose function has
+// returned. It keeps its place: the token stays with it, unless something else still
+// uses the old value.
+func (u *use[T]) another(ctx context.Context) error {
+	p, e := u.p, u.e
+	u.left = true
+	u.begun.Store(false)
+	p.mu.Lock()
+	e.users--
+	last := e.users == 0
+	p.mu.Unlock()
+	var err error
+	if last {
+		failed := e.h.closeQuietly()
+		p.mu.Lock()
+		p.forget(e, failed)
+		p.mu.Unlock()
+		err = p.pick(ctx, u, e.gid)
+	} else {
+		err = p.take(ctx, u)
+	}
+	if err == nil && u.shared {
+		u.share()
+	}
+	return err
+}
+
+func (e *pooled[T]) enter(n *core.Node) {
+	e.mu.Lock()
+	e.nodes = append(e.nodes, n)
+	e.mu.Unlock()
+}
+
+func (e *pooled[T]) leave(n *core.Node) {
+	e.mu.Lock()
+	i := slices.Index(e.nodes, n)
+	e.nodes = slices.Delete(e.nodes, i, i+1)
+	e.mu.Unlock()
+}
+
+// has reports whether n runs with the value.
+func (e *pooled[T]) has(n *core.Node) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Contains(e.nodes, n)
+}
+
+// above returns the value that somebody above the caller holds, nil if there is
+// none, and counts one more user of it if joins.
+func (p *HandlePool[T]) above(ctx context.Context, joins bool) (found *pooled[T]) {
+	core.Above(ctx, func(n *core.Node) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, e := range p.all {
+			// Who has the value leaves its nodes before it gives the value back.
+			if e.users > 0 && e.has(n) {
+				if found = e; joins {
+					e.users++
+				}
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// take gives u a value.
+func (p *HandlePool[T]) take(ctx context.Context, u *use[T]) error {
+	if e := p.above(ctx, true); e != nil {
+		u.e, u.left, u.checks = e, false, false
+		return nil
+	}
+	if err := p.token(ctx); err != nil {
+		return err
+	}
+	return p.pick(ctx, u, goroutine.ID())
+}
+
+// pick gives u a value that nobody uses, or a new one, for the token that goroutine
+// gid has taken.
+func (p *HandlePool[T]) pick(ctx context.Context, u *use[T], gid int64) error {
+	p.mu.Lock()
+	if p.refuses {
+		p.mu.Unlock()
+		p.tokens.ReleaseOf(gid, 1)
+		return p.closedError()
+	}
+	if n := len(p.idle); n > 0 {
+		e := p.idle[n-1]
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
+		e.users, e.gid = 1, gid
+		u.e, u.left, u.checks = e, false, p.cfg.Check != nil
+		p.mu.Unlock()
+		return nil
+	}
+	p.mu.Unlock()
+	e, err := p.open(ctx, gid)
+	if err != nil {
+		return err
+	}
+	u.e, u.left, u.checks = e, false, false
+	return nil
+}
+
+// open opens a value for somebody who has a token, which is given back if that
+// fails.
+func (p *HandlePool[T]) open(ctx context.Context, gid int64) (*pooled[T], error) {
+	opened := false
+	defer func() {
+		if !opened {
+			p.tokens.ReleaseOf(gid, 1)
+		}
+	}()
+	h, err := Open(ctx, p.cfg.Open, p.cfg.Close, p.opts...)
+	if err != nil {
+		return nil, err
+	}
+	opened = true
+	e := &pooled[T]{h: h, gid: gid, users: 1}
+	p.mu.Lock()
+	p.all = append(p.all, e)
+	p.stats.Opened++
+	p.mu.Unlock()
+	return e, nil
+}
+
+// token waits for the right to use or open a value.
+func (p *HandlePool[T]) token(ctx context.Context) error {
+	if err := core.Ended(core.Afterlife(ctx)); err != nil {
+		return err
+	}
+	quick := p.tokens.Quick(ctx)
+	p.mu.Lock()
+	switch {
+	case p.closed:
+		p.mu.Unlock()
+		if quick {
+			p.tokens.Release(1)
+		}
+		return p.closedError()
+	case quick:
+		p.mu.Unlock()
+		return nil
+	}
+	if n := len(p.line); p.cfg.MaxWaiting != 0 && n >= max(0, p.cfg.MaxWaiting) {
+		p.stats.Refused++
+		p.mu.Unlock()
+		return &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values are in use, and %d callers wait for one", p.name, p.cfg.Max, n)}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &waiting{cancel}
+	if p.line == nil {
+		p.line = map[*waiting]struct{}{}
+	}
+	p.line[w] = struct{}{}
+	p.stats.Waited++
+	p.mu.Unlock()
+	full := &handlePoolFull{}
+	if d := p.cfg.MaxWait; d > 0 {
+		full.text = fmt.Sprintf("asyncsync: %s: all %d values have been in use for %v", p.name, p.cfg.Max, d)
+		timer := time.AfterFunc(d, func() { cancel(full) })
+		defer timer.Stop()
+	}
+	start := time.Now()
+	var err error
+	defer func() { // also when a call served meanwhile takes this wait with it in a Goexit
+		cancel(nil)
+		p.mu.Lock()
+		delete(p.line, w)
+		p.stats.WaitTime += time.Since(start)
+		if err == error(full) {
+			p.stats.Refused++
+		}
+		p.mu.Unlock()
+	}()
+	_, err = p.tokens.Acquire(ctx, 1, false)
+	return err
+}
+
+// handlePoolFull matches ErrPoolFull.
+type handlePoolFull struct{ text string }
+
+func (e *handlePoolFull) Error() string        { return e.text }
+func (e *handlePoolFull) Is(target error) bool { return target == ErrPoolFull }
+
+func (p *HandlePool[T]) closedError() error {
+	return fmt.Errorf("%w: %s", ErrClosed, p.name)
+}
+
+// condemn has e closed when it is given back.
+func (p *HandlePool[T]) condemn(e *pooled[T]) {
+	p.mu.Lock()
+	if !e.sick {
+		e.sick = true
+		p.stats.Unhealthy++
+	}
+	p.mu.Unlock()
+}
+
+// release gives back what one user holds of e. The last gives back the value.
+func (p *HandlePool[T]) release(e *pooled[T]) {
+	tainted := e.h.tsc.scope.Tainted()
+	p.mu.Lock()
+	e.users--
+	if e.users > 0 {
+		p.mu.Unlock()
+		return
+	}
+	if tainted && !e.sick {
+		e.sick = true
+		p.stats.Unhealthy++
+	}
+	if e.sick || p.closed && (len(p.line) == 0 || p.refuses) {
+		p.mu.Unlock()
+		if e.h.tsc.scope.Inside() {
+			go p.retire(e) // the thread must go on
+		} else {
+			p.retire(e)
+		}
+		return
+	}
+	gid := e.gid
+	p.rest(e)
+	p.mu.Unlock()
+	p.tokens.ReleaseOf(gid, 1)
+}
+
+// rest puts e among those that nobody uses. p.mu is held.
+func (p *HandlePool[T]) rest(e *pooled[T]) {
+	p.idle = append(p.idle, e)
+	if p.cfg.IdleTimeout > 0 && !p.closed {
+		e.since = time.Now()
+		if p.timer == nil {
+			p.timer = time.AfterFunc(p.cfg.IdleTimeout, p.expire)
+		}
+	}
+}
+
+// retire closes e, whose user has a token, and gives that back.
+func (p *HandlePool[T]) retire(e *pooled[T]) {
+	err := e.h.closeQuietly()
+	p.mu.Lock()
+	p.forget(e, err)
+	p.mu.Unlock()
+	p.tokens.ReleaseOf(e.gid, 1)
+}
+
+// forget takes e, which has been closed, off the list. p.mu is held.
+func (p *HandlePool[T]) forget(e *pooled[T], err error) {
+	i := slices.Index(p.all, e)
+	p.all = slices.Delete(p.all, i, i+1)
+	if p.errs == nil { // one is enough to tell: there may be any number
+		p.errs = err
+	}
+}
+
+// expire closes values that nobody has used for long, each on a goroutine of its
+// own, and sees to it that it is called again when the next may have come so far.
+func (p *HandlePool[T]) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timer = nil
+	if p.closed {
+		return
+	}
+	now := time.Now()
+	late := 0
+	for _, e := range p.idle {
+		if left := p.cfg.IdleTimeout - now.Sub(e.since); left > 0 {
+			p.timer = time.AfterFunc(left, p.expire)
+			break
+		}
+		late++
+	}
+	for range late {
+		go p.expireOne()
+	}
+}
+
+// expireOne closes the value that nobody has used for the longest, if that is still
+// long enough. It does so with a token, so that there are never more than Max.
+func (p *HandlePool[T]) expireOne() {
+	if !p.tokens.TryAcquire(1) {
+		// All are used, or there is a line: then what is idle is about to be used.
+		p.mu.Lock()
+		if p.timer == nil && len(p.idle) > 0 && !p.closed {
+			p.timer = time.AfterFunc(p.cfg.IdleTimeout, p.expire)
+		}
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Lock()
+	if len(p.idle) == 0 || time.Since(p.idle[0].since) < p.cfg.IdleTimeout {
+		p.mu.Unlock()
+		p.tokens.Release(1)
+		return
+	}
+	e := p.idle[0]
+	p.idle = slices.Delete(p.idle, 0, 1)
+	e.gid = goroutine.ID()
+	p.stats.Expired++
+	p.mu.Unlock()
+	p.retire(e)
+}
+
+// Stats returns the state of the pool.
+func (p *HandlePool[T]) Stats() HandlePoolStats {
+	p.check("HandlePool.Stats")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.Open, s.Idle, s.Waiting = len(p.all), len(p.idle), len(p.line)
+	return s
+}
+
+// Close refuses new callers with [ErrClosed], lets those in line have a value, waits
+// until all values are given back, closes them, each on its thread, and returns the
+// errors of that, and the first error of closing a value before that nobody has been
+// told. A second Close waits as well.
+//
+// Called from below somebody who holds a value of the pool Close does not wait, and
+// returns nil: what is in use is closed when it is given back. For a lease of its
+// own that it is not called below Close would wait for ever: release it first.
+func (p *HandlePool[T]) Close() error {
+	p.check("HandlePool.Close")
+	if p.shut() {
+		return nil
+	}
+	return p.end(context.Background())
+}
+
+// Shutdown is Close with an end to its patience: when ctx ends first, callers still
+// in line fail with [ErrClosed], and the error, which wraps ctx's cause, says how many
+// values are in use. They are closed when they are given back. From where Close would
+// not wait Shutdown returns an error that matches deadlock.ErrDeadlock.
+func (p *HandlePool[T]) Shutdown(ctx context.Context) error {
+	p.check("HandlePool.Shutdown")
+	checkCtx(ctx, "HandlePool.Shutdown")
+	if p.shut() {
+		return core.ShutdownInside(p.name)
+	}
+	err := p.end(ctx)
+	if err == nil || core.Ended(ctx) == nil || !errors.Is(err, core.Cause(ctx)) {
+		return err
+	}
+	p.mu.Lock()
+	p.refuses = true
+	inUse := len(p.all) - len(p.idle)
+	for w := range p.line {
+		w.cancel(p.closedError())
+	}
+	p.mu.Unlock()
+	return fmt.Errorf("asyncsync: shutdown of %s gave up, %d of its values are in use: %w", p.name, inUse, errors.Join(p.closeIdle(), core.Cause(ctx)))
+}
+
+// shut refuses new callers, and reports whether the caller is one of those that a
+// Close would wait for.
+func (p *HandlePool[T]) shut() (inside bool) {
+	p.mu.Lock()
+	p.closed = true
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+	p.mu.Unlock()
+	if p.above(context.Background(), false) == nil {
+		return false
+	}
+	go func() { // an idle value's Close is not to hold up who holds another
+		err := p.closeIdle()
+		p.mu.Lock()
+		p.errs = errors.Join(p.errs, err)
+		p.mu.Unlock()
+	}()
+	return true
+}
+
+// end waits until all tokens are back, which is when nothing is used, and closes what
+// is left.
+func (p *HandlePool[T]) end(ctx context.Context) error {
+	if _, err := p.tokens.Acquire(ctx, p.cfg.Max, false); err != nil {
+		return err
+	}
+	defer p.tokens.Release(p.cfg.Max)
+	p.mu.Lock()
+	p.refuses = true // to who has come into the line behind this
+	p.mu.Unlock()
+	err := p.closeIdle()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err = errors.Join(p.errs, err)
+	p.errs = nil
+	return err
+}
+
+// closeIdle closes the values that nobody uses.
+func (p *HandlePool[T]) closeIdle() error {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	var errs []error
+	for _, e := range idle {
+		errs = append(errs, e.h.closeQuietly())
+		p.mu.Lock()
+		p.forget(e, nil)
+		p.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+func (p *HandlePool[T]) check(what string) {
+	if p == nil || !p.tokens.Made() {
+		panic("asyncsync: " + what + ": nil HandlePool, or one not made by NewHandlePool")
+	}
+}
+
+// A Lease is a value of a pool that is held for longer than one function: for a
+// request, or a transaction. All that is done with it, or with its ctx, is done with
+// the same value. Get one from [HandlePool.Acquire]; its methods may be called from
+// anywhere.
+type Lease[T any] struct {
+	use    use[T]
+	ctx    context.Context
+	holder core.Holder
+	over   bool // guarded by the mu of the pool
+}
+
+// Acquire returns a lease of a value, which it waits for as [HandlePool.Do] does. It
+// must be given back with [Lease.Release]; ctx may end before that. Called below
+// somebody who holds a value of the pool it returns another lease of that same value,
+// which is free when all have been given back.
+func (p *HandlePool[T]) Acquire(ctx context.Context) (*Lease[T], error) {
+	p.check("HandlePool.Acquire")
+	checkCtx(ctx, "HandlePool.Acquire")
+	l := &Lease[T]{use: use[T]{p: p, left: true}}
+	u := &l.use
+	acquired := false
+	defer func() {
+		if !acquired {
+			u.end()
+		}
+	}()
+	if err := p.take(ctx, u); err != nil {
+		return nil, err
+	}
+	for u.checks {
+		err := u.e.h.Do(ctx, func(ctx context.Context, v T) error {
+			u.healthy(ctx, v)
+			return nil
+		}, pc(p.cfg.Check))
+		if err != nil {
+			return nil, err
+		}
+		if !u.ill {
+			break
+		}
+		if err := u.another(ctx); err != nil {
+			return nil, err
+		}
+	}
+	acquired = true
+	l.ctx = l.holder.Begin(ctx)
+	u.e.enter(l.holder.Node())
+	return l, nil
+}
+
+// Context returns the ctx that Acquire was given, with the lease in it: whatever of
+// the pool is called with it, or with one derived from it, uses the value of the
+// lease until that is released. Calls with other contexts do not know of the lease.
+func (l *Lease[T]) Context() context.Context {
+	l.check("Context")
+	return l.ctx
+}
+
+// Do runs fn with the value of the lease, whatever ctx says; apart from that it is
+// [HandlePool.Do]. After Release it returns an error that matches [ErrClosed].
+func (l *Lease[T]) Do(ctx context.Context, fn func(context.Context, T) error, opts ...Option) error {
+	l.check("Do")
+	if fn == nil {
+		panic("asyncsync: Lease.Do: nil function")
+	}
+	_, err := getFrom(ctx, l.use.p, l, "Lease.Do", withoutResult(fn), append(opts[:len(opts):len(opts)], pc(fn)))
+	return err
+}
+
+// Release gives the value back. What still runs with it is not waited for: others
+// get the value when that has ended. A second Release has no effect.
+func (l *Lease[T]) Release() {
+	l.check("Release")
+	p := l.use.p
+	p.mu.Lock()
+	over := l.over
+	l.over = true
+	p.mu.Unlock()
+	if over {
+		return
+	}
+	l.use.e.leave(l.holder.Node())
+	l.holder.End()
+	l.use.end()
+}
+
+// join has u use the value of l.
+func (l *Lease[T]) join(u *use[T]) error {
+	p := l.use.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.over {
+		return fmt.Errorf("%w: a lease of %s, which has been released", ErrClosed, p.name)
+	}
+	l.use.e.users++
+	u.e, u.left = l.use.e, false
+	return nil
+}
+
+func (l *Lease[T]) check(what string) {
+	if l == nil || l.ctx == nil {
+		panic("asyncsync: Lease." + what + ": nil Lease, or one not made by Acquire")
+	}
+}
