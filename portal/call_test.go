@@ -8,6 +8,7 @@ import (
 
 	"asyncsync.dev/loop"
 	"asyncsync.dev/portal"
+	"asyncsync.dev/task"
 )
 
 // callers have a ctx without an end, and one that can end: what a portal lays over it
@@ -65,4 +66,21 @@ func TestCallAllocatesWhatCallsOfTheLoopDo(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A member of a portal is four objects more than a task.
+func TestStartSoonAllocatesLittleMoreThanATask(t *testing.T) {
+	onBoth(t, func(t *testing.T, p *portal.Portal) {
+		nothing := func(context.Context) (int, error) { return 0, nil }
+		bare := testing.AllocsPerRun(200, func() {
+			_, _ = task.Go(context.Background(), nothing, task.On(p.Loop())).Wait(context.Background())
+		})
+		through := testing.AllocsPerRun(200, func() {
+			if tk, err := portal.StartSoon(p, nothing); err == nil {
+				_, _ = tk.Wait(context.Background())
+			}
+		})
+		require.LessOrEqual(t, through, bare+4+1)
+		require.NoError(t, p.Close(nil))
+	})
 }

@@ -553,11 +553,7 @@ func launch[R any](ctx context.Context, m *member, fn func(context.Context) (R, 
 
 // option makes m known to its task, and has it run on the portal's loop.
 func (m *member) option(o *core.Options) {
-	o.PC, o.Home = m.pc, m.portal.home
-	o.Starting = func(t *core.Task) {
-		m.task = t
-		t.OnEnd(m.over)
-	}
+	o.PC, o.Home, o.Into, o.OnEnd = m.pc, m.portal.home, &m.task, m.over
 }
 
 // over is called when the task has ended, before anybody is woken.

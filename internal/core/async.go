@@ -113,6 +113,10 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	if c.pc == 0 {
 		c.pc = o.PC
 	}
+	var ac *awayCtx
+	if t == nil {
+		ac = &awayCtx{}
+	}
 	base, home := foreign(ctx), homeOf(ctx)
 	if e.Home != nil {
 		home = e.Home
@@ -120,7 +124,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 			e.Job = &Job{}
 		}
 		if !e.Ends {
-			base, e.Job.life = home.layer(ctx)
+			base, e.Job.life = home.layer(ctx, ac)
 		}
 		if e.Job.life != nil {
 			defer e.Job.life.end()
@@ -132,8 +136,8 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	}
 	home = home.callsBackTo(homeOf(ctx))
 	if t == nil {
-		nc := newNodeCtx(base, s, by, home)
-		c.ctx, c.node = &nc.Ctx, nc.node
+		ac.init(base, s, by, home)
+		c.ctx, c.node = &ac.Ctx, ac.node
 	} else {
 		fc := newFrameCtx(base, s, by, home)
 		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, &fc.wait
@@ -155,7 +159,8 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		if parkable(rec) == nil {
 			c.parker = make(chan struct{}, 1)
 		}
-		p := newEdge(rec, &edge{to: (*awayCall)(c)})
+		ac.wait.to = (*awayCall)(c)
+		p := newEdge(rec, &ac.wait)
 		defer p.over()
 		if err := c.post(e); err != nil {
 			return err

@@ -166,6 +166,15 @@ type frameCtx struct {
 	wait Frame
 }
 
+// awayCtx is the context of a function that a goroutine waits for which is no thread,
+// its node, and that wait, in one allocation. It is not in the call: a ctx that outlives
+// the call must not keep the function and its results.
+type awayCtx struct {
+	nodeCtx
+	wait  edge
+	alone lifeCtx // the layer below, if it ends with a loop alone
+}
+
 // newFrameCtx is newNodeCtx for such a function.
 func newFrameCtx(base context.Context, scope *Scope, parent *Node, h *Home) *frameCtx {
 	fc := &frameCtx{}

@@ -519,8 +519,11 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	t.life = l
-	if o.Starting != nil {
-		o.Starting(t)
+	if o.Into != nil {
+		*o.Into = t
+	}
+	if o.OnEnd != nil {
+		t.OnEnd(o.OnEnd)
 	}
 	c := &t.call
 	c.body, c.name, c.pc, c.long = body, o.Name, o.PC, o.Long

@@ -40,8 +40,10 @@ type Options struct {
 	Refusal error
 	Home    *Home // the loop, if another than that of its ctx
 
-	// Starting, if not nil, is given the task before it starts.
-	Starting func(*Task)
+	// Of a task: where it is put before it starts, and what OnEnd is to be given;
+	// nil for nothing.
+	Into  **Task
+	OnEnd func()
 }
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it

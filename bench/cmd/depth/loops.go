@@ -411,12 +411,10 @@ var lockOps = []struct{ name, what string }{
 	{"limiter", "Limiter: Acquire and Release"},
 }
 
-// held is what a lock is held for.
-var held int
-
 // locks takes and gives back what nobody else wants.
 func locks(b *bencher) error {
 	var m task.Mutex
+	held := 0
 	var happened task.Event
 	happened.Set()
 	limiter := task.NewLimiter(4)
