@@ -209,3 +209,56 @@ func TestAllocsOfContexts(t *testing.T) {
 	// One more, because a caller that never sleeps needs nothing to sleep on.
 	require.LessOrEqual(t, once(10), first+1, "used for ten calls")
 }
+
+// A call that runs where it is made allocates nothing, by whichever function it is
+// made and whatever options it has.
+func TestAllocsInline(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates, and drops pooled records at random")
+	}
+	guard(t)
+	one := func(context.Context) (int, error) { return 1, nil }
+	h, err := asyncsync.Open(context.Background(), one, nil)
+	require.NoError(t, err)
+	defer h.Close()
+	p := asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[int]{Open: one})
+	defer p.Close()
+	do := func(context.Context, int) error { return nil }
+	get := func(_ context.Context, n int) (int, error) { return n, nil }
+	for name, call := range map[string]func(context.Context){
+		"ToThread":              func(ctx context.Context) { asyncsync.ToThread(ctx, one) },
+		"ToThread with options": func(ctx context.Context) { asyncsync.ToThread(ctx, one, asyncsync.Named("named"), asyncsync.Abandon()) },
+		"Handle.Do":             func(ctx context.Context) { h.Do(ctx, do) },
+		"Handle.Do with option": func(ctx context.Context) { h.Do(ctx, do, asyncsync.Named("named")) },
+		"Get":                   func(ctx context.Context) { asyncsync.Get(ctx, h, get) },
+		"Get with option":       func(ctx context.Context) { asyncsync.Get(ctx, h, get, asyncsync.Named("named")) },
+		"HandlePool.Do":         func(ctx context.Context) { p.Do(ctx, do) },
+		"GetFrom with option":   func(ctx context.Context) { asyncsync.GetFrom(ctx, p, get, asyncsync.Named("named")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			on := h.Do
+			if name == "HandlePool.Do" || name == "GetFrom with option" {
+				on = p.Do
+			}
+			require.NoError(t, on(context.Background(), func(ctx context.Context, _ int) error {
+				require.Zero(t, allocsPerRun(func() { call(ctx) }))
+				return nil
+			}))
+		})
+	}
+}
+
+// A call of a handle from elsewhere makes the function's ctx anew, and nothing else.
+func TestAllocsOfHandle(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates, and drops pooled records at random")
+	}
+	guard(t)
+	h, err := asyncsync.Open(context.Background(), func(context.Context) (int, error) { return 1, nil }, nil)
+	require.NoError(t, err)
+	defer h.Close()
+	do := func(context.Context, int) error { return nil }
+	get := func(_ context.Context, n int) (int, error) { return n, nil }
+	require.LessOrEqual(t, allocsPerRun(func() { h.Do(context.Background(), do) }), 1.0, "Do")
+	require.LessOrEqual(t, allocsPerRun(func() { asyncsync.Get(context.Background(), h, get) }), 1.0, "Get")
+}

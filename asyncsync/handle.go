@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync/atomic"
 
 	"asyncsync.dev/internal/core"
@@ -19,6 +20,7 @@ import (
 type Handle[T any] struct {
 	tsc *ThreadSensitiveContext
 	in  *handle[T]
+	do  *toThread[doArg[T], struct{}] // the wrapper of calls by Do without options
 }
 
 // handle is what the thread keeps, to close the value on its way out. It must
@@ -52,7 +54,7 @@ func Open[T any](ctx context.Context, open func(context.Context) (T, error), clo
 	cfg := *contextConfig("Open", opts)
 	cfg.Fresh = true
 	cfg.OnExit = append([]func(){in.exit}, cfg.OnExit...)
-	h := &Handle[T]{tsc: &ThreadSensitiveContext{}, in: in}
+	h := &Handle[T]{tsc: &ThreadSensitiveContext{}, in: in, do: newDo[T]()}
 	h.tsc.scope.MadeAt(1)
 	h.tsc.scope.Init(context.Background(), &cfg)
 	opened := false
@@ -77,13 +79,43 @@ func Open[T any](ctx context.Context, open func(context.Context) (T, error), clo
 // inline where the caller is on that thread already. After Close it fails with
 // [ErrClosed].
 func (h *Handle[T]) Do(ctx context.Context, fn func(context.Context, T) error, opts ...Option) error {
+	h.check("Handle.Do")
 	if fn == nil {
 		panic("asyncsync: Handle.Do: nil function")
 	}
-	_, err := Get(ctx, h, func(ctx context.Context, v T) (struct{}, error) {
-		return struct{}{}, fn(ctx, v)
-	}, append(opts[:len(opts):len(opts)], pc(fn))...)
+	if len(opts) == 0 {
+		if core.Inline(ctx, &h.tsc.scope) {
+			return fn(ctx, h.in.value)
+		}
+		checkCtx(ctx, "Handle.Do")
+		_, err := h.do.in(ctx, &h.tsc.scope, doArg[T]{h, fn})
+		return err
+	}
+	s := applied("Handle.Do", opts)
+	s.checkHandle("Handle.Do")
+	if s.plain() && core.Inline(ctx, &h.tsc.scope) {
+		s.free()
+		return fn(ctx, h.in.value)
+	}
+	checkCtx(ctx, "Handle.Do")
+	w := &toThread[doArg[T], struct{}]{fn: h.do.fn, pc: h.do.pc, settings: *s}
+	s.free()
+	_, err := w.in(ctx, &h.tsc.scope, doArg[T]{h, fn})
 	return err
+}
+
+// doArg is the argument of a call by Do. It holds the handle, for as long as the call
+// lasts.
+type doArg[T any] struct {
+	h  *Handle[T]
+	fn func(context.Context, T) error
+}
+
+func newDo[T any]() *toThread[doArg[T], struct{}] {
+	return &toThread[doArg[T], struct{}]{
+		fn: func(ctx context.Context, a doArg[T]) (struct{}, error) { return struct{}{}, a.fn(ctx, a.h.in.value) },
+		pc: func(a doArg[T]) uintptr { return core.FuncPC(a.fn) },
+	}
 }
 
 // Get is [Handle.Do] for a function with a result.
@@ -92,13 +124,46 @@ func Get[T, R any](ctx context.Context, h *Handle[T], fn func(context.Context, T
 	if fn == nil {
 		panic("asyncsync: Get: nil function")
 	}
-	if s := apply("Get", opts); s.on != nil || s.insensitive {
-		panic("asyncsync: Get: a Handle's functions run on its own thread: no On, no Insensitive")
+	if len(opts) == 0 {
+		if core.Inline(ctx, &h.tsc.scope) {
+			return fn(ctx, h.in.value)
+		}
+		checkCtx(ctx, "Get")
+		return oneGet[T, R]().in(ctx, &h.tsc.scope, getArg[T, R]{h, fn})
 	}
-	in := h.in
-	return ToThread(ctx, func(ctx context.Context) (R, error) {
-		return fn(ctx, in.value)
-	}, append(opts[:len(opts):len(opts)], On(h.tsc), pc(fn))...)
+	s := applied("Get", opts)
+	s.checkHandle("Get")
+	if s.plain() && core.Inline(ctx, &h.tsc.scope) {
+		s.free()
+		return fn(ctx, h.in.value)
+	}
+	checkCtx(ctx, "Get")
+	w := &toThread[getArg[T, R], R]{fn: callGet[T, R], pc: (getArg[T, R]).pc, settings: *s}
+	s.free()
+	return w.in(ctx, &h.tsc.scope, getArg[T, R]{h, fn})
+}
+
+// getArg is doArg for Get.
+type getArg[T, R any] struct {
+	h  *Handle[T]
+	fn func(context.Context, T) (R, error)
+}
+
+func (a getArg[T, R]) pc() uintptr { return core.FuncPC(a.fn) }
+
+// oneGet returns the wrapper of all calls of Get for these types without options, as
+// oneShot does.
+func oneGet[T, R any]() *toThread[getArg[T, R], R] {
+	key := reflect.TypeFor[getArg[T, R]]()
+	w, ok := oneShots.Load(key)
+	if !ok {
+		w, _ = oneShots.LoadOrStore(key, &toThread[getArg[T, R], R]{fn: callGet[T, R], pc: (getArg[T, R]).pc})
+	}
+	return w.(*toThread[getArg[T, R], R])
+}
+
+func callGet[T, R any](ctx context.Context, a getArg[T, R]) (R, error) {
+	return a.fn(ctx, a.h.in.value)
 }
 
 // Value returns the value to code that runs on the handle's thread, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -86,28 +87,47 @@ type HandlePool[T any] struct {
 	all     []*pooled[T]
 	idle    []*pooled[T] // used by nobody; the one used last is the last
 	closed  bool
-	refuses bool // it is over, or a Shutdown has given up: not even those in line get a value
-	line    map[*waiting]struct{}
-	timer   *time.Timer // nil while nothing is to be closed for being idle
-	errs    error       // of closing, not returned to anybody yet
+	refuses bool          // it is over, or a Shutdown has given up: not even those in line get a value
+	line    []*waiting[T] // in order
+	timer   *time.Timer   // nil while nothing is to be closed for being idle
+	errs    error         // of closing, not returned to anybody yet
 	stats   HandlePoolStats
 }
 
-// waiting is somebody in line.
-type waiting struct{ cancel context.CancelCauseFunc }
+// waiting is somebody in line. Whoever is known in the call tree waits for a token in
+// the line of tokens as well, which knows what that means to others, and is told by
+// cancel that there will be none. To others, which is most, it is given by who has it
+// last, and often with the value.
+type waiting[T any] struct {
+	cancel context.CancelCauseFunc // nil for one who is not known
+
+	turn chan struct{} // 1-buffered; of one who is not known
+
+	// Of one who is not known: set under the mu of the pool before turn.
+	given bool
+	e     *pooled[T] // with its token
+	gid   int64      // without e: of the token
+	err   error
+}
 
 // pooled is a value of a pool.
 type pooled[T any] struct {
-	h   *Handle[T]
-	gid int64 // of the goroutine that has taken the token; of who uses it first
+	h *Handle[T]
 
 	// Guarded by the mu of the pool.
+	token token     // of who uses it
 	users int       // functions and leases that hold it
 	since time.Time // nobody has used it
 	sick  bool      // it is not to be used again
 
 	mu    sync.Mutex   // a leaf lock
 	nodes []*core.Node // of functions that run with it, and of leases
+}
+
+// A token is the right to use a value, or to open one.
+type token struct {
+	gid    int64 // the goroutine that has taken it
+	nobody bool  // for somebody who is not known
 }
 
 // HandlePoolStats is the state of a HandlePool at one moment, and what it has done
@@ -159,13 +179,8 @@ func (p *HandlePool[T]) Do(ctx context.Context, fn func(context.Context, T) erro
 	if fn == nil {
 		panic("asyncsync: HandlePool.Do: nil function")
 	}
-	_, err := getFrom(ctx, p, nil, "HandlePool.Do", withoutResult(fn), append(opts[:len(opts):len(opts)], pc(fn)))
+	_, err := getFrom(ctx, p, nil, "HandlePool.Do", poolCall[T, struct{}]{do: fn}, opts)
 	return err
-}
-
-// withoutResult makes fn one with a result.
-func withoutResult[T any](fn func(context.Context, T) error) func(context.Context, T) (struct{}, error) {
-	return func(ctx context.Context, v T) (struct{}, error) { return struct{}{}, fn(ctx, v) }
 }
 
 // GetFrom is [HandlePool.Do] for a function with a result.
@@ -174,17 +189,77 @@ func GetFrom[T, R any](ctx context.Context, p *HandlePool[T], fn func(context.Co
 	if fn == nil {
 		panic("asyncsync: GetFrom: nil function")
 	}
-	return getFrom(ctx, p, nil, "GetFrom", fn, append(opts[:len(opts):len(opts)], pc(fn)))
+	return getFrom(ctx, p, nil, "GetFrom", poolCall[T, R]{get: fn}, opts)
 }
 
-// getFrom runs fn with the value of l, if l is not nil, else with one of p.
-func getFrom[T, R any](ctx context.Context, p *HandlePool[T], l *Lease[T], what string, fn func(context.Context, T) (R, error), opts []Option) (R, error) {
+// A poolCall is a function that is to run with a value: one of do and get.
+type poolCall[T, R any] struct {
+	u   *use[T]
+	do  func(context.Context, T) error
+	get func(context.Context, T) (R, error)
+	v   T // for here
+}
+
+// run runs the function with the value that has been found for it, on its thread.
+func (a poolCall[T, R]) run(ctx context.Context) (r R, err error) {
+	a.v = a.u.e.h.in.value
+	node := a.u.enter(ctx)
+	defer a.u.leave(node)
+	if a.u.checks && !a.u.healthy(ctx, a.v) {
+		return zero[R](), nil
+	}
+	return a.here(ctx)
+}
+
+// here runs the function.
+func (a *poolCall[T, R]) here(ctx context.Context) (R, error) {
+	if a.do != nil {
+		return zero[R](), a.do(ctx, a.v)
+	}
+	return a.get(ctx, a.v)
+}
+
+func (a poolCall[T, R]) pc() uintptr {
+	if a.do != nil {
+		return core.FuncPC(a.do)
+	}
+	return core.FuncPC(a.get)
+}
+
+func runPoolCall[T, R any](ctx context.Context, a poolCall[T, R]) (R, error) { return a.run(ctx) }
+
+// onePoolCall returns the wrapper of all calls of these types without options, as
+// oneShot does.
+func onePoolCall[T, R any]() *toThread[poolCall[T, R], R] {
+	key := reflect.TypeFor[poolCall[T, R]]()
+	w, ok := oneShots.Load(key)
+	if !ok {
+		w, _ = oneShots.LoadOrStore(key, &toThread[poolCall[T, R], R]{fn: runPoolCall[T, R], pc: (poolCall[T, R]).pc})
+	}
+	return w.(*toThread[poolCall[T, R], R])
+}
+
+// getFrom runs a function with the value of l, if l is not nil, else with one of p.
+func getFrom[T, R any](ctx context.Context, p *HandlePool[T], l *Lease[T], what string, call poolCall[T, R], opts []Option) (R, error) {
 	checkCtx(ctx, what)
-	s := apply(what, opts)
-	if s.on != nil || s.insensitive {
-		panic("asyncsync: " + what + ": a value's functions run on its own thread: no On, no Insensitive")
+	var w *toThread[poolCall[T, R], R]
+	if len(opts) > 0 {
+		s := applied(what, opts)
+		s.checkHandle(what)
+		if s.plain() && p.inline(ctx, l, &call.v) {
+			s.free()
+			return call.here(ctx)
+		}
+		w = &toThread[poolCall[T, R], R]{fn: runPoolCall[T, R], pc: (poolCall[T, R]).pc, settings: *s}
+		s.free()
+	} else {
+		if p.inline(ctx, l, &call.v) {
+			return call.here(ctx)
+		}
+		w = onePoolCall[T, R]()
 	}
 	u := &use[T]{p: p, left: true}
+	call.u = u
 	defer u.end()
 	if l != nil {
 		if err := l.join(u); err != nil {
@@ -193,24 +268,17 @@ func getFrom[T, R any](ctx context.Context, p *HandlePool[T], l *Lease[T], what 
 	} else if err := p.take(ctx, u); err != nil {
 		return zero[R](), err
 	}
-	if s.Options.Abandon {
+	if w.Options.Abandon {
 		u.share()
 	}
 	for {
-		r, err := Get(ctx, u.e.h, func(ctx context.Context, v T) (R, error) {
-			node := u.enter(ctx)
-			defer u.leave(node)
-			if u.checks && !u.healthy(ctx, v) {
-				return zero[R](), nil
-			}
-			return fn(ctx, v)
-		}, opts...)
+		r, err := w.in(ctx, &u.e.h.tsc.scope, call)
 		switch {
-		case errors.Is(err, ErrAbandoned):
-			u.abandoned = true
+		case err != nil:
+			u.abandoned = w.Options.Abandon && errors.Is(err, ErrAbandoned)
 			return r, err
-		case err != nil || !u.checks || !u.ill:
-			return r, err
+		case !u.checks || !u.ill:
+			return r, nil
 		}
 		if err := u.another(ctx); err != nil {
 			return zero[R](), err
@@ -302,7 +370,7 @@ func (u *use[T]) another(ctx context.Context) error {
 		p.mu.Lock()
 		p.forget(e, failed)
 		p.mu.Unlock()
-		err = p.pick(ctx, u, e.gid)
+		err = p.pick(ctx, u, e.token)
 	} else {
 		err = p.take(ctx, u)
 	}
@@ -352,38 +420,66 @@ func (p *HandlePool[T]) above(ctx context.Context, joins bool) (found *pooled[T]
 	return found
 }
 
+// inline reports whether the caller runs on the thread of a value of the pool, that of
+// l if that is not nil, so that it can be used where it is; and sets v to it. Whoever
+// runs there holds the value, until it ends: there is nothing to count.
+func (p *HandlePool[T]) inline(ctx context.Context, l *Lease[T], v *T) bool {
+	s := core.ScopeOf(ctx)
+	if s == nil {
+		return false
+	}
+	var on *Handle[T]
+	p.mu.Lock()
+	for _, e := range p.all {
+		if &e.h.tsc.scope == s && (l == nil || l.use.e == e && !l.over) {
+			on = e.h
+			break
+		}
+	}
+	p.mu.Unlock()
+	if on == nil || !core.Inline(ctx, s) {
+		return false
+	}
+	*v = on.in.value
+	return true
+}
+
 // take gives u a value.
 func (p *HandlePool[T]) take(ctx context.Context, u *use[T]) error {
 	if e := p.above(ctx, true); e != nil {
 		u.e, u.left, u.checks = e, false, false
 		return nil
 	}
-	if err := p.token(ctx); err != nil {
+	e, tok, err := p.wait(ctx)
+	switch {
+	case err != nil:
 		return err
+	case e != nil:
+		u.e, u.left, u.checks = e, false, p.cfg.Check != nil
+		return nil
 	}
-	return p.pick(ctx, u, goroutine.ID())
+	return p.pick(ctx, u, tok)
 }
 
-// pick gives u a value that nobody uses, or a new one, for the token that goroutine
-// gid has taken.
-func (p *HandlePool[T]) pick(ctx context.Context, u *use[T], gid int64) error {
+// pick gives u a value that nobody uses, or a new one, for a token.
+func (p *HandlePool[T]) pick(ctx context.Context, u *use[T], tok token) error {
 	p.mu.Lock()
 	if p.refuses {
 		p.mu.Unlock()
-		p.tokens.ReleaseOf(gid, 1)
+		p.free(tok)
 		return p.closedError()
 	}
 	if n := len(p.idle); n > 0 {
 		e := p.idle[n-1]
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
-		e.users, e.gid = 1, gid
+		e.users, e.token = 1, tok
 		u.e, u.left, u.checks = e, false, p.cfg.Check != nil
 		p.mu.Unlock()
 		return nil
 	}
 	p.mu.Unlock()
-	e, err := p.open(ctx, gid)
+	e, err := p.open(ctx, tok)
 	if err != nil {
 		return err
 	}
@@ -393,11 +489,11 @@ func (p *HandlePool[T]) pick(ctx context.Context, u *use[T], gid int64) error {
 
 // open opens a value for somebody who has a token, which is given back if that
 // fails.
-func (p *HandlePool[T]) open(ctx context.Context, gid int64) (*pooled[T], error) {
+func (p *HandlePool[T]) open(ctx context.Context, tok token) (*pooled[T], error) {
 	opened := false
 	defer func() {
 		if !opened {
-			p.tokens.ReleaseOf(gid, 1)
+			p.free(tok)
 		}
 	}()
 	h, err := Open(ctx, p.cfg.Open, p.cfg.Close, p.opts...)
@@ -405,7 +501,7 @@ func (p *HandlePool[T]) open(ctx context.Context, gid int64) (*pooled[T], error)
 		return nil, err
 	}
 	opened = true
-	e := &pooled[T]{h: h, gid: gid, users: 1}
+	e := &pooled[T]{h: h, token: tok, users: 1}
 	p.mu.Lock()
 	p.all = append(p.all, e)
 	p.stats.Opened++
@@ -413,57 +509,171 @@ func (p *HandlePool[T]) open(ctx context.Context, gid int64) (*pooled[T], error)
 	return e, nil
 }
 
-// token waits for the right to use or open a value.
-func (p *HandlePool[T]) token(ctx context.Context) error {
+// wait waits for a token, or for a value with its token.
+func (p *HandlePool[T]) wait(ctx context.Context) (*pooled[T], token, error) {
 	if err := core.Ended(core.Afterlife(ctx)); err != nil {
-		return err
+		return nil, token{}, err
 	}
-	quick := p.tokens.Quick(ctx)
+	nobody := core.Nobody(ctx)
+	tok := token{goroutine.ID(), nobody}
 	p.mu.Lock()
-	switch {
-	case p.closed:
+	if p.closed {
 		p.mu.Unlock()
-		if quick {
-			p.tokens.Release(1)
-		}
-		return p.closedError()
-	case quick:
+		return nil, token{}, p.closedError()
+	}
+	if len(p.line) == 0 && p.quick(ctx, nobody) {
 		p.mu.Unlock()
-		return nil
+		return nil, tok, nil
 	}
 	if n := len(p.line); p.cfg.MaxWaiting != 0 && n >= max(0, p.cfg.MaxWaiting) {
 		p.stats.Refused++
 		p.mu.Unlock()
-		return &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values are in use, and %d callers wait for one", p.name, p.cfg.Max, n)}
+		return nil, token{}, &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values are in use, and %d callers wait for one", p.name, p.cfg.Max, n)}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	w := &waiting{cancel}
-	if p.line == nil {
-		p.line = map[*waiting]struct{}{}
+	w := &waiting[T]{}
+	if nobody {
+		w.turn = make(chan struct{}, 1)
+	} else {
+		ctx, w.cancel = context.WithCancelCause(ctx)
 	}
-	p.line[w] = struct{}{}
+	p.line = append(p.line, w)
 	p.stats.Waited++
 	p.mu.Unlock()
-	full := &handlePoolFull{}
-	if d := p.cfg.MaxWait; d > 0 {
-		full.text = fmt.Sprintf("asyncsync: %s: all %d values have been in use for %v", p.name, p.cfg.Max, d)
-		timer := time.AfterFunc(d, func() { cancel(full) })
-		defer timer.Stop()
-	}
 	start := time.Now()
 	var err error
 	defer func() { // also when a call served meanwhile takes this wait with it in a Goexit
-		cancel(nil)
 		p.mu.Lock()
-		delete(p.line, w)
 		p.stats.WaitTime += time.Since(start)
-		if err == error(full) {
+		if _, full := err.(*handlePoolFull); full {
 			p.stats.Refused++
 		}
 		p.mu.Unlock()
 	}()
+	if nobody {
+		err = p.waitForTurn(ctx, w)
+		return w.e, token{w.gid, true}, err
+	}
+	if d := p.cfg.MaxWait; d > 0 {
+		timer := time.AfterFunc(d, func() { w.cancel(p.late()) })
+		defer timer.Stop()
+	}
+	defer func() {
+		w.cancel(nil)
+		p.mu.Lock()
+		p.leaveLine(w)
+		p.mu.Unlock()
+		p.serveLine() // who comes next has waited for this one
+	}()
 	_, err = p.tokens.Acquire(ctx, 1, false)
-	return err
+	return nil, tok, err
+}
+
+// quick takes a token, if there is one.
+func (p *HandlePool[T]) quick(ctx context.Context, nobody bool) bool {
+	if nobody {
+		return p.tokens.QuickForNobody()
+	}
+	return p.tokens.Quick(ctx)
+}
+
+// waitForTurn waits for what w is given.
+func (p *HandlePool[T]) waitForTurn(ctx context.Context, w *waiting[T]) error {
+	var late <-chan time.Time
+	if d := p.cfg.MaxWait; d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		late = timer.C
+	}
+	var err error
+	select {
+	case <-w.turn:
+		return w.err
+	case <-ctx.Done():
+		err = core.Cause(ctx)
+	case <-late:
+		err = p.late()
+	}
+	p.mu.Lock()
+	if !w.given {
+		p.leaveLine(w)
+		p.mu.Unlock()
+		return err
+	}
+	p.mu.Unlock()
+	return w.err // it has come at the same moment
+}
+
+// late is the error of who has stood in line for too long.
+func (p *HandlePool[T]) late() error {
+	return &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values have been in use for %v", p.name, p.cfg.Max, p.cfg.MaxWait)}
+}
+
+// leaveLine takes w out of the line, if it is there. p.mu is held.
+func (p *HandlePool[T]) leaveLine(w *waiting[T]) {
+	if i := slices.Index(p.line, w); i >= 0 {
+		p.line = slices.Delete(p.line, i, i+1)
+	}
+}
+
+// next takes the first out of the line, if that is somebody who is not known, and
+// says that it is given something. turn is to be told. p.mu is held.
+func (p *HandlePool[T]) next() *waiting[T] {
+	if len(p.line) == 0 || p.line[0].cancel != nil {
+		return nil
+	}
+	w := p.line[0]
+	p.line[0] = nil
+	p.line = p.line[1:]
+	w.given = true
+	return w
+}
+
+// serveLine gives tokens that are free to those at the head of the line who do not get
+// them in another way. It is called when one may have come to be the first while some
+// are free.
+func (p *HandlePool[T]) serveLine() {
+	for {
+		p.mu.Lock()
+		if len(p.line) == 0 || p.line[0].cancel != nil || !p.tokens.QuickForNobody() {
+			p.mu.Unlock()
+			return
+		}
+		w := p.next()
+		w.gid = goroutine.ID()
+		p.mu.Unlock()
+		w.turn <- struct{}{}
+	}
+}
+
+// free gives a token to who is next, or back.
+func (p *HandlePool[T]) free(tok token) {
+	p.mu.Lock()
+	w := p.handOn(tok, nil)
+	p.mu.Unlock()
+	if w != nil {
+		w.turn <- struct{}{}
+	}
+}
+
+// handOn gives a token to who is next, with the value that goes with it, if that is
+// not nil; w is to be told. Where the tokens' own line knows who is next, it gives the
+// token back, and the value to nobody. p.mu is held, so that nobody comes into the line
+// in between.
+func (p *HandlePool[T]) handOn(tok token, e *pooled[T]) (w *waiting[T]) {
+	if w = p.next(); w == nil {
+		if e != nil {
+			p.rest(e)
+		}
+		p.tokens.ReleaseOf(tok.gid, 1)
+		return nil
+	}
+	if !tok.nobody {
+		p.tokens.Disown(tok.gid)
+	}
+	if w.e, w.gid = e, tok.gid; e != nil {
+		e.users, e.token.nobody = 1, true
+	}
+	return w
 }
 
 // handlePoolFull matches ErrPoolFull.
@@ -508,10 +718,11 @@ func (p *HandlePool[T]) release(e *pooled[T]) {
 		}
 		return
 	}
-	gid := e.gid
-	p.rest(e)
+	w := p.handOn(e.token, e)
 	p.mu.Unlock()
-	p.tokens.ReleaseOf(gid, 1)
+	if w != nil {
+		w.turn <- struct{}{}
+	}
 }
 
 // rest puts e among those that nobody uses. p.mu is held.
@@ -530,8 +741,9 @@ func (p *HandlePool[T]) retire(e *pooled[T]) {
 	err := e.h.closeQuietly()
 	p.mu.Lock()
 	p.forget(e, err)
+	tok := e.token
 	p.mu.Unlock()
-	p.tokens.ReleaseOf(e.gid, 1)
+	p.free(tok)
 }
 
 // forget takes e, which has been closed, off the list. p.mu is held.
@@ -581,12 +793,12 @@ func (p *HandlePool[T]) expireOne() {
 	p.mu.Lock()
 	if len(p.idle) == 0 || time.Since(p.idle[0].since) < p.cfg.IdleTimeout {
 		p.mu.Unlock()
-		p.tokens.Release(1)
+		p.free(token{gid: goroutine.ID()})
 		return
 	}
 	e := p.idle[0]
 	p.idle = slices.Delete(p.idle, 0, 1)
-	e.gid = goroutine.ID()
+	e.token = token{gid: goroutine.ID()}
 	p.stats.Expired++
 	p.mu.Unlock()
 	p.retire(e)
@@ -635,10 +847,21 @@ func (p *HandlePool[T]) Shutdown(ctx context.Context) error {
 	p.mu.Lock()
 	p.refuses = true
 	inUse := len(p.all) - len(p.idle)
-	for w := range p.line {
-		w.cancel(p.closedError())
+	refused := p.line
+	p.line = nil
+	for _, w := range refused {
+		if w.err = p.closedError(); w.cancel == nil {
+			w.given = true
+		}
 	}
 	p.mu.Unlock()
+	for _, w := range refused {
+		if w.cancel != nil {
+			w.cancel(w.err)
+		} else {
+			w.turn <- struct{}{}
+		}
+	}
 	return fmt.Errorf("asyncsync: shutdown of %s gave up, %d of its values are in use: %w", p.name, inUse, errors.Join(p.closeIdle(), core.Cause(ctx)))
 }
 
@@ -670,7 +893,10 @@ func (p *HandlePool[T]) end(ctx context.Context) error {
 	if _, err := p.tokens.Acquire(ctx, p.cfg.Max, false); err != nil {
 		return err
 	}
-	defer p.tokens.Release(p.cfg.Max)
+	defer func() {
+		p.tokens.Release(p.cfg.Max)
+		p.serveLine()
+	}()
 	p.mu.Lock()
 	p.refuses = true // to who has come into the line behind this
 	p.mu.Unlock()
@@ -769,7 +995,7 @@ func (l *Lease[T]) Do(ctx context.Context, fn func(context.Context, T) error, op
 	if fn == nil {
 		panic("asyncsync: Lease.Do: nil function")
 	}
-	_, err := getFrom(ctx, l.use.p, l, "Lease.Do", withoutResult(fn), append(opts[:len(opts):len(opts)], pc(fn)))
+	_, err := getFrom(ctx, l.use.p, l, "Lease.Do", poolCall[T, struct{}]{do: fn}, opts)
 	return err
 }
 

@@ -309,6 +309,58 @@ func TestHandlePoolLine(t *testing.T) {
 	})
 }
 
+// Callers of whom the call tree knows, and others, stand in one line, whoever has the
+// value before them; and one that goes away holds nobody up.
+func TestHandlePoolLineOfBoth(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		p := asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[int]{Max: 1, IdleTimeout: -1, Open: func(context.Context) (int, error) { return 1, nil }})
+		known := func(ctx context.Context, fn func(context.Context) error) error {
+			_, err := task.Go(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, fn(ctx) }).Wait(context.Background())
+			return err
+		}
+		unknown := func(ctx context.Context, fn func(context.Context) error) error { return fn(ctx) }
+		callers := []func(context.Context, func(context.Context) error) error{unknown, known, known, unknown, unknown, known, unknown}
+		for _, holder := range callers[:2] {
+			gate := make(chan struct{})
+			first := start(func() error {
+				return holder(context.Background(), func(ctx context.Context) error {
+					return p.Do(ctx, func(context.Context, int) error { <-gate; return nil })
+				})
+			})
+			synctest.Wait()
+			var order []int
+			var all []*runningFunc
+			ctx, cancel := context.WithCancel(context.Background())
+			for i, caller := range callers {
+				for _, ctx := range []context.Context{context.Background(), ctx} { // the second will be cancelled
+					all = append(all, start(func() error {
+						return caller(ctx, func(ctx context.Context) error {
+							return p.Do(ctx, func(context.Context, int) error { order = append(order, i); return nil })
+						})
+					}))
+					synctest.Wait()
+				}
+			}
+			cancel()
+			synctest.Wait()
+			require.Equal(t, len(callers), p.Stats().Waiting)
+			close(gate)
+			require.NoError(t, first.wait().err)
+			for i, r := range all {
+				if err := r.wait().err; i%2 == 0 {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, context.Canceled)
+				}
+			}
+			require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6}, order)
+			require.Equal(t, 1, p.Stats().Idle)
+		}
+		require.NoError(t, p.Close())
+	})
+}
+
 // A thread that stands in line runs what the holder of the value calls there.
 func TestHandlePoolLineServes(t *testing.T) {
 	guard(t)

@@ -2,6 +2,7 @@ package asyncsync
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"asyncsync.dev/internal/core"
@@ -165,33 +166,66 @@ func LongRunning() Option {
 	return func(s *settings) { s.Long = true }
 }
 
-func apply(what string, opts []Option) settings {
-	var s settings
+func apply(what string, opts []Option) (s settings) {
+	t := applied(what, opts)
+	s = *t
+	t.free()
+	return s
+}
+
+// spare holds settings for calls that are made once: options write through a
+// pointer, so that what they write to cannot be on the stack.
+var spare = sync.Pool{New: func() any { return new(settings) }}
+
+// applied returns what opts say. It is to be given back with free.
+func applied(what string, opts []Option) *settings {
+	s := spare.Get().(*settings)
 	for _, o := range opts {
 		if o == nil {
 			panic("asyncsync: " + what + ": nil Option")
 		}
-		o(&s)
+		o(s)
 	}
 	return s
 }
 
+// free gives back s.
+func (s *settings) free() {
+	*s = settings{}
+	spare.Put(s)
+}
+
+// plain reports whether no option changes where or how a call runs that its caller
+// makes on the thread which it is to run on.
+func (s *settings) plain() bool { return !s.insensitive && s.Options.Interrupt == nil }
+
 // checkToThread panics on options that SyncToAsync and its kind cannot honour
 // together.
 func (s *settings) checkToThread(what string) {
-	p := "asyncsync: " + what + ": "
+	var why string
 	switch {
 	case s.loop != nil || s.sameThread:
-		panic(p + "WithLoop and SameThread are options of AsyncToSync")
+		why = "WithLoop and SameThread are options of AsyncToSync"
 	case s.executor != nil && !s.insensitive:
-		panic(p + "WithExecutor needs Insensitive: a thread-sensitive call runs on its context's thread")
+		why = "WithExecutor needs Insensitive: a thread-sensitive call runs on its context's thread"
 	case s.limiter != nil && !s.insensitive:
-		panic(p + "WithLimiter needs Insensitive: a thread runs one call at a time as it is")
+		why = "WithLimiter needs Insensitive: a thread runs one call at a time as it is"
 	case s.on != nil && s.insensitive:
-		panic(p + "On and Insensitive contradict each other")
+		why = "On and Insensitive contradict each other"
 	case s.Try && s.insensitive:
-		panic(p + "IfFree and Insensitive contradict each other: there is no thread to be free")
+		why = "IfFree and Insensitive contradict each other: there is no thread to be free"
+	default:
+		return
 	}
+	panic("asyncsync: " + what + ": " + why)
+}
+
+// checkHandle is the same for functions that run on the thread of a value.
+func (s *settings) checkHandle(what string) {
+	if s.on != nil || s.insensitive {
+		panic("asyncsync: " + what + ": a value's functions run on its own thread: no On, no Insensitive")
+	}
+	s.checkToThread(what)
 }
 
 // checkFromThread is the same for AsyncToSync.

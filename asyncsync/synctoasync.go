@@ -53,7 +53,7 @@ func SyncToAsync[A, R any](fn Func[A, R], opts ...Option) Func[A, R] {
 	w := &toThread[A, R]{fn: fn, settings: apply("SyncToAsync", opts)}
 	w.checkToThread("SyncToAsync")
 	w.PC = core.FuncPC(fn)
-	w.plain = w.on == nil && !w.insensitive && w.Options.Interrupt == nil
+	w.plain = w.settings.plain()
 	return w.call
 }
 
@@ -63,11 +63,19 @@ func ToThread[R any](ctx context.Context, fn func(context.Context) (R, error), o
 		panic("asyncsync: ToThread: nil function")
 	}
 	if len(opts) == 0 {
+		if core.Inline(ctx, nil) {
+			return fn(ctx)
+		}
 		return oneShot[R]().call(ctx, fn)
 	}
-	w := &toThread[func(context.Context) (R, error), R]{fn: callArg[R], settings: apply("ToThread", opts)}
-	w.checkToThread("ToThread")
-	w.named = true
+	s := applied("ToThread", opts)
+	s.checkToThread("ToThread")
+	if s.plain() && core.Inline(ctx, s.on.core()) {
+		s.free()
+		return fn(ctx)
+	}
+	w := &toThread[func(context.Context) (R, error), R]{fn: callArg[R], settings: *s, pc: argPC[R]}
+	s.free()
 	return w.call(ctx, fn)
 }
 
@@ -77,30 +85,33 @@ func callArg[R any](ctx context.Context, fn func(context.Context) (R, error)) (R
 	return fn(ctx)
 }
 
+// argPC is what such a call is named after.
+func argPC[R any](fn func(context.Context) (R, error)) uintptr { return core.FuncPC(fn) }
+
 // oneShot returns the wrapper of all calls of [ToThread] with results of type
 // R and without options, so that they share its records.
 func oneShot[R any]() *toThread[func(context.Context) (R, error), R] {
 	key := reflect.TypeFor[R]()
 	w, ok := oneShots.Load(key)
 	if !ok {
-		w, _ = oneShots.LoadOrStore(key, &toThread[func(context.Context) (R, error), R]{fn: callArg[R], plain: true, named: true})
+		w, _ = oneShots.LoadOrStore(key, &toThread[func(context.Context) (R, error), R]{fn: callArg[R], plain: true, pc: argPC[R]})
 	}
 	return w.(*toThread[func(context.Context) (R, error), R])
 }
 
-var oneShots sync.Map // reflect.Type of the result -> *toThread
+var oneShots sync.Map // reflect.Type of the result, or the argument -> *toThread
 
 // toThread is a wrapped thread-sensitive function.
 type toThread[A, R any] struct {
 	settings
 	fn      Func[A, R]
-	plain   bool      // no option changes where or how an inline call runs
-	named   bool      // after its argument, which is a function
-	records sync.Pool // of *record[A, R]
+	plain   bool            // no option changes where or how an inline call runs
+	pc      func(A) uintptr // of the function that a call is named after, which is in its argument; or nil
+	records sync.Pool       // of *record[A, R]
 }
 
 func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
-	if w.plain && core.Inline(ctx) {
+	if w.plain && core.Inline(ctx, w.on.core()) {
 		return w.fn(ctx, arg)
 	}
 	checkCtx(ctx, "call of a SyncToAsync function")
@@ -111,6 +122,11 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	if err != nil {
 		return zero[R](), err
 	}
+	return w.in(ctx, scope, arg)
+}
+
+// in runs the function on the thread of scope.
+func (w *toThread[A, R]) in(ctx context.Context, scope *core.Scope, arg A) (R, error) {
 	if scope.Here() {
 		return w.inline(ctx, scope, arg)
 	}
@@ -257,8 +273,8 @@ func (w *toThread[A, R]) record(arg A) *record[A, R] {
 
 // name names the call after the user's function.
 func (w *toThread[A, R]) name(r *record[A, R]) {
-	if w.named && w.PC == 0 {
-		r.SetFunc(r.arg)
+	if w.pc != nil && w.PC == 0 {
+		r.SetPC(w.pc(r.arg))
 	}
 }
 

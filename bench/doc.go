@@ -14,7 +14,7 @@
 // Every part of a name after the first is key=value, so that benchstat can
 // compare by them:
 //
-//	Inline      a call from the thread to itself
+//	Inline      a call from the thread to itself: call
 //	Hop         a call to a thread: mode, engine, load, detector
 //	Paced       calls with a gap between them: gap, spin; percentiles
 //	Callers     many goroutines that call one thread: n

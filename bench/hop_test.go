@@ -14,20 +14,52 @@ import (
 	"asyncsync.dev/task"
 )
 
-// BenchmarkInline calls from the thread to the thread.
+// BenchmarkInline calls from the thread to the thread, by each way of making a call.
 func BenchmarkInline(b *testing.B) {
-	call := asyncsync.SyncToAsync(nothing)
-	ctx, _ := inContext(b)
-	b.ReportAllocs()
-	_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
-		for b.Loop() {
-			if _, err := call(ctx, 0); err != nil {
-				return 0, err
-			}
-		}
-		return 0, nil
-	})
+	wrapped := asyncsync.SyncToAsync(nothing)
+	value := func(context.Context, int) (int, error) { return 0, nil }
+	one := func(context.Context) (int, error) { return 0, nil }
+	do := func(context.Context, int) error { return nil }
+	h, err := asyncsync.Open(context.Background(), one, nil)
 	must(b, err)
+	defer h.Close()
+	p := asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[int]{Open: one})
+	defer p.Close()
+	for _, c := range []struct {
+		call string
+		run  func(ctx context.Context) error
+	}{
+		{"wrapper", func(ctx context.Context) error { _, err := wrapped(ctx, 0); return err }},
+		{"ToThread", func(ctx context.Context) error { _, err := asyncsync.ToThread(ctx, one); return err }},
+		{"ToThread-Named", func(ctx context.Context) error {
+			_, err := asyncsync.ToThread(ctx, one, asyncsync.Named("named"))
+			return err
+		}},
+		{"Handle.Do", func(ctx context.Context) error { return h.Do(ctx, do) }},
+		{"Handle.Do-Named", func(ctx context.Context) error { return h.Do(ctx, do, asyncsync.Named("named")) }},
+		{"Get", func(ctx context.Context) error { _, err := asyncsync.Get(ctx, h, value); return err }},
+		{"Get-Named", func(ctx context.Context) error {
+			_, err := asyncsync.Get(ctx, h, value, asyncsync.Named("named"))
+			return err
+		}},
+		{"HandlePool.Do", func(ctx context.Context) error { return p.Do(ctx, do) }},
+	} {
+		b.Run("call="+c.call, func(b *testing.B) {
+			b.ReportAllocs()
+			on := h.Do
+			if c.call == "HandlePool.Do" {
+				on = p.Do
+			}
+			must(b, on(context.Background(), func(ctx context.Context, _ int) error {
+				for b.Loop() {
+					if err := c.run(ctx); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		})
+	}
 }
 
 // BenchmarkHop calls from one ordinary goroutine to the thread and back.

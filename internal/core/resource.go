@@ -256,6 +256,16 @@ func (r *Resource) Quick(ctx context.Context) bool {
 	return r.quick(submitter(ctx, rec), 1)
 }
 
+// QuickForNobody is Quick for somebody whom nothing is known of: see Nobody.
+func (r *Resource) QuickForNobody() bool { return r.quick(nil, 1) }
+
+// Nobody reports whether who waits with ctx, on this goroutine, is no thread, in no
+// task and below nothing: nobody that is known waits for it.
+func Nobody(ctx context.Context) bool {
+	own, rec := current()
+	return own == nil && (rec == nil || rec.Node == nil && rec.Task == nil) && NodeOf(ctx) == nil
+}
+
 // maxSpare bounds how many records of holders a resource keeps.
 const maxSpare = 256
 
@@ -815,6 +825,41 @@ func (r *Resource) ReleaseOf(gid int64, n int) bool {
 	r.grant()
 	r.mu.Unlock()
 	return true
+}
+
+// Disown says that the token which goroutine gid has taken is somebody's of whom
+// nothing is known, from now on.
+func (r *Resource) Disown(gid int64) {
+	of := func() *Hold {
+		for _, h := range r.loose {
+			if h.gid == gid {
+				return h
+			}
+		}
+		return nil
+	}
+	r.mu.Lock()
+	h := of()
+	if h == nil || !h.joined {
+		if h != nil {
+			h.node = nil
+		}
+		r.mu.Unlock()
+		return
+	}
+	r.mu.Unlock()
+	relate(nil, &r.node, func() {
+		r.mu.Lock()
+		h := of()
+		if h == nil || !h.joined {
+			r.mu.Unlock()
+			return
+		}
+		node := h.node
+		h.node, h.joined = nil, false
+		r.mu.Unlock()
+		node.dropJoin(h.join)
+	})
 }
 
 // nest has a function that is called, on its own goroutine, by one that has a

@@ -778,12 +778,12 @@ func (s *Scope) CountInline() {
 }
 
 // Inline is the shortest way of a call: ctx names the scope whose function the
-// calling goroutine runs, has not ended, and nobody watches. It reports whether
-// that is so, and has counted the call then. Everything else takes the long way,
-// which comes to the same.
-func Inline(ctx context.Context) bool {
+// calling goroutine runs, and that is on, unless on is nil; it has not ended, and
+// nobody watches. It reports whether that is so, and has counted the call then.
+// Everything else takes the long way, which comes to the same.
+func Inline(ctx context.Context, on *Scope) bool {
 	c, ok := ctx.(*Ctx)
-	if !ok || c.scope == nil {
+	if !ok || c.scope == nil || on != nil && c.scope != on {
 		return false
 	}
 	t := c.scope.root.thread.Load()

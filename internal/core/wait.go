@@ -317,8 +317,8 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 	c.ending.Raise()
 }
 
-// SetFunc names the call after the function value fn, unless it has a name.
-func (c *Call) SetFunc(fn any) { c.pc = FuncPC(fn) }
+// SetPC names the call after the function with that entry, unless it has a name.
+func (c *Call) SetPC(pc uintptr) { c.pc = pc }
 
 // Plain reports whether a call in s, which may be nil, that runs where it is
 // made needs nothing beside its function.
