@@ -166,6 +166,7 @@ func TestHooksGiveValuesToTheEnd(t *testing.T) {
 			for _, i := range told {
 				require.Equal(t, "this", given(i.Ctx))
 				require.Equal(t, log.named("queued", "this")[0].ID, i.ID)
+				require.True(t, i.Begun)
 			}
 		})
 	}
@@ -190,6 +191,7 @@ func TestHooksGiveValuesToTheEnd(t *testing.T) {
 			release()
 			require.NoError(t, held.wait().err)
 			i := log.named("ended", "this")[0]
+			require.False(t, i.Begun)
 			require.Equal(t, "this", given(i.Ctx))
 			require.Equal(t, log.named("queued", "this")[0].ID, i.ID)
 		})

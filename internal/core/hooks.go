@@ -40,6 +40,7 @@ type CallInfo struct {
 	Context   string // the name of the ThreadSensitiveContext
 	Thread    int    // the OS thread's id, 0 where there is none
 	Inline    bool   // the caller was on the thread already
+	Begun     bool   // the function has begun; false in the end of what did not run
 	Err       error  // what the function returned
 	Panic     any    // what it panicked with
 	Stack     []byte // where, at the origin
@@ -265,6 +266,7 @@ func (c *Call) info(t *Thread) CallInfo {
 	if w := c.watched; w != nil {
 		i.ID = w.id
 		if !w.startedAt.IsZero() {
+			i.Begun = true
 			i.QueueTime = w.startedAt.Sub(w.queuedAt)
 			if !w.endedAt.IsZero() {
 				i.RunTime = w.endedAt.Sub(w.startedAt)
@@ -377,7 +379,7 @@ func (p *Panic) tellAll(i CallInfo, a audience) {
 
 func (c *Call) outcome(t *Thread) CallInfo {
 	i := c.info(t)
-	i.Goexit = c.ending.Goexit
+	i.Begun, i.Goexit = true, c.ending.Goexit
 	if p := c.ending.Panic; p != nil {
 		i.Panic, i.Stack = p.Value, p.Stack
 	} else if f, ok := c.body.(Failing); ok {
