@@ -154,6 +154,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	}
 	c.begin(ctx)
 	ctx = c.ctx // ends with the loop as well
+	c.ctx = c.watched.carry(c.ctx)
 	c.node.Start()
 	if t == nil {
 		if parkable(rec) == nil {

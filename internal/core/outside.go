@@ -16,7 +16,7 @@ func Recover(r any) Ending {
 // Unheard tells the hooks of a panic or a Goexit that nobody waits for.
 func (e Ending) Unheard(ctx context.Context, name string) {
 	e.count()
-	i := CallInfo{Ctx: ctx, Name: name, Goexit: e.Goexit}
+	i := CallInfo{Ctx: ctx, Name: name, Begun: true, Goexit: e.Goexit}
 	a := audienceOf(ScopeOf(ctx))
 	switch {
 	case e.Panic != nil:

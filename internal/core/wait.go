@@ -88,7 +88,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 	if own == nil {
 		checkPark(rec)
 		cx := callCtx(ctx, s)
-		c.ctx, c.node = cx, cx.node
+		c.ctx, c.node = c.watched.carry(cx), cx.node
 		// A loop does not run sync code: it would stand still.
 		if !o.Abandon && parkable(rec) == nil && s.hold(c, rec) {
 			return nil
@@ -111,7 +111,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		// function's node is one that the frame can be found by.
 		fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
 		f := &fc.wait
-		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, f
+		c.ctx, c.node, c.frame = c.watched.carry(&fc.Ctx), fc.node, f
 		f.edge.to = c
 		own.push(f, "call")
 		defer own.pop(f)
@@ -304,6 +304,7 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 	}
 	own, rec := current()
 	c.begin(ctx)
+	c.ctx = c.watched.carry(ctx)
 	if own == nil && (rec == nil || rec.Node == nil) {
 		// Somewhere to remember a panic that passes through.
 		rec = goroutine.Ensure()
