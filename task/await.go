@@ -111,3 +111,43 @@ func recv[T any](ctx context.Context, ch <-chan T) (v T, ok bool, err error) {
 	}, "receive")
 	return v, ok, err
 }
+
+// Send sends v to ch, as `ch <- v` does, but as a wait that this module sees: see
+// [Recv]. When ctx ends first it returns its cause, and has sent nothing; at the same
+// moment it may have sent v, and then returns nil. A ctx that has ended before sends
+// nothing. Nobody receives from a nil ch. A closed one panics, as a plain send does.
+func Send[T any](ctx context.Context, ch chan<- T, v T) error {
+	checkCtx(ctx, "Send")
+	ctx = core.Afterlife(ctx)
+	if err := core.Ended(ctx); err != nil {
+		return err
+	}
+	select {
+	case ch <- v:
+		return nil
+	default:
+	}
+	return send(ctx, ch, v)
+}
+
+// send is apart for the reason that recv is.
+func send[T any](ctx context.Context, ch chan<- T, v T) error {
+	var closed any // what the send has panicked with, which may be on another goroutine
+	err := core.Receive(ctx, func(quit <-chan struct{}) (over bool) {
+		defer func() {
+			if closed = recover(); closed != nil {
+				over = true
+			}
+		}()
+		select {
+		case ch <- v:
+			return true
+		case <-quit:
+			return false
+		}
+	}, "send")
+	if closed != nil {
+		panic(closed)
+	}
+	return err
+}
