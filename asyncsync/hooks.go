@@ -13,6 +13,10 @@ import "asyncsync.dev/internal/core"
 // Abandoned on a goroutine of its own when the function of an abandoned call
 // has ended. No lock is held: hooks may call into this library.
 //
+// Panics of which nobody else can hear are written to standard error where there is no
+// Panicked hook: of tasks that nobody has waited for, when they have been collected, and
+// of functions that were abandoned or posted.
+//
 // A call is told to the hooks that there were when it was made, one after
 // another: first those of the process, in the order in which they were added,
 // then those of the context, of the outermost first. A hook that panics or calls
