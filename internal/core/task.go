@@ -566,7 +566,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	case o.Scope != nil:
 		c.bound = true // nobody waits on its goroutine
 		if err := o.Scope.submit(c); err != nil {
-			c.refusal = err
+			c.refusal = o.Scope.named(err, c)
 			c.turnAway()
 			return
 		}
