@@ -17,11 +17,16 @@ import "asyncsync.dev/internal/core"
 // Panicked hook: of tasks that nobody has waited for, when they have been collected, and
 // of functions that were abandoned or posted.
 //
+// Values lets a hook give a call something that the function finds in its ctx, and
+// the hook itself later in [CallInfo].Ctx: the span of a trace, say. A hook that
+// keeps its own table of calls goes by [CallInfo].ID.
+//
 // A call is told to the hooks that there were when it was made, one after
 // another: first those of the process, in the order in which they were added,
 // then those of the context, of the outermost first. A hook that panics or calls
 // [runtime.Goexit] ends the call it was told of in that way, when the rest have
-// been told; of several the last one counts.
+// been told; of several the last one counts. A call that ends so before it was
+// queued, in Values or Queued, is not told to Ended.
 type Hooks = core.Hooks
 
 // CallInfo is what a hook is told of one call. Fields that are not known yet,

@@ -34,7 +34,7 @@ func Log(l *slog.Logger) Hooks {
 	return Hooks{
 		Ended: func(i CallInfo) {
 			level, text := slog.LevelDebug, "a call has ended"
-			if i.RunTime == 0 && i.Err != nil && !i.Inline { // it never began
+			if !i.Begun {
 				text = "a call was taken out"
 				for _, refusal := range []error{ErrQueueFull, ErrPoolFull, ErrClosed, ErrNoContext, core.ErrDeadlock} {
 					if errors.Is(i.Err, refusal) {

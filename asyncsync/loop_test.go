@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -305,4 +306,44 @@ func TestDetachedTaskOutlivesWhoCallsTheLoop(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, 7, v, name)
 	}
+}
+
+// Insensitive work of a thread loop's tasks is bounded, and its own nested work is
+// not held up by that.
+func TestDefaultLimiter(t *testing.T) {
+	guard(t)
+	require.Nil(t, asyncsync.DefaultLimiter(context.Background()))
+	_, err := loop.Run(context.Background(), loop.Goroutines(), func(ctx context.Context) (int, error) {
+		require.Nil(t, asyncsync.DefaultLimiter(ctx), "these are goroutines already")
+		return 0, nil
+	})
+	require.NoError(t, err)
+	_, err = loop.Run(context.Background(), loop.NewThread(), func(ctx context.Context) (int, error) {
+		l := asyncsync.DefaultLimiter(ctx)
+		require.Same(t, l, asyncsync.DefaultLimiter(ctx))
+		require.Equal(t, task.LimiterStats{Total: 40}, l.Stats())
+		l.SetTotal(3)
+		var now, most atomic.Int64
+		ctx, g := task.NewGroup(ctx)
+		for range 20 {
+			g.Go(func(ctx context.Context) error {
+				_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+					n := now.Add(1)
+					for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+					}
+					runtime.Gosched()
+					now.Add(-1)
+					return asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) {
+						return asyncsync.ToThread(ctx, func(context.Context) (int, error) { return 0, nil }, asyncsync.Insensitive())
+					})
+				}, asyncsync.Insensitive())
+				return err
+			})
+		}
+		require.NoError(t, g.Wait(ctx))
+		require.LessOrEqual(t, most.Load(), int64(3))
+		require.Equal(t, task.LimiterStats{Total: 3}, l.Stats())
+		return 0, nil
+	})
+	require.NoError(t, err)
 }

@@ -8,6 +8,7 @@ import (
 
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/loop"
+	"asyncsync.dev/task"
 )
 
 // Func is a function that can be sent across threads.
@@ -206,12 +207,16 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 	ctx = core.Afterlife(ctx)
 	r := &record[A, R]{fn: w.fn, arg: arg}
 	w.name(r)
-	if w.limiter != nil {
-		r.fn = w.limited
-	}
 	own, _ := w.executor.(*CurrentThreadExecutor)
 	here, stopped := own.here()
 	parks, _ := core.OnLoop()
+	limiter := w.limiter
+	if limiter == nil && w.executor == nil && parks {
+		limiter = DefaultLimiter(ctx)
+	}
+	if limiter != nil {
+		r.fn = func(ctx context.Context, arg A) (R, error) { return limited(ctx, limiter, w.fn, arg) }
+	}
 	if w.executor == nil && !w.Options.Abandon && !parks && core.Here() == nil || here {
 		if err := cmp.Or(core.Ended(ctx), stopped); err != nil {
 			return zero[R](), err
@@ -233,14 +238,38 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 	return r.result, r.err
 }
 
-// limited is the function under the limiter.
-func (w *toThread[A, R]) limited(ctx context.Context, arg A) (R, error) {
-	leave, err := core.EnterLimiter(w.limiter, ctx)
+// limited calls fn under l.
+func limited[A, R any](ctx context.Context, l *task.Limiter, fn Func[A, R], arg A) (R, error) {
+	leave, err := core.EnterLimiter(l, ctx)
 	if err != nil {
 		return zero[R](), err
 	}
 	defer leave()
-	return w.fn(ctx, arg)
+	return fn(ctx, arg)
+}
+
+// defaultTokens is how many tokens a default limiter has: anyio's number.
+const defaultTokens = 40
+
+// DefaultLimiter returns the limiter of insensitive calls that the tasks of a thread
+// loop make without [WithLimiter] or [WithExecutor]: each runs on a goroutine of its
+// own, and a loop with many tasks would start as many. ctx is one of code that runs on
+// the loop or was called from there. The limiter has 40 tokens, which SetTotal changes,
+// and lasts as long as the loop. Elsewhere, where insensitive calls are not limited, it
+// returns nil.
+//
+// It is anyio's current_default_thread_limiter.
+func DefaultLimiter(ctx context.Context) *task.Limiter {
+	checkCtx(ctx, "DefaultLimiter")
+	h := core.LoopOf(ctx)
+	if h == nil || !h.Serial {
+		return nil
+	}
+	if l, ok := h.Limiter.Load().(*task.Limiter); ok {
+		return l
+	}
+	h.Limiter.CompareAndSwap(nil, task.NewLimiter(defaultTokens))
+	return h.Limiter.Load().(*task.Limiter)
 }
 
 // A record is one call on its way: what is common to all, and the types.

@@ -37,12 +37,15 @@
 //	LoopTask    a task that one on the same loop starts and waits for: engine
 //	LoopHop     a call to a loop that sleeps: engine
 //	LoopCallers goroutines that call one loop: engine, n
+//	LoopThread  a call to a thread that sleeps: caller
 //	LoopParked  tasks that wait: tasks, of; the memory of one
 //
-// Of Mutex and MutexWaited engine=sync is a sync.Mutex.
+// Of Mutex and MutexWaited engine=sync is a sync.Mutex. Of the callers of locks loop is
+// a task of a thread loop, and task one with a goroutine.
 //
-// Of the benchmarks of loops, engine=pull is a bare coroutine of iter.Pull and
-// engine=asyncsync a call to a thread. What a stack takes in LoopParked is chosen by
+// Of the benchmarks of loops, engine=pull is a bare coroutine of iter.Pull,
+// engine=asyncsync a call to a thread, engine=portal one of portal.Call, and engine=soon
+// one of StartSoon and Wait; goroutines-left counts those that a loop has left. What a stack takes in LoopParked is chosen by
 // the Go runtime, by the average of all goroutines; with
 // GODEBUG=adaptivestackstart=0 it is what a task needs.
 //

@@ -7,11 +7,12 @@ import (
 	"testing"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
-// callersOfLocks have a ctx of their own: of nobody, of a task, and of a function
-// on a thread.
+// callersOfLocks have a ctx of their own: of nobody, of a task, of one on a thread loop,
+// and of a function on a thread.
 var callersOfLocks = []struct {
 	name string
 	run  func(ctx context.Context, fn func(context.Context))
@@ -23,6 +24,15 @@ var callersOfLocks = []struct {
 			return struct{}{}, nil
 		})
 		if _, err := t.Wait(ctx); err != nil {
+			panic(err)
+		}
+	}},
+	{"loop", func(ctx context.Context, fn func(context.Context)) {
+		_, err := loop.Run(ctx, loop.NewThread(), func(ctx context.Context) (struct{}, error) {
+			fn(ctx)
+			return struct{}{}, nil
+		})
+		if err != nil {
 			panic(err)
 		}
 	}},

@@ -11,18 +11,31 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/sched"
 	"asyncsync.dev/loop"
+	"asyncsync.dev/portal"
 	"asyncsync.dev/task"
 )
 
-// onThread runs main on a thread loop, on the benchmark's goroutine.
+// onThread runs main on a thread loop, on the benchmark's goroutine, and reports how
+// many goroutines the loop has left.
 func onThread(b *testing.B, main func(ctx context.Context, l loop.Backend)) {
 	b.Helper()
+	before := runtime.NumGoroutine()
+	defer func() { b.ReportMetric(float64(runtime.NumGoroutine()-before), "goroutines-left") }()
 	l := loop.NewThread()
 	_, err := loop.Run(context.Background(), l, func(ctx context.Context) (int, error) {
 		main(ctx, l)
 		return 0, nil
 	})
 	must(b, err)
+}
+
+// idlePortal starts a thread loop with a portal, which ends with the benchmark.
+func idlePortal(b *testing.B) *portal.Portal {
+	b.Helper()
+	p, err := portal.Start()
+	must(b, err)
+	b.Cleanup(func() { must(b, p.Close(nil)) })
+	return p
 }
 
 // idleThread starts a thread loop that has nothing to do until the benchmark ends.
@@ -84,6 +97,9 @@ func BenchmarkLoopSwitch(b *testing.B) {
 		})
 	}
 	b.Run("engine=yield", func(b *testing.B) {
+		tasks(b, func(ctx context.Context, _ loop.Backend) { _ = task.Yield(ctx) }) // the other one is told that the loop stops
+	})
+	b.Run("engine=sched", func(b *testing.B) {
 		tasks(b, func(context.Context, loop.Backend) { sched.Here().Yield() })
 	})
 	b.Run("engine=park", func(b *testing.B) {
@@ -164,6 +180,24 @@ func BenchmarkLoopHop(b *testing.B) {
 			must(b, err)
 		}
 	})
+	b.Run("engine=portal", func(b *testing.B) {
+		p := idlePortal(b)
+		b.ReportAllocs()
+		for b.Loop() {
+			_, err := portal.Call(ctx, p, func(context.Context) (int, error) { return 0, nil })
+			must(b, err)
+		}
+	})
+	b.Run("engine=soon", func(b *testing.B) {
+		p := idlePortal(b)
+		b.ReportAllocs()
+		for b.Loop() {
+			t, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, nil })
+			must(b, err)
+			_, err = t.Wait(ctx)
+			must(b, err)
+		}
+	})
 	b.Run("engine=post", func(b *testing.B) {
 		l := idleThread(b)
 		b.ReportAllocs()
@@ -204,7 +238,37 @@ func BenchmarkLoopCallers(b *testing.B) {
 				return err
 			})
 		})
+		b.Run(fmt.Sprintf("engine=portal/n=%d", n), func(b *testing.B) {
+			p := idlePortal(b)
+			callers(b, func() error {
+				_, err := portal.Call(context.Background(), p, func(context.Context) (int, error) { return 0, nil })
+				return err
+			})
+		})
 	}
+}
+
+// BenchmarkLoopThread calls a thread that sleeps, and never spins, from a goroutine and
+// from a task of a thread loop.
+func BenchmarkLoopThread(b *testing.B) {
+	calls := func(b *testing.B, ctx context.Context) {
+		must(b, asyncsync.WithThreadSensitiveContext(ctx, func(ctx context.Context) error {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) { return 0, nil })
+				must(b, err)
+			}
+			return nil
+		}))
+	}
+	b.Run("caller=goroutine", func(b *testing.B) {
+		spin(b, spinNever)
+		calls(b, context.Background())
+	})
+	b.Run("caller=task", func(b *testing.B) {
+		spin(b, spinNever)
+		onThread(b, func(ctx context.Context, l loop.Backend) { calls(b, ctx) })
+	})
 }
 
 // BenchmarkLoopParked has many tasks wait. It reports the memory of one, and what it

@@ -39,6 +39,8 @@ var masks = []struct {
 	{regexp.MustCompile(`(?:[A-Za-z]:)?[\w./@-]*/([\w.-]+\.go):\d+`), "PATH/$1:N"},
 	{regexp.MustCompile(`, ([\w.-]+\.go):\d+\)`), ", $1:N)"},
 	{regexp.MustCompile(`, \d+ minutes?`), ""},
+	// Who is about to sleep has no age yet.
+	{regexp.MustCompile(`(waits for [^\n]*, in goroutine N), for AGE`), "$1"},
 }
 
 func masked(s string) string {

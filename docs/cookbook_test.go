@@ -48,12 +48,12 @@ func pages(t *testing.T) []page {
 	t.Helper()
 	paths, err := filepath.Glob("*.md")
 	require.NoError(t, err)
-	more, err := filepath.Glob(filepath.Join("deadlock", "*.md"))
-	require.NoError(t, err)
-	paths = append(paths, more...)
-	more, err = filepath.Glob(filepath.Join("vet", "*.md"))
-	require.NoError(t, err)
-	paths = append(paths, more...)
+	for _, folder := range []string{"deadlock", "porting", "rules", "vet"} {
+		more, err := filepath.Glob(filepath.Join(folder, "*.md"))
+		require.NoError(t, err)
+		require.NotEmpty(t, more, folder)
+		paths = append(paths, more...)
+	}
 	paths = append(paths, filepath.Join("..", "README.md"), filepath.Join("..", "CONTRIBUTING.md"), filepath.Join("..", "CHANGELOG.md"))
 	var ps []page
 	for _, path := range paths {
@@ -328,12 +328,17 @@ func (p page) prose() string {
 var (
 	codeSpan = regexp.MustCompile("`[^`]+`")
 	link     = regexp.MustCompile(`\[[^\]]*\]\(([^)\s]+)\)`)
+	anchor   = regexp.MustCompile(`<a id="([^"]+)"></a>`)
 	notSlug  = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 )
 
-// anchors returns the anchors of the page's headings, as GitHub makes them.
+// anchors returns the anchors of the page: those of its headings, as GitHub makes
+// them, and those that its text sets.
 func (p page) anchors() map[string]bool {
 	as := map[string]bool{}
+	for _, m := range anchor.FindAllStringSubmatch(p.prose(), -1) {
+		as[m[1]] = true
+	}
 	for line := range strings.Lines(p.prose()) {
 		heading := strings.TrimLeft(line, "#")
 		if heading == line || !strings.HasPrefix(heading, " ") {
@@ -350,6 +355,32 @@ func (p page) anchors() map[string]bool {
 		}
 	}
 	return as
+}
+
+// A row of the index of rules has the anchor of the rule that it links to, so that
+// links to rules.md#anchor go on to lead somewhere. No rule is left out.
+func TestRulesAreIndexed(t *testing.T) {
+	var index page
+	rules := map[string]string{} // the anchor of each section, and its page
+	for _, p := range pages(t) {
+		path, isRules := strings.CutPrefix(p.path, "docs/rules/")
+		switch {
+		case p.path == "docs/rules.md":
+			index = p
+		case isRules:
+			title, sections, _ := strings.Cut(p.text, "\n")
+			require.True(t, strings.HasPrefix(title, "# "), p.path)
+			for a := range (page{text: sections}).anchors() {
+				require.Empty(t, rules[a], "%s: %s is in two pages", p.path, a)
+				rules[a] = path
+			}
+		}
+	}
+	require.NotEmpty(t, rules)
+	for a, path := range rules {
+		row := regexp.MustCompile(`(?m)^\| <a id="` + a + `"></a>.*\]\(rules/` + regexp.QuoteMeta(path) + `#` + a + `\) \|$`)
+		require.Regexp(t, row, index.text, "the index does not list #%s of %s", a, path)
+	}
 }
 
 // Relative links lead to files, and their fragments to headings.

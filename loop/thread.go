@@ -34,7 +34,7 @@ type thread struct {
 func NewThread(opts ...Option) Backend {
 	b := &thread{name: named("thread", opts)}
 	b.loop = sched.New(b, runPosted, exitFailed, ErrStopped)
-	b.home = core.Home{Loop: b, Backend: threadTasks{b.loop}, Stopped: ErrStopped}
+	b.home = core.Home{Loop: b, Backend: threadTasks{b.loop}, Stopped: ErrStopped, Serial: true}
 	return b
 }
 

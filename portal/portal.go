@@ -17,20 +17,21 @@ import (
 type Portal struct {
 	// Fixed at birth.
 	backend  loop.Backend
+	home     *core.Home              // of backend
 	region   core.Region             // what StartSoon starts is below it
 	ctx      context.Context         // of the region
 	cancel   context.CancelCauseFunc // of ctx
-	alive    context.Context         // ends when what remains is cancelled; no values
+	alive    context.Context         // ends when what remains is cancelled, or the backend stops; no values
 	endLife  context.CancelCauseFunc // of alive
 	own      bool                    // the loop is the portal's, made by Start
 	stopping chan struct{}           // closed by the first Stop
 	ended    core.Gate               // opened when all is over: that of the loop too, if it is own
 
 	mu       sync.Mutex // guards the rest; a leaf lock
-	unwatch  func() bool
-	stopped  bool  // nothing more is accepted
-	cause    error // what remains was cancelled with this, nil if it was not
-	running  int   // calls and tasks that were accepted and have not ended
+	unwatch  func()     // lets go of what ends the portal; nil if nothing else does
+	stopped  bool       // nothing more is accepted
+	cause    error      // what remains was cancelled with this, nil if it was not
+	running  int        // calls and tasks that were accepted and have not ended
 	visits   *visit
 	over     bool      // stopped, and nothing runs
 	wake     func()    // ends the wait of the loop's main task, if it is own
@@ -54,9 +55,13 @@ type outcome struct {
 }
 
 func newPortal(ctx context.Context, b loop.Backend) *Portal {
-	p := &Portal{backend: b, stopping: make(chan struct{})}
+	p := &Portal{backend: b, home: core.HomeOf(b), stopping: make(chan struct{})}
 	p.ctx, p.cancel = p.region.Begin(ctx)
-	p.alive, p.endLife = context.WithCancelCause(context.Background())
+	life := context.Background()
+	if p.home.Backend != nil {
+		life = p.home.Backend.Life()
+	}
+	p.alive, p.endLife = context.WithCancelCause(life)
 	return p
 }
 
@@ -77,7 +82,7 @@ func Open(ctx context.Context) (*Portal, error) {
 		return nil, err
 	}
 	p := newPortal(ctx, b)
-	unwatch := context.AfterFunc(ctx, func() { p.stop(core.Cause(ctx)) })
+	unwatch := p.watch(ctx)
 	p.mu.Lock()
 	p.unwatch = unwatch
 	over := p.over
@@ -86,6 +91,23 @@ func Open(ctx context.Context) (*Portal, error) {
 		unwatch()
 	}
 	return p, nil
+}
+
+// watch has the portal stop with ctx, and with the backend: ctx need not end with that,
+// and what [Call] runs has no other way to learn that the backend stops.
+func (p *Portal) watch(ctx context.Context) (unwatch func()) {
+	stopWith := func(ctx context.Context) func() bool {
+		return context.AfterFunc(ctx, func() { p.stop(core.Cause(ctx)) })
+	}
+	first := stopWith(ctx)
+	if p.home.Backend == nil {
+		return func() { first() }
+	}
+	second := stopWith(p.home.Backend.Life())
+	return func() {
+		first()
+		second()
+	}
 }
 
 // Start starts a new loop with a portal, on a goroutine of its own, and returns when it
@@ -423,11 +445,33 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 		return none, err
 	}
 	defer p.see(v)
-	return loop.Call(ctx, p.backend, func(ctx context.Context) (R, error) {
-		defer v.region.Enter()()
-		return fn(ctx)
-	})
+	c := &call[R]{fn: fn}
+	where := core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil}
+	if err := core.Away(ctx, &c.Call, c, &callOptions, where); err != nil {
+		return none, err
+	}
+	c.Raise()
+	return c.result, c.err
 }
+
+// callOptions are none; core does not change them.
+var callOptions core.Options
+
+// A call is one of [Call], as package loop has it. The visit is apart: a ctx that outlives
+// the call keeps that, and must not keep the function and its result.
+type call[R any] struct {
+	core.Call
+	job    core.Job
+	fn     func(context.Context) (R, error)
+	result R
+	err    error
+}
+
+// Run implements [core.Body].
+func (c *call[R]) Run(ctx context.Context) { c.result, c.err = c.fn(ctx) }
+
+// Err tells the hooks what the function returned.
+func (c *call[R]) Err() error { return c.err }
 
 // receive admits v and returns the ctx for it, below ctx.
 func (p *Portal) receive(ctx context.Context, v *visit) (context.Context, error) {
@@ -494,7 +538,7 @@ func launch[R any](ctx context.Context, m *member, fn func(context.Context) (R, 
 			m.leave()
 		}
 	}()
-	opts = append(opts[:len(opts):len(opts)], m.option, task.On(m.portal.backend))
+	opts = append(opts[:len(opts):len(opts)], m.option)
 	t := task.Go(ctx, func(ctx context.Context) (R, error) {
 		m.ran = true
 		r, err := fn(ctx)
@@ -507,13 +551,9 @@ func launch[R any](ctx context.Context, m *member, fn func(context.Context) (R, 
 	return t
 }
 
-// option makes m known to its task.
+// option makes m known to its task, and has it run on the portal's loop.
 func (m *member) option(o *core.Options) {
-	o.PC = m.pc
-	o.Starting = func(t *core.Task) {
-		m.task = t
-		t.OnEnd(m.over)
-	}
+	o.PC, o.Home, o.Into, o.OnEnd = m.pc, m.portal.home, &m.task, m.over
 }
 
 // over is called when the task has ended, before anybody is woken.

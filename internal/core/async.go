@@ -23,6 +23,9 @@ type Elsewhere struct {
 	// above. Job is what it is to run as, if somebody has one to give.
 	Home *Home
 	Job  *Job
+	// Ends says that the caller's ctx ends when Home stops, by itself or by whoever
+	// has made it: the function needs no layer of its own for that.
+	Ends bool
 }
 
 // Host returns the loop of the task that has called the sync code which asks, nil if
@@ -110,13 +113,20 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	if c.pc == 0 {
 		c.pc = o.PC
 	}
+	var ac *awayCtx
+	if t == nil {
+		ac = &awayCtx{}
+	}
 	base, home := foreign(ctx), homeOf(ctx)
 	if e.Home != nil {
 		home = e.Home
 		if e.Job == nil {
 			e.Job = &Job{}
 		}
-		if base, e.Job.life = home.layer(ctx); e.Job.life != nil {
+		if !e.Ends {
+			base, e.Job.life = home.layer(ctx, ac)
+		}
+		if e.Job.life != nil {
 			defer e.Job.life.end()
 		}
 		e.Job.Waited, e.Job.Short = t == nil && parkable(rec) == nil, true
@@ -126,8 +136,8 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	}
 	home = home.callsBackTo(homeOf(ctx))
 	if t == nil {
-		nc := newNodeCtx(base, s, by, home)
-		c.ctx, c.node = &nc.Ctx, nc.node
+		ac.init(base, s, by, home)
+		c.ctx, c.node = &ac.Ctx, ac.node
 	} else {
 		fc := newFrameCtx(base, s, by, home)
 		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, &fc.wait
@@ -144,12 +154,14 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	}
 	c.begin(ctx)
 	ctx = c.ctx // ends with the loop as well
+	c.ctx = c.watched.carry(c.ctx)
 	c.node.Start()
 	if t == nil {
 		if parkable(rec) == nil {
 			c.parker = make(chan struct{}, 1)
 		}
-		p := newEdge(rec, &edge{to: (*awayCall)(c)})
+		ac.wait.to = (*awayCall)(c)
+		p := newEdge(rec, &ac.wait)
 		defer p.over()
 		if err := c.post(e); err != nil {
 			return err
@@ -239,7 +251,7 @@ func (c *Call) runAsync() (woke bool) {
 	if t != nil {
 		defer c.node.ride(t)()
 	}
-	returned, told := false, false
+	told := false
 	defer func() {
 		if !told {
 			c.ending = recovered(recover(), nil)
@@ -258,25 +270,12 @@ func (c *Call) runAsync() (woke bool) {
 		}
 		woke = c.finish()
 	}()
-	defer func() {
-		if !returned {
-			c.ending = recovered(recover(), c.node.raised)
-		}
-		if c.stop != nil {
-			c.stop.end(&c.ending)
-		}
-		if lent {
-			endCritical(rec, &c.ending)
-		}
-		c.over(nil)
-		told = true
-	}()
-	c.started(nil)
-	if c.stop != nil {
-		c.stop.arm(c.ctx, nil)
+	if lent {
+		c.run(nil, &c.node.raised, rec, false)
+	} else {
+		c.run(nil, &c.node.raised, nil, false)
 	}
-	c.body.Run(c.ctx)
-	returned = true
+	told = true
 	return
 }
 

@@ -4,62 +4,38 @@ import (
 	"context"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
-	"asyncsync.dev/internal/sched"
 )
 
-// A Bell ends one wait. Whoever is going to wait makes it, shows it to those who
-// may end the wait, and then waits. Ringing it is cheap wherever the waiter is: it
-// closes a channel, or wakes a task of a thread loop without anybody in between.
+// A Bell is a [Gate] that one goroutine waits for: the one that has made it. Whoever is
+// going to wait makes it, shows it to those who may end the wait, and then waits.
 type Bell struct {
-	rung atomic.Bool
-
-	// One of the two is set before the bell is shown to anybody: done for a
-	// thread or an ordinary goroutine, task for a task that parks.
-	done chan struct{}
-	task *sched.Task
-
-	// turn is the number of the wait that the task is in, 0 before the first.
-	turn atomic.Uint64
+	gate  Gate
+	done  <-chan struct{} // of the gate, for a thread or an ordinary goroutine
+	place listener        // for a task that parks
 }
 
 // NewBell returns a bell that the calling goroutine can wait for.
 func NewBell() *Bell {
 	b := &Bell{}
-	own, rec := current()
-	b.init(own, rec)
+	b.init(current())
 	return b
 }
 
 // init makes b a bell of the calling goroutine.
 func (b *Bell) init(own *Thread, rec *goroutine.Record) {
-	if own == nil {
-		b.task = parkable(rec)
-	}
-	if b.task == nil {
-		b.done = make(chan struct{})
+	if own != nil || parkable(rec) == nil {
+		b.done = b.gate.Done()
 	}
 }
 
 // Ring ends the wait, also if that has not begun. It may be called from anywhere,
 // any number of times, and runs nobody's code.
-func (b *Bell) Ring() {
-	switch {
-	case b.rung.Swap(true):
-	case b.done != nil:
-		close(b.done)
-	default:
-		// If this is before turn is written, the task sees rung after that.
-		if turn := b.turn.Load(); turn != 0 {
-			b.task.Wake(turn)
-		}
-	}
-}
+func (b *Bell) Ring() { b.gate.Open() }
 
 // Rung reports whether Ring was called.
-func (b *Bell) Rung() bool { return b.rung.Load() }
+func (b *Bell) Rung() bool { return b.gate.IsOpen() }
 
 // Wait waits until the bell is rung, or ctx ends, whose cause it returns; if both
 // happened it may return either. Like [Park] it does not know what it waits for.
@@ -85,25 +61,7 @@ func (b *Bell) WaitBefore(ctx context.Context, t *Turn, what string) error {
 }
 
 // sleeper returns one that waits for b, to be completed by waitUntil.
-func (b *Bell) sleeper() sleeper { return sleeper{done: b.done, bell: b} }
-
-// parkForBell is sleep in a task that waits for a bell.
-func (w *sleeper) parkForBell(task *sched.Task) wakeup {
-	b := w.bell
-	for {
-		b.turn.Store(task.Prepare())
-		if b.Rung() {
-			return came
-		}
-		how := w.suspend(task)
-		switch {
-		case b.Rung():
-			return came
-		case how == cancelled:
-			return cancelled
-		}
-	}
-}
+func (b *Bell) sleeper() sleeper { return sleeper{done: b.done, gate: &b.gate, place: &b.place} }
 
 // Receive waits until take, which receives from a channel, has got something, or
 // ctx ends, whose cause it returns: then nothing was taken. take must return soon

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 )
 
@@ -80,11 +81,75 @@ func foreign(ctx context.Context) context.Context {
 	if c.node != nil {
 		// What starts from the ctx of a task that is over is not cancelled
 		// for that; it hangs from what was above the task.
-		if l := c.node.life; l != nil && l.layer == base && l.gone.Load() {
-			base = l.base
+		if l := c.node.life; l != nil && l.layer == below(base) && l.gone.Load() {
+			base = carry(l.base, valuesOf(base))
 		}
 	}
 	return base
+}
+
+// A carrier is a foreign context with values of hooks above it: see Hooks.Values.
+// It ends as the one below does.
+//
+// There is one carrier at most on top of a context, and what is below is what
+// everybody compares: a task is to be cancelled by the same as without hooks. The
+// values are asked for apart from it. Made from one another the contexts that hooks
+// return would grow with the depth of a nesting, and, where a task that is over is
+// looked past, answer for the wrong end and cause.
+type carrier struct {
+	context.Context
+	values []carried // never empty; the innermost first
+}
+
+// A carried is what hooks have given.
+type carried struct {
+	by  *Hooks
+	ctx context.Context
+}
+
+// Value implements [context.Context].
+func (c *carrier) Value(key any) any {
+	for i := range c.values {
+		if v := c.values[i].ctx.Value(key); v != nil {
+			return v
+		}
+	}
+	return c.Context.Value(key)
+}
+
+// carry returns base, a foreign context, with values, which may be none. They
+// replace what the same hooks have given to it.
+func carry(base context.Context, values []carried) context.Context {
+	if len(values) == 0 {
+		return base
+	}
+	old, ok := base.(*carrier)
+	if !ok {
+		return &carrier{base, values}
+	}
+	all := values[:len(values):len(values)]
+	for _, v := range old.values {
+		if !slices.ContainsFunc(values, func(n carried) bool { return n.by == v.by }) {
+			all = append(all, v)
+		}
+	}
+	return &carrier{old.Context, all}
+}
+
+// below returns base without the values of hooks.
+func below(base context.Context) context.Context {
+	if c, ok := base.(*carrier); ok {
+		return c.Context
+	}
+	return base
+}
+
+// valuesOf returns the values of hooks on top of base.
+func valuesOf(base context.Context) []carried {
+	if c, ok := base.(*carrier); ok {
+		return c.values
+	}
+	return nil
 }
 
 // Afterlife returns ctx, or, if that is the ctx of a task that is over, one
@@ -135,8 +200,8 @@ func ScopeOf(ctx context.Context) *Scope {
 // when the task has ended.
 func Detach(ctx context.Context) context.Context {
 	base := foreign(ctx)
-	if n := NodeOf(ctx); n != nil && n.life != nil && n.life.layer == base {
-		base = n.life.base
+	if n := NodeOf(ctx); n != nil && n.life != nil && n.life.layer == below(base) {
+		base = carry(n.life.base, valuesOf(base))
 	}
 	return newCtx(base, nil, nil, homeOf(ctx))
 }
@@ -164,6 +229,15 @@ type nodeCtx struct {
 type frameCtx struct {
 	nodeCtx
 	wait Frame
+}
+
+// awayCtx is the context of a function that a goroutine waits for which is no thread,
+// its node, and that wait, in one allocation. It is not in the call: a ctx that outlives
+// the call must not keep the function and its results.
+type awayCtx struct {
+	nodeCtx
+	wait  edge
+	alone lifeCtx // the layer below, if it ends with a loop alone
 }
 
 // newFrameCtx is newNodeCtx for such a function.

@@ -31,16 +31,7 @@
 //
 // # Locks
 //
-// From the outside in: cycles, relations, Executor.mu, Scope.mu, Thread.mu,
-// Node.mu. (Nobody holds two of the first three but who looks for a cycle.)
-// Pool.mu, lease.mu, Group.mu, Resource.mu, Thread.parkMu and a life's mu are
-// taken alone or innermost, but for lines, which is locked under Pool.mu. Several
-// threads are locked together in rearrange alone, in the order of their ids.
-// live is held around nothing but reads of atomics and Thread.mu.
-//
-// cycles is held by who follows the waits of others: see cycle.go. Ending a wait
-// may block until a running search is done, so never end a wait while holding one
-// of these locks. bubbles nests outside all of them.
+// The one list of them is in docs/architecture.md, under Locks.
 //
 // No callback is called and nobody is woken under a lock. Accounts of accepted
 // calls are one atomic word per scope, so that closing needs neither the

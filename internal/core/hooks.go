@@ -17,15 +17,31 @@ type Hooks struct {
 	Ended     func(CallInfo)
 	Abandoned func(CallInfo)
 	Panicked  func(CallInfo)
+
+	// Values, if not nil, is asked by the caller, before Queued is told, for a
+	// context of which only the values are used: the ctx of the function has them,
+	// before its own; so has what is made from that ctx, and the Ctx of all that
+	// the hooks are told of the call. nil adds nothing. What the same hooks have
+	// given to a call further out is replaced.
+	//
+	// The context is made from context.Background. One made from Ctx, or that can
+	// end, makes the call panic: when a function is cancelled, and why, is no
+	// matter of hooks.
+	Values func(CallInfo) context.Context
 }
 
 // CallInfo is what a hook is told of one call.
 type CallInfo struct {
+	// ID is the same in all that hooks are told of a call, and no other call of
+	// the process has it. It is 0 for a function that is no call, such as one that
+	// was posted, and for a call that was made when there were no hooks.
+	ID        uint64
 	Ctx       context.Context
 	Name      string
 	Context   string // the name of the ThreadSensitiveContext
 	Thread    int    // the OS thread's id, 0 where there is none
 	Inline    bool   // the caller was on the thread already
+	Begun     bool   // the function has begun; false in the end of what did not run
 	Err       error  // what the function returned
 	Panic     any    // what it panicked with
 	Stack     []byte // where, at the origin
@@ -62,7 +78,7 @@ func (h *Hooks) of(what kind) func(CallInfo) {
 }
 
 func (h *Hooks) empty() bool {
-	return h.Queued == nil && h.Started == nil && h.Ended == nil && h.Abandoned == nil && h.Panicked == nil
+	return h.Queued == nil && h.Started == nil && h.Ended == nil && h.Abandoned == nil && h.Panicked == nil && h.Values == nil
 }
 
 // hooks are those of the process, in the order in which they are told, nil if
@@ -180,22 +196,58 @@ func (a audience) wants(what kind) bool {
 	}
 }
 
+// wantsValues reports whether anybody has values to give.
+func (a audience) wantsValues() bool {
+	for n := 0; ; n++ {
+		switch h := a.at(n); {
+		case h == nil:
+			return false
+		case h.Values != nil:
+			return true
+		}
+	}
+}
+
 // tell tells all, in order. One that ends in a panic or a Goexit does not keep
 // the rest from being told; then tell ends so, with the last such ending.
-func (a audience) tell(what kind, i CallInfo) { a.tellFrom(0, what, i) }
+func (a audience) tell(what kind, i CallInfo) {
+	a.each(0, func(h *Hooks) {
+		if f := h.of(what); f != nil {
+			f(i)
+		}
+	})
+}
 
-func (a audience) tellFrom(n int, what kind, i CallInfo) {
+// each calls f for all from the nth on.
+func (a audience) each(n int, f func(*Hooks)) {
 	defer func() {
 		if a.at(n) != nil { // the one before has not returned
-			a.tellFrom(n, what, i)
+			a.each(n, f)
 		}
 	}()
 	for h := a.at(n); h != nil; h = a.at(n) {
 		n++
-		if f := h.of(what); f != nil {
-			f(i)
-		}
+		f(h)
 	}
+}
+
+// values asks all for the values that the call which i is about is to have.
+func (a audience) values(i CallInfo) []carried {
+	var all []carried
+	a.each(0, func(h *Hooks) {
+		if h.Values == nil {
+			return
+		}
+		ctx := h.Values(i)
+		switch {
+		case ctx == nil:
+			return
+		case ctx.Done() != nil || From(ctx) != nil:
+			panic("asyncsync: Hooks.Values returned a ctx that was made from one of a call, or can end: make it from context.Background()")
+		}
+		all = append(all, carried{h, ctx})
+	})
+	return all
 }
 
 // Failing is a Body that knows the error its function returned.
@@ -212,33 +264,63 @@ func (c *Call) info(t *Thread) CallInfo {
 	if t != nil {
 		i.Thread = int(t.tid.Load())
 	}
-	if w := c.watched; w != nil && !w.startedAt.IsZero() {
-		i.QueueTime = w.startedAt.Sub(w.queuedAt)
-		if !w.endedAt.IsZero() {
-			i.RunTime = w.endedAt.Sub(w.startedAt)
+	if w := c.watched; w != nil {
+		i.ID = w.id
+		if !w.startedAt.IsZero() {
+			i.Begun = true
+			i.QueueTime = w.startedAt.Sub(w.queuedAt)
+			if !w.endedAt.IsZero() {
+				i.RunTime = w.endedAt.Sub(w.startedAt)
+			}
 		}
 	}
 	return i
 }
 
+// callIDs gives calls that hooks are told of their ids.
+var callIDs atomic.Uint64
+
 // A watch is the hooks that there were when a call was made, and what they are
-// told of it: queuedAt is set by the submitter, the rest by the thread.
+// told of it: startedAt and endedAt are set by the thread, the rest by the
+// submitter.
 type watch struct {
 	audience
+	id     uint64
+	values []carried
+
 	queuedAt, startedAt, endedAt time.Time
 }
 
-// begin tells the hooks that a call was made.
+// carry returns ctx with the values that hooks have given the call. w may be nil.
+func (w *watch) carry(ctx context.Context) context.Context {
+	if w == nil || w.values == nil {
+		return ctx
+	}
+	if c, ok := ctx.(*Ctx); ok {
+		return newCtx(carry(c.Context, w.values), c.scope, c.node, c.home)
+	}
+	return carry(ctx, w.values)
+}
+
+// begin tells the hooks that a call was made. After it the caller has c.ctx carry
+// what they have given.
 func (c *Call) begin(ctx context.Context) {
 	if !hooked(c.scope) {
 		return
 	}
-	c.watched = &watch{audience: audienceOf(c.scope), queuedAt: time.Now()}
-	if c.watched.wants(kindQueued) {
-		i := c.info(nil)
-		i.Ctx = ctx
-		c.watched.tell(kindQueued, i)
+	w := &watch{audience: audienceOf(c.scope), id: callIDs.Add(1), queuedAt: time.Now()}
+	c.watched = w
+	values := w.wantsValues()
+	if !values && !w.wants(kindQueued) {
+		return
 	}
+	i := c.info(nil)
+	i.Ctx = ctx
+	if values {
+		w.values = w.audience.values(i)
+		i.Ctx = w.carry(ctx)
+	}
+	w.tell(kindQueued, i)
 }
 
 // started tells them that its function begins.
@@ -280,7 +362,7 @@ func (c *Call) refused(ctx context.Context, err error) {
 		return
 	}
 	i := c.info(nil)
-	i.Ctx, i.Err, i.QueueTime = ctx, err, time.Since(c.watched.queuedAt)
+	i.Ctx, i.Err, i.QueueTime = c.watched.carry(ctx), err, time.Since(c.watched.queuedAt)
 	c.watched.tell(kindEnded, i)
 }
 
@@ -301,7 +383,7 @@ func (p *Panic) tellAll(i CallInfo, a audience) {
 
 func (c *Call) outcome(t *Thread) CallInfo {
 	i := c.info(t)
-	i.Goexit = c.ending.Goexit
+	i.Begun, i.Goexit = true, c.ending.Goexit
 	if p := c.ending.Panic; p != nil {
 		i.Panic, i.Stack = p.Value, p.Stack
 	} else if f, ok := c.body.(Failing); ok {

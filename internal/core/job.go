@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/internal/sched"
@@ -19,6 +20,11 @@ type Home struct {
 	// Threads says that its functions are sync code on threads of this module: the
 	// loop that they call back to is the one that their caller is on.
 	Threads bool
+
+	// Limiter bounds the insensitive work that its tasks call, if they all live on
+	// one thread: a *task.Limiter, made by package asyncsync when it is needed first.
+	Limiter atomic.Value
+	Serial  bool // they do
 
 	// Owner is who has made it for a purpose of his own: see package asyncsync. If
 	// Loop is nil it says where async functions that sync code calls are to run,
@@ -123,8 +129,9 @@ func (c *lifeCtx) Value(key any) any {
 // to be ended when the function has.
 //
 // The life is that of a task, so that layers do not pile up: however deep calls are
-// nested, each hangs from what is above the outermost.
-func (h *Home) layer(ctx context.Context) (context.Context, *life) {
+// nested, each hangs from what is above the outermost. The layer is in ac, if that is
+// not nil and there is nothing but the home to end it.
+func (h *Home) layer(ctx context.Context, ac *awayCtx) (context.Context, *life) {
 	base := foreign(ctx)
 	if !h.tasks() {
 		return base, nil
@@ -134,7 +141,11 @@ func (h *Home) layer(ctx context.Context) (context.Context, *life) {
 		case end.Done():
 			return base, nil
 		case nil:
-			return &lifeCtx{base, end}, nil
+			if ac == nil {
+				return &lifeCtx{base, end}, nil
+			}
+			ac.alone = lifeCtx{base, end}
+			return &ac.alone, nil
 		}
 	}
 	l := &life{home: h}
@@ -414,11 +425,15 @@ func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	l.begin(ctx)
-	if l.base.Done() == nil && (l.parent == nil || l.parent.alone && l.parent.home == h) {
+	unowned := l.parent == nil || l.parent.alone && l.parent.home == h
+	switch end := h.life(); {
+	case unowned && l.base.Done() == nil:
 		// Nobody ends it but the backend.
-		s.alone = lifeCtx{l.base, h.life()}
+		s.alone = lifeCtx{l.base, end}
 		l.layer, l.alone = &s.alone, true
-	} else {
+	case unowned && l.base.Done() == end.Done():
+		l.layer, l.alone = l.base, true
+	default:
 		l.makeLayer()
 	}
 	c := &s.tc.Ctx

@@ -42,7 +42,7 @@ type runningLoop struct {
 	gid, tid int64
 }
 
-// runningLoops are those that there are. A leaf lock, but for that of a loop.
+// runningLoops are those that there are. A leaf lock.
 var runningLoops struct {
 	sync.Mutex
 	all map[*runningLoop]struct{}

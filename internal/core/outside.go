@@ -21,7 +21,7 @@ func Recover(r any) Ending {
 // hook hears of is written to standard error.
 func (e Ending) Unheard(ctx context.Context, name string) {
 	e.count()
-	i := CallInfo{Ctx: ctx, Name: name, Goexit: e.Goexit}
+	i := CallInfo{Ctx: ctx, Name: name, Begun: true, Goexit: e.Goexit}
 	a := audienceOf(ScopeOf(ctx))
 	switch {
 	case e.Panic != nil && !a.wants(kindPanicked):

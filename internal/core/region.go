@@ -11,7 +11,8 @@ import (
 // that. It is in use from Begin to End.
 type Region struct {
 	group Group
-	join  Join // of the region that has taken this one in
+	join  Join    // of the region that has taken this one in
+	alone lifeCtx // of BeginIn
 }
 
 // Begin makes r a region below ctx and returns its context, which cancel ends.
@@ -28,7 +29,8 @@ func (r *Region) BeginIn(ctx, life context.Context) (_ context.Context, cancel c
 		return r.Begin(ctx)
 	}
 	nc := &r.group.nc
-	nc.over(&lifeCtx{foreign(ctx), life})
+	r.alone = lifeCtx{foreign(ctx), life}
+	nc.over(&r.alone)
 	nc.scope, nc.node, nc.home = ScopeOf(ctx), &nc.own, homeOf(ctx)
 	nc.own.setParent(NodeOf(ctx))
 	nc.own.Start()

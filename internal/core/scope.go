@@ -71,7 +71,7 @@ type Scope struct {
 	// stays so. That makes the step to 1 happen once, whoever takes it.
 	account atomic.Int64
 
-	mu   sync.Mutex    // guards the rest; nests outside Thread.mu
+	mu   sync.Mutex    // guards the rest; may be locked under Thread.mu, never the other way
 	done chan struct{} // closed when the scope is over; made when somebody waits for that
 }
 

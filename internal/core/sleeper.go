@@ -30,16 +30,16 @@ type sleeper struct {
 	rec   *goroutine.Record
 	edge  *edge
 
-	// What for: the end of call, or the gate of want, or done, which is closed or
-	// delivers. A sleeper with none waits for the end of its frame.
-	call *Call
-	want *want
-	done <-chan struct{}
-	bell *Bell                                // of a task, which then has no done
-	take func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
-	once bool                                 // on a thread: serve what is queued, and no longer
-	kin  bool                                 // on a thread: serve what its function has started, besides
-	turn *Turn                                // of a lock that done is, or leads to
+	// What for: the end of call, or done, which is closed or delivers, or, in a task
+	// that parks, gate. A sleeper with none waits for the end of its frame.
+	call  *Call
+	done  <-chan struct{}
+	gate  *Gate
+	place *listener                            // at gate, which keeps it for as long as the sleep lasts
+	take  func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
+	once  bool                                 // on a thread: serve what is queued, and no longer
+	kin   bool                                 // on a thread: serve what its function has started, besides
+	turn  *Turn                                // of a lock that done is, or leads to
 
 	// Until when. ctx is the one that cancel is Done of; when stopped is closed
 	// the wait ends with stopErr. Both channels may be nil. abandon says that
@@ -110,9 +110,7 @@ func (w *sleeper) sleep() wakeup {
 	switch {
 	case task != nil && w.call != nil:
 		return w.park(task)
-	case task != nil && w.bell != nil:
-		return w.parkForBell(task)
-	case task != nil && w.want != nil && w.want.gate != nil:
+	case task != nil && w.gate != nil:
 		return w.parkAt(task)
 	case task != nil:
 		return w.parkFor(task)
@@ -248,17 +246,26 @@ func (w *sleeper) park(task *sched.Task) wakeup {
 
 // parkAt is sleep in a task that waits for a gate.
 func (w *sleeper) parkAt(task *sched.Task) (how wakeup) {
-	g, l := w.want.gate, &w.want.place
-	l.task, l.number = task, task.Prepare()
-	if !g.listen(l) {
-		return came
+	for {
+		if how, ended := w.parkOnce(task); ended {
+			return how
+		}
+	}
+}
+
+// parkOnce parks the task, and reports whether that has ended the sleep.
+func (w *sleeper) parkOnce(task *sched.Task) (how wakeup, ended bool) {
+	w.place.task, w.place.number = task, task.Prepare()
+	if !w.gate.listen(w.place) {
+		return came, true
 	}
 	defer func() { // also when the ctx has code that fails
-		if g.leave(l) {
-			how = came
+		if w.gate.leave(w.place) {
+			how, ended = came, true
 		}
 	}()
-	return w.suspend(task)
+	how = w.suspend(task)
+	return how, how != came
 }
 
 // parkFor is sleep in a task that waits for something else.

@@ -187,17 +187,17 @@ func (l *life) begin(ctx context.Context) {
 	switch {
 	case parent.over && parent.held == 0:
 		// Its layer is gone; foreign has looked past it.
-	case l.base != parent.layer:
+	case below(l.base) != parent.layer:
 		parent.held++
 		l.up = parent
 	case !parent.over:
-		l.base = parent.base
+		l.base = carry(parent.base, valuesOf(l.base))
 		parent.adopt(l)
 		l.parent = parent
 		// What the parent holds above itself must outlast us as well.
 		l.up = parent.up.hold()
 	default:
-		l.base = parent.base
+		l.base = carry(parent.base, valuesOf(l.base))
 		l.up = parent.up.hold()
 	}
 	if l.parent != nil && parent.ended {
@@ -519,8 +519,11 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	t.life = l
-	if o.Starting != nil {
-		o.Starting(t)
+	if o.Into != nil {
+		*o.Into = t
+	}
+	if o.OnEnd != nil {
+		t.OnEnd(o.OnEnd)
 	}
 	c := &t.call
 	c.body, c.name, c.pc, c.long = body, o.Name, o.PC, o.Long
@@ -557,7 +560,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	if o.Scope != nil && o.Refusal == nil && c.watched == nil {
 		c.ctx = l.base // until it begins: see Thread.exec
 	} else {
-		c.ctx = l.open(now, c.scope)
+		c.ctx = c.watched.carry(l.open(now, c.scope))
 	}
 	switch {
 	case o.Refusal != nil:

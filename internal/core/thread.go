@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"runtime/trace"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -444,13 +443,12 @@ func (t *Thread) exec(c *Call) {
 	rec.Values, rec.Node = c.values, c.node
 	t.raised, t.spun = nil, false
 	c.node.Start()
-	returned, told := false, false
-	// Two deferred functions, because a hook may end in a panic or a Goexit of
-	// its own: what must happen in any case is in the first.
+	told := false
 	defer func() {
 		if !told {
 			c.ending = recovered(recover(), nil)
 		}
+		t.raised = nil
 		c.node.End()
 		if rec.Values != c.values {
 			c.values = rec.Values
@@ -458,37 +456,8 @@ func (t *Thread) exec(c *Call) {
 		rec.Values, rec.Node = values, node
 		t.retire(c)
 	}()
-	defer func() {
-		if !returned {
-			c.ending = recovered(recover(), t.raised)
-			t.raised = nil
-		}
-		if c.stop != nil {
-			c.stop.end(&c.ending)
-		}
-		c.over(t)
-		told = true
-	}()
-	if !t.lease.started {
-		t.lease.start(t)
-	}
-	c.started(t)
-	if c.stop != nil {
-		c.stop.arm(c.ctx, t)
-	}
-	if trace.IsEnabled() {
-		c.traced(t)
-	} else {
-		c.body.Run(c.ctx)
-	}
-	returned = true
-}
-
-func (c *Call) traced(t *Thread) {
-	ctx, task := trace.NewTask(c.ctx, c.Name())
-	defer task.End()
-	defer trace.StartRegion(ctx, t.label()).End()
-	c.body.Run(c.ctx)
+	c.run(t, &t.raised, nil, !t.lease.started)
+	told = true
 }
 
 // retire takes the ended call off the stack, and tells its caller.

@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"runtime/trace"
 	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
@@ -108,36 +107,17 @@ func (t *Thread) execHeld(c *Call) {
 	}
 	t.raised = nil
 	c.node.Start()
-	returned, told := false, false
-	// Two deferred functions for the reason that exec has.
+	told := false
 	defer func() {
 		if !told {
 			c.ending = recovered(recover(), nil)
 		}
+		t.raised = nil
 		c.node.End()
 		t.putDown(c, node)
 	}()
-	defer func() {
-		if !returned {
-			c.ending = recovered(recover(), t.raised)
-			t.raised = nil
-		}
-		if c.stop != nil {
-			c.stop.end(&c.ending)
-		}
-		c.over(t)
-		told = true
-	}()
-	c.started(t)
-	if c.stop != nil {
-		c.stop.arm(c.ctx, t)
-	}
-	if trace.IsEnabled() {
-		c.traced(t)
-	} else {
-		c.body.Run(c.ctx)
-	}
-	returned = true
+	c.run(t, &t.raised, nil, false)
+	told = true
 }
 
 // putDown ends what hold began. node is what the goroutine's record said before.

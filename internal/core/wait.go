@@ -40,8 +40,10 @@ type Options struct {
 	Refusal error
 	Home    *Home // the loop, if another than that of its ctx
 
-	// Starting, if not nil, is given the task before it starts.
-	Starting func(*Task)
+	// Of a task: where it is put before it starts, and what OnEnd is to be given;
+	// nil for nothing.
+	Into  **Task
+	OnEnd func()
 }
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it
@@ -89,7 +91,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 	if own == nil {
 		checkPark(rec)
 		cx := callCtx(ctx, s)
-		c.ctx, c.node = cx, cx.node
+		c.ctx, c.node = c.watched.carry(cx), cx.node
 		// A loop does not run sync code: it would stand still.
 		if !o.Abandon && parkable(rec) == nil && s.hold(c, rec) {
 			return nil
@@ -112,7 +114,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		// function's node is one that the frame can be found by.
 		fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
 		f := &fc.wait
-		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, f
+		c.ctx, c.node, c.frame = c.watched.carry(&fc.Ctx), fc.node, f
 		f.edge.to = c
 		own.push(f, "call")
 		defer own.pop(f)
@@ -274,7 +276,10 @@ func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *want,
 			defer closingBegins(p.edge, by)()
 		}
 	}
-	s.own, s.frame, s.rec, s.edge, s.want, s.ctx, s.cancel = own, f, rec, p.edge, w, ctx, ctx.Done()
+	if w != nil && w.gate != nil {
+		s.gate, s.place = w.gate, &w.place
+	}
+	s.own, s.frame, s.rec, s.edge, s.ctx, s.cancel = own, f, rec, p.edge, ctx, ctx.Done()
 	return s.wait()
 }
 
@@ -302,6 +307,7 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 	}
 	own, rec := current()
 	c.begin(ctx)
+	c.ctx = c.watched.carry(ctx)
 	if own == nil && (rec == nil || rec.Node == nil) {
 		// Somewhere to remember a panic that passes through.
 		rec = goroutine.Ensure()
@@ -311,7 +317,7 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 			rec.ReleaseIfEmpty()
 		}()
 	}
-	c.observed(own)
+	c.run(own, raisedSlot(), nil, false)
 	c.ending.Raise()
 }
 
@@ -322,34 +328,6 @@ func (c *Call) SetPC(pc uintptr) { c.pc = pc }
 // made needs nothing beside its function.
 func Plain(o *Options, s *Scope) bool {
 	return o.Interrupt == nil && !hooked(s) && !trace.IsEnabled()
-}
-
-func (c *Call) observed(own *Thread) {
-	returned := false
-	defer func() {
-		if !returned {
-			// After a Goexit the goroutine goes on unwinding from here.
-			var raised *Panic
-			if slot := raisedSlot(); slot != nil {
-				raised = *slot
-			}
-			c.ending = recovered(recover(), raised)
-		}
-		if c.stop != nil {
-			c.stop.end(&c.ending)
-		}
-		c.over(own)
-	}()
-	c.started(own)
-	if c.stop != nil {
-		c.stop.arm(c.ctx, own)
-	}
-	if trace.IsEnabled() {
-		c.traced(own)
-	} else {
-		c.body.Run(c.ctx)
-	}
-	returned = true
 }
 
 // Name returns what the call is called in reports: the name it was given, or

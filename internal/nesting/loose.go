@@ -327,7 +327,9 @@ func (x *run) closeEarly(o *Op, a *activity) {
 	x.contexts[o.On.Root.ID].early.Store(true)
 	x.closed(c)
 	cause := x.ids.causes[o.ID]
-	x.during(a, &activity{}, func() {
+	all := &activity{}
+	defer x.closes(all, x.contexts[o.On.Root.ID])()
+	x.during(a, all, func() {
 		var err error
 		switch {
 		case c.handle != nil:

@@ -185,7 +185,8 @@ type activity struct {
 // A wait is an activity that waits for another.
 type wait struct {
 	by, target *activity
-	from, to   int // clock; to is 0 while it lasts
+	closed     *contextState // instead of target: all that runs there, or will
+	from, to   int           // clock; to is 0 while it lasts
 }
 
 func (x *run) complain(format string, args ...any) {
@@ -219,6 +220,11 @@ func (x *run) during(a, target *activity, f func()) {
 // of a for it.
 func (x *run) waits(a, target *activity) (over func()) {
 	return x.note(&wait{by: a, target: target})
+}
+
+// closes notes that by waits for all that c has accepted until over is called.
+func (x *run) closes(by *activity, c *contextState) (over func()) {
+	return x.note(&wait{by: by, closed: c})
 }
 
 func (x *run) note(w *wait) (over func()) {
@@ -257,7 +263,7 @@ func (x *run) depends(w *wait, a *activity) bool {
 		}
 		todo = append(todo, n.parent)
 		for _, o := range x.record {
-			if o.target == n && (o.to == 0 || o.to >= a.began) {
+			if (o.target == n || o.closed != nil && o.closed == n.on) && (o.to == 0 || o.to >= a.began) {
 				todo = append(todo, o.by)
 			}
 		}

@@ -32,7 +32,7 @@ func (l *lab) child(ctx context.Context, r round, p place, number int) error {
 	if err != nil {
 		return err
 	}
-	args := []string{childCommand, "-time", l.each.String(), "-quick=" + strconv.FormatBool(l.quick),
+	args := []string{childCommand, "-time", l.each.String(), "-quick=" + strconv.FormatBool(l.quick), "-loops=" + strconv.FormatBool(l.loops),
 		"-place", p.name, "-round", strconv.Itoa(number)}
 	return l.collect(ctx, r, p, p.title, exec.Command(self, args...))
 }
@@ -88,7 +88,7 @@ func beChild(_ context.Context, args []string, stdout, stderr io.Writer) error {
 			failed = err
 		}
 	}}
-	all := figuresAt(at)
+	all := figuresAt(at, c.loops)
 	for i := range all {
 		// Whatever the figure before leaves behind is not always the same.
 		one := all[(i+number*len(all)/leastRounds)%len(all)]
@@ -107,8 +107,11 @@ type chore struct {
 	take func(*bencher) error
 }
 
-// figuresAt returns all that is done at a place.
-func figuresAt(at string) []chore {
+// figuresAt returns all that is done at a place, or what is done for loops alone.
+func figuresAt(at string, loops bool) []chore {
+	if loops {
+		return loopChores(at)
+	}
 	var all []chore
 	switch at {
 	case oneCoreTwoProcs.name, twoCoresOneProc.name:
@@ -129,6 +132,7 @@ func figuresAt(at string) []chore {
 	for _, e := range engines {
 		all = append(all, chore{"depth of " + e.name, func(b *bencher) error { return b.depth(e) }})
 	}
-	return append(all, chore{"callers", callers}, chore{"pipeline", pipeline}, chore{"panics", panics},
+	all = append(all, chore{"callers", callers}, chore{"pipeline", pipeline}, chore{"panics", panics},
 		chore{"contexts", contexts}, chore{"many contexts", manyContexts})
+	return append(all, loopChores(at)...)
 }

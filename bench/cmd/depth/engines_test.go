@@ -8,6 +8,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/loop"
+	"asyncsync.dev/portal"
 )
 
 // Whatever is compared must do the same: one visit to the bottom for each
@@ -81,6 +84,52 @@ func TestPriceCountsAllocations(t *testing.T) {
 	runtime.KeepAlive(keep)
 	assert.InDelta(t, 1, c.allocs, 0.2)
 	assert.InDelta(t, 4096, c.bytes, 500)
+}
+
+func TestPriceAllTakesTurns(t *testing.T) {
+	var order []int
+	note := func(i int) batch {
+		return func(int) error {
+			if n := len(order); n == 0 || order[n-1] != i {
+				order = append(order, i)
+			}
+			return nil
+		}
+	}
+	cs, err := priceAll(time.Millisecond, note(0), note(1), note(2))
+	require.NoError(t, err)
+	assert.Len(t, cs, 3)
+	assert.Equal(t, []int{0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2}, order)
+}
+
+// What is compared must be done: as often as it is said.
+func TestInLoopRunsInATaskOfTheLoop(t *testing.T) {
+	require.NoError(t, withLoop(func(p *portal.Portal) error {
+		times := 0
+		err := inLoop(p.Loop(), func(ctx context.Context, n int) error {
+			on, ok := loop.Current(ctx)
+			assert.True(t, ok)
+			assert.Equal(t, p.Loop(), on)
+			times += n
+			return nil
+		})(7)
+		assert.Equal(t, 7, times)
+		return err
+	}))
+}
+
+func TestSleepersSleepAndAreWoken(t *testing.T) {
+	require.NoError(t, withLoop(func(p *portal.Portal) error {
+		s := &sleepers{p: p}
+		per, err := s.start(100)
+		require.NoError(t, err)
+		assert.Positive(t, per.heap)
+		assert.Positive(t, per.stack)
+		require.NoError(t, s.wake(100)(250))
+		require.NoError(t, s.end())
+		assert.Zero(t, s.left)
+		return nil
+	}))
 }
 
 func TestPowers(t *testing.T) {

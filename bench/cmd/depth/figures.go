@@ -51,6 +51,14 @@ func plus(a, b pick) pick {
 	return both(a, b, func(x, y float64) float64 { return x + y })
 }
 
+// whole picks the whole part of p: of what is allocated each time there is no other.
+func whole(p pick) pick {
+	return func(r round) (float64, bool) {
+		x, ok := p(r)
+		return math.Floor(x), ok
+	}
+}
+
 // greatest picks the greatest of all of ps.
 func greatest(ps ...pick) pick {
 	return func(r round) (float64, bool) {

@@ -41,6 +41,7 @@ func TestPicks(t *testing.T) {
 	}{
 		"value": {level, 5}, "over": {over(hop, channel), 2}, "minus": {minus(channel, hop), -3},
 		"plus": {plus(hop, channel), 9}, "greatest": {greatest(channel, hop, level), 6},
+		"whole": {whole(over(level, channel)), 1},
 	} {
 		got, ok := c.pick(r)
 		assert.True(t, ok, name)

@@ -52,8 +52,9 @@ func newLab(ctx context.Context, c config) (*lab, error) {
 	} else {
 		l.note("one processor only: there is nothing to show of calls that find both sides awake.")
 	}
-	l.floor, err = buildFloor(ctx, dir)
-	if err != nil {
+	if c.loops {
+		l.places = mainPlaces(l.places)
+	} else if l.floor, err = buildFloor(ctx, dir); err != nil {
 		l.note("no futex rows: %v.", err)
 	}
 	if c.quick {
@@ -61,6 +62,9 @@ func newLab(ctx context.Context, c config) (*lab, error) {
 	}
 	if c.python {
 		for _, s := range snakes {
+			if c.loops && s.module != loopSnake {
+				continue
+			}
 			if s.python = interpreter(ctx, s.module); s.python == "" {
 				l.note("no %s rows: no Python that has it was found. On Debian: apt-get install python3-%[1]s", s.module)
 				continue
@@ -107,8 +111,15 @@ func (l *lab) round(ctx context.Context, number int) error {
 			}
 		}
 		for _, s := range l.snakes {
-			if err := l.runSnake(ctx, r, p, s); err != nil {
-				return err
+			if !l.loops {
+				if err := l.runSnake(ctx, r, p, s); err != nil {
+					return err
+				}
+			}
+			if s.module == loopSnake {
+				if err := l.runLoopSnake(ctx, r, p, s); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -7,10 +7,10 @@
 //
 //	go run ./bench/cmd/depth
 //
-// It prints three tables (calls, nested calls, and the ratios that this module
-// promises, met or not) and draws the cost of a level over the depth as
-// bench/out/depth.svg and bench/out/depth.png. It takes one to three minutes;
-// nothing else should run on the machine meanwhile.
+// It prints four tables (calls, nested calls, loops and portals, and the ratios that
+// this module promises, met or not) and draws the cost of a level over the depth as
+// bench/out/depth.svg and bench/out/depth.png. It takes two to four minutes, a minute
+// for loops alone; nothing else should run on the machine meanwhile.
 //
 // # How it measures
 //
@@ -34,6 +34,11 @@
 // return, the hop from the outermost caller to the thread included, divided by
 // the depth.
 //
+// Of loops and portals those that are to be compared take turns within a round as
+// well, so that what else happens on the machine meets all of them. The loop is one
+// of loop.NewThread, and what it is compared with a bare coroutine of iter.Pull, or a
+// call to a thread, which looks out for nobody: a loop does not either.
+//
 // A C compiler, found as cc or gcc, is used to build a small program that shows
 // what two threads can do at best with the kernel's futex; without one these
 // rows are missing.
@@ -46,6 +51,7 @@
 //	-python     compare with Python's asgiref and anyio, where they are installed:
 //	            on Debian, apt-get install python3-asgiref python3-anyio
 //	-quick      one short round of small depths: to see that it works
+//	-loops      loops and portals alone, and no charts
 package main
 
 import (
@@ -95,6 +101,7 @@ type config struct {
 	out    string
 	python bool
 	quick  bool
+	loops  bool
 	each   time.Duration
 }
 
@@ -107,6 +114,7 @@ func (c *config) flags(stderr io.Writer) *flag.FlagSet {
 	f.DurationVar(&c.each, "time", 30*time.Millisecond, "time spent on one figure in one round")
 	f.BoolVar(&c.python, "python", false, "compare with asgiref and anyio, where they are installed")
 	f.BoolVar(&c.quick, "quick", false, "one short round of small depths")
+	f.BoolVar(&c.loops, "loops", false, "loops and portals alone")
 	return f
 }
 
@@ -155,21 +163,27 @@ func measure(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		fmt.Fprintf(stderr, "round %d of %d, %.0f s\n", i+1, c.rounds, time.Since(began).Seconds())
 	}
 	s := sizes(c.quick)
-	fmt.Fprintf(stdout, "\nCalls: one, and the return to its caller.\n\n%s", callTable(l.results, l.places))
-	fmt.Fprintf(stdout, "\nNested calls: one level is a SyncToAsync call and an AsyncToSync call.\n\n%s",
-		depthTable(l.results, l.places, s.depths))
-	fmt.Fprintf(stdout, "\nWhat this module promises. \"A, to B\" is A divided by B.\n\n%s",
-		targetTable(l.results, promises(s, l.places)))
+	all := loopPromises(s)
+	if !c.loops {
+		all = append(promises(s, l.places), all...)
+		fmt.Fprintf(stdout, "\nCalls: one, and the return to its caller.\n\n%s", callTable(l.results, l.places))
+		fmt.Fprintf(stdout, "\nNested calls: one level is a SyncToAsync call and an AsyncToSync call.\n\n%s",
+			depthTable(l.results, l.places, s.depths))
+	}
+	fmt.Fprintf(stdout, "\nLoops and portals.\n\n%s", loopTable(l.results, l.places))
+	fmt.Fprintf(stdout, "\nWhat this module promises. \"A, to B\" is A divided by B.\n\n%s", targetTable(l.results, all))
 	for _, n := range l.notes {
 		fmt.Fprintln(stdout, "\nNote:", n)
 	}
-	files, err := drawDepth(c.out, l.results, l.places, s.depths)
-	if err != nil {
-		return err
-	}
 	fmt.Fprintln(stdout)
-	for _, f := range files {
-		fmt.Fprintln(stdout, "chart:", f)
+	if !c.loops {
+		files, err := drawDepth(c.out, l.results, l.places, s.depths)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			fmt.Fprintln(stdout, "chart:", f)
+		}
 	}
 	fmt.Fprintf(stdout, "%d rounds in %.0f s\n", c.rounds, time.Since(began).Seconds())
 	return nil

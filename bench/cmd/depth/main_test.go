@@ -25,7 +25,7 @@ func TestQuickRunMeasuresEverything(t *testing.T) {
 	var out, trouble bytes.Buffer
 	require.Equal(t, 0, run(t.Context(), []string{"-quick", "-python", "-out", dir}, &out, &trouble), &trouble)
 
-	for _, heading := range []string{"call ", "engine ", "    promise ", "chart: " + filepath.Join(dir, "depth.svg")} {
+	for _, heading := range []string{"call ", "engine ", "loop ", "    promise ", "chart: " + filepath.Join(dir, "depth.svg")} {
 		assert.Contains(t, out.String(), "\n"+heading)
 	}
 	for _, row := range []string{"plain call", "library, to a thread", "locked goroutine behind a channel"} {
@@ -37,6 +37,28 @@ func TestQuickRunMeasuresEverything(t *testing.T) {
 	assert.NotContains(t, out.String(), "was not measured")
 	assert.NotContains(t, out.String(), "NaN")
 	assert.FileExists(t, filepath.Join(dir, "depth.png"))
+}
+
+func TestQuickRunOfLoopsAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "charts")
+	var out, trouble bytes.Buffer
+	require.Equal(t, 0, run(t.Context(), []string{"-quick", "-loops", "-python", "-out", dir}, &out, &trouble), &trouble)
+
+	l, err := newLab(t.Context(), config{quick: true, loops: true, python: true})
+	require.NoError(t, err)
+	defer l.close()
+	for _, row := range loopRows {
+		if len(l.snakes) > 0 || !strings.HasPrefix(row.what, "Python") {
+			assert.Contains(t, out.String(), row.what)
+		}
+	}
+	for _, p := range loopPromises(sizes(true)) {
+		assert.Contains(t, out.String(), p.what)
+	}
+	assert.NotContains(t, out.String(), "was not measured")
+	assert.NotContains(t, out.String(), "NaN")
+	assert.NotContains(t, out.String(), "plain call")
+	assert.NoDirExists(t, dir)
 }
 
 func TestWithoutPythonItSaysHowToGetIt(t *testing.T) {

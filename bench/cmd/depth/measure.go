@@ -13,13 +13,14 @@ type scale struct {
 	contexts   int // many of them
 	threads    int // for these
 	values     int // goroutines that hold one
+	parked     int // tasks that wait
 }
 
 func sizes(quick bool) scale {
 	if quick {
-		return scale{depths: powers(16), panicDepth: 16, contexts: 200, threads: 10, values: 100}
+		return scale{depths: powers(16), panicDepth: 16, contexts: 200, threads: 10, values: 100, parked: 1000}
 	}
-	return scale{depths: powers(4096), panicDepth: 1000, contexts: 10_000, threads: 100, values: 10_000}
+	return scale{depths: powers(4096), panicDepth: 1000, contexts: 10_000, threads: 100, values: 10_000, parked: 100_000}
 }
 
 // powers returns the powers of two up to n.
@@ -82,22 +83,33 @@ func price(d time.Duration, f batch) (cost, error) {
 	return cost{per(float64(took.Nanoseconds())), per(after.bytes - before.bytes), per(after.allocs - before.allocs)}, nil
 }
 
-// priceBoth prices two that are to be compared, in turns.
-func priceBoth(d time.Duration, f, g batch) (x, y float64, err error) {
+// priceAll prices some that are to be compared, in turns.
+func priceAll(d time.Duration, fs ...batch) ([]cost, error) {
 	const turns = 5
-	var xs, ys []float64
+	ns, bytes, allocs := make([][]float64, len(fs)), make([][]float64, len(fs)), make([][]float64, len(fs))
 	for range turns {
-		a, err := price(d/turns, f)
-		if err != nil {
-			return 0, 0, err
+		for i, f := range fs {
+			c, err := price(d/turns, f)
+			if err != nil {
+				return nil, err
+			}
+			ns[i], bytes[i], allocs[i] = append(ns[i], c.ns), append(bytes[i], c.bytes), append(allocs[i], c.allocs)
 		}
-		b, err := price(d/turns, g)
-		if err != nil {
-			return 0, 0, err
-		}
-		xs, ys = append(xs, a.ns), append(ys, b.ns)
 	}
-	return summarize(xs).median, summarize(ys).median, nil
+	all := make([]cost, len(fs))
+	for i := range fs {
+		all[i] = cost{summarize(ns[i]).median, summarize(bytes[i]).median, summarize(allocs[i]).median}
+	}
+	return all, nil
+}
+
+// priceBoth prices two.
+func priceBoth(d time.Duration, f, g batch) (x, y float64, err error) {
+	cs, err := priceAll(d, f, g)
+	if err != nil {
+		return 0, 0, err
+	}
+	return cs[0].ns, cs[1].ns, nil
 }
 
 // allocated returns what has been allocated since the start of the process.

@@ -16,6 +16,9 @@ var asgirefScript string
 //go:embed nest_anyio.py
 var anyioScript string
 
+//go:embed loops_anyio.py
+var loopsScript string
+
 // A snake is a Python library that nests.
 type snake struct {
 	module  string
@@ -50,8 +53,21 @@ func (l *lab) runSnake(ctx context.Context, r round, p place, s snake) error {
 			depths = append(depths, strconv.Itoa(d))
 		}
 	}
+	return l.runScript(ctx, r, p, s, s.script, strings.Join(depths, ","))
+}
+
+// loopSnake is the library that loops and portals are compared with; that of asyncio is
+// below it.
+const loopSnake = "anyio"
+
+// runLoopSnake takes the figures of its loops and portals for one round.
+func (l *lab) runLoopSnake(ctx context.Context, r round, p place, s snake) error {
+	return l.runScript(ctx, r, p, s, loopsScript, strconv.Itoa(sizes(l.quick).parked))
+}
+
+func (l *lab) runScript(ctx context.Context, r round, p place, s snake, script, scale string) error {
 	ms := strconv.FormatFloat(float64(l.each)/float64(time.Millisecond), 'f', -1, 64)
 	// Not from a file: Python would look for modules beside it.
-	cmd := exec.Command(s.python, "-c", s.script, strings.Join(depths, ","), ms)
+	cmd := exec.Command(s.python, "-c", script, scale, ms)
 	return l.collect(ctx, r, p, fmt.Sprintf("%s, %s", s.module, p.title), cmd)
 }

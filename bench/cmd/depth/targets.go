@@ -38,11 +38,12 @@ const (
 	needTwo     = "needs two processors"
 	needFutex   = "needs a C compiler, and Linux"
 	needPython  = "needs -python, asgiref"
+	needAnyio   = "needs -python, anyio"
 	needDeep    = "needs more depth"
 	needNothing = "was not measured"
 )
 
-// promises returns all there are for what is measured at some places.
+// promises returns those of calls and nesting, for what is measured at some places.
 func promises(s scale, places []place) []promise {
 	one := func(name ...any) pick { return value(oneCore, name...) }
 	two := func(name ...any) pick { return value(twoCores, name...) }

@@ -85,3 +85,39 @@ func TestDoublingFindsTheWorst(t *testing.T) {
 		}
 	}
 }
+
+func TestPromisesOfLoops(t *testing.T) {
+	r := round{}
+	for _, p := range []place{oneCore, twoCores} {
+		for _, row := range loopRows {
+			r[p.name+":"+row.name], r[p.name+":"+row.name+"-allocs"] = 10, 0.01
+		}
+		for _, name := range []string{"join/grown", "join/left"} {
+			r[p.name+":"+name] = 0
+		}
+	}
+	r["one:parked/heap"], r["one:parked/stack"] = 2000, 2096
+	r["two:join/left"] = 1
+	r["one:lock/limiter/task"] = 41
+	r["one:away/portal"] = 14
+	numbers, missed := map[int]bool{}, []string{}
+	for _, v := range judge(results{r}, loopPromises(sizes(false))) {
+		numbers[v.number] = true
+		assert.True(t, v.measured, "%d %s", v.number, v.what)
+		if !v.met() && v.needs != needAnyio {
+			missed = append(missed, v.what)
+		}
+	}
+	assert.Len(t, numbers, 8)
+	assert.Equal(t, []string{
+		"goroutines that a loop leaves, two cores", "portal.Call, to loop.Call, one core",
+		"Mutex, Event, Limiter: the worst, one core",
+	}, missed)
+}
+
+func TestWithoutTwoProcessorsOrPythonPromisesOfLoopsSayWhy(t *testing.T) {
+	for _, v := range judge(results{{}}, loopPromises(sizes(false))) {
+		assert.False(t, v.measured)
+		assert.Contains(t, []string{needNothing, needTwo, needAnyio}, v.needs)
+	}
+}
