@@ -228,6 +228,10 @@ func TestAllocsInline(t *testing.T) {
 	for name, call := range map[string]func(context.Context){
 		"ToThread":              func(ctx context.Context) { asyncsync.ToThread(ctx, one) },
 		"ToThread with options": func(ctx context.Context) { asyncsync.ToThread(ctx, one, asyncsync.Named("named"), asyncsync.Abandon()) },
+		"Do":                    func(ctx context.Context) { asyncsync.Do(ctx, func(context.Context) error { return nil }) },
+		"Do with option": func(ctx context.Context) {
+			asyncsync.Do(ctx, func(context.Context) error { return nil }, asyncsync.Named("named"))
+		},
 		"Handle.Do":             func(ctx context.Context) { h.Do(ctx, do) },
 		"Handle.Do with option": func(ctx context.Context) { h.Do(ctx, do, asyncsync.Named("named")) },
 		"Get":                   func(ctx context.Context) { asyncsync.Get(ctx, h, get) },

@@ -59,6 +59,18 @@ func FromThread[R any](ctx context.Context, fn func(context.Context) (R, error),
 	return w.call(ctx, struct{}{})
 }
 
+// DoAsync is [FromThread] for a function without a result.
+func DoAsync(ctx context.Context, fn func(context.Context) error, opts ...Option) error {
+	if fn == nil {
+		panic("asyncsync: DoAsync: nil function")
+	}
+	w := fromThread[func(context.Context) error, struct{}]{settings: apply("DoAsync", opts), fn: oneDo.fn}
+	w.checkFromThread("DoAsync")
+	w.PC = core.FuncPC(fn)
+	_, err := w.call(ctx, fn)
+	return err
+}
+
 // fromThread is a wrapped async function.
 type fromThread[A, R any] struct {
 	settings

@@ -1,7 +1,10 @@
 package asyncsync
 
 import (
+	"fmt"
+
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/loop"
 )
 
@@ -55,7 +58,7 @@ func (e *CurrentThreadExecutor) RunUntil(done <-chan struct{}) error {
 		panic("asyncsync: RunUntil: nil channel, which never ends")
 	}
 	if !e.exec.Mine() {
-		return ErrWrongThread
+		return fmt.Errorf("%w: RunUntil was called on goroutine %d, and is for %d, which has made the executor", ErrWrongThread, goroutine.ID(), e.exec.Goroutine())
 	}
 	if !e.exec.RunUntil(done) {
 		return loop.ErrStopped

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/goroutine"
 )
 
 // A Handle is a value that only its thread may touch: a database connection, a
@@ -98,11 +99,15 @@ func (h *Handle[T]) Do(ctx context.Context, fn func(context.Context, T) error, o
 		return fn(ctx, h.in.value)
 	}
 	checkCtx(ctx, "Handle.Do")
+	bindInterrupt(s, "Handle.Do", h.get)
 	w := &toThread[doArg[T], struct{}]{fn: h.do.fn, pc: h.do.pc, settings: *s}
 	s.free()
 	_, err := w.in(ctx, &h.tsc.scope, doArg[T]{h, fn})
 	return err
 }
+
+// get returns the value, for what runs while a function uses it.
+func (h *Handle[T]) get() T { return h.in.value }
 
 // doArg is the argument of a call by Do. It holds the handle, for as long as the call
 // lasts.
@@ -138,6 +143,7 @@ func Get[T, R any](ctx context.Context, h *Handle[T], fn func(context.Context, T
 		return fn(ctx, h.in.value)
 	}
 	checkCtx(ctx, "Get")
+	bindInterrupt(s, "Get", h.get)
 	w := &toThread[getArg[T, R], R]{fn: callGet[T, R], pc: (getArg[T, R]).pc, settings: *s}
 	s.free()
 	return w.in(ctx, &h.tsc.scope, getArg[T, R]{h, fn})
@@ -171,7 +177,7 @@ func callGet[T, R any](ctx context.Context, a getArg[T, R]) (R, error) {
 func (h *Handle[T]) Value() (T, error) {
 	h.check("Value")
 	if !h.tsc.scope.Here() {
-		return zero[T](), ErrWrongThread
+		return zero[T](), fmt.Errorf("%w: Value of a Handle of %v, %s, is for functions on its own thread, and was called on goroutine %d", ErrWrongThread, reflect.TypeFor[T](), h.tsc.scope.Describe(), goroutine.ID())
 	}
 	return h.in.value, nil
 }

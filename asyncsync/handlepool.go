@@ -243,6 +243,7 @@ func onePoolCall[T, R any]() *toThread[poolCall[T, R], R] {
 func getFrom[T, R any](ctx context.Context, p *HandlePool[T], l *Lease[T], what string, call poolCall[T, R], opts []Option) (R, error) {
 	checkCtx(ctx, what)
 	var w *toThread[poolCall[T, R], R]
+	var u *use[T]
 	if len(opts) > 0 {
 		s := applied(what, opts)
 		s.checkHandle(what)
@@ -250,15 +251,17 @@ func getFrom[T, R any](ctx context.Context, p *HandlePool[T], l *Lease[T], what 
 			s.free()
 			return call.here(ctx)
 		}
+		u = &use[T]{p: p, left: true}
+		bindInterrupt(s, what, u.value)
 		w = &toThread[poolCall[T, R], R]{fn: runPoolCall[T, R], pc: (poolCall[T, R]).pc, settings: *s}
 		s.free()
 	} else {
 		if p.inline(ctx, l, &call.v) {
 			return call.here(ctx)
 		}
+		u = &use[T]{p: p, left: true}
 		w = onePoolCall[T, R]()
 	}
-	u := &use[T]{p: p, left: true}
 	call.u = u
 	defer u.end()
 	if l != nil {
@@ -300,6 +303,9 @@ type use[T any] struct {
 	shared    bool // the function holds the value as well
 	abandoned bool
 }
+
+// value returns the value, while the function runs.
+func (u *use[T]) value() T { return u.e.h.in.value }
 
 // share has the function hold the value as well: its caller may go.
 func (u *use[T]) share() {

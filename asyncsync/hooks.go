@@ -13,6 +13,10 @@ import "asyncsync.dev/internal/core"
 // Abandoned on a goroutine of its own when the function of an abandoned call
 // has ended. No lock is held: hooks may call into this library.
 //
+// Panics of which nobody else can hear are written to standard error where there is no
+// Panicked hook: of tasks that nobody has waited for, when they have been collected, and
+// of functions that were abandoned or posted.
+//
 // Values lets a hook give a call something that the function finds in its ctx, and
 // the hook itself later in [CallInfo].Ctx: the span of a trace, say. A hook that
 // keeps its own table of calls goes by [CallInfo].ID.

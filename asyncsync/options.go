@@ -2,6 +2,8 @@ package asyncsync
 
 import (
 	"context"
+	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -26,6 +28,7 @@ type settings struct {
 	limiter     *task.Limiter
 	loop        loop.Loop
 	sameThread  bool
+	value       any // func(T), of InterruptValue
 }
 
 // On sends the call to the thread of tsc, whatever ctx says.
@@ -126,7 +129,7 @@ func Interrupt(f func()) Option {
 	if f == nil {
 		panic("asyncsync: Interrupt: nil function")
 	}
-	return func(s *settings) { s.Options.Interrupt, s.Options.Once = f, false }
+	return func(s *settings) { s.interrupt(f, false, nil) }
 }
 
 // InterruptOnce is [Interrupt] for an f that lasts, so that one call is enough:
@@ -137,7 +140,40 @@ func InterruptOnce(f func()) Option {
 	if f == nil {
 		panic("asyncsync: InterruptOnce: nil function")
 	}
-	return func(s *settings) { s.Options.Interrupt, s.Options.Once = f, true }
+	return func(s *settings) { s.interrupt(f, true, nil) }
+}
+
+// InterruptValue is [Interrupt] for functions of a [Handle] or a [HandlePool]: f gets
+// the value that the function has. Of a pool that is the only way to know which.
+//
+//	pool.Do(ctx, query, asyncsync.InterruptValue((*sqlite.Conn).Interrupt))
+//
+// f runs on another goroutine than the value's thread, while a function uses the value
+// there: it may do with the value only what is allowed at any time, from anywhere. T
+// must be the type of the values, else the call panics, and so does any other call
+// with the option.
+func InterruptValue[T any](f func(T)) Option {
+	if f == nil {
+		panic("asyncsync: InterruptValue: nil function")
+	}
+	return func(s *settings) { s.interrupt(nil, false, f) }
+}
+
+// interrupt sets what the last of the options for it says.
+func (s *settings) interrupt(f func(), once bool, value any) {
+	s.Options.Interrupt, s.Options.Once, s.value = f, once, value
+}
+
+// bindInterrupt gives the function of an InterruptValue its value.
+func bindInterrupt[T any](s *settings, what string, value func() T) {
+	if s.value == nil {
+		return
+	}
+	f, ok := s.value.(func(T))
+	if !ok {
+		panic(fmt.Sprintf("asyncsync: %s: InterruptValue with a %T, but values are of type %v", what, s.value, reflect.TypeFor[T]()))
+	}
+	s.Options.Interrupt = func() { f(value()) }
 }
 
 // IfFree makes the call only if it need not wait for others, as [sync.Mutex.TryLock]
@@ -197,11 +233,25 @@ func (s *settings) free() {
 
 // plain reports whether no option changes where or how a call runs that its caller
 // makes on the thread which it is to run on.
-func (s *settings) plain() bool { return !s.insensitive && s.Options.Interrupt == nil }
+func (s *settings) plain() bool {
+	return !s.insensitive && s.Options.Interrupt == nil && s.value == nil
+}
 
 // checkToThread panics on options that SyncToAsync and its kind cannot honour
 // together.
 func (s *settings) checkToThread(what string) {
+	s.checkNoValue(what)
+	s.checkCall(what)
+}
+
+// checkNoValue panics on an InterruptValue where there is no value.
+func (s *settings) checkNoValue(what string) {
+	if s.value != nil {
+		panic("asyncsync: " + what + ": InterruptValue is for functions of a Handle or a HandlePool; Interrupt is for others")
+	}
+}
+
+func (s *settings) checkCall(what string) {
 	var why string
 	switch {
 	case s.loop != nil || s.sameThread:
@@ -225,11 +275,12 @@ func (s *settings) checkHandle(what string) {
 	if s.on != nil || s.insensitive {
 		panic("asyncsync: " + what + ": a value's functions run on its own thread: no On, no Insensitive")
 	}
-	s.checkToThread(what)
+	s.checkCall(what)
 }
 
 // checkFromThread is the same for AsyncToSync.
 func (s *settings) checkFromThread(what string) {
+	s.checkNoValue(what)
 	if s.on != nil || s.insensitive || s.executor != nil || s.limiter != nil || s.Try {
 		panic("asyncsync: " + what + ": On, Insensitive, IfFree, WithExecutor and WithLimiter are options of SyncToAsync")
 	}

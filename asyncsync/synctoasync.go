@@ -79,6 +79,38 @@ func ToThread[R any](ctx context.Context, fn func(context.Context) (R, error), o
 	return w.call(ctx, fn)
 }
 
+// Do is [ToThread] for a function without a result. [Handle.Do] and [HandlePool.Do] are
+// the same for one with a value; [DoAsync] is the other direction.
+func Do(ctx context.Context, fn func(context.Context) error, opts ...Option) error {
+	if fn == nil {
+		panic("asyncsync: Do: nil function")
+	}
+	if len(opts) == 0 {
+		if core.Inline(ctx, nil) {
+			return fn(ctx)
+		}
+		_, err := oneDo.call(ctx, fn)
+		return err
+	}
+	s := applied("Do", opts)
+	s.checkToThread("Do")
+	if s.plain() && core.Inline(ctx, s.on.core()) {
+		s.free()
+		return fn(ctx)
+	}
+	w := &toThread[func(context.Context) error, struct{}]{fn: oneDo.fn, pc: oneDo.pc, settings: *s}
+	s.free()
+	_, err := w.call(ctx, fn)
+	return err
+}
+
+// oneDo is the wrapper of all calls by Do without options.
+var oneDo = &toThread[func(context.Context) error, struct{}]{
+	fn:    func(ctx context.Context, fn func(context.Context) error) (struct{}, error) { return struct{}{}, fn(ctx) },
+	pc:    func(fn func(context.Context) error) uintptr { return core.FuncPC(fn) },
+	plain: true,
+}
+
 // callArg is the function of a wrapper for functions that are called once: its
 // argument is the function.
 func callArg[R any](ctx context.Context, fn func(context.Context) (R, error)) (R, error) {
@@ -153,7 +185,7 @@ func (w *toThread[A, R]) inline(ctx context.Context, scope *core.Scope, arg A) (
 	scope.CountInline()
 	entered, err := scope.EnterInline()
 	if err != nil {
-		return zero[R](), err
+		return zero[R](), scope.Named(err, w.Name)
 	}
 	if entered {
 		defer scope.LeaveInline()

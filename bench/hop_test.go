@@ -35,6 +35,9 @@ func BenchmarkInline(b *testing.B) {
 			_, err := asyncsync.ToThread(ctx, one, asyncsync.Named("named"))
 			return err
 		}},
+		{"Do", func(ctx context.Context) error {
+			return asyncsync.Do(ctx, func(context.Context) error { return nil })
+		}},
 		{"Handle.Do", func(ctx context.Context) error { return h.Do(ctx, do) }},
 		{"Handle.Do-Named", func(ctx context.Context) error { return h.Do(ctx, do, asyncsync.Named("named")) }},
 		{"Get", func(ctx context.Context) error { _, err := asyncsync.Get(ctx, h, value); return err }},

@@ -97,7 +97,9 @@ func options(what string, pc uintptr, opts []Option) *core.Options {
 
 // Wait waits for the task to end and returns what its function returned. If
 // the function panicked Wait panics with the same value, and if it called
-// [runtime.Goexit] so does Wait: every waiter is told the same.
+// [runtime.Goexit] so does Wait: every waiter is told the same. A panic of a task that
+// nobody has waited for goes to the Panicked hook of package asyncsync, or, if there is
+// none, to standard error when the task has been collected.
 //
 // When ctx ends first, Wait returns its cause and the task goes on. A task
 // that has ended is reported as such even if ctx has ended too.

@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"runtime"
 	"sync/atomic"
 )
@@ -13,6 +14,10 @@ type Panic struct {
 	Value any
 	Stack []byte
 	told  atomic.Bool // the hook has heard of it
+
+	// loss is what is said if nobody ever hears of it; nil unless that may be. It is
+	// set before the ending is shared.
+	loss *loss
 }
 
 // first reports whether this is the first time it is asked.
@@ -33,21 +38,77 @@ func (e Ending) Returned() bool { return e.Panic == nil && !e.Goexit }
 // raised anew while another unwinds keeps all the stacks below it alive, and
 // its cost grows with every level.
 //
-//go:noinline
+// A panic that nobody recovers ends the process, and all that is printed then is what
+// the runtime knows: the value, and the stack of the goroutine that waited. So the
+// value is raised on top of another panic, whose text is the stack of the origin. Who
+// recovers gets the value, and the panic below it is gone. Who does not sees both: the
+// runtime prints all panics that are under way, in the order in which they began, and
+// asks none for its text before it is certain that the process ends. To raise a value
+// that wraps the other would change what is recovered; to print the stack here would
+// print it for panics that are recovered.
 func (e Ending) Raise() {
 	switch {
 	case e.Panic != nil:
 		if slot := raisedSlot(); slot != nil {
 			*slot = e.Panic
 		}
-		panic(e.Panic.Value)
+		e.Panic.heard()
+		defer e.Panic.raise()
+		panic((*origin)(e.Panic))
 	case e.Goexit:
 		runtime.Goexit()
 	}
 }
 
-// raise is the name of Raise in a stack.
-var raise = runtime.FuncForPC(FuncPC(Ending.Raise)).Name()
+// raise raises the value.
+//
+//go:noinline
+func (p *Panic) raise() { panic(p.Value) }
+
+// raise is the name of that in a stack.
+var raise = runtime.FuncForPC(FuncPC((*Panic).raise)).Name()
+
+// An origin is a Panic that says where it began.
+type origin Panic
+
+// Error is called by the runtime, when the process is about to end.
+func (o *origin) Error() string {
+	return "the panic below began elsewhere, and its caller was told; it began at:\n" + string(o.Stack)
+}
+
+// A loss is a panic of a function that nobody has waited for, yet. It is apart from the
+// Panic, because it is told of when that has been collected.
+type loss struct {
+	told atomic.Bool // somebody has heard of it
+	text string
+}
+
+// mayBeLost has p told of on standard error when nobody can hear of it any more. name
+// is that of the task. The text is made now: the value may refer to whatever keeps p.
+func (p *Panic) mayBeLost(name string) {
+	if p.loss == nil {
+		p.loss = &loss{text: p.unheard("task " + name + ", which nobody has waited for,")}
+		runtime.AddCleanup(p, (*loss).tell, p.loss)
+	}
+}
+
+// heard says that somebody is told.
+func (p *Panic) heard() {
+	if p.loss != nil {
+		p.loss.told.Store(true)
+	}
+}
+
+func (l *loss) tell() {
+	if !l.told.Load() {
+		os.Stderr.WriteString(l.text)
+	}
+}
+
+// unheard is what is written of a panic of what, of which nobody is told.
+func (p *Panic) unheard(what string) string {
+	return fmt.Sprintf("asyncsync: %s panicked: %v\n\n%s\n", what, p.Value, p.Stack)
+}
 
 // recovered turns what recover returned in a deferred function, which must be
 // the caller, into an Ending. A function that neither returned nor panicked has

@@ -60,6 +60,9 @@ func (e *Executor) Close() {
 	close(e.done)
 }
 
+// Goroutine returns the id of the goroutine that the executor is of.
+func (e *Executor) Goroutine() int64 { return e.gid }
+
 // Mine reports whether the caller is the executor's goroutine.
 func (e *Executor) Mine() bool { return goroutine.ID() == e.gid }
 

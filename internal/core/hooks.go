@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -335,6 +336,9 @@ func (c *Call) started(t *Thread) {
 
 // over tells them how it ended.
 func (c *Call) over(t *Thread) {
+	if c.ending.Panic != nil && c.life != nil && !audienceOf(c.scope).wants(kindPanicked) {
+		c.ending.Panic.mayBeLost(c.Name())
+	}
 	if c.watched == nil {
 		if c.ending.Panic == nil || !hooked(c.scope) {
 			return
@@ -392,6 +396,9 @@ func (c *Call) outcome(t *Thread) CallInfo {
 // a goroutine of its own: what a hook does, the thread need not survive.
 func (c *Call) abandoned() {
 	a := audienceOf(c.scope)
+	if p := c.ending.Panic; p != nil && !a.wants(kindAbandoned) && !a.wants(kindPanicked) {
+		os.Stderr.WriteString(p.unheard(c.Name() + ", which was abandoned,"))
+	}
 	if !a.wants(kindAbandoned) {
 		return
 	}

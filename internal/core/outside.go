@@ -1,6 +1,10 @@
 package core
 
-import "context"
+import (
+	"cmp"
+	"context"
+	"os"
+)
 
 // Recover turns what recover returned in a deferred function into an Ending: for
 // functions that others than this package run. One that neither returned nor
@@ -13,12 +17,15 @@ func Recover(r any) Ending {
 	return Ending{Panic: &Panic{Value: r, Stack: stack()}}
 }
 
-// Unheard tells the hooks of a panic or a Goexit that nobody waits for.
+// Unheard tells the hooks of a panic or a Goexit that nobody waits for. A panic that no
+// hook hears of is written to standard error.
 func (e Ending) Unheard(ctx context.Context, name string) {
 	e.count()
 	i := CallInfo{Ctx: ctx, Name: name, Begun: true, Goexit: e.Goexit}
 	a := audienceOf(ScopeOf(ctx))
 	switch {
+	case e.Panic != nil && !a.wants(kindPanicked):
+		os.Stderr.WriteString(e.Panic.unheard(cmp.Or(name, "a posted function") + ", for which nobody waits,"))
 	case e.Panic != nil:
 		e.Panic.tellAll(i, a)
 	case e.Goexit && a.wants(kindEnded):

@@ -528,7 +528,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	p.lineChanged()
 	p.mu.Unlock()
 	for _, t := range lined {
-		t.fail(ErrClosed)
+		t.fail(errPoolClosed)
 	}
 	return fmt.Errorf("asyncsync: shutdown of a pool gave up, %d of its threads are not given back: %w", lent, Cause(ctx))
 }

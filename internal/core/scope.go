@@ -480,6 +480,34 @@ func (s *Scope) selfShutdown() error {
 	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", s.describe()), Page: pageShutdown}
 }
 
+// Describe returns what errors call the scope: its name, or else where it was made.
+func (s *Scope) Describe() string {
+	if s.Name() != "" || s.pc == 0 {
+		return s.describe()
+	}
+	return "context made at " + siteOf(s.pc).String()
+}
+
+// A closedError is ErrClosed, and says what is closed.
+type closedError struct{ what string }
+
+func (e *closedError) Error() string        { return "asyncsync: " + e.what }
+func (e *closedError) Is(target error) bool { return target == ErrClosed }
+
+// errPoolClosed is the same of the pool that a scope was to get its thread from.
+var errPoolClosed error = &closedError{"the pool that the context takes its thread from is closed"}
+
+// Named is the same of a call that has this name, which may be "".
+func (s *Scope) Named(err error, call string) error { return s.named(err, &Call{name: call}) }
+
+// named says more of an err that is ErrClosed: that s is, and which call this was.
+func (s *Scope) named(err error, c *Call) error {
+	if err != ErrClosed {
+		return err
+	}
+	return &closedError{s.Describe() + " is closed: call of " + c.Name()}
+}
+
 func (s *Scope) describe() string {
 	if n := s.Name(); n != "" {
 		return fmt.Sprintf("context %q", n)

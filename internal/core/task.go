@@ -569,7 +569,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	case o.Scope != nil:
 		c.bound = true // nobody waits on its goroutine
 		if err := o.Scope.submit(c); err != nil {
-			c.refusal = err
+			c.refusal = o.Scope.named(err, c)
 			c.turnAway()
 			return
 		}
@@ -628,7 +628,12 @@ func (t *Task) Refusal() error { return t.call.refusal }
 
 // Hear says that somebody is told how the task has ended; Heard, whether that was
 // said.
-func (t *Task) Hear()       { t.heard.Store(true) }
+func (t *Task) Hear() {
+	t.heard.Store(true)
+	if p := t.call.ending.Panic; p != nil {
+		p.heard()
+	}
+}
 func (t *Task) Heard() bool { return t.heard.Load() }
 
 // Err is what the task's function has returned. Only in OnEnd, and later.

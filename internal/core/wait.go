@@ -54,6 +54,9 @@ type Options struct {
 // call that returned an error other than ErrAbandoned is its caller's again.
 func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) error {
 	err := s.do(ctx, c, body, o)
+	if err == ErrClosed {
+		err = s.named(err, c)
+	}
 	if err != nil && c.watched != nil {
 		c.refused(ctx, err)
 	}

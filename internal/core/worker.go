@@ -324,7 +324,7 @@ func (t *Thread) ask() {
 		return
 	}
 	if !t.pool.get(t) {
-		t.fail(ErrClosed)
+		t.fail(errPoolClosed)
 	}
 }
 
