@@ -134,6 +134,7 @@ func TestScrape(t *testing.T) {
 	require.Equal(t, "0", line(t, text, "asyncsync_calls_abandoned_running"))
 	require.Equal(t, "0", line(t, text, "asyncsync_threads_used"))
 	require.Equal(t, "1", line(t, text, "asyncsync_pool_threads", `asyncsync_pool="db"`, `asyncsync_state="idle"`))
+	require.Equal(t, "0", line(t, text, "asyncsync_pool_threads", `asyncsync_pool="db"`, `asyncsync_state="used"`))
 	require.Equal(t, "1", line(t, text, "asyncsync_call_queue_duration_seconds_count", `asyncsync_call="queued"`))
 	require.Equal(t, "1", line(t, text, "asyncsync_call_run_duration_seconds_count", `asyncsync_call="queued"`, `asyncsync_outcome="error"`))
 	require.Equal(t, "1", line(t, text, "asyncsync_call_run_duration_seconds_count", `asyncsync_call="left"`, `asyncsync_outcome="returned"`))

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
@@ -131,6 +132,7 @@ func TestParents(t *testing.T) {
 			}
 			v, _ := attr(ended(t, spans, "inline"), keyInline)
 			require.True(t, v.AsBool())
+			require.Empty(t, events(ended(t, spans, "inline")), "there is no wait to be told apart")
 		})
 	}
 }
@@ -268,6 +270,40 @@ func TestTwoTraces(t *testing.T) {
 	require.NoError(t, to(ctx, "call", func(context.Context) error { return nil }))
 	require.Equal(t, "returned", text(ended(t, a, "call"), keyOutcome))
 	require.Equal(t, "returned", text(ended(t, b, "call"), keyOutcome))
+}
+
+// A function that is no call, and has the ctx of one, does not end its span when it
+// ends in a way that hooks are told of, nor is its panic the call's.
+func TestWhatIsNoCall(t *testing.T) {
+	for name, do := range map[string]func(){"panic": culprit, "goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			guard(t)
+			spans, _ := record(t)
+			told := make(chan struct{}, 1)
+			tell := func(i asyncsync.CallInfo) {
+				if i.ID == 0 {
+					told <- struct{}{}
+				}
+			}
+			defer asyncsync.AddHooks(asyncsync.Hooks{Ended: tell, Panicked: tell})()
+			_, err := loop.Run(context.Background(), loop.Goroutines(), func(ctx context.Context) (int, error) {
+				_, err := task.Go(ctx, func(ctx context.Context) (int, error) {
+					l, _ := loop.Current(ctx)
+					if err := l.Spawn(ctx, func(context.Context) { do() }); err != nil {
+						return 0, err
+					}
+					<-told
+					require.Empty(t, spans.Ended())
+					return 0, nil
+				}, task.Named("call")).Wait(ctx)
+				return 0, err
+			})
+			require.NoError(t, err)
+			s := ended(t, spans, "call")
+			require.Equal(t, "returned", text(s, keyOutcome))
+			require.Equal(t, []string{"begun"}, events(s))
+		})
+	}
 }
 
 // Without a provider it is that of the process.
