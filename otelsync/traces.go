@@ -1,0 +1,148 @@
+package otelsync
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"asyncsync.dev/asyncsync"
+)
+
+// The attributes of spans and of metrics.
+const (
+	keyCall    = attribute.Key("asyncsync.call")           // the name of a call
+	keyContext = attribute.Key("asyncsync.context")        // the name of its context
+	keyInline  = attribute.Key("asyncsync.inline")         // it ran where it was made
+	keyQueue   = attribute.Key("asyncsync.queue.duration") // how long it was queued, in seconds
+	keyThread  = attribute.Key("asyncsync.thread.id")      // the OS thread
+	keyOutcome = attribute.Key("asyncsync.outcome")        // see outcome
+	keyReason  = attribute.Key("asyncsync.reason")         // of a refusal
+	keyPool    = attribute.Key("asyncsync.pool")           // the name of a pool
+	keyState   = attribute.Key("asyncsync.state")          // of its threads: used or idle
+	keyWay     = attribute.Key("asyncsync.way")            // of a call: thread or inline
+	keyKind    = attribute.Key("asyncsync.kind")           // of a verdict
+)
+
+// Traces returns hooks that make a span of each call they are told of, tasks
+// included. p makes the spans; nil is the global provider, as it is when Traces is
+// called.
+//
+// The span has the name of the call. It begins when the call is made and ends when the
+// function has ended, or when the call is known not to run. Its parent is the span in
+// the caller's ctx; so a nested call is found below the call that made it, whichever
+// threads the two run on, and a call made with a ctx from outside is found outside.
+// The function's ctx carries the span. A span that is begun there is its child, and
+// should end before the function does. Tasks are children of the span they were
+// started in, which they may outlive; so may the function of an abandoned call.
+//
+// When the function begins the span gets the event "begun", and the attribute
+// asyncsync.queue.duration, in seconds, which a call that did not run gets at its end.
+// The wait has no span of its own: that would double what is exported for what one
+// number says, and a number can be searched for. Other attributes are
+// asyncsync.context, the name of the context; asyncsync.thread.id, the OS thread;
+// asyncsync.inline, if the caller was on that thread already, where there is no wait
+// and no event; and asyncsync.outcome:
+//
+//	outcome   | the function                         | status
+//	returned  | returned nil                         | unset
+//	error     | returned an error                    | Error, with that
+//	panic     | panicked                             | Error, with the value
+//	goexit    | called runtime.Goexit                | Error
+//	refused   | did not run: no place, closed, …     | Error, with the reason
+//	cancelled | did not run: its ctx ended in time   | Error, with the cause
+//
+// An error and a panic are events too, a panic where it began, with the stack of that
+// place, and not again in the calls that it passes through.
+//
+// A call that the tracer does not sample costs what a span that is not recorded
+// costs, and what a hook does. A call should be told to the hooks of one Traces: of
+// two, each makes a span, and those of the first are the parents of both.
+func Traces(p trace.TracerProvider) asyncsync.Hooks {
+	if p == nil {
+		p = otel.GetTracerProvider()
+	}
+	t := &tracing{p.Tracer(scope)}
+	return asyncsync.Hooks{Values: t.queued, Started: t.started, Ended: t.ended, Panicked: t.panicked}
+}
+
+// tracing is what the hooks of one Traces share. It is also the key of their spans:
+// others' are not theirs to end.
+type tracing struct{ tracer trace.Tracer }
+
+// A spanned is the span of a call.
+type spanned struct {
+	trace.Span
+	id uint64 // of the call: its ctx may be that of another, which is no call
+}
+
+func (t *tracing) queued(i asyncsync.CallInfo) context.Context {
+	attrs := make([]attribute.KeyValue, 0, 2)
+	if i.Context != "" {
+		attrs = append(attrs, keyContext.String(i.Context))
+	}
+	if i.Inline {
+		attrs = append(attrs, keyInline.Bool(true))
+	}
+	_, span := t.tracer.Start(i.Ctx, i.Name, trace.WithAttributes(attrs...))
+	ctx := trace.ContextWithSpan(context.Background(), span)
+	return context.WithValue(ctx, t, &spanned{span, i.ID})
+}
+
+// span returns that of the call, nil if there is none that is recorded.
+func (t *tracing) span(i *asyncsync.CallInfo) trace.Span {
+	s, _ := i.Ctx.Value(t).(*spanned)
+	if s == nil || s.id != i.ID || !s.IsRecording() {
+		return nil
+	}
+	return s.Span
+}
+
+func (t *tracing) started(i asyncsync.CallInfo) {
+	span := t.span(&i)
+	if span == nil {
+		return
+	}
+	if i.Thread != 0 {
+		span.SetAttributes(keyThread.Int(i.Thread))
+	}
+	if !i.Inline {
+		span.SetAttributes(keyQueue.Float64(i.QueueTime.Seconds()))
+		span.AddEvent("begun")
+	}
+}
+
+func (t *tracing) panicked(i asyncsync.CallInfo) {
+	if span := t.span(&i); span != nil {
+		span.AddEvent("exception", trace.WithAttributes(
+			attribute.String("exception.type", fmt.Sprintf("%T", i.Panic)),
+			attribute.String("exception.message", fmt.Sprint(i.Panic)),
+			attribute.String("exception.stacktrace", string(i.Stack)),
+		))
+	}
+}
+
+func (t *tracing) ended(i asyncsync.CallInfo) {
+	span := t.span(&i)
+	if span == nil {
+		return
+	}
+	outcome, _ := outcomeOf(&i)
+	span.SetAttributes(keyOutcome.String(outcome))
+	if !i.Begun {
+		span.SetAttributes(keyQueue.Float64(i.QueueTime.Seconds()))
+	}
+	switch {
+	case i.Panic != nil:
+		span.SetStatus(codes.Error, fmt.Sprint("panic: ", i.Panic))
+	case i.Goexit:
+		span.SetStatus(codes.Error, "runtime.Goexit")
+	case i.Err != nil:
+		span.RecordError(i.Err)
+		span.SetStatus(codes.Error, i.Err.Error())
+	}
+	span.End()
+}
