@@ -106,7 +106,9 @@ func Do(ctx context.Context, fn func(context.Context) error, opts ...Option) err
 
 // oneDo is the wrapper of all calls by Do without options.
 var oneDo = &toThread[func(context.Context) error, struct{}]{
-	fn:    func(ctx context.Context, fn func(context.Context) error) (struct{}, error) { return struct{}{}, fn(ctx) },
+	fn: func(ctx context.Context, fn func(context.Context) error) (struct{}, error) {
+		return struct{}{}, fn(ctx)
+	},
 	pc:    func(fn func(context.Context) error) uintptr { return core.FuncPC(fn) },
 	plain: true,
 }
