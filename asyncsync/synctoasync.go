@@ -106,7 +106,9 @@ func Do(ctx context.Context, fn func(context.Context) error, opts ...Option) err
 
 // oneDo is the wrapper of all calls by Do without options.
 var oneDo = &toThread[func(context.Context) error, struct{}]{
-	fn:    func(ctx context.Context, fn func(context.Context) error) (struct{}, error) { return struct{}{}, fn(ctx) },
+	fn: func(ctx context.Context, fn func(context.Context) error) (struct{}, error) {
+		return struct{}{}, fn(ctx)
+	},
 	pc:    func(fn func(context.Context) error) uintptr { return core.FuncPC(fn) },
 	plain: true,
 }
@@ -154,7 +156,22 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	if err != nil {
 		return zero[R](), err
 	}
-	return w.in(ctx, scope, arg)
+	// As in, which would be one more function on the stacks that reports cut short.
+	if scope.Here() {
+		return w.inline(ctx, scope, arg)
+	}
+	r := w.record(arg)
+	if err := scope.Do(ctx, &r.Call, r, &w.Options); err != nil {
+		return zero[R](), err
+	}
+	if e := r.Ending(); e.Panic != nil {
+		w.free(r)
+		e.Raise()
+	}
+	r.Raise()
+	result, err := r.result, r.err
+	w.free(r)
+	return result, err
 }
 
 // in runs the function on the thread of scope.
