@@ -156,7 +156,22 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	if err != nil {
 		return zero[R](), err
 	}
-	return w.in(ctx, scope, arg)
+	// As in, which would be one more function on the stacks that reports cut short.
+	if scope.Here() {
+		return w.inline(ctx, scope, arg)
+	}
+	r := w.record(arg)
+	if err := scope.Do(ctx, &r.Call, r, &w.Options); err != nil {
+		return zero[R](), err
+	}
+	if e := r.Ending(); e.Panic != nil {
+		w.free(r)
+		e.Raise()
+	}
+	r.Raise()
+	result, err := r.result, r.err
+	w.free(r)
+	return result, err
 }
 
 // in runs the function on the thread of scope.
