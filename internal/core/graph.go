@@ -608,7 +608,10 @@ func (t *Thread) servesNow(l *list) bool {
 
 // exiting reports whether what runs on t, if anything does, are exit functions.
 // t.mu is held.
-func (t *Thread) exiting() bool { return t.run == nil && t.ending && t.worker != nil && !t.parked }
+func (t *Thread) exiting() bool {
+	// One that sleeps in a frame is in a wait of an exit function.
+	return t.run == nil && t.ending && t.worker != nil && (!t.parked || t.top != nil)
+}
 
 // queue returns the first that wait, and which of them is the first that is not
 // served and was submitted from below a function on the stack, -1 for none: the
