@@ -20,6 +20,12 @@ var waits = map[sites.Name]bool{
 	{Pkg: "asyncsync", Name: "FromThread"}:                               true,
 	{Pkg: "asyncsync", Name: "Get"}:                                      true,
 	{Pkg: "asyncsync", Name: "Func"}:                                     true,
+	{Pkg: "asyncsync", Name: "Do"}:                                       true,
+	{Pkg: "asyncsync", Name: "DoAsync"}:                                  true,
+	{Pkg: "asyncsync", Name: "GetFrom"}:                                  true,
+	{Pkg: "asyncsync", Recv: "HandlePool", Name: "Do"}:                   true,
+	{Pkg: "asyncsync", Recv: "HandlePool", Name: "Acquire"}:              true,
+	{Pkg: "asyncsync", Recv: "Lease", Name: "Do"}:                        true,
 	{Pkg: "asyncsync", Name: "Open"}:                                     true,
 	{Pkg: "asyncsync", Recv: "Handle", Name: "Do"}:                       true,
 	{Pkg: "asyncsync", Recv: "Handle", Name: "Close"}:                    true,
@@ -35,6 +41,7 @@ var waits = map[sites.Name]bool{
 	{Pkg: "task", Name: "Gather"}:                                        true,
 	{Pkg: "task", Name: "Start"}:                                         true,
 	{Pkg: "task", Name: "Recv"}:                                          true,
+	{Pkg: "task", Name: "Send"}:                                          true,
 	{Pkg: "task", Name: "Sleep"}:                                         true,
 	{Pkg: "task", Name: "SleepUntil"}:                                    true,
 	{Pkg: "task", Name: "SleepForever"}:                                  true,
@@ -52,6 +59,7 @@ var waits = map[sites.Name]bool{
 // wait, unless it says which thread it is for.
 var own = map[sites.Name]bool{
 	{Pkg: "asyncsync", Name: "ToThread"}: true,
+	{Pkg: "asyncsync", Name: "Do"}:       true,
 	{Pkg: "asyncsync", Name: "Func"}:     true,
 }
 

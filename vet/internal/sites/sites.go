@@ -331,7 +331,7 @@ func (r *Result) options(s *Site, call *ast.CallExpr, i int) {
 		switch name.Name {
 		case "":
 			// Whatever it is cannot make a handle's function insensitive.
-			if s.Name.Recv != "Handle" && s.Name.Name != "Get" && s.Name.Name != "Go" {
+			if s.Name.Recv == "" && s.Name.Name != "Get" && s.Name.Name != "GetFrom" && s.Name.Name != "Go" {
 				s.Role = Unknown
 			}
 			s.Long = s.Long || s.Role == Thread
@@ -528,11 +528,15 @@ func index(f *types.Func, p *types.Var) int {
 // threadCalls are the functions that run something on the thread which the ctx
 // says, or on that of a handle.
 var threadCalls = map[Name]bool{
-	{"asyncsync", "", "ToThread"}: true,
-	{"asyncsync", "", "Go"}:       true,
-	{"asyncsync", "", "Get"}:      true,
-	{"asyncsync", "", "Func"}:     true,
-	{"asyncsync", "Handle", "Do"}: true,
+	{"asyncsync", "", "ToThread"}:     true,
+	{"asyncsync", "", "Go"}:           true,
+	{"asyncsync", "", "Get"}:          true,
+	{"asyncsync", "", "Func"}:         true,
+	{"asyncsync", "Handle", "Do"}:     true,
+	{"asyncsync", "", "Do"}:           true,
+	{"asyncsync", "", "GetFrom"}:      true,
+	{"asyncsync", "HandlePool", "Do"}: true,
+	{"asyncsync", "Lease", "Do"}:      true,
 }
 
 // CallsThread reports whether call calls a thread, itself or below a function
