@@ -33,6 +33,10 @@ type PoolExecutor struct {
 	done    chan struct{}
 	over    sync.Once // closes done
 
+	// starting counts the threads that are about to be asked: Close closes none of
+	// them before. It is added to under mu, and not when closed is set.
+	starting sync.WaitGroup
+
 	mu     sync.Mutex // guards the rest; a leaf lock
 	queue  []func()
 	idle   []*executorThread // have nothing to run, nor are about to
@@ -90,7 +94,9 @@ func (e *PoolExecutor) Post(fn func()) error {
 	}
 	t := e.idle[n-1]
 	e.idle = e.idle[:n-1]
+	e.starting.Add(1)
 	e.mu.Unlock()
+	defer e.starting.Done()
 	e.start(t)
 	return nil
 }
@@ -193,6 +199,7 @@ func (e *PoolExecutor) Shutdown(ctx context.Context) error {
 
 func (e *PoolExecutor) end(close func(*executorThread) error) error {
 	e.close(false)
+	e.starting.Wait() // for what does not wait itself
 	var errs []error
 	for _, t := range e.threads {
 		errs = append(errs, close(t))

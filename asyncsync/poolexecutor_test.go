@@ -235,3 +235,24 @@ func ExamplePoolExecutor() {
 	// 4 <nil>
 	// 9 <nil>
 }
+
+// What is posted while the executor is closed runs, or is refused.
+func TestPoolExecutor_PostMeetsClose(t *testing.T) {
+	guard(t)
+	for range 300 {
+		e := asyncsync.NewPoolExecutor(2)
+		var accepted, ran atomic.Int64
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for e.Post(func() { ran.Add(1) }) == nil {
+					accepted.Add(1)
+				}
+			})
+		}
+		require.NoError(t, e.Close())
+		wg.Wait()
+		<-e.Done()
+		require.Equal(t, accepted.Load(), ran.Load())
+	}
+}

@@ -55,7 +55,7 @@ func poll(t *testing.T, check func() string) {
 		if complaint = check(); complaint == "" {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // a bounded poll
 	}
 	t.Fatalf("does not settle: %s", complaint)
 }

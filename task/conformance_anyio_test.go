@@ -42,7 +42,7 @@ func TestA1_RunInThreadCancelled(t *testing.T) {
 func TestA2_RunInThreadException(t *testing.T) {
 	onEach(t, func(t *testing.T, ctx context.Context, _ kindOfCaller) error {
 		_, err := task.Await(ctx, func(context.Context) (int, error) { return 3, errReal })
-		require.True(t, err == errReal) //nolint:errorlint // the very error
+		require.Equal(t, errReal, err, "the very error")
 		return nil
 	})
 }

@@ -55,9 +55,9 @@ type Resource struct {
 
 	mu    sync.Mutex // guards the rest; a leaf lock, but for that of lent and contended
 	total int
-	used  int           // by chains and by others; may exceed total after SetTotal
-	busy  int           // of these, how many somebody has who may be running
-	given int           // of these, how many are given to claims whose holds are not known yet
+	used  int           // tokens of chains and of loose holders; exceeds total after a SetTotal that lowers it
+	busy  int           // tokens of holders that may be running; see free for how it relates to used
+	given int           // tokens given to claims whose holds remember has not seen yet
 	owed  []*claim      // whose own tokens are lent, and who cannot go on without: served first
 	line  claimList     // the others
 	kin   []*claim      // of the line, those who are kin
@@ -586,9 +586,9 @@ func (c *claim) giveUp() {
 	r.mu.Unlock()
 }
 
-// free returns how many tokens are nobody's. A chain that ends may leave more to
-// those of others that use them than these have: then it is fewer than are not
-// taken. r.mu is held.
+// free returns how many tokens are nobody's. A chain that ends gives up its tokens,
+// though functions of other chains may be using them. Until they stop, busy exceeds
+// used, and those tokens are not free. r.mu is held.
 func (r *Resource) free() int { return r.total - max(r.used, r.busy) }
 
 // grant gives the tokens that nobody uses to those who are owed one, then to kin,

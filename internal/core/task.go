@@ -634,6 +634,8 @@ func (t *Task) Hear() {
 		p.heard()
 	}
 }
+
+// Heard reports whether Hear was called.
 func (t *Task) Heard() bool { return t.heard.Load() }
 
 // Err is what the task's function has returned. Only in OnEnd, and later.
