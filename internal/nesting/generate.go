@@ -517,6 +517,7 @@ func (g *generator) try(s *state) *Op {
 			f := *s
 			f.root, f.goexit, f.quiet, f.alone = false, true, false, true
 			f.raw = true
+			f.kept = nil // a holder lends its token in a wait of the library, and waits in a raw one
 			f.tasks = new([]*Op)
 			o.Bodies = append(o.Bodies, g.body(f))
 		}
