@@ -564,6 +564,7 @@ func (x *run) handle(ctx context.Context, o *Op, a *activity) (v int, err error)
 			return c, err
 		}, func(got *contextState) error {
 			closes++
+			x.disclaim(c) // a Goexit on top of Open has it give the thread back
 			if tid := osThread(); got != c || !c.Unpinned && tid != c.tid {
 				x.complain("#%d: closes %v on OS thread %d, should be %v on %d", o.ID, got.Context, tid, c.Context, c.tid)
 			}
