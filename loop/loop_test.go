@@ -39,7 +39,7 @@ func TestRunEndsAsMainDoes(t *testing.T) {
 						return e.Do()
 					})
 				})
-				require.Equal(t, e.Want, o)
+				e.Check(t, o)
 				select {
 				case <-b.Done():
 				default:
@@ -367,7 +367,7 @@ func TestCurrentIsTheTaskItself(t *testing.T) {
 
 func TestHostIsTheLoopOfSyncCode(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 				host, ok := loop.Host(ctx)
@@ -394,7 +394,7 @@ func TestHostIsTheLoopOfSyncCode(t *testing.T) {
 func TestCallOfTheHost(t *testing.T) { onBoth(t, callOfTheHost) }
 
 func callOfTheHost(t *testing.T, b loop.Backend) {
-	_, tsc := libkit.NewContextAlone(t)
+	_, tsc := libkit.NewContext(t)
 	var order []string
 	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
@@ -457,7 +457,7 @@ func TestCallEndsAsItsFunctionDoes(t *testing.T) {
 						}
 						return libkit.Call(context.Background(), caller, made)
 					})
-					require.Equal(t, e.Want, o)
+					e.Check(t, o)
 				}
 				panics, _ := hooks.Unheard()
 				require.LessOrEqual(t, len(panics), 1, "the hooks hear once of a panic")
@@ -908,7 +908,7 @@ func TestALoopFromPost(t *testing.T) {
 		o := testkit.OutcomeOf(func() error {
 			return libkit.Call(context.Background(), l, func(context.Context) error { return e.Do() })
 		})
-		require.Equal(t, e.Want, o)
+		e.Check(t, o)
 		require.NoError(t, l.Post(func() { _ = e.Do() }))
 	}
 	b := libkit.Running(t, loop.NewThread())
@@ -921,7 +921,7 @@ func TestALoopFromPost(t *testing.T) {
 				return libkit.Call(ctx, l, func(context.Context) error { return e.Do() })
 			})
 		})
-		require.Equal(t, e.Want, o, "from a task")
+		e.Check(t, o, "from a task")
 	}
 	close(queue)
 	<-ended

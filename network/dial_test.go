@@ -225,7 +225,7 @@ func TestDialEndings(t *testing.T) {
 				require.EqualValues(t, 1, s.open.Load())
 				return
 			}
-			require.Equal(t, end.Want, o)
+			end.Check(t, o)
 			time.Sleep(time.Hour)
 			synctest.Wait()
 			require.Zero(t, s.open.Load())

@@ -138,7 +138,7 @@ func TestServeEndingsOfHandlers(t *testing.T) {
 		ctx, g := task.NewGroup(context.Background())
 		err = network.Serve(ctx, l, g, func(context.Context, net.Conn) error { return end.Do() })
 		require.Error(t, err)
-		end.Require(t, testkit.OutcomeOf(func() error { return g.Wait(context.Background()) }))
+		end.CheckIs(t, testkit.OutcomeOf(func() error { return g.Wait(context.Background()) }))
 		_, err = c.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 		require.NoError(t, c.Close())

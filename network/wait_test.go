@@ -318,14 +318,14 @@ func TestEndingsOfOperations(t *testing.T) {
 	testkit.Guard(t)
 	for _, c := range libkit.Callers {
 		for _, end := range testkit.Ends {
-			require.Equal(t, end.Want, testkit.OutcomeOf(func() error {
+			end.Check(t, testkit.OutcomeOf(func() error {
 				return c.Run(context.Background(), func(ctx context.Context) error {
 					ctx, cancel := context.WithCancel(ctx)
 					defer cancel()
 					_, err := network.Read(ctx, odd{read: end.Do}, nil)
 					return err
 				})
-			}), "%s by a %s", end.How, c.Name)
+			}), c.Name)
 		}
 	}
 }

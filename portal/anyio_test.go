@@ -30,7 +30,7 @@ import (
 // inWorker has a task of each kind of loop call work on a thread.
 func inWorker(t *testing.T, work func(t *testing.T, ctx context.Context, l loop.Backend) error) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		b := libkit.NewBackend(t, kind)
 		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			return libkit.To(ctx, func(ctx context.Context) error { return work(t, ctx, b) }, asyncsync.On(tsc))
@@ -55,7 +55,7 @@ func whileItRuns(t *testing.T, outside func(t *testing.T, l loop.Backend)) {
 
 func TestFromThread_ThreadCancelled(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		finished := false
 		began, release := make(chan struct{}), make(chan struct{})
 		tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
@@ -83,7 +83,7 @@ func TestFromThread_ThreadCancelled(t *testing.T) {
 
 func TestFromThread_ThreadCancelledAndAbandoned(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		began, release, seen := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 		tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
 			return 0, libkit.To(ctx, func(ctx context.Context) error {
@@ -106,7 +106,7 @@ func TestFromThread_ThreadCancelledAndAbandoned(t *testing.T) {
 
 func TestFromThread_CancelscopePropagation(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			inner, scope := task.OpenScope(ctx)
 			err := libkit.To(inner, func(ctx context.Context) error {
@@ -125,7 +125,7 @@ func TestFromThread_CancelscopePropagation(t *testing.T) {
 
 func TestFromThread_CancelscopePropagationWhenAbandoned(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			inner, scope := task.OpenScope(ctx)
 			began, left, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -177,7 +177,7 @@ func TestRunAsyncFromThread_RunSyncFromThread(t *testing.T) {
 			return // tasks there run side by side
 		}
 		b := libkit.NewBackend(t, kind)
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			steps, over := 0, false
 			other := background(func() error {
@@ -298,7 +298,7 @@ func TestTokenHammer(t *testing.T) {
 		rounds = 30
 	}
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		other := started(t, "thread")
 		for range rounds {
 			b := libkit.NewBackend(t, kind)
@@ -354,7 +354,7 @@ func TestTokenHammer(t *testing.T) {
 // touched.
 func TestWorkerCallsAnotherLoop(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		other := started(t, "thread")
 		began := make(chan struct{})
 		tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
@@ -429,7 +429,7 @@ func TestRunSyncFromThread_RunSyncFromUnclaimedThread(t *testing.T) {
 
 func TestBlockingPortal_CallCorofunc(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		b := libkit.NewBackend(t, kind)
 		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			p, err := portal.Open(ctx)
@@ -849,7 +849,7 @@ func TestBlockingPortal_RaiseBaseexceptionFromTask(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
 		for _, end := range testkit.Ends {
 			for range 2 {
-				require.Equal(t, end.Want, testkit.OutcomeOf(func() error {
+				end.Check(t, testkit.OutcomeOf(func() error {
 					return call(context.Background(), p, func(context.Context) error { return end.Do() })
 				}))
 			}
@@ -1073,7 +1073,7 @@ func TestToThread_AsyncioNoRootTask(t *testing.T) {
 
 func TestToThread_AsyncioRunSyncMultiple(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		for range 3 {
 			require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 				return libkit.To(ctx, func(context.Context) error { return nil }, asyncsync.On(tsc))
@@ -1085,7 +1085,7 @@ func TestToThread_AsyncioRunSyncMultiple(t *testing.T) {
 func TestToThread_Stopiteration(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
 		for _, end := range testkit.Ends {
-			require.Equal(t, end.Want, testkit.OutcomeOf(func() error {
+			end.Check(t, testkit.OutcomeOf(func() error {
 				return call(context.Background(), p, func(ctx context.Context) error {
 					return libkit.To(ctx, func(context.Context) error { return end.Do() }, asyncsync.Insensitive())
 				})

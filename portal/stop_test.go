@@ -57,7 +57,7 @@ func TestCallersAndStates(t *testing.T) {
 				other := started(t, "thread")
 				foreign, quit := foreignLoop()
 				p := started(t, kind)
-				_, tsc := libkit.NewContextAlone(t)
+				_, tsc := libkit.NewContext(t)
 				type op = func(ctx context.Context) (int, error)
 				callers := []struct {
 					name    string
@@ -234,7 +234,7 @@ func TestStopHammer(t *testing.T) {
 	}
 	onBothBare(t, func(t *testing.T, kind string) {
 		other := started(t, "thread")
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		for round := range rounds {
 			p := started(t, kind)
 			answer := func(context.Context) (int, error) { return 7, nil }
@@ -410,24 +410,24 @@ func TestEndings(t *testing.T) {
 			t.Run(end.How, func(t *testing.T) {
 				log := libkit.Listen(t)
 				p := started(t, kind)
-				require.Equal(t, end.Want, testkit.OutcomeOf(func() error {
+				end.Check(t, testkit.OutcomeOf(func() error {
 					return call(context.Background(), p, func(context.Context) error { return end.Do() })
 				}))
 				tk, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, end.Do() })
 				require.NoError(t, err)
 				for range 2 {
-					require.Equal(t, end.Want, testkit.OutcomeOf(func() error {
+					end.Check(t, testkit.OutcomeOf(func() error {
 						_, err := tk.Wait(context.Background())
 						return err
 					}))
 				}
-				require.Equal(t, end.Want, testkit.OutcomeOf(func() error {
+				end.Check(t, testkit.OutcomeOf(func() error {
 					_, _, err := portal.StartTask(context.Background(), p, func(context.Context, func(int) error) (int, error) {
 						return 0, end.Do()
 					})
 					return err
 				}))
-				require.Equal(t, end.Want, testkit.OutcomeOf(func() error {
+				end.Check(t, testkit.OutcomeOf(func() error {
 					_, _, err := portal.Wrap(context.Background(), p, func(context.Context) (int, func(context.Context, error) error, error) {
 						return 0, nil, end.Do()
 					})
@@ -456,7 +456,7 @@ func TestEndings(t *testing.T) {
 // Close from where it would wait for itself: it stops, and says so.
 func TestCloseInside(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		other := started(t, "thread")
 		for name, how := range map[string]func(p *portal.Portal) error{
 			"call": func(p *portal.Portal) error {
@@ -541,7 +541,7 @@ func TestCloseInsideOpened(t *testing.T) {
 func TestCloseOnThreadServes(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		p := started(t, kind)
-		_, tsc := libkit.NewContextAlone(t)
+		_, tsc := libkit.NewContext(t)
 		onIt := func(ctx context.Context) error { // waits for the stop, and calls the thread
 			if err := receive(ctx, p.Stopping()); err != nil {
 				return err
@@ -579,7 +579,7 @@ func TestCloseOnThreadServes(t *testing.T) {
 func TestWaitsOnThreadServe(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		p := started(t, kind)
-		ctx, tsc := libkit.NewContextAlone(t)
+		ctx, tsc := libkit.NewContext(t)
 		onIt := func(ctx context.Context) error {
 			return libkit.To(ctx, func(context.Context) error { return nil }, asyncsync.On(tsc))
 		}

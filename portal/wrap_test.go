@@ -101,7 +101,7 @@ func TestWrapEndings(t *testing.T) {
 			_, closeIt, err := portal.Wrap(context.Background(), p, r.open)
 			require.NoError(t, err)
 			for range 2 {
-				require.Equal(t, end.Want, testkit.OutcomeOf(func() error { return closeIt(nil) }), end.How)
+				end.Check(t, testkit.OutcomeOf(func() error { return closeIt(nil) }))
 			}
 		}
 		require.NoError(t, p.Close(nil))

@@ -108,13 +108,22 @@ var Ends = []End{
 //go:noinline
 func Culprit() { panic(http.ErrAbortHandler) }
 
-// Require fails the test unless o is what e comes to. The error that was returned may
-// be wrapped.
-func (e End) Require(t testing.TB, o Outcome) {
+// Check fails the test, and does not end it, unless o is what e comes to: the very same
+// error or value. What says where that was, if it is given.
+func (e End) Check(t testing.TB, o Outcome, what ...any) {
 	t.Helper()
-	if o.How != e.How || !errors.Is(o.Err, e.Want.Err) || o.Value != e.Want.Value {
-		t.Fatalf("a function that ends as %+v has ended as %+v", e.Want, o)
+	if o != e.Want {
+		t.Errorf("%s ended as %+v, not as %+v", fmt.Sprint(what...), o, e.Want)
 	}
+}
+
+// CheckIs is Check of an outcome whose error may wrap the one that was returned.
+func (e End) CheckIs(t testing.TB, o Outcome, what ...any) {
+	t.Helper()
+	if errors.Is(o.Err, e.Want.Err) {
+		o.Err = e.Want.Err
+	}
+	e.Check(t, o, what...)
 }
 
 // RequireMisuse fails the test unless fn panics with a message of the package of that

@@ -180,19 +180,19 @@ func TestEndsAreWhatTheySay(t *testing.T) {
 	for i, e := range Ends {
 		o := OutcomeOf(e.Do)
 		require.True(t, o == e.Want, "%+v", o)
-		require.Empty(t, play(func(t *fake) { e.Require(t, o) }))
-		require.Len(t, play(func(t *fake) { Ends[(i+1)%3].Require(t, o) }), 1)
+		require.Empty(t, play(func(t *fake) { e.Check(t, o) }))
+		require.Len(t, play(func(t *fake) { Ends[(i+1)%3].CheckIs(t, o) }), 1)
 	}
 	other := errors.New(ErrEnd.Error())
 	for _, wrong := range []Outcome{
 		{How: "return", Err: other}, {How: "return"}, {How: "panic", Err: ErrEnd},
 	} {
-		require.Len(t, play(func(t *fake) { Ends[0].Require(t, wrong) }), 1)
+		require.Len(t, play(func(t *fake) { Ends[0].CheckIs(t, wrong) }), 1)
 	}
-	require.Len(t, play(func(t *fake) { Ends[1].Require(t, Outcome{How: "panic", Value: other}) }), 1)
-	require.Empty(t, play(func(t *fake) {
-		Ends[0].Require(t, Outcome{How: "return", Err: fmt.Errorf("wrapped: %w", ErrEnd)})
-	}))
+	require.Len(t, play(func(t *fake) { Ends[1].CheckIs(t, Outcome{How: "panic", Value: other}) }), 1)
+	wrapped := Outcome{How: "return", Err: fmt.Errorf("wrapped: %w", ErrEnd)}
+	require.Empty(t, play(func(t *fake) { Ends[0].CheckIs(t, wrapped) }))
+	require.Len(t, play(func(t *fake) { Ends[0].Check(t, wrapped) }), 1)
 }
 
 func TestRequireMisuse(t *testing.T) {

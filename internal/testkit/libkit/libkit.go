@@ -8,6 +8,7 @@ package libkit
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 
@@ -28,25 +29,18 @@ func From(ctx context.Context, fn func(context.Context) error, opts ...asyncsync
 	return err
 }
 
-// NewContext returns a context that the test closes at its end.
+// NewContext returns a context with a pool of its own, which the test closes at its end,
+// so that the thread ends, too.
 func NewContext(t testing.TB, opts ...asyncsync.ContextOption) (context.Context, *asyncsync.ThreadSensitiveContext) {
 	t.Helper()
-	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), opts...)
+	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), append(opts, asyncsync.WithPool(pool))...)
 	t.Cleanup(func() {
-		if err := tsc.Close(); err != nil {
+		if err := errors.Join(tsc.Close(), pool.Close()); err != nil {
 			t.Error(err)
 		}
 	})
 	return ctx, tsc
-}
-
-// NewContextAlone is NewContext with a pool of its own, so that its thread, too, ends
-// with the test.
-func NewContextAlone(t testing.TB, opts ...asyncsync.ContextOption) (context.Context, *asyncsync.ThreadSensitiveContext) {
-	t.Helper()
-	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
-	t.Cleanup(func() { pool.Close() })
-	return NewContext(t, append(opts, asyncsync.WithPool(pool))...)
 }
 
 // NoLeaks is testkit.NoLeaks in a process that has its default thread.
@@ -64,25 +58,33 @@ type HookLog struct {
 	infos map[string][]core.CallInfo
 }
 
-// Listen has hooks remember what they are told for the rest of the test.
+// Listen has a HookLog hear of all calls for the rest of the test.
 func Listen(t testing.TB) *HookLog {
 	t.Helper()
-	l := &HookLog{infos: map[string][]core.CallInfo{}}
+	l := &HookLog{}
+	t.Cleanup(core.AddHooks(l.Hooks()))
+	return l
+}
+
+// Hooks returns hooks that have l remember what they are told.
+func (l *HookLog) Hooks() core.Hooks {
 	note := func(what string) func(core.CallInfo) {
 		return func(i core.CallInfo) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
+			if l.infos == nil {
+				l.infos = map[string][]core.CallInfo{}
+			}
 			l.infos[what] = append(l.infos[what], i)
 		}
 	}
-	t.Cleanup(core.AddHooks(core.Hooks{
+	return core.Hooks{
 		Queued:    note("queued"),
 		Started:   note("started"),
 		Ended:     note("ended"),
 		Abandoned: note("abandoned"),
 		Panicked:  note("panicked"),
-	}))
-	return l
+	}
 }
 
 // Told returns what one hook was told of: "queued", "started", "ended", "abandoned" or
