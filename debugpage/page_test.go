@@ -21,6 +21,7 @@ import (
 	"asyncsync.dev/deadlock"
 	"asyncsync.dev/debugpage"
 	"asyncsync.dev/docs"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
@@ -77,7 +78,7 @@ func stuck(t *testing.T, name string) (free func()) {
 		ended <- struct{}{}
 	}()
 	<-begun
-	poll(t, func() string {
+	testkit.Poll(t, func() string {
 		if tsc.Stats().Queued != 1 {
 			return "not queued"
 		}
@@ -94,7 +95,7 @@ func stuck(t *testing.T, name string) (free func()) {
 }
 
 func TestForms(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, deadlock.Config{})
 	stuck(t, "ledger")
 	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
@@ -151,10 +152,10 @@ func TestForms(t *testing.T) {
 
 // What is on the page leads to where it says: every link has an end.
 func TestLinks(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, deadlock.Config{Interval: 10 * time.Millisecond})
 	stuck(t, "ledger")
-	poll(t, func() string {
+	testkit.Poll(t, func() string {
 		if _, body := s.get(t, "report.html"); !strings.Contains(body, `class="verdict probable"`) {
 			return "no verdict"
 		}
@@ -187,7 +188,7 @@ func TestLinks(t *testing.T) {
 
 // The pages of the documentation come as HTML, with their links.
 func TestDocs(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, deadlock.Config{})
 	entries, err := docs.Deadlock.ReadDir("deadlock")
 	require.NoError(t, err)
@@ -218,7 +219,7 @@ func TestDocs(t *testing.T) {
 // Verdicts are on the page from when they are reached, and say when they have been
 // taken back; who is told beside the page is told of the same.
 func TestVerdicts(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	told := make(chan deadlock.Verdict, 8)
 	s := serve(t, deadlock.Config{Interval: 10 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) { told <- v }})
 	_, body := s.get(t, "report.html")
@@ -239,7 +240,7 @@ func TestVerdicts(t *testing.T) {
 
 // A loop is there with what its tasks wait for.
 func TestLoops(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, deadlock.Config{})
 	b := loop.NewThread(loop.Named("the game"))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -251,7 +252,7 @@ func TestLoops(t *testing.T) {
 		})
 		ended <- err
 	}()
-	poll(t, func() string {
+	testkit.Poll(t, func() string {
 		_, body := s.get(t, "report.html?q=nothing+of+that+name")
 		at := strings.Index(body, `id="h-loops"`)
 		for _, want := range []string{"the game", "<b>enemy</b> waits", "2 tasks"} {
@@ -267,7 +268,7 @@ func TestLoops(t *testing.T) {
 
 // With many contexts a page is bounded, and the filter finds the one.
 func TestTenThousandContexts(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, deadlock.Config{})
 	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1})
 	const n = 10_000
@@ -357,7 +358,7 @@ func (s *site) events(t *testing.T, query string) (<-chan event, func()) {
 // A live page gets its content, ticks while nothing but time goes on, each later
 // than the one before, and new content when something has changed.
 func TestEvents(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, deadlock.Config{})
 	free := stuck(t, "ledger")
 	events, stop := s.events(t, "?q=ledger")
@@ -384,7 +385,7 @@ func TestEvents(t *testing.T) {
 
 // Close ends what is live, so that a server can shut down.
 func TestCloseEndsEvents(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, deadlock.Config{})
 	s.Config.RegisterOnShutdown(func() { s.page.Close() })
 	events, _ := s.events(t, "")
@@ -396,7 +397,7 @@ func TestCloseEndsEvents(t *testing.T) {
 
 // There are not more live pages than can be served, and one that goes makes room.
 func TestLivePagesAreBounded(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, deadlock.Config{})
 	var stops []func()
 	for range 32 {
@@ -407,7 +408,7 @@ func TestLivePagesAreBounded(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
 	require.NotEmpty(t, resp.Header.Get("Retry-After"))
 	stops[7]()
-	poll(t, func() string {
+	testkit.Poll(t, func() string {
 		req, err := http.NewRequest("HEAD", s.URL+"/debug/asyncsync/events", nil)
 		require.NoError(t, err)
 		resp, err := s.Client().Do(req)

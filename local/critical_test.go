@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/local"
 )
 
@@ -96,7 +97,7 @@ func TestGoexitInAnExitFunctionOfGoKeepsNothingFromRunning(t *testing.T) {
 }
 
 func TestUndoOfAThreadCriticalVariable(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	c := local.New[int](local.ThreadCritical())
 
 	u1 := c.Set(1)

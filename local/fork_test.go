@@ -1,7 +1,6 @@
 package local_test
 
 import (
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/local"
 )
 
@@ -19,7 +19,7 @@ import (
 // deferred functions included. So all records must be gone then.
 func bubble(t *testing.T, fn func(t *testing.T)) {
 	t.Helper()
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	synctest.Test(t, fn)
 }
 
@@ -90,37 +90,28 @@ func TestGoexitInGo(t *testing.T) {
 	assert.Equal(t, []int{3}, ran)
 }
 
-// inChild reports whether this process is the one that is to crash. In the other it runs
-// the test again in a child process and returns its output.
-func inChild(t *testing.T) (child bool, output string) {
+// crash runs a function in a process of its own, which it must end as a panic does, and
+// returns what that has written.
+func crash(t *testing.T, body func()) (output string) {
 	t.Helper()
-	const env = "LOCAL_TEST_CRASH"
-	if os.Getenv(env) == t.Name() {
-		return true, ""
-	}
-	exe, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), exe, "-test.run=^"+t.Name()+"$", "-test.count=1")
-	cmd.Env = append(os.Environ(), env+"="+t.Name(), "GOTRACEBACK=single")
-	out, err := cmd.CombinedOutput()
+	output, err := testkit.Child(t, func(*testing.T) { body() }, "GOTRACEBACK=single")
 	var exit *exec.ExitError
-	require.ErrorAs(t, err, &exit, "the child process must crash; it said:\n%s", out)
-	assert.Equal(t, 2, exit.ExitCode(), "%s", out)
-	return false, string(out)
+	require.ErrorAs(t, err, &exit, "the child process must crash; it said:\n%s", output)
+	assert.Equal(t, 2, exit.ExitCode(), "%s", output)
+	return output
 }
 
 func panicsHere() { panic("a panic in Go") }
 
 func TestPanicInGoCrashesAsInAGoStatement(t *testing.T) {
-	child, out := inChild(t)
-	if child {
+	out := crash(t, func() {
 		c := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { println("exit function") }))
 		local.Go(func() {
 			c.Set(1)
 			panicsHere()
 		})
 		select {}
-	}
+	})
 	assert.Contains(t, out, "panic: a panic in Go\n")
 	assert.NotContains(t, out, "recovered")
 	assert.Contains(t, out, "panicsHere", "the stack is that of the panic")
@@ -128,8 +119,7 @@ func TestPanicInGoCrashesAsInAGoStatement(t *testing.T) {
 }
 
 func TestPanicInAnExitFunctionOfGoCrashes(t *testing.T) {
-	child, out := inChild(t)
-	if child {
+	out := crash(t, func() {
 		first := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { println("the other one") }))
 		second := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { panicsHere() }))
 		local.Go(func() {
@@ -137,14 +127,14 @@ func TestPanicInAnExitFunctionOfGoCrashes(t *testing.T) {
 			second.Set(1)
 		})
 		select {}
-	}
+	})
 	assert.Contains(t, out, "panic: a panic in Go\n")
 	assert.Contains(t, out, "panicsHere")
 	assert.Equal(t, 1, strings.Count(out, "the other one"))
 }
 
 func TestCapture(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	v, w := local.New[string](), local.New[string]()
 	none := local.Capture()
 	undo := v.Set("captured")
@@ -177,7 +167,7 @@ func TestCapture(t *testing.T) {
 
 func TestSnapshotRunsOnManyGoroutinesAtOnce(t *testing.T) {
 	v := local.New[int]()
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	defer v.Set(1)()
 	s := local.Capture()
 	var wg sync.WaitGroup
@@ -204,7 +194,7 @@ func TestRunRestoresInAllThreeEndings(t *testing.T) {
 				"panic":  func() { panic("boom") },
 				"goexit": runtime.Goexit,
 			} {
-				leavesNothing(t)
+				testkit.SameRecords(t)
 				var s local.Snapshot
 				on(func() {
 					if captured {
@@ -250,7 +240,7 @@ func TestRunRestoresInAllThreeEndings(t *testing.T) {
 }
 
 func TestUndoAcrossRun(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	v := local.New[int]()
 	defer v.Set(1)()
 	undo := v.Set(2)

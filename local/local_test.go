@@ -13,15 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/local"
 )
-
-// leavesNothing fails the test if it ends with more or fewer records than it began with.
-func leavesNothing(t *testing.T) {
-	t.Helper()
-	before := goroutine.Live()
-	t.Cleanup(func() { assert.Equal(t, before, goroutine.Live(), "records left behind") })
-}
 
 // is fails the test unless v has the value want on this goroutine.
 func is[T any](t *testing.T, want T, v *local.Var[T]) {
@@ -42,24 +36,12 @@ func isUnset[T any](t *testing.T, v *local.Var[T]) {
 // on runs fn on a new plain goroutine and waits until it has ended, and tells how it
 // ended.
 func on(fn func()) (how string, panicked any) {
-	how = "goexit"
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if p := recover(); p != nil {
-				how, panicked = "panic", p
-			}
-		}()
-		fn()
-		how = "return"
-	}()
-	<-done
-	return how, panicked
+	o := testkit.OutcomeOf(func() error { fn(); return nil })
+	return o.How, o.Value
 }
 
 func TestVarBelongsToItsGoroutine(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	v := local.New[string]()
 	isUnset(t, v)
 	undo := v.Set("a")
@@ -80,7 +62,7 @@ func TestVarBelongsToItsGoroutine(t *testing.T) {
 }
 
 func TestVarsAreIndependent(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	a, b := local.New[int](), local.New[int]()
 	undoA := a.Set(1)
 	undoB := b.Set(2)
@@ -95,7 +77,7 @@ func TestVarsAreIndependent(t *testing.T) {
 }
 
 func TestVarOfAnyType(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	boom := errors.New("boom")
 
 	e := local.New[error]()
@@ -127,7 +109,7 @@ func TestVarOfAnyType(t *testing.T) {
 }
 
 func TestUndoInOrder(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	v := local.New[int]()
 	u1 := v.Set(1)
 	u2 := v.Set(2)
@@ -141,7 +123,7 @@ func TestUndoInOrder(t *testing.T) {
 }
 
 func TestUndoOutOfOrderPutsBackWhatItsSetReplaced(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	v := local.New[int]()
 	u1 := v.Set(1)
 	u2 := v.Set(2)
@@ -157,7 +139,7 @@ func TestUndoOutOfOrderPutsBackWhatItsSetReplaced(t *testing.T) {
 }
 
 func TestUndoTwiceDoesNothing(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	for _, opts := range [][]local.Option{nil, {local.ThreadCritical()}} {
 		v := local.New[int](opts...)
 		defer v.Delete()
@@ -172,7 +154,7 @@ func TestUndoTwiceDoesNothing(t *testing.T) {
 }
 
 func TestUndoActsOnTheGoroutineThatCallsIt(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	v := local.New[int]()
 	defer v.Set(1)()
 	undo := v.Set(2)
@@ -187,7 +169,7 @@ func TestUndoActsOnTheGoroutineThatCallsIt(t *testing.T) {
 }
 
 func TestUndoWorksOnceForManyCallersAtOnce(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	v := local.New[int]()
 	for range 100 {
 		v.Set(1)
@@ -214,7 +196,7 @@ func TestUndoWorksOnceForManyCallersAtOnce(t *testing.T) {
 
 // Random Sets, Deletes and undos of several variables against a plain map.
 func TestVarModel(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	for _, opts := range [][]local.Option{nil, {local.ThreadCritical()}} {
 		type set struct {
 			undo   func()
@@ -285,7 +267,7 @@ func TestNothingIsLeftOnPlainGoroutines(t *testing.T) {
 }
 
 func TestValuesStayOnPlainGoroutinesButReachNobody(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	v := local.New[int]()
 	var left *goroutine.Record
 	on(func() {
@@ -299,7 +281,7 @@ func TestValuesStayOnPlainGoroutinesButReachNobody(t *testing.T) {
 }
 
 func TestTenThousandGoroutinesWithValues(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	const n = 10_000
 	v, w := local.New[int](), local.New[string]()
 	var ready, done sync.WaitGroup
@@ -355,7 +337,7 @@ func TestMisusePanics(t *testing.T) {
 }
 
 func TestOptionsInAnyOrder(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	exit := local.OnThreadExit(func(int) {})
 	a := local.New[int](exit, local.ThreadCritical(), local.Option{})
 	b := local.New[int](local.ThreadCritical(), local.ThreadCritical(), exit)
@@ -369,7 +351,7 @@ func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	v, w := local.New[int](), local.New[error]()
 	c := local.New[string](local.ThreadCritical())
 	unset := local.New[int]()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 )
 
@@ -13,7 +14,7 @@ import (
 // the wait for it, and what the caller sleeps on. A ctx that can end has a layer over
 // it, which the loop can end as well.
 func TestAllocsOfCalls(t *testing.T) {
-	l := running(t, newBackend(t, "thread"))
+	l := libkit.Running(t, libkit.NewBackend(t, "thread"))
 	can, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	allocs := func(ctx context.Context) float64 {
@@ -29,7 +30,7 @@ func TestAllocsOfCalls(t *testing.T) {
 // own: by the hundred thousand it would be felt. The function of a Call is such a place
 // too.
 func TestAllocsOfSpawnInACall(t *testing.T) {
-	l := running(t, newBackend(t, "thread"))
+	l := libkit.Running(t, libkit.NewBackend(t, "thread"))
 	spawned := func(ctx context.Context) float64 {
 		return testing.AllocsPerRun(200, func() {
 			_ = l.Park(ctx, func(wake func()) {
@@ -37,7 +38,7 @@ func TestAllocsOfSpawnInACall(t *testing.T) {
 			})
 		})
 	}
-	require.NoError(t, call(context.Background(), l, func(ctx context.Context) error {
+	require.NoError(t, libkit.Call(context.Background(), l, func(ctx context.Context) error {
 		var inTask float64
 		if err := l.Park(ctx, func(wake func()) {
 			_ = l.Spawn(ctx, func(ctx context.Context) {

@@ -11,6 +11,8 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
@@ -20,7 +22,7 @@ func started(ctx context.Context, b loop.Backend, fn func(ctx context.Context, s
 	self := make(chan struct{})
 	var tk *task.Task[int]
 	tk = task.Go(ctx, func(ctx context.Context) (int, error) {
-		if err := receive(ctx, b, self); err != nil {
+		if err := libkit.Receive(ctx, b, self); err != nil {
 			return 0, err
 		}
 		return 0, fn(ctx, tk)
@@ -49,13 +51,13 @@ func TestCyclesThroughParkedTasks(t *testing.T) {
 	for name, wait := range map[string]func(ctx context.Context, b, other loop.Backend, self *task.Task[int]) error{
 		"itself": func(ctx context.Context, _, _ loop.Backend, self *task.Task[int]) error { return waits(self)(ctx) },
 		"a call to its loop": func(ctx context.Context, b, _ loop.Backend, self *task.Task[int]) error {
-			return call(ctx, b, waits(self))
+			return libkit.Call(ctx, b, waits(self))
 		},
 		"a call to another loop": func(ctx context.Context, _, other loop.Backend, self *task.Task[int]) error {
-			return call(ctx, other, waits(self))
+			return libkit.Call(ctx, other, waits(self))
 		},
 		"calls there and back": func(ctx context.Context, b, other loop.Backend, self *task.Task[int]) error {
-			return call(ctx, other, func(ctx context.Context) error { return call(ctx, b, waits(self)) })
+			return libkit.Call(ctx, other, func(ctx context.Context) error { return libkit.Call(ctx, b, waits(self)) })
 		},
 		"a call to a thread": func(ctx context.Context, _, _ loop.Backend, self *task.Task[int]) error {
 			return thread(ctx, waits(self))
@@ -67,7 +69,7 @@ func TestCyclesThroughParkedTasks(t *testing.T) {
 			return thread(ctx, func(ctx context.Context) error { return back(ctx, waits(self)) })
 		},
 		"a call to a thread that calls a loop": func(ctx context.Context, _, other loop.Backend, self *task.Task[int]) error {
-			return thread(ctx, func(ctx context.Context) error { return call(ctx, other, waits(self)) })
+			return thread(ctx, func(ctx context.Context) error { return libkit.Call(ctx, other, waits(self)) })
 		},
 		"a task of another loop": func(ctx context.Context, _, other loop.Backend, self *task.Task[int]) error {
 			_, err := task.Go(ctx, func(ctx context.Context) (int, error) { return self.Wait(ctx) }, task.On(other)).Wait(ctx)
@@ -97,10 +99,10 @@ func TestCyclesThroughParkedTasks(t *testing.T) {
 			return err
 		},
 	} {
-		for _, kind := range kinds {
+		for _, kind := range libkit.Backends {
 			t.Run(name+"/"+kind, func(t *testing.T) {
-				guard(t)
-				b, other := running(t, newBackend(t, kind)), running(t, newBackend(t, kind))
+				testkit.Guard(t)
+				b, other := libkit.Running(t, libkit.NewBackend(t, kind)), libkit.Running(t, libkit.NewBackend(t, kind))
 				tk := started(context.Background(), b, func(ctx context.Context, self *task.Task[int]) error { return wait(ctx, b, other, self) })
 				_, err := tk.Wait(context.Background())
 				require.ErrorIs(t, err, deadlock.ErrDeadlock)
@@ -116,11 +118,11 @@ func TestCyclesThroughParkedTasks(t *testing.T) {
 // Two limiters, each held by sync code of a task that wants the other. Each waits for
 // the other through a task that is parked, and so lends its token to it.
 func TestLimitersCrosswiseThroughTasks(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range libkit.Backends {
 		t.Run(kind, func(t *testing.T) {
-			guard(t)
-			b := newBackend(t, kind)
-			require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			testkit.Guard(t)
+			b := libkit.NewBackend(t, kind)
+			require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 				one, two := task.NewLimiter(1), task.NewLimiter(1)
 				var both [2]chan struct{}
 				both[0], both[1] = make(chan struct{}), make(chan struct{})
@@ -129,7 +131,7 @@ func TestLimitersCrosswiseThroughTasks(t *testing.T) {
 						return asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 							return asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) {
 								close(both[i])
-								if err := receive(ctx, b, both[1-i]); err != nil {
+								if err := libkit.Receive(ctx, b, both[1-i]); err != nil {
 									return 0, err
 								}
 								return asyncsync.ToThread(ctx, func(context.Context) (int, error) { return 0, nil },
@@ -150,9 +152,9 @@ func TestLimitersCrosswiseThroughTasks(t *testing.T) {
 // Nobody waits for a task made with Spawn, but it may wait for one that waits for
 // what its loop does: its name is in the cycle.
 func TestSpawnedTasksHaveNames(t *testing.T) {
-	guard(t)
-	b := newBackend(t, "thread")
-	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+	testkit.Guard(t)
+	b := libkit.NewBackend(t, "thread")
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		var err error
 		ended := make(chan struct{})
 		assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
@@ -163,7 +165,7 @@ func TestSpawnedTasksHaveNames(t *testing.T) {
 			}, task.Named("member"))
 			err = g.Wait(ctx)
 		}))
-		assert.NoError(t, receive(ctx, b, ended))
+		assert.NoError(t, libkit.Receive(ctx, b, ended))
 		assert.ErrorIs(t, err, deadlock.ErrDeadlock)
 		assert.True(t, strings.Contains(err.Error(), "group"), "%v", err)
 		return nil
@@ -172,11 +174,11 @@ func TestSpawnedTasksHaveNames(t *testing.T) {
 
 // Tasks that wait for each other in a line are no cycle.
 func TestNoCycle(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range libkit.Backends {
 		t.Run(kind, func(t *testing.T) {
-			guard(t)
-			leavesNothing(t)
-			b, other := running(t, newBackend(t, kind)), running(t, newBackend(t, kind))
+			testkit.Guard(t)
+			testkit.NoLeaks(t)
+			b, other := libkit.Running(t, libkit.NewBackend(t, kind)), libkit.Running(t, libkit.NewBackend(t, kind))
 			var last *task.Task[int]
 			for i := range 100 {
 				on, before := b, last
@@ -185,7 +187,7 @@ func TestNoCycle(t *testing.T) {
 				}
 				last = task.Go(context.Background(), func(ctx context.Context) (int, error) {
 					if before == nil {
-						return 1, yield(ctx, on)
+						return 1, libkit.Yield(ctx, on)
 					}
 					return before.Wait(ctx)
 				}, task.On(on))

@@ -14,30 +14,32 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/local"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/loop/looptest"
 )
 
 func TestBackendsKeepTheContract(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range libkit.Backends {
 		t.Run(kind, func(t *testing.T) {
-			looptest.TestBackend(t, func(t *testing.T) loop.Backend { return running(t, newBackend(t, kind)) })
+			looptest.TestBackend(t, func(t *testing.T) loop.Backend { return libkit.Running(t, libkit.NewBackend(t, kind)) })
 		})
 	}
 }
 
 func TestRunEndsAsMainDoes(t *testing.T) {
-	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+	for _, e := range testkit.Ends {
+		t.Run(e.How, func(t *testing.T) {
 			onBoth(t, func(t *testing.T, b loop.Backend) {
-				o := outcomeOf(func() error {
-					return run(context.Background(), b, func(ctx context.Context) error {
-						assert.NoError(t, yield(ctx, b))
-						return e.do()
+				o := testkit.OutcomeOf(func() error {
+					return libkit.Run(context.Background(), b, func(ctx context.Context) error {
+						assert.NoError(t, libkit.Yield(ctx, b))
+						return e.Do()
 					})
 				})
-				require.Equal(t, e.want, o)
+				e.Check(t, o)
 				select {
 				case <-b.Done():
 				default:
@@ -59,34 +61,34 @@ func TestRunReturnsTheResult(t *testing.T) {
 func TestASecondRunIsStopped(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
 		never := func(context.Context) error { t.Error("main has run again"); return nil }
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			var err error
 			var wg sync.WaitGroup
-			wg.Go(func() { err = run(context.Background(), b, never) })
+			wg.Go(func() { err = libkit.Run(context.Background(), b, never) })
 			wg.Wait()
 			assert.ErrorIs(t, err, loop.ErrStopped, "while it runs")
 			return nil
 		}))
-		require.ErrorIs(t, run(context.Background(), b, never), loop.ErrStopped)
+		require.ErrorIs(t, libkit.Run(context.Background(), b, never), loop.ErrStopped)
 		require.ErrorIs(t, b.Post(func() {}), loop.ErrStopped)
 		require.ErrorIs(t, b.Spawn(context.Background(), func(context.Context) {}), loop.ErrStopped)
-		require.ErrorIs(t, call(context.Background(), b, never), loop.ErrStopped)
+		require.ErrorIs(t, libkit.Call(context.Background(), b, never), loop.ErrStopped)
 	})
 }
 
 func TestRunOnALoopIsRefused(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	never := func(context.Context) error { t.Error("has run"); return nil }
 	b := loop.NewThread()
-	other := running(t, loop.NewThread())
+	other := libkit.Running(t, loop.NewThread())
 	refused := func(ctx context.Context, where string) {
-		for _, kind := range kinds {
-			assert.ErrorIs(t, run(ctx, newBackend(t, kind), never), loop.ErrOnLoop, where)
+		for _, kind := range libkit.Backends {
+			assert.ErrorIs(t, libkit.Run(ctx, libkit.NewBackend(t, kind), never), loop.ErrOnLoop, where)
 		}
-		assert.ErrorIs(t, run(ctx, b, never), loop.ErrOnLoop, where)
+		assert.ErrorIs(t, libkit.Run(ctx, b, never), loop.ErrOnLoop, where)
 	}
-	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		refused(ctx, "in a task")
 		refused(context.Background(), "in a task, with a ctx from outside")
 		posted := make(chan struct{})
@@ -94,23 +96,23 @@ func TestRunOnALoopIsRefused(t *testing.T) {
 			defer close(posted)
 			refused(ctx, "in a posted function, with a task's ctx")
 		}))
-		assert.NoError(t, call(ctx, other, func(ctx context.Context) error {
+		assert.NoError(t, libkit.Call(ctx, other, func(ctx context.Context) error {
 			refused(ctx, "in a task of another loop")
 			return nil
 		}))
-		return receive(ctx, b, posted)
+		return libkit.Receive(ctx, b, posted)
 	}))
 }
 
 func TestRunOnGoroutinesIsNotRefused(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	outer := loop.Goroutines()
 	ran := 0
-	require.NoError(t, run(context.Background(), outer, func(ctx context.Context) error {
-		for _, kind := range kinds {
-			inner := newBackend(t, kind)
-			assert.NoError(t, run(ctx, inner, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), outer, func(ctx context.Context) error {
+		for _, kind := range libkit.Backends {
+			inner := libkit.NewBackend(t, kind)
+			assert.NoError(t, libkit.Run(ctx, inner, func(ctx context.Context) error {
 				ran++
 				b, ok := loop.Current(ctx)
 				assert.True(t, ok)
@@ -123,7 +125,7 @@ func TestRunOnGoroutinesIsNotRefused(t *testing.T) {
 		}
 		posted := make(chan error, 1)
 		assert.NoError(t, outer.Post(func() {
-			posted <- run(ctx, loop.NewThread(), func(context.Context) error { ran++; return nil })
+			posted <- libkit.Run(ctx, loop.NewThread(), func(context.Context) error { ran++; return nil })
 		}))
 		return <-posted
 	}))
@@ -133,19 +135,19 @@ func TestRunOnGoroutinesIsNotRefused(t *testing.T) {
 func TestRunWithACtxThatHasEnded(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		cancel(errEnd)
+		cancel(testkit.ErrEnd)
 		posted := false
 		require.NoError(t, b.Post(func() { posted = true }))
-		err := run(ctx, b, func(context.Context) error { t.Error("main has run"); return nil })
-		require.Same(t, errEnd, err)
+		err := libkit.Run(ctx, b, func(context.Context) error { t.Error("main has run"); return nil })
+		require.Same(t, testkit.ErrEnd, err)
 		<-b.Done()
 		require.True(t, posted)
 	})
 }
 
 func TestRunOnTheMainThreadOfSomebody(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -153,9 +155,9 @@ func TestRunOnTheMainThreadOfSomebody(t *testing.T) {
 		defer runtime.UnlockOSThread()
 		for range 3 {
 			b := loop.NewThread()
-			assert.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			assert.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 				for range 10 {
-					assert.NoError(t, call(ctx, b, func(ctx context.Context) error { return yield(ctx, b) }))
+					assert.NoError(t, libkit.Call(ctx, b, func(ctx context.Context) error { return libkit.Yield(ctx, b) }))
 				}
 				return nil
 			}))
@@ -168,8 +170,8 @@ func TestRunOnTheMainThreadOfSomebody(t *testing.T) {
 type foreignBackend struct{ loop.Backend }
 
 func TestMisuse(t *testing.T) {
-	guard(t)
-	b := running(t, loop.NewThread())
+	testkit.Guard(t)
+	b := libkit.Running(t, loop.NewThread())
 	ctx := context.Background()
 	nothing := func(context.Context) (int, error) { return 0, nil }
 	for name, fn := range map[string]func(){
@@ -182,9 +184,7 @@ func TestMisuse(t *testing.T) {
 		"Park with no function":    func() { _ = b.Park(ctx, nil) },
 		"FromPost of nothing":      func() { loop.FromPost(nil, nil) },
 	} {
-		o := outcomeOf(func() error { fn(); return nil })
-		require.Equal(t, "panic", o.how, name)
-		require.Regexp(t, "^loop: ", o.value, name)
+		t.Run(name, func(t *testing.T) { testkit.RequireMisuse(t, "loop", fn) })
 	}
 	_, err := loop.Builtin("trio")
 	require.ErrorContains(t, err, `"trio"`)
@@ -195,27 +195,27 @@ func TestBackendsAcceptBeforeRun(t *testing.T) {
 		var posted, spawned, called atomic.Bool
 		require.NoError(t, b.Post(func() { posted.Store(true) }))
 		require.NoError(t, b.Spawn(context.Background(), func(ctx context.Context) {
-			assert.NoError(t, yield(ctx, b))
+			assert.NoError(t, libkit.Yield(ctx, b))
 			spawned.Store(true)
 		}))
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			assert.NoError(t, call(context.Background(), b, func(ctx context.Context) error {
+			assert.NoError(t, libkit.Call(context.Background(), b, func(ctx context.Context) error {
 				called.Store(true)
-				return yield(ctx, b)
+				return libkit.Yield(ctx, b)
 			}))
 		}()
 		for called.Load() {
 			t.Fatal("a call has run before Run")
 		}
 		require.False(t, posted.Load() || spawned.Load())
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
-			if err := receive(ctx, b, ended); err != nil {
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
+			if err := libkit.Receive(ctx, b, ended); err != nil {
 				return err
 			}
 			for !posted.Load() || !spawned.Load() {
-				if err := yield(ctx, b); err != nil {
+				if err := libkit.Yield(ctx, b); err != nil {
 					return err
 				}
 			}
@@ -227,23 +227,23 @@ func TestBackendsAcceptBeforeRun(t *testing.T) {
 // What was posted runs before Done is closed, however long the queue is. Tasks do
 // not begin any more, and whoever waits for one is told.
 func TestTheEndOfABackend(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	b := loop.NewThread()
 	const n = 100
 	posted, caller := 0, make(chan error, 1)
-	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		parked := make(chan struct{})
 		assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
 			// A task of the loop waits for one that will not begin.
-			caller <- call(context.WithoutCancel(ctx), b, func(ctx context.Context) error {
+			caller <- libkit.Call(context.WithoutCancel(ctx), b, func(ctx context.Context) error {
 				close(parked)
 				return b.Park(ctx, func(func()) {})
 			})
 			assert.ErrorIs(t, ctx.Err(), context.Canceled)
 			assert.Same(t, loop.ErrStopped, context.Cause(ctx))
 		}))
-		assert.NoError(t, receive(ctx, b, parked))
+		assert.NoError(t, libkit.Receive(ctx, b, parked))
 		for range n {
 			assert.NoError(t, b.Post(func() { posted++ }))
 			assert.NoError(t, b.Spawn(ctx, func(context.Context) { t.Error("a task has begun at the end") }))
@@ -265,14 +265,14 @@ func TestATaskThatHasNotBegunAtTheEnd(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			for {
-				err := call(ctx, b, func(context.Context) error { return nil })
+				err := libkit.Call(ctx, b, func(context.Context) error { return nil })
 				if err != nil {
 					assert.ErrorIs(t, err, loop.ErrStopped)
 					return
 				}
 			}
 		}()
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			close(busy)
 			go func() { close(release) }()
 			<-release
@@ -287,7 +287,7 @@ func TestPostedFunctionsRunBeforeDone(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
 		var accepted, ran atomic.Int64
 		var posters sync.WaitGroup
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			var some sync.WaitGroup
 			some.Add(4)
 			for range 4 {
@@ -322,9 +322,9 @@ func TestCurrentIsTheTaskItself(t *testing.T) {
 			assert.False(t, isHost, "there is no host outside of sync code")
 			return ok
 		}
-		other := running(t, newBackend(t, "thread"))
+		other := libkit.Running(t, libkit.NewBackend(t, "thread"))
 		assert.False(t, current(context.Background()))
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			assert.True(t, current(ctx), "main")
 			assert.True(t, current(context.Background()), "main, without its ctx")
 
@@ -332,16 +332,16 @@ func TestCurrentIsTheTaskItself(t *testing.T) {
 			assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
 				defer close(ended)
 				assert.True(t, current(ctx), "a task")
-				assert.NoError(t, yield(ctx, b))
+				assert.NoError(t, libkit.Yield(ctx, b))
 				assert.True(t, current(ctx), "a task that has waited")
 			}))
-			assert.NoError(t, receive(ctx, b, ended))
+			assert.NoError(t, libkit.Receive(ctx, b, ended))
 
-			assert.NoError(t, call(ctx, b, func(ctx context.Context) error {
+			assert.NoError(t, libkit.Call(ctx, b, func(ctx context.Context) error {
 				assert.True(t, current(ctx), "a call")
 				return nil
 			}))
-			assert.NoError(t, call(ctx, other, func(inner context.Context) error {
+			assert.NoError(t, libkit.Call(ctx, other, func(inner context.Context) error {
 				got, ok := loop.Current(ctx) // the ctx of another loop's task
 				assert.True(t, ok)
 				assert.Same(t, other, got, "a call to another loop, with the ctx of this one")
@@ -353,22 +353,22 @@ func TestCurrentIsTheTaskItself(t *testing.T) {
 				defer close(leaked)
 				assert.False(t, current(ctx), "a goroutine that has the ctx of a task")
 			}()
-			assert.NoError(t, receive(ctx, b, leaked))
+			assert.NoError(t, libkit.Receive(ctx, b, leaked))
 
 			posted := make(chan struct{})
 			assert.NoError(t, b.Post(func() {
 				defer close(posted)
 				assert.False(t, current(ctx), "a posted function")
 			}))
-			return receive(ctx, b, posted)
+			return libkit.Receive(ctx, b, posted)
 		}))
 	})
 }
 
 func TestHostIsTheLoopOfSyncCode(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
-		tsc := newContext(t)
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		_, tsc := libkit.NewContext(t)
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 				host, ok := loop.Host(ctx)
 				assert.True(t, ok)
@@ -394,9 +394,9 @@ func TestHostIsTheLoopOfSyncCode(t *testing.T) {
 func TestCallOfTheHost(t *testing.T) { onBoth(t, callOfTheHost) }
 
 func callOfTheHost(t *testing.T, b loop.Backend) {
-	tsc := newContext(t)
+	_, tsc := libkit.NewContext(t)
 	var order []string
-	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 			order = append(order, "sync")
 			return loop.Call(ctx, nil, func(ctx context.Context) (int, error) {
@@ -419,9 +419,9 @@ func callOfTheHost(t *testing.T, b loop.Backend) {
 func TestCallWithoutALoop(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
 		never := func(context.Context) error { t.Error("has run"); return nil }
-		require.ErrorIs(t, call(context.Background(), nil, never), loop.ErrNoLoop)
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
-			assert.ErrorIs(t, call(ctx, nil, never), loop.ErrNoLoop, "a task has no host")
+		require.ErrorIs(t, libkit.Call(context.Background(), nil, never), loop.ErrNoLoop)
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
+			assert.ErrorIs(t, libkit.Call(ctx, nil, never), loop.ErrNoLoop, "a task has no host")
 			return nil
 		}))
 	})
@@ -431,35 +431,35 @@ func TestCallEndsAsItsFunctionDoes(t *testing.T) {
 	for _, from := range []string{"a goroutine", "its own task", "a task of another thread", "a task of goroutines"} {
 		t.Run(from, func(t *testing.T) {
 			onBoth(t, func(t *testing.T, b loop.Backend) {
-				hooks := listen(t)
-				b = running(t, b)
+				hooks := libkit.Listen(t)
+				b = libkit.Running(t, b)
 				caller := b
 				switch from {
 				case "a goroutine":
 					caller = nil
 				case "a task of another thread":
-					caller = running(t, loop.NewThread())
+					caller = libkit.Running(t, loop.NewThread())
 				case "a task of goroutines":
-					caller = running(t, loop.Goroutines())
+					caller = libkit.Running(t, loop.Goroutines())
 				}
-				for _, e := range ends {
+				for _, e := range testkit.Ends {
 					made := func(ctx context.Context) error {
-						return call(ctx, b, func(ctx context.Context) error {
-							if err := yield(ctx, b); err != nil {
+						return libkit.Call(ctx, b, func(ctx context.Context) error {
+							if err := libkit.Yield(ctx, b); err != nil {
 								return err
 							}
-							return e.do()
+							return e.Do()
 						})
 					}
-					o := outcomeOf(func() error {
+					o := testkit.OutcomeOf(func() error {
 						if caller == nil {
 							return made(context.Background())
 						}
-						return call(context.Background(), caller, made)
+						return libkit.Call(context.Background(), caller, made)
 					})
-					require.Equal(t, e.want, o)
+					e.Check(t, o)
 				}
-				panics, _ := hooks.told()
+				panics, _ := hooks.Unheard()
 				require.LessOrEqual(t, len(panics), 1, "the hooks hear once of a panic")
 			})
 		})
@@ -467,16 +467,16 @@ func TestCallEndsAsItsFunctionDoes(t *testing.T) {
 }
 
 func TestCallInAPostedFunctionIsRefused(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
-	b := running(t, loop.NewThread())
-	other := running(t, loop.NewThread())
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
+	b := libkit.Running(t, loop.NewThread())
+	other := libkit.Running(t, loop.NewThread())
 	never := func(context.Context) error { t.Error("has run"); return nil }
 	done := make(chan struct{})
 	require.NoError(t, b.Post(func() {
 		defer close(done)
-		assert.ErrorIs(t, call(context.Background(), b, never), loop.ErrOnLoop)
-		assert.ErrorIs(t, call(context.Background(), other, never), loop.ErrOnLoop)
+		assert.ErrorIs(t, libkit.Call(context.Background(), b, never), loop.ErrOnLoop)
+		assert.ErrorIs(t, libkit.Call(context.Background(), other, never), loop.ErrOnLoop)
 		assert.ErrorIs(t, b.Park(context.Background(), func(func()) { t.Error("armed") }), loop.ErrOnLoop)
 	}))
 	<-done
@@ -484,12 +484,12 @@ func TestCallInAPostedFunctionIsRefused(t *testing.T) {
 
 // From L1 to L2 and back to L1: the tasks park, so nobody is blocked.
 func TestCallsInARing(t *testing.T) {
-	for _, first := range kinds {
-		for _, second := range kinds {
+	for _, first := range libkit.Backends {
+		for _, second := range libkit.Backends {
 			t.Run(first+" "+second, func(t *testing.T) {
-				guard(t)
-				leavesNothing(t)
-				l1, l2 := running(t, newBackend(t, first)), running(t, newBackend(t, second))
+				testkit.Guard(t)
+				testkit.NoLeaks(t)
+				l1, l2 := libkit.Running(t, libkit.NewBackend(t, first)), libkit.Running(t, libkit.NewBackend(t, second))
 				depth := 0
 				var next func(ctx context.Context) error
 				next = func(ctx context.Context) error {
@@ -498,12 +498,12 @@ func TestCallsInARing(t *testing.T) {
 					case depth == 10:
 						return nil
 					case depth%2 == 0:
-						return call(ctx, l1, next)
+						return libkit.Call(ctx, l1, next)
 					default:
-						return call(ctx, l2, next)
+						return libkit.Call(ctx, l2, next)
 					}
 				}
-				require.NoError(t, call(context.Background(), l1, next))
+				require.NoError(t, libkit.Call(context.Background(), l1, next))
 				require.Equal(t, 10, depth)
 			})
 		}
@@ -514,29 +514,29 @@ func TestTheEndOfCtxWhileACallWaits(t *testing.T) {
 	for _, from := range []string{"a goroutine", "its own task", "a task of another thread"} {
 		t.Run(from, func(t *testing.T) {
 			onBoth(t, func(t *testing.T, b loop.Backend) {
-				b = running(t, b)
+				b = libkit.Running(t, b)
 				caller := b
 				if from == "a task of another thread" {
-					caller = running(t, loop.NewThread())
+					caller = libkit.Running(t, loop.NewThread())
 				}
 				within := func(ctx context.Context, fn func(context.Context) error) error {
 					if from == "a goroutine" {
 						return fn(ctx)
 					}
-					return call(ctx, caller, fn)
+					return libkit.Call(ctx, caller, fn)
 				}
 				// The function is told, and what it returns counts.
 				ctx, cancel := context.WithCancelCause(context.Background())
 				err := within(ctx, func(ctx context.Context) error {
-					return call(ctx, b, func(ctx context.Context) error {
-						err := b.Park(ctx, func(func()) { go cancel(errEnd) })
-						assert.Same(t, errEnd, err)
-						assert.NoError(t, yield(context.WithoutCancel(ctx), b))
+					return libkit.Call(ctx, b, func(ctx context.Context) error {
+						err := b.Park(ctx, func(func()) { go cancel(testkit.ErrEnd) })
+						assert.Same(t, testkit.ErrEnd, err)
+						assert.NoError(t, libkit.Yield(context.WithoutCancel(ctx), b))
 						return errors.Join(err)
 					})
 				})
-				require.ErrorIs(t, err, errEnd)
-				require.NotSame(t, errEnd, err)
+				require.ErrorIs(t, err, testkit.ErrEnd)
+				require.NotSame(t, testkit.ErrEnd, err)
 
 				// One that has not begun does not.
 				kept, release := make(chan struct{}), make(chan struct{})
@@ -556,13 +556,13 @@ func TestTheEndOfCtxWhileACallWaits(t *testing.T) {
 				ended := make(chan error, 1)
 				go func() {
 					ended <- within(ctx, func(ctx context.Context) error {
-						return call(ctx, b, func(context.Context) error { t.Error("has begun"); return nil })
+						return libkit.Call(ctx, b, func(context.Context) error { t.Error("has begun"); return nil })
 					})
 				}()
-				cancel(errEnd)
-				require.ErrorIs(t, <-ended, errEnd)
+				cancel(testkit.ErrEnd)
+				require.ErrorIs(t, <-ended, testkit.ErrEnd)
 				close(release)
-				require.NoError(t, call(context.Background(), b, func(context.Context) error { return nil }))
+				require.NoError(t, libkit.Call(context.Background(), b, func(context.Context) error { return nil }))
 			})
 		})
 	}
@@ -574,7 +574,7 @@ func TestLocalValues(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
 		get := func() string { v, _ := name.Get(); return v }
 		defer name.Set("caller")()
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			assert.Equal(t, "caller", get(), "main has the values of Run's caller")
 			name.Set("main")
 
@@ -583,11 +583,11 @@ func TestLocalValues(t *testing.T) {
 				defer close(ended)
 				assert.Equal(t, "main", get(), "a task has a fork")
 				name.Set("task")
-				assert.NoError(t, yield(ctx, b))
+				assert.NoError(t, libkit.Yield(ctx, b))
 				assert.Equal(t, "task", get())
 			}))
 			assert.Equal(t, "main", get())
-			assert.NoError(t, receive(ctx, b, ended))
+			assert.NoError(t, libkit.Receive(ctx, b, ended))
 			assert.Equal(t, "main", get())
 
 			posted := make(chan struct{})
@@ -596,10 +596,10 @@ func TestLocalValues(t *testing.T) {
 				assert.Equal(t, "", get(), "a posted function has none")
 				name.Set("posted")
 			}))
-			assert.NoError(t, receive(ctx, b, posted))
+			assert.NoError(t, libkit.Receive(ctx, b, posted))
 			assert.NoError(t, b.Post(func() { assert.Equal(t, "", get(), "none is left by another") }))
 
-			assert.NoError(t, call(ctx, b, func(context.Context) error {
+			assert.NoError(t, libkit.Call(ctx, b, func(context.Context) error {
 				assert.Equal(t, "main", get(), "a call has those of its caller")
 				name.Set("call")
 				return nil
@@ -609,8 +609,8 @@ func TestLocalValues(t *testing.T) {
 		}))
 		require.Equal(t, "call", get())
 		name.Set("goroutine")
-		other := running(t, newBackend(t, "thread"))
-		require.NoError(t, call(context.Background(), other, func(context.Context) error {
+		other := libkit.Running(t, libkit.NewBackend(t, "thread"))
+		require.NoError(t, libkit.Call(context.Background(), other, func(context.Context) error {
 			assert.Equal(t, "goroutine", get())
 			name.Set("other")
 			return nil
@@ -620,8 +620,8 @@ func TestLocalValues(t *testing.T) {
 }
 
 func TestThreadCriticalValues(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	var order []string
 	b := loop.NewThread()
 	handle := local.New[string](local.ThreadCritical(), local.OnThreadExit(func(v string) {
@@ -635,11 +635,11 @@ func TestThreadCriticalValues(t *testing.T) {
 	outside := local.New[string](local.ThreadCritical())
 	outside.Set("outside")
 	defer outside.Delete()
-	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		_, ok := outside.Get()
 		assert.False(t, ok, "the thread of a loop has values of its own")
 		handle.Set("one")
-		require.NoError(t, call(ctx, b, func(ctx context.Context) error {
+		require.NoError(t, libkit.Call(ctx, b, func(ctx context.Context) error {
 			v, _ := handle.Get()
 			assert.Equal(t, "one", v, "all tasks have the thread's")
 			handle.Set("two")
@@ -653,18 +653,18 @@ func TestThreadCriticalValues(t *testing.T) {
 			v, _ := handle.Get()
 			assert.Equal(t, "two", v)
 		}))
-		require.NoError(t, receive(ctx, b, done))
+		require.NoError(t, libkit.Receive(ctx, b, done))
 		var err error
 		finished := make(chan struct{})
 		go func() { // a call from a goroutine
 			defer close(finished)
-			err = call(context.Background(), b, func(context.Context) error {
+			err = libkit.Call(context.Background(), b, func(context.Context) error {
 				v, _ := handle.Get()
 				order = append(order, "call "+v)
 				return nil
 			})
 		}()
-		assert.NoError(t, receive(ctx, b, finished))
+		assert.NoError(t, libkit.Receive(ctx, b, finished))
 		return err
 	}))
 	require.Equal(t, []string{"call two", "exit two"}, order)
@@ -673,42 +673,42 @@ func TestThreadCriticalValues(t *testing.T) {
 }
 
 func TestExitFunctionsThatFail(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
-	hooks := listen(t)
-	bad := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { panic(errEnd) }))
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
+	hooks := libkit.Listen(t)
+	bad := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { panic(testkit.ErrEnd) }))
 	b := loop.NewThread()
-	require.NoError(t, run(context.Background(), b, func(context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(context.Context) error {
 		bad.Set(1)
 		return nil
 	}))
-	panics, _ := hooks.told()
-	require.Equal(t, []any{errEnd}, panics)
+	panics, _ := hooks.Unheard()
+	require.Equal(t, []any{testkit.ErrEnd}, panics)
 
 	gone := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { runtime.Goexit() }))
 	b = loop.NewThread()
-	o := outcomeOf(func() error {
-		return run(context.Background(), b, func(context.Context) error {
+	o := testkit.OutcomeOf(func() error {
+		return libkit.Run(context.Background(), b, func(context.Context) error {
 			gone.Set(1)
 			return nil
 		})
 	})
-	require.Equal(t, "goexit", o.how)
+	require.Equal(t, "goexit", o.How)
 	<-b.Done()
 }
 
 func TestExitFunctionsThatFailAfterAPostedFunction(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
-	bad := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { panic(errEnd) }))
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
+	bad := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { panic(testkit.ErrEnd) }))
 	foreign := loop.FromPost(func(fn func()) error { go fn(); return nil }, nil)
-	for name, l := range map[string]loop.Loop{"goroutines": running(t, loop.Goroutines()), "foreign": foreign} {
+	for name, l := range map[string]loop.Loop{"goroutines": libkit.Running(t, loop.Goroutines()), "foreign": foreign} {
 		t.Run(name, func(t *testing.T) {
 			told := make(chan any)
 			t.Cleanup(asyncsync.SetHooks(asyncsync.Hooks{Panicked: func(i asyncsync.CallInfo) { told <- i.Panic }}))
 			require.NoError(t, l.Post(func() { bad.Set(1) }))
-			require.Equal(t, errEnd, <-told)
-			require.NoError(t, call(context.Background(), l, func(context.Context) error { return nil }))
+			require.Equal(t, testkit.ErrEnd, <-told)
+			require.NoError(t, libkit.Call(context.Background(), l, func(context.Context) error { return nil }))
 		})
 	}
 }
@@ -724,11 +724,11 @@ func TestNames(t *testing.T) {
 
 // Everything works in a bubble, where it has a clock of its own.
 func TestBackendsInABubble(t *testing.T) {
-	for _, kind := range kinds {
+	for _, kind := range libkit.Backends {
 		t.Run(kind, func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			synctest.Test(t, func(t *testing.T) {
-				b := newBackend(t, kind)
+				b := libkit.NewBackend(t, kind)
 				start := time.Now()
 				var woke [3]time.Duration
 				sleep := func(ctx context.Context, d time.Duration) error {
@@ -737,9 +737,9 @@ func TestBackendsInABubble(t *testing.T) {
 				caller := make(chan struct{})
 				go func() {
 					defer close(caller)
-					assert.NoError(t, call(context.Background(), b, func(ctx context.Context) error { return sleep(ctx, time.Hour) }))
+					assert.NoError(t, libkit.Call(context.Background(), b, func(ctx context.Context) error { return sleep(ctx, time.Hour) }))
 				}()
-				require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+				require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 					left := make(chan struct{}, len(woke))
 					for i := range woke {
 						assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
@@ -749,7 +749,7 @@ func TestBackendsInABubble(t *testing.T) {
 						}))
 					}
 					for range woke {
-						if err := receive(ctx, b, left); err != nil {
+						if err := libkit.Receive(ctx, b, left); err != nil {
 							return err
 						}
 					}
@@ -771,21 +771,21 @@ func TestTheEndOfATaskCancelsNoOther(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
 		outer, cancel := context.WithCancelCause(context.Background())
 		defer cancel(nil)
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			first, parked, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 			assert.NoError(t, b.Spawn(outer, func(ctx context.Context) {
 				defer close(first)
 				assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
 					defer close(ended)
-					assert.NoError(t, receive(ctx, b, first))
-					assert.NoError(t, yield(ctx, b))
+					assert.NoError(t, libkit.Receive(ctx, b, first))
+					assert.NoError(t, libkit.Yield(ctx, b))
 					assert.NoError(t, ctx.Err(), "the task that has started it is over")
-					assert.Same(t, errEnd, b.Park(ctx, func(func()) { close(parked) }))
+					assert.Same(t, testkit.ErrEnd, b.Park(ctx, func(func()) { close(parked) }))
 				}))
 			}))
-			assert.NoError(t, receive(ctx, b, parked))
-			cancel(errEnd)
-			return receive(ctx, b, ended)
+			assert.NoError(t, libkit.Receive(ctx, b, parked))
+			cancel(testkit.ErrEnd)
+			return libkit.Receive(ctx, b, ended)
 		}))
 	})
 }
@@ -795,15 +795,15 @@ func TestParkOffTheLoopBlocks(t *testing.T) {
 		require.NoError(t, b.Park(context.Background(), func(wake func()) { go wake() }))
 		require.NoError(t, b.Park(context.Background(), func(wake func()) { wake(); wake() }))
 		ctx, cancel := context.WithCancelCause(context.Background())
-		require.Same(t, errEnd, b.Park(ctx, func(func()) { go cancel(errEnd) }))
+		require.Same(t, testkit.ErrEnd, b.Park(ctx, func(func()) { go cancel(testkit.ErrEnd) }))
 	})
 }
 
 // Park parks the calling task on its own loop, whatever backend it is called of.
 func TestParkOfAnotherBackend(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	b, other := loop.NewThread(), loop.NewThread()
-	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		ran := false
 		err := other.Park(ctx, func(wake func()) {
 			assert.NoError(t, b.Spawn(ctx, func(context.Context) {
@@ -819,11 +819,11 @@ func TestParkOfAnotherBackend(t *testing.T) {
 // RunUntil makes a task a thread, whose sync code must not be suspended: the thread
 // is locked once more than the coroutine was made with.
 func TestATaskThatHasBecomeAThread(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
-	b, other := loop.NewThread(), running(t, loop.NewThread())
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
+	b, other := loop.NewThread(), libkit.Running(t, loop.NewThread())
 	ran := 0
-	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		e := asyncsync.NewCurrentThreadExecutor()
 		done := make(chan struct{})
 		assert.NoError(t, e.Post(func() {
@@ -831,16 +831,16 @@ func TestATaskThatHasBecomeAThread(t *testing.T) {
 			_, ok := loop.Current(ctx)
 			assert.False(t, ok, "sync code is no task")
 			assert.NoError(t, b.Park(ctx, func(wake func()) { go wake() }))
-			assert.NoError(t, call(ctx, other, func(ctx context.Context) error {
+			assert.NoError(t, libkit.Call(ctx, other, func(ctx context.Context) error {
 				ran++
-				return yield(ctx, other)
+				return libkit.Yield(ctx, other)
 			}))
 			never := func(context.Context) error { t.Error("has run"); return nil }
-			assert.ErrorIs(t, run(ctx, loop.NewThread(), never), loop.ErrOnLoop)
+			assert.ErrorIs(t, libkit.Run(ctx, loop.NewThread(), never), loop.ErrOnLoop)
 			ran++
 		}))
 		assert.NoError(t, e.RunUntil(done))
-		assert.NoError(t, yield(ctx, b))
+		assert.NoError(t, libkit.Yield(ctx, b))
 		return nil
 	}))
 	require.Equal(t, 2, ran)
@@ -848,34 +848,34 @@ func TestATaskThatHasBecomeAThread(t *testing.T) {
 
 func TestUnheardEndingsAreToldBeforeRunReturns(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
-		hooks := listen(t)
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
-			for _, e := range ends {
+		hooks := libkit.Listen(t)
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
+			for _, e := range testkit.Ends {
 				begun := make(chan struct{})
 				assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
 					close(begun)
-					_ = e.do()
+					_ = e.Do()
 				}))
-				assert.NoError(t, receive(ctx, b, begun))
-				assert.NoError(t, b.Post(func() { _ = e.do() }))
+				assert.NoError(t, libkit.Receive(ctx, b, begun))
+				assert.NoError(t, b.Post(func() { _ = e.Do() }))
 			}
 			return nil
 		}))
-		panics, goexits := hooks.told()
+		panics, goexits := hooks.Unheard()
 		require.Len(t, panics, 2)
 		require.Equal(t, 2, goexits)
 	})
 }
 
 func TestALoopFromPost(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	queue, done := make(chan func(), 64), make(chan struct{})
 	posts := 0
 	l := loop.FromPost(func(fn func()) error {
 		posts++
 		if posts == 3 {
-			return errEnd
+			return testkit.ErrEnd
 		}
 		queue <- fn
 		return nil
@@ -893,51 +893,53 @@ func TestALoopFromPost(t *testing.T) {
 		_, ok = loop.Host(ctx)
 		assert.False(t, ok)
 		never := func(context.Context) error { t.Error("has run"); return nil }
-		assert.ErrorIs(t, call(ctx, l, never), loop.ErrOnLoop)
-		assert.ErrorIs(t, run(ctx, loop.NewThread(), never), loop.ErrOnLoop)
+		assert.ErrorIs(t, libkit.Call(ctx, l, never), loop.ErrOnLoop)
+		assert.ErrorIs(t, libkit.Run(ctx, loop.NewThread(), never), loop.ErrOnLoop)
 		assert.ErrorIs(t, loop.NewThread().Park(ctx, func(func()) {}), loop.ErrOnLoop)
 		return 7, nil
 	})
 	require.NoError(t, err)
 	require.Equal(t, 7, got)
 	require.NoError(t, l.Post(func() {}))
-	require.Same(t, errEnd, l.Post(func() { t.Error("has run") }), "the loop's own error")
+	require.Same(t, testkit.ErrEnd, l.Post(func() { t.Error("has run") }), "the loop's own error")
 
-	hooks := listen(t)
-	for _, e := range ends {
-		o := outcomeOf(func() error { return call(context.Background(), l, func(context.Context) error { return e.do() }) })
-		require.Equal(t, e.want, o)
-		require.NoError(t, l.Post(func() { _ = e.do() }))
+	hooks := libkit.Listen(t)
+	for _, e := range testkit.Ends {
+		o := testkit.OutcomeOf(func() error {
+			return libkit.Call(context.Background(), l, func(context.Context) error { return e.Do() })
+		})
+		e.Check(t, o)
+		require.NoError(t, l.Post(func() { _ = e.Do() }))
 	}
-	b := running(t, loop.NewThread())
-	require.NoError(t, call(context.Background(), b, func(ctx context.Context) error {
-		return call(ctx, l, func(context.Context) error { return nil })
+	b := libkit.Running(t, loop.NewThread())
+	require.NoError(t, libkit.Call(context.Background(), b, func(ctx context.Context) error {
+		return libkit.Call(ctx, l, func(context.Context) error { return nil })
 	}))
-	for _, e := range ends {
-		o := outcomeOf(func() error {
-			return call(context.Background(), b, func(ctx context.Context) error {
-				return call(ctx, l, func(context.Context) error { return e.do() })
+	for _, e := range testkit.Ends {
+		o := testkit.OutcomeOf(func() error {
+			return libkit.Call(context.Background(), b, func(ctx context.Context) error {
+				return libkit.Call(ctx, l, func(context.Context) error { return e.Do() })
 			})
 		})
-		require.Equal(t, e.want, o, "from a task")
+		e.Check(t, o, "from a task")
 	}
 	close(queue)
 	<-ended
-	panics, goexits := hooks.told()
+	panics, goexits := hooks.Unheard()
 	require.Len(t, panics, 3, "one was that of a call, one that of a task's call, one nobody's")
 	require.Equal(t, 4, goexits, "the same, and each of the two calls of the task's has ended so")
 
 	close(done)
 	before := posts
 	require.ErrorIs(t, l.Post(func() {}), loop.ErrStopped)
-	require.ErrorIs(t, call(context.Background(), l, func(context.Context) error { return nil }), loop.ErrStopped)
+	require.ErrorIs(t, libkit.Call(context.Background(), l, func(context.Context) error { return nil }), loop.ErrStopped)
 	require.Equal(t, before, posts, "post is not called after done")
 }
 
 // A loop that takes a function and stops without having run it.
 func TestALoopThatStopsWithFunctionsInIt(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	for _, from := range []string{"a goroutine", "a task"} {
 		t.Run(from, func(t *testing.T) {
 			var mu sync.Mutex
@@ -953,11 +955,11 @@ func TestALoopThatStopsWithFunctionsInIt(t *testing.T) {
 				return nil
 			}, done)
 			made := func(ctx context.Context) error {
-				return call(ctx, l, func(context.Context) error { t.Error("has run"); return nil })
+				return libkit.Call(ctx, l, func(context.Context) error { t.Error("has run"); return nil })
 			}
 			var err error
 			if from == "a task" {
-				err = call(context.Background(), running(t, loop.NewThread()), made)
+				err = libkit.Call(context.Background(), libkit.Running(t, loop.NewThread()), made)
 			} else {
 				err = made(context.Background())
 			}
@@ -969,28 +971,28 @@ func TestALoopThatStopsWithFunctionsInIt(t *testing.T) {
 
 // Tasks of somebody else's backend are cancelled as that says.
 func TestCallOfAForeignBackend(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	parked := make(chan struct{}, 2)
 	ended := make(chan error, 2)
 	b := loop.NewThread()
 	f := loop.Backend(foreignBackend{b})
-	other := running(t, loop.NewThread())
+	other := libkit.Running(t, loop.NewThread())
 	wait := func(ctx context.Context) error {
 		return b.Park(ctx, func(func()) { parked <- struct{}{} })
 	}
-	go func() { ended <- call(context.Background(), f, wait) }()
+	go func() { ended <- libkit.Call(context.Background(), f, wait) }()
 	go func() {
-		ended <- call(context.Background(), other, func(ctx context.Context) error { return call(ctx, f, wait) })
+		ended <- libkit.Call(context.Background(), other, func(ctx context.Context) error { return libkit.Call(ctx, f, wait) })
 	}()
-	require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		both := make(chan struct{})
 		go func() {
 			defer close(both)
 			<-parked
 			<-parked
 		}()
-		return receive(ctx, b, both)
+		return libkit.Receive(ctx, b, both)
 	}))
 	require.ErrorIs(t, <-ended, loop.ErrStopped)
 	require.ErrorIs(t, <-ended, loop.ErrStopped)
@@ -998,10 +1000,10 @@ func TestCallOfAForeignBackend(t *testing.T) {
 
 func TestManyTasksOfAllKinds(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
-		listen(t)
+		libkit.Listen(t)
 		const n = 200
 		var ended atomic.Int64
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			all := make(chan struct{})
 			for i := range n {
 				assert.NoError(t, b.Spawn(ctx, func(ctx context.Context) {
@@ -1013,10 +1015,10 @@ func TestManyTasksOfAllKinds(t *testing.T) {
 					for range i % 5 {
 						assert.NoError(t, b.Park(ctx, func(wake func()) { go wake() }))
 					}
-					_ = ends[i%3].do()
+					_ = testkit.Ends[i%3].Do()
 				}))
 			}
-			return receive(ctx, b, all)
+			return libkit.Receive(ctx, b, all)
 		}))
 		require.EqualValues(t, n, ended.Load())
 	})

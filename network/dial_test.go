@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/network"
 )
 
@@ -73,7 +74,7 @@ type named struct {
 // play dials the addresses in a bubble. The bubble ends when all attempts have.
 func play(t *testing.T, hosts []string, scripts map[string]script, test func(s *stage, dial func(ctx context.Context, opts ...network.Option) (string, error)), opts ...network.Option) {
 	t.Helper()
-	guard(t)
+	testkit.Guard(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{scripts: scripts, begun: time.Now()}
 		opts := append([]network.Option{network.WithResolver(names{"host": addrs(hosts...)}), network.WithDial(s.dial)}, opts...)
@@ -164,13 +165,13 @@ func TestDialEndOfCtx(t *testing.T) {
 	play(t, []string{"10.0.0.1", "10.0.0.2"}, map[string]script{
 		"10.0.0.1": {after: never}, "10.0.0.2": {after: time.Minute, stubborn: true},
 	}, func(s *stage, dial func(context.Context, ...network.Option) (string, error)) {
-		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errEnd)
+		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, testkit.ErrEnd)
 		defer cancel()
 		_, err := dial(ctx)
-		require.ErrorIs(t, err, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd)
 		require.Equal(t, time.Second, time.Since(s.begun))
 		_, err = dial(ctx)
-		require.ErrorIs(t, err, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd)
 		require.Len(t, s.log(), 2)
 	})
 }
@@ -203,28 +204,28 @@ func TestDialFromLocalAddr(t *testing.T) {
 // All three endings of an attempt reach the caller, and the connections of others are
 // closed. One that comes late is told to the hooks, and ends nobody.
 func TestDialEndings(t *testing.T) {
-	guard(t)
-	for _, end := range ends {
+	testkit.Guard(t)
+	for _, end := range testkit.Ends {
 		synctest.Test(t, func(t *testing.T) {
 			s := &stage{scripts: map[string]script{"10.0.0.1": {after: time.Minute, stubborn: true}}, begun: time.Now()}
-			o := outcomeOf(func() error {
+			o := testkit.OutcomeOf(func() error {
 				_, err := network.DialStaggered(context.Background(), "tcp", "host:80", network.Delay(0),
 					network.WithResolver(names{"host": addrs("10.0.0.1", "10.0.0.2")}),
 					network.WithDial(func(ctx context.Context, network string, local, remote netip.AddrPort) (net.Conn, error) {
 						if remote.Addr().String() == "10.0.0.2" {
-							return nil, end.do()
+							return nil, end.Do()
 						}
 						c, err := s.dial(ctx, network, local, remote)
 						return c, errors.Join(err)
 					}))
 				return err
 			})
-			if end.how == "return" { // the other one wins
-				require.Equal(t, outcome{how: "return"}, o)
+			if end.How == "return" { // the other one wins
+				require.Equal(t, testkit.Outcome{How: "return"}, o)
 				require.EqualValues(t, 1, s.open.Load())
 				return
 			}
-			require.Equal(t, end.want, o)
+			end.Check(t, o)
 			time.Sleep(time.Hour)
 			synctest.Wait()
 			require.Zero(t, s.open.Load())

@@ -2,7 +2,6 @@ package network_test
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/network"
 )
 
@@ -92,7 +92,7 @@ func TestListenAll(t *testing.T) {
 // Every interface: one socket for each family that there is, and they do not get into
 // each other's way.
 func TestListenEverywhere(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	for _, hosts := range [][]string{nil, {""}} {
 		ls, err := network.ListenAll(context.Background(), "tcp", hosts, 0)
 		require.NoError(t, err)
@@ -115,7 +115,7 @@ func TestListenEverywhere(t *testing.T) {
 
 // All or nothing: what was opened is closed, and all errors are told.
 func TestListenAllOrNothing(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	ctx := context.Background()
 	// 198.51.100.0/24 is nobody's.
 	_, err := network.ListenAll(ctx, "tcp", []string{"127.0.0.1", "198.51.100.1", "198.51.100.2", "127.0.0.2"}, 0)
@@ -158,7 +158,7 @@ func TestListenAllOrNothing(t *testing.T) {
 // A port that the first address has chosen, and that is taken at another one, is given
 // up for one that is free at all.
 func TestListenAllSearchesAPort(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	var (
 		first  int
 		thief  net.Listener
@@ -202,50 +202,45 @@ func TestListenAllLooksUpConcurrently(t *testing.T) {
 		both.Add(2)
 		meanwhile(func() {
 			both.Wait()
-			cancel(errEnd)
+			cancel(testkit.ErrEnd)
 		})
 		_, err := network.ListenAll(ctx, "tcp", []string{"a", "b"}, 0, network.WithResolver(slow(func(ctx context.Context) error {
 			both.Done()
 			<-ctx.Done()
 			return ctx.Err()
 		})))
-		require.ErrorIs(t, err, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd)
 		_, err = network.ListenAll(ctx, "tcp", []string{"127.0.0.1"}, 0)
-		require.ErrorIs(t, err, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd)
 	})
 }
 
 // All three endings of a resolver, and of a Control function, reach the caller, and
 // leave no socket.
 func TestListenAllEndings(t *testing.T) {
-	guard(t)
-	for _, end := range ends {
-		require.Equal(t, end.want, outcomeOf(func() error {
+	testkit.Guard(t)
+	for _, end := range testkit.Ends {
+		end.CheckIs(t, testkit.OutcomeOf(func() error {
 			_, err := network.ListenAll(context.Background(), "tcp", []string{"a"}, 0,
-				network.WithResolver(slow(func(context.Context) error { return end.do() })))
-			if errors.Is(err, errEnd) {
-				err = errEnd // it is joined
-			}
+				network.WithResolver(slow(func(context.Context) error { return end.Do() })))
 			return err
 		}))
 		var port string
-		o := outcomeOf(func() error {
+		o := testkit.OutcomeOf(func() error {
 			lc := net.ListenConfig{Control: func(_, address string, _ syscall.RawConn) error {
 				host, p, err := net.SplitHostPort(address)
 				if host == "127.0.0.2" {
 					port = p
-					return end.do()
+					return end.Do()
 				}
 				return err
 			}}
 			_, err := network.ListenAll(context.Background(), "tcp", []string{"127.0.0.1", "127.0.0.2"}, 0, network.WithListenConfig(lc))
 			return err
 		})
-		require.Equal(t, end.want.how, o.how)
-		require.Equal(t, end.want.value, o.value)
-		require.ErrorIs(t, o.err, end.want.err)
+		end.CheckIs(t, o)
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
-		require.NoError(t, err, "still open after a %s", end.how)
+		require.NoError(t, err, "still open after a %s", end.How)
 		require.NoError(t, l.Close())
 	}
 }

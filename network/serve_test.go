@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/network"
 	"asyncsync.dev/task"
@@ -56,7 +57,7 @@ func talk(t *testing.T, address, what string) {
 func TestServe(t *testing.T) {
 	for _, kind := range []string{"goroutines", "thread"} {
 		t.Run(kind, func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			l := listening(t)
 			b, err := loop.Builtin(kind)
 			require.NoError(t, err)
@@ -76,7 +77,7 @@ func TestServe(t *testing.T) {
 					for range 20 {
 						talk(t, l.Addr().String(), "hello")
 					}
-					stop(errEnd)
+					stop(testkit.ErrEnd)
 					_ = quiet.Close()
 				}()
 				var handled atomic.Int32
@@ -89,7 +90,7 @@ func TestServe(t *testing.T) {
 					require.Same(t, b, on)
 					return echo(ctx, c)
 				})
-				require.ErrorIs(t, err, errEnd)
+				require.ErrorIs(t, err, testkit.ErrEnd)
 				require.NoError(t, g.Wait(ctx))
 				<-over
 				require.EqualValues(t, 21, handled.Load())
@@ -109,15 +110,15 @@ func TestServe(t *testing.T) {
 // The end of the listener ends Serve, and so does that of the group that a handler has
 // failed. All connections are closed.
 func TestServeEnds(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	l := listening(t)
 	ctx, g := task.NewGroup(context.Background())
 	c, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer c.Close()
-	err = network.Serve(ctx, l, g, func(context.Context, net.Conn) error { return errEnd })
-	require.ErrorIs(t, err, errEnd)
-	require.ErrorIs(t, g.Wait(context.Background()), errEnd)
+	err = network.Serve(ctx, l, g, func(context.Context, net.Conn) error { return testkit.ErrEnd })
+	require.ErrorIs(t, err, testkit.ErrEnd)
+	require.ErrorIs(t, g.Wait(context.Background()), testkit.ErrEnd)
 	_, err = c.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 
@@ -129,18 +130,15 @@ func TestServeEnds(t *testing.T) {
 
 // However a handler ends, its connection is closed, and the group tells.
 func TestServeEndingsOfHandlers(t *testing.T) {
-	guard(t)
-	for _, end := range ends {
+	testkit.Guard(t)
+	for _, end := range testkit.Ends {
 		l := listening(t)
 		c, err := net.Dial("tcp", l.Addr().String())
 		require.NoError(t, err)
 		ctx, g := task.NewGroup(context.Background())
-		err = network.Serve(ctx, l, g, func(context.Context, net.Conn) error { return end.do() })
+		err = network.Serve(ctx, l, g, func(context.Context, net.Conn) error { return end.Do() })
 		require.Error(t, err)
-		o := outcomeOf(func() error { return g.Wait(context.Background()) })
-		require.Equal(t, end.want.how, o.how)
-		require.Equal(t, end.want.value, o.value)
-		require.ErrorIs(t, o.err, end.want.err)
+		end.CheckIs(t, testkit.OutcomeOf(func() error { return g.Wait(context.Background()) }))
 		_, err = c.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 		require.NoError(t, c.Close())
@@ -170,7 +168,7 @@ func (f *failing) SetDeadline(time.Time) error { return nil }
 
 // A lack of descriptors is waited out, and who gives up in the queue is none of ours.
 func TestServeGoesOn(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	synctest.Test(t, func(t *testing.T) {
 		var open atomic.Int32
 		f := &failing{errs: []error{syscall.EMFILE, syscall.ECONNABORTED, syscall.ENFILE}, conn: make(chan net.Conn, 1)}
@@ -189,8 +187,8 @@ func TestServeGoesOn(t *testing.T) {
 		// A group that is over takes nothing: the connection is closed.
 		f = &failing{conn: make(chan net.Conn, 1)}
 		f.conn <- pipe(&open)
-		o := outcomeOf(func() error { return network.Serve(context.Background(), f, g, echo) })
-		require.Equal(t, "panic", o.how)
+		o := testkit.OutcomeOf(func() error { return network.Serve(context.Background(), f, g, echo) })
+		require.Equal(t, "panic", o.How)
 		require.Zero(t, open.Load())
 
 		f = &failing{errs: []error{syscall.EINVAL}}
@@ -200,7 +198,7 @@ func TestServeGoesOn(t *testing.T) {
 
 // A limit of the group holds back who accepts.
 func TestServeUnderALimit(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	l := listening(t)
 	ctx, g := task.NewGroup(context.Background())
 	g.SetLimit(2)
@@ -221,15 +219,15 @@ func TestServeUnderALimit(t *testing.T) {
 		talks.Go(func(context.Context) error { talk(t, l.Addr().String(), "hello"); return nil })
 	}
 	require.NoError(t, talks.Wait(context.Background()))
-	stop(errEnd)
-	require.ErrorIs(t, <-served, errEnd)
+	stop(testkit.ErrEnd)
+	require.ErrorIs(t, <-served, testkit.ErrEnd)
 	require.NoError(t, g.Wait(context.Background()))
 	require.LessOrEqual(t, most.Load(), int32(2))
 }
 
 // WrapConn takes the place of a stream socket's file, and of nothing else.
 func TestWrapConn(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	here, there := connected(t)
 	f, err := here.(*net.TCPConn).File()
 	require.NoError(t, err)
@@ -242,9 +240,9 @@ func TestWrapConn(t *testing.T) {
 	_, err = there.Read(make([]byte, 1))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancelCause(context.Background())
-	go cancel(errEnd)
+	go cancel(testkit.ErrEnd)
 	_, err = network.Read(ctx, c, make([]byte, 1))
-	require.ErrorIs(t, err, errEnd)
+	require.ErrorIs(t, err, testkit.ErrEnd)
 	require.NoError(t, c.Close())
 
 	packets, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -267,5 +265,5 @@ func TestWrapConn(t *testing.T) {
 	}
 	_, err = network.WrapConn(r)
 	require.Error(t, err)
-	require.False(t, errors.Is(err, errEnd))
+	require.False(t, errors.Is(err, testkit.ErrEnd))
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/network"
 )
 
@@ -85,11 +87,11 @@ func TestPackets(t *testing.T) {
 		require.Equal(t, "you", string(buf[:n]))
 
 		inner, cancel := context.WithCancelCause(ctx)
-		meanwhile(func() { cancel(errEnd) })
+		meanwhile(func() { cancel(testkit.ErrEnd) })
 		_, _, err = network.ReadFrom(inner, a, buf)
-		require.ErrorIs(t, err, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd)
 		_, err = network.WriteTo(inner, a, buf, from)
-		require.ErrorIs(t, err, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd)
 	})
 }
 
@@ -112,9 +114,9 @@ func TestEndOfCtx(t *testing.T) {
 			},
 		} {
 			inner, cancel := context.WithCancelCause(ctx)
-			meanwhile(func() { cancel(errEnd) })
-			require.ErrorIs(t, op(inner), errEnd, name)
-			require.ErrorIs(t, op(inner), errEnd, "%s, and ctx has ended before", name)
+			meanwhile(func() { cancel(testkit.ErrEnd) })
+			require.ErrorIs(t, op(inner), testkit.ErrEnd, name)
+			require.ErrorIs(t, op(inner), testkit.ErrEnd, "%s, and ctx has ended before", name)
 		}
 		// The next ones are not disturbed.
 		meanwhile(func() {
@@ -151,7 +153,7 @@ func (a *announcing) Read(b []byte) (int, error) {
 // A cancellation that comes at the very moment of the data does not fail the next read,
 // and no byte is lost or read twice.
 func TestLateStop(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	rounds := 5000
 	if testing.Short() {
 		rounds = 1000
@@ -176,7 +178,7 @@ func TestLateStop(t *testing.T) {
 		both.Go(func() {
 			<-here.reads
 			close(begun)
-			cancel(errEnd)
+			cancel(testkit.ErrEnd)
 		})
 		both.Go(func() {
 			<-begun
@@ -185,7 +187,7 @@ func TestLateStop(t *testing.T) {
 			}
 		})
 		if err := read(ctx); err != nil {
-			require.ErrorIs(t, err, errEnd)
+			require.ErrorIs(t, err, testkit.ErrEnd)
 			cancelled++
 			require.NoError(t, read(context.Background()), "the next one")
 		}
@@ -208,7 +210,7 @@ func TestLateStop(t *testing.T) {
 // Several wait on one listener, and one connection: who is cancelled does not disturb
 // the others.
 func TestCancelOneOfMany(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	l := listening(t)
 	here, there := connected(t)
 	for name, op := range map[string]func(ctx context.Context) error{
@@ -233,9 +235,9 @@ func TestCancelOneOfMany(t *testing.T) {
 			var some sync.WaitGroup
 			for range 3 {
 				ctx, cancel := context.WithCancelCause(context.Background())
-				some.Go(func() { cancel(errEnd) })
+				some.Go(func() { cancel(testkit.ErrEnd) })
 				some.Go(func() {
-					if err := op(ctx); !errors.Is(err, errEnd) {
+					if err := op(ctx); !errors.Is(err, testkit.ErrEnd) {
 						t.Errorf("%s: %v", name, err)
 					}
 				})
@@ -278,7 +280,7 @@ func TestDeadlineOfOthers(t *testing.T) {
 
 // What has no deadline is not accepted from with a ctx that may end.
 func TestAcceptWithoutDeadline(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	l := tls.NewListener(listening(t), &tls.Config{})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -313,17 +315,17 @@ func (o odd) SetReadDeadline(time.Time) error { return nil }
 
 // All three endings of an operation reach who waits, whoever that is.
 func TestEndingsOfOperations(t *testing.T) {
-	guard(t)
-	for _, c := range callers {
-		for _, end := range ends {
-			require.Equal(t, end.want, outcomeOf(func() error {
-				return c.run(t, func(ctx context.Context, _ func(func())) error {
+	testkit.Guard(t)
+	for _, c := range libkit.Callers {
+		for _, end := range testkit.Ends {
+			end.Check(t, testkit.OutcomeOf(func() error {
+				return c.Run(context.Background(), func(ctx context.Context) error {
 					ctx, cancel := context.WithCancel(ctx)
 					defer cancel()
-					_, err := network.Read(ctx, odd{read: end.do}, nil)
+					_, err := network.Read(ctx, odd{read: end.Do}, nil)
 					return err
 				})
-			}), "%s by a %s", end.how, c.name)
+			}), c.Name)
 		}
 	}
 }
@@ -347,14 +349,14 @@ func (p *partial) SetWriteDeadline(at time.Time) error { return p.SetReadDeadlin
 // What was read is no failure, what was not written is one, though both were
 // interrupted.
 func TestInterruptedInTheMiddle(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	underWay := func() (context.Context, net.Conn) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		go func() {
 			for network.Lines() == 0 {
 				runtime.Gosched()
 			}
-			cancel(errEnd)
+			cancel(testkit.ErrEnd)
 		}()
 		return ctx, &partial{passed: make(chan struct{})}
 	}
@@ -365,7 +367,7 @@ func TestInterruptedInTheMiddle(t *testing.T) {
 
 	ctx, c = underWay()
 	n, err = network.Write(ctx, c, make([]byte, 2))
-	require.ErrorIs(t, err, errEnd)
+	require.ErrorIs(t, err, testkit.ErrEnd)
 	require.Equal(t, 1, n)
 
 	ctx, c = underWay()
@@ -392,9 +394,7 @@ func TestMisuse(t *testing.T) {
 		func() { network.WithDial(nil) },
 		func() { _, _ = network.WrapConn(nil) },
 	} {
-		o := outcomeOf(func() error { fn(); return nil })
-		require.Equal(t, "panic", o.how)
-		require.Regexp(t, "^network: ", fmt.Sprint(o.value))
+		testkit.RequireMisuse(t, "network", fn)
 	}
 }
 
@@ -402,10 +402,10 @@ func TestMisuse(t *testing.T) {
 // connection that comes then is nobody's, and is closed; or Accept had not come to it,
 // and the listener has it.
 func TestGoexitOnTopOfAccept(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	l := listening(t)
 	dialed := make(chan net.Conn, 1)
-	o := outcomeOf(func() error {
+	o := testkit.OutcomeOf(func() error {
 		pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
 		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
 		defer pool.Close()
@@ -427,7 +427,7 @@ func TestGoexitOnTopOfAccept(t *testing.T) {
 		})
 		return err
 	})
-	require.Equal(t, "goexit", o.how)
+	require.Equal(t, "goexit", o.How)
 	c := <-dialed
 	defer c.Close()
 	require.NoError(t, l.Close())

@@ -20,6 +20,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 )
 
@@ -74,7 +75,7 @@ next:
 
 // What Prometheus gets, over HTTP, while calls run, wait and are refused, and after.
 func TestScrape(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWaiting: 1})
 	defer pool.Close()
 	m, scrape := served(t, map[string]*asyncsync.ThreadPool{"db": pool})
@@ -152,7 +153,7 @@ func TestScrape(t *testing.T) {
 
 // The watcher's verdicts, of a call that waits for a thread that has stopped looking.
 func TestVerdictsOfTheWatcher(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	m, scrape := served(t, nil)
 	told := make(chan deadlock.Kind, 8)
 	stop := deadlock.Watch(deadlock.Config{Slow: time.Millisecond, Interval: 10 * time.Millisecond, OnVerdict: func(v deadlock.Verdict) {
@@ -179,7 +180,7 @@ func TestVerdictsOfTheWatcher(t *testing.T) {
 // Durations in seconds, exactly, by the clock of a bubble; a call that was taken out
 // has waited and has not run, even if that took no time.
 func TestDurations(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	synctest.Test(t, func(t *testing.T) {
 		reader := metric.NewManualReader()
 		m, err := NewMetrics(metric.NewMeterProvider(metric.WithReader(reader)), nil)

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
@@ -92,7 +93,7 @@ func events(s sdktrace.ReadOnlySpan) (names []string) {
 func TestParents(t *testing.T) {
 	for name, opts := range map[string][]asyncsync.ContextOption{"a thread": nil, "unpinned": {asyncsync.Unpinned()}} {
 		t.Run(name, func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			spans, tracer := record(t)
 			ctx, _ := newContext(t, opts...)
 			_, other := newContext(t)
@@ -139,7 +140,7 @@ func TestParents(t *testing.T) {
 
 // The wait is told apart from the run, exactly, by the clock of a bubble.
 func TestQueueTime(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	synctest.Test(t, func(t *testing.T) {
 		spans, _ := record(t)
 		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("db"))
@@ -184,7 +185,7 @@ func TestEndings(t *testing.T) {
 		{"goexit", func() error { runtime.Goexit(); return nil }, codes.Error, "runtime.Goexit", ""},
 	} {
 		t.Run(e.outcome, func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			spans, _ := record(t)
 			ctx, _ := newContext(t)
 			done := make(chan struct{})
@@ -227,7 +228,7 @@ func culprit() { panic("oh dear") }
 // Calls that do not run have spans, too, which say why; a function that its caller has
 // left has one until it ends.
 func TestCallsThatDoNotRun(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	spans, _ := record(t)
 	ctx, tsc := newContext(t, asyncsync.QueueLimit(1))
 	release, running := make(chan struct{}), make(chan struct{})
@@ -263,7 +264,7 @@ func TestCallsThatDoNotRun(t *testing.T) {
 
 // Two of them do not end each other's spans.
 func TestTwoTraces(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	a, _ := record(t)
 	b, _ := record(t)
 	ctx, _ := newContext(t)
@@ -277,7 +278,7 @@ func TestTwoTraces(t *testing.T) {
 func TestWhatIsNoCall(t *testing.T) {
 	for name, do := range map[string]func(){"panic": culprit, "goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			spans, _ := record(t)
 			told := make(chan struct{}, 1)
 			tell := func(i asyncsync.CallInfo) {
@@ -308,7 +309,7 @@ func TestWhatIsNoCall(t *testing.T) {
 
 // Without a provider it is that of the process.
 func TestGlobalProvider(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	spans := tracetest.NewSpanRecorder()
 	before := otel.GetTracerProvider()
 	defer otel.SetTracerProvider(before)

@@ -16,6 +16,8 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/portal"
 	"asyncsync.dev/task"
@@ -28,10 +30,10 @@ import (
 // inWorker has a task of each kind of loop call work on a thread.
 func inWorker(t *testing.T, work func(t *testing.T, ctx context.Context, l loop.Backend) error) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := newContext(t)
-		b := newBackend(t, kind)
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
-			return onThread(ctx, func(ctx context.Context) error { return work(t, ctx, b) }, asyncsync.On(tsc))
+		_, tsc := libkit.NewContext(t)
+		b := libkit.NewBackend(t, kind)
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
+			return libkit.To(ctx, func(ctx context.Context) error { return work(t, ctx, b) }, asyncsync.On(tsc))
 		}))
 	})
 }
@@ -40,10 +42,10 @@ func inWorker(t *testing.T, work func(t *testing.T, ctx context.Context, l loop.
 // else to do.
 func whileItRuns(t *testing.T, outside func(t *testing.T, l loop.Backend)) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		b := newBackend(t, kind)
+		b := libkit.NewBackend(t, kind)
 		over := make(chan struct{})
 		main := background(func() error {
-			return run(context.Background(), b, func(ctx context.Context) error { return receive(ctx, over) })
+			return libkit.Run(context.Background(), b, func(ctx context.Context) error { return receive(ctx, over) })
 		})
 		outside(t, b)
 		close(over)
@@ -53,11 +55,11 @@ func whileItRuns(t *testing.T, outside func(t *testing.T, l loop.Backend)) {
 
 func TestFromThread_ThreadCancelled(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		_, tsc := newContext(t)
+		_, tsc := libkit.NewContext(t)
 		finished := false
 		began, release := make(chan struct{}), make(chan struct{})
 		tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
-			return 0, onThread(ctx, func(ctx context.Context) error {
+			return 0, libkit.To(ctx, func(ctx context.Context) error {
 				close(began)
 				<-release
 				if err := ctx.Err(); err != nil {
@@ -81,10 +83,10 @@ func TestFromThread_ThreadCancelled(t *testing.T) {
 
 func TestFromThread_ThreadCancelledAndAbandoned(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		_, tsc := newContext(t)
+		_, tsc := libkit.NewContext(t)
 		began, release, seen := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 		tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
-			return 0, onThread(ctx, func(ctx context.Context) error {
+			return 0, libkit.To(ctx, func(ctx context.Context) error {
 				close(began)
 				<-release
 				seen <- ctx.Err()
@@ -104,11 +106,11 @@ func TestFromThread_ThreadCancelledAndAbandoned(t *testing.T) {
 
 func TestFromThread_CancelscopePropagation(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := newContext(t)
-		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+		_, tsc := libkit.NewContext(t)
+		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			inner, scope := task.OpenScope(ctx)
-			err := onThread(inner, func(ctx context.Context) error {
-				return loopCall(ctx, nil, func(ctx context.Context) error {
+			err := libkit.To(inner, func(ctx context.Context) error {
+				return libkit.Call(ctx, nil, func(ctx context.Context) error {
 					scope.Cancel(nil)
 					return task.SleepForever(ctx)
 				})
@@ -123,8 +125,8 @@ func TestFromThread_CancelscopePropagation(t *testing.T) {
 
 func TestFromThread_CancelscopePropagationWhenAbandoned(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := newContext(t)
-		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+		_, tsc := libkit.NewContext(t)
+		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			inner, scope := task.OpenScope(ctx)
 			began, left, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 			var shielded, exposed error
@@ -133,9 +135,9 @@ func TestFromThread_CancelscopePropagationWhenAbandoned(t *testing.T) {
 				scope.Cancel(nil)
 				return nil
 			})
-			err := onThread(inner, func(ctx context.Context) error {
+			err := libkit.To(inner, func(ctx context.Context) error {
 				defer close(over)
-				return loopCall(ctx, nil, func(ctx context.Context) error {
+				return libkit.Call(ctx, nil, func(ctx context.Context) error {
 					_, shielded = task.Shield(ctx, func(ctx context.Context) (int, error) {
 						close(began)
 						return 0, receive(ctx, left) // what the host does when it has left
@@ -174,23 +176,23 @@ func TestRunAsyncFromThread_RunSyncFromThread(t *testing.T) {
 		if kind == "goroutines" {
 			return // tasks there run side by side
 		}
-		b := newBackend(t, kind)
-		_, tsc := newContext(t)
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		b := libkit.NewBackend(t, kind)
+		_, tsc := libkit.NewContext(t)
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			steps, over := 0, false
 			other := background(func() error {
-				return loopCall(context.Background(), b, func(ctx context.Context) error {
+				return libkit.Call(context.Background(), b, func(ctx context.Context) error {
 					for !over {
 						steps++
-						if err := loopCall(ctx, b, func(context.Context) error { return nil }); err != nil {
+						if err := libkit.Call(ctx, b, func(context.Context) error { return nil }); err != nil {
 							return err
 						}
 					}
 					return nil
 				})
 			})
-			err := onThread(ctx, func(ctx context.Context) error {
-				return loopCall(ctx, nil, func(context.Context) error {
+			err := libkit.To(ctx, func(ctx context.Context) error {
+				return libkit.Call(ctx, nil, func(context.Context) error {
 					for before, i := steps, 0; i < 1000; i++ {
 						runtime.Gosched()
 						require.Equal(t, before, steps)
@@ -216,12 +218,12 @@ func TestRunAsyncFromThread_RunSyncFromThreadPooling(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
 		threads := map[int64]bool{}
-		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			for range 5 {
 				err := asyncsync.WithThreadSensitiveContext(ctx, func(ctx context.Context) error {
-					return onThread(ctx, func(ctx context.Context) error {
+					return libkit.To(ctx, func(ctx context.Context) error {
 						threads[who()] = true
-						return loopCall(ctx, nil, func(context.Context) error { return nil })
+						return libkit.Call(ctx, nil, func(context.Context) error { return nil })
 					})
 				}, asyncsync.WithPool(pool))
 				if err != nil {
@@ -238,8 +240,8 @@ func TestRunAsyncFromThread_RunSyncFromThreadPooling(t *testing.T) {
 
 func TestRunAsyncFromThread_RunAsyncFromThreadException(t *testing.T) {
 	inWorker(t, func(t *testing.T, ctx context.Context, l loop.Backend) error {
-		for _, end := range ends {
-			if end.how == "goexit" {
+		for _, end := range testkit.Ends {
+			if end.How == "goexit" {
 				continue // it ends this worker as well: TestEndings has it
 			}
 			how, got := "return", any(nil)
@@ -249,11 +251,11 @@ func TestRunAsyncFromThread_RunAsyncFromThreadException(t *testing.T) {
 						how = "panic"
 					}
 				}()
-				return loopCall(ctx, nil, func(context.Context) error { return end.do() })
+				return libkit.Call(ctx, nil, func(context.Context) error { return end.Do() })
 			}()
-			require.Equal(t, end.want.how, how)
-			require.Equal(t, end.want.value, got)
-			require.True(t, err == end.want.err, "the very error")
+			require.Equal(t, end.Want.How, how)
+			require.Equal(t, end.Want.Value, got)
+			require.True(t, err == end.Want.Err, "the very error")
 		}
 		return nil
 	})
@@ -261,29 +263,29 @@ func TestRunAsyncFromThread_RunAsyncFromThreadException(t *testing.T) {
 
 func TestRunAsyncFromThread_RunAnyioAsyncFuncFromThread(t *testing.T) {
 	inWorker(t, func(t *testing.T, ctx context.Context, l loop.Backend) error {
-		return loopCall(ctx, nil, func(ctx context.Context) error {
+		return libkit.Call(ctx, nil, func(ctx context.Context) error {
 			return l.Park(ctx, func(wake func()) { go wake() })
 		})
 	})
 }
 
 func TestRunAsyncFromThread_RunAsyncNoEventLoop(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	ran := false
 	fn := func(context.Context) error { ran = true; return nil }
-	require.ErrorIs(t, loopCall(context.Background(), nil, fn), loop.ErrNoLoop)
-	require.ErrorIs(t, onThread(context.Background(), func(ctx context.Context) error {
-		return loopCall(ctx, nil, fn)
+	require.ErrorIs(t, libkit.Call(context.Background(), nil, fn), loop.ErrNoLoop)
+	require.ErrorIs(t, libkit.To(context.Background(), func(ctx context.Context) error {
+		return libkit.Call(ctx, nil, fn)
 	}), loop.ErrNoLoop)
 	require.False(t, ran)
 }
 
 func TestRunAsyncFromThread_RunAsyncClosedEventLoop(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		b := newBackend(t, kind)
-		require.NoError(t, run(context.Background(), b, func(context.Context) error { return nil }))
+		b := libkit.NewBackend(t, kind)
+		require.NoError(t, libkit.Run(context.Background(), b, func(context.Context) error { return nil }))
 		ran := false
-		require.ErrorIs(t, loopCall(context.Background(), b, func(context.Context) error { ran = true; return nil }), loop.ErrStopped)
+		require.ErrorIs(t, libkit.Call(context.Background(), b, func(context.Context) error { ran = true; return nil }), loop.ErrStopped)
 		require.False(t, ran)
 	})
 }
@@ -296,17 +298,17 @@ func TestTokenHammer(t *testing.T) {
 		rounds = 30
 	}
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := newContext(t)
+		_, tsc := libkit.NewContext(t)
 		other := started(t, "thread")
 		for range rounds {
-			b := newBackend(t, kind)
+			b := libkit.NewBackend(t, kind)
 			var callers sync.WaitGroup
 			results := make(chan error, 6)
 			var answered atomic.Int32
 			for who := range 6 {
 				callers.Go(func() {
 					once := func(ctx context.Context) error {
-						return loopCall(ctx, b, func(context.Context) error { return nil })
+						return libkit.Call(ctx, b, func(context.Context) error { return nil })
 					}
 					for {
 						var err error
@@ -314,10 +316,10 @@ func TestTokenHammer(t *testing.T) {
 						case who < 3:
 							err = once(context.Background())
 						case who < 5:
-							err = onThread(context.Background(), once, asyncsync.On(tsc))
+							err = libkit.To(context.Background(), once, asyncsync.On(tsc))
 						default:
 							err = call(context.Background(), other, func(ctx context.Context) error {
-								return onThread(ctx, once, asyncsync.On(tsc))
+								return libkit.To(ctx, once, asyncsync.On(tsc))
 							})
 						}
 						if err != nil {
@@ -328,7 +330,7 @@ func TestTokenHammer(t *testing.T) {
 					}
 				})
 			}
-			require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+			require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 				for answered.Load() < 3 {
 					if err := b.Park(ctx, func(wake func()) { wake() }); err != nil {
 						return err
@@ -352,12 +354,12 @@ func TestTokenHammer(t *testing.T) {
 // touched.
 func TestWorkerCallsAnotherLoop(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		_, tsc := newContext(t)
+		_, tsc := libkit.NewContext(t)
 		other := started(t, "thread")
 		began := make(chan struct{})
 		tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
-			return 0, onThread(ctx, func(ctx context.Context) error {
-				return loopCall(ctx, other.Loop(), func(ctx context.Context) error {
+			return 0, libkit.To(ctx, func(ctx context.Context) error {
+				return libkit.Call(ctx, other.Loop(), func(ctx context.Context) error {
 					on, _ := loop.Current(ctx)
 					if on != other.Loop() {
 						t.Error("not on the loop that was named")
@@ -369,9 +371,9 @@ func TestWorkerCallsAnotherLoop(t *testing.T) {
 		})
 		require.NoError(t, err)
 		<-began
-		tk.Cancel(errEnd)
+		tk.Cancel(testkit.ErrEnd)
 		_, err = tk.Wait(context.Background())
-		require.ErrorIs(t, err, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd)
 		require.NoError(t, call(context.Background(), p, func(ctx context.Context) error { return ctx.Err() }))
 		require.NoError(t, other.Close(nil))
 	})
@@ -403,7 +405,7 @@ func TestRunAsyncFromThread_Sniffio(t *testing.T) {
 		}
 		_, ok := loop.Current(ctx)
 		require.False(t, ok, "a worker is no task")
-		return errors.Join(loopCall(marked, l, func(ctx context.Context) error {
+		return errors.Join(libkit.Call(marked, l, func(ctx context.Context) error {
 			on, ok := loop.Current(ctx)
 			require.True(t, ok)
 			require.Same(t, l, on)
@@ -414,12 +416,12 @@ func TestRunAsyncFromThread_Sniffio(t *testing.T) {
 
 func TestRunSyncFromThread_RunSyncFromUnclaimedThread(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		b := newBackend(t, kind)
+		b := libkit.NewBackend(t, kind)
 		event := make(chan struct{})
 		set := background(func() error {
-			return loopCall(context.Background(), b, func(context.Context) error { close(event); return nil })
+			return libkit.Call(context.Background(), b, func(context.Context) error { close(event); return nil })
 		})
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			return errors.Join(receive(ctx, event), set.wait())
 		}))
 	})
@@ -427,14 +429,14 @@ func TestRunSyncFromThread_RunSyncFromUnclaimedThread(t *testing.T) {
 
 func TestBlockingPortal_CallCorofunc(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := newContext(t)
-		b := newBackend(t, kind)
-		require.NoError(t, run(context.Background(), b, func(ctx context.Context) error {
+		_, tsc := libkit.NewContext(t)
+		b := libkit.NewBackend(t, kind)
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 			p, err := portal.Open(ctx)
 			if err != nil {
 				return err
 			}
-			return errors.Join(onThread(ctx, func(ctx context.Context) error {
+			return errors.Join(libkit.To(ctx, func(ctx context.Context) error {
 				n, err := portal.Call(ctx, p, func(ctx context.Context) (int, error) {
 					on, _ := loop.Current(ctx)
 					require.Same(t, b, on)
@@ -451,7 +453,7 @@ func TestBlockingPortal_AexitWithException(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		cause := errors.New("the body has failed")
 		var callers []*running
-		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			p, err := portal.Open(ctx)
 			require.NoError(t, err)
 			began := make(chan struct{}, 2)
@@ -476,7 +478,7 @@ func TestBlockingPortal_AexitWithException(t *testing.T) {
 
 func TestBlockingPortal_AexitWithoutException(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			p, err := portal.Open(ctx)
 			require.NoError(t, err)
 			var ended atomic.Int32
@@ -527,8 +529,8 @@ func TestBlockingPortal_CallPortalFromEventLoopThread(t *testing.T) {
 }
 
 func TestBlockingPortal_StartWithNewEventLoop(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	libkit.NoLeaks(t)
 	p, err := portal.Start()
 	require.NoError(t, err)
 	var shared int // by two tasks that are never side by side
@@ -554,7 +556,7 @@ func labelled(name string) bool {
 }
 
 func TestBlockingPortal_StartWithThreadName(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	p, err := portal.Start(portal.Named("foo"))
 	require.NoError(t, err)
 	require.Equal(t, "foo", p.String())
@@ -566,7 +568,7 @@ func TestBlockingPortal_StartWithThreadName(t *testing.T) {
 }
 
 func TestBlockingPortal_StartWithoutThreadName(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	names := map[string]bool{}
 	for range 2 {
 		p, err := portal.Start()
@@ -579,17 +581,17 @@ func TestBlockingPortal_StartWithoutThreadName(t *testing.T) {
 }
 
 func TestBlockingPortal_StartWithNonexistentBackend(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	libkit.NoLeaks(t)
 	b := loop.NewThread()
-	require.NoError(t, run(context.Background(), b, func(context.Context) error { return nil }))
+	require.NoError(t, libkit.Run(context.Background(), b, func(context.Context) error { return nil }))
 	_, err := portal.Start(portal.WithBackend(b))
 	require.ErrorIs(t, err, loop.ErrStopped)
-	o := outcomeOf(func() error {
+	o := testkit.OutcomeOf(func() error {
 		_, err := portal.Start(portal.WithBackend(strange{}))
 		return err
 	})
-	require.Equal(t, "panic", o.how, "the caller ends as the start does")
+	require.Equal(t, "panic", o.How, "the caller ends as the start does")
 }
 
 func TestBlockingPortal_CallStoppedPortal(t *testing.T) {
@@ -619,8 +621,8 @@ func TestBlockingPortal_StartTaskSoon(t *testing.T) {
 }
 
 func TestBlockingPortal_StartTaskSoonCancelLater(t *testing.T) {
-	guard(t)
-	for _, kind := range kinds {
+	testkit.Guard(t)
+	for _, kind := range libkit.Backends {
 		synctest.Test(t, func(t *testing.T) {
 			before := time.Now()
 			p := started(t, kind)
@@ -644,16 +646,16 @@ func TestBlockingPortal_StartTaskSoonCancelImmediately(t *testing.T) {
 		for range rounds {
 			tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) { return 1, forever(ctx) })
 			require.NoError(t, err)
-			tk.Cancel(errEnd)
+			tk.Cancel(testkit.ErrEnd)
 			_, err = tk.Wait(context.Background()) // hangs if the cancellation is lost
-			require.ErrorIs(t, err, errEnd)
+			require.ErrorIs(t, err, testkit.ErrEnd)
 		}
 	})
 }
 
 func TestBlockingPortal_StartTaskSoonCancelAfterStop(t *testing.T) {
-	guard(t)
-	for _, kind := range kinds {
+	testkit.Guard(t)
+	for _, kind := range libkit.Backends {
 		synctest.Test(t, func(t *testing.T) {
 			before := time.Now()
 			p := started(t, kind)
@@ -728,8 +730,8 @@ func TestBlockingPortal_AsyncContextManagerError(t *testing.T) {
 		r.finish = func() error { return r.got }
 		_, closeIt, err := portal.Wrap(context.Background(), p, r.open)
 		require.NoError(t, err)
-		require.True(t, closeIt(errEnd) == errEnd, "the very error")
-		require.True(t, r.got == errEnd)
+		require.True(t, closeIt(testkit.ErrEnd) == testkit.ErrEnd, "the very error")
+		require.True(t, r.got == testkit.ErrEnd)
 	})
 }
 
@@ -738,8 +740,8 @@ func TestBlockingPortal_AsyncContextManagerErrorIgnore(t *testing.T) {
 		r := &resource{}
 		_, closeIt, err := portal.Wrap(context.Background(), p, r.open)
 		require.NoError(t, err)
-		require.NoError(t, closeIt(errEnd))
-		require.True(t, r.got == errEnd)
+		require.NoError(t, closeIt(testkit.ErrEnd))
+		require.True(t, r.got == testkit.ErrEnd)
 	})
 }
 
@@ -781,12 +783,12 @@ func TestBlockingPortal_StartWithValue(t *testing.T) {
 func TestBlockingPortal_StartCrashBeforeStartedCall(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
 		tk, _, err := portal.StartTask(context.Background(), p, func(context.Context, func(int) error) (int, error) {
-			return 0, errEnd
+			return 0, testkit.ErrEnd
 		})
-		require.True(t, err == errEnd, "the very error")
+		require.True(t, err == testkit.ErrEnd, "the very error")
 		<-tk.Done()
 		_, err = tk.Wait(context.Background())
-		require.True(t, err == errEnd)
+		require.True(t, err == testkit.ErrEnd)
 		require.NoError(t, p.Close(nil), "the starter was told")
 	})
 }
@@ -794,12 +796,12 @@ func TestBlockingPortal_StartCrashBeforeStartedCall(t *testing.T) {
 func TestBlockingPortal_StartCrashAfterStartedCall(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
 		tk, v, err := portal.StartTask(context.Background(), p, func(ctx context.Context, started func(int) error) (int, error) {
-			return 0, errors.Join(started(2), errEnd)
+			return 0, errors.Join(started(2), testkit.ErrEnd)
 		})
 		require.NoError(t, err)
 		require.Equal(t, 2, v)
 		_, err = tk.Wait(context.Background())
-		require.ErrorIs(t, err, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd)
 		require.NoError(t, call(context.Background(), p, func(context.Context) error { return nil }))
 	})
 }
@@ -830,13 +832,13 @@ func TestBlockingPortal_ContextvarPropagation(t *testing.T) {
 
 func TestBlockingPortal_AsyncioRunSyncCalled(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		log := listen(t)
+		log := libkit.Listen(t)
 		tk, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, context.Canceled })
 		require.NoError(t, err)
 		_, err = tk.Wait(context.Background())
 		require.ErrorIs(t, err, context.Canceled)
 		require.False(t, tk.Cancelled())
-		panics, goexits := log.told()
+		panics, goexits := log.Unheard()
 		require.Empty(t, panics)
 		require.Zero(t, goexits)
 		require.NoError(t, call(context.Background(), p, func(context.Context) error { return nil }))
@@ -845,10 +847,10 @@ func TestBlockingPortal_AsyncioRunSyncCalled(t *testing.T) {
 
 func TestBlockingPortal_RaiseBaseexceptionFromTask(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		for _, end := range ends {
+		for _, end := range testkit.Ends {
 			for range 2 {
-				require.Equal(t, end.want, outcomeOf(func() error {
-					return call(context.Background(), p, func(context.Context) error { return end.do() })
+				end.Check(t, testkit.OutcomeOf(func() error {
+					return call(context.Background(), p, func(context.Context) error { return end.Do() })
 				}))
 			}
 		}
@@ -857,11 +859,11 @@ func TestBlockingPortal_RaiseBaseexceptionFromTask(t *testing.T) {
 }
 
 func TestBlockingPortal_FromAsync(t *testing.T) {
-	for _, outer := range kinds {
+	for _, outer := range libkit.Backends {
 		t.Run("from "+outer, func(t *testing.T) {
 			onBothBare(t, func(t *testing.T, kind string) {
-				require.NoError(t, run(context.Background(), newBackend(t, outer), func(ctx context.Context) error {
-					p, err := portal.Start(portal.WithBackend(newBackend(t, kind)))
+				require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, outer), func(ctx context.Context) error {
+					p, err := portal.Start(portal.WithBackend(libkit.NewBackend(t, kind)))
 					if err != nil {
 						return err
 					}
@@ -901,7 +903,7 @@ func TestToThread_RunInThreadCancelled(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			err := call(ctx, p, func(ctx context.Context) error {
 				cancel()
-				return onThread(ctx, func(context.Context) error { ran = true; return nil }, options...)
+				return libkit.To(ctx, func(context.Context) error { ran = true; return nil }, options...)
 			})
 			require.ErrorIs(t, err, context.Canceled)
 		}
@@ -912,7 +914,7 @@ func TestToThread_RunInThreadCancelled(t *testing.T) {
 func TestToThread_RunInThreadException(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
 		require.NoError(t, call(context.Background(), p, func(ctx context.Context) error {
-			require.True(t, onThread(ctx, func(context.Context) error { return errEnd }) == errEnd, "the very error")
+			require.True(t, libkit.To(ctx, func(context.Context) error { return testkit.ErrEnd }) == testkit.ErrEnd, "the very error")
 			return nil
 		}))
 	})
@@ -968,7 +970,7 @@ func TestToThread_CancelWorkerThread(t *testing.T) {
 				began, release, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 				order := make(chan string, 2)
 				tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
-					err := onThread(ctx, func(context.Context) error {
+					err := libkit.To(ctx, func(context.Context) error {
 						defer close(over)
 						close(began)
 						<-release
@@ -1001,7 +1003,7 @@ func TestToThread_CancelWaitOnThread(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
 		began, send, result := make(chan struct{}), make(chan struct{}), make(chan bool, 1)
 		tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
-			return 0, onThread(ctx, func(context.Context) error {
+			return 0, libkit.To(ctx, func(context.Context) error {
 				close(began)
 				<-send
 				result <- true
@@ -1044,8 +1046,8 @@ func TestToThread_AsyncioCancelNativeTask(t *testing.T) {
 		began, release, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		ctx, cancel := context.WithCancelCause(context.Background())
 		main := background(func() error {
-			return run(ctx, newBackend(t, kind), func(ctx context.Context) error {
-				return onThread(ctx, func(context.Context) error {
+			return libkit.Run(ctx, libkit.NewBackend(t, kind), func(ctx context.Context) error {
+				return libkit.To(ctx, func(context.Context) error {
 					defer close(over)
 					close(began)
 					<-release
@@ -1054,16 +1056,16 @@ func TestToThread_AsyncioCancelNativeTask(t *testing.T) {
 			})
 		})
 		<-began
-		cancel(errEnd)
-		require.ErrorIs(t, main.wait(), errEnd)
+		cancel(testkit.ErrEnd)
+		require.ErrorIs(t, main.wait(), testkit.ErrEnd)
 		close(release)
 		<-over
 	})
 }
 
 func TestToThread_AsyncioNoRootTask(t *testing.T) {
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	libkit.NoLeaks(t)
 	n, err := asyncsync.ToThread(context.Background(), func(context.Context) (int, error) { return 7, nil }, asyncsync.Insensitive())
 	require.NoError(t, err)
 	require.Equal(t, 7, n)
@@ -1071,10 +1073,10 @@ func TestToThread_AsyncioNoRootTask(t *testing.T) {
 
 func TestToThread_AsyncioRunSyncMultiple(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := newContext(t)
+		_, tsc := libkit.NewContext(t)
 		for range 3 {
-			require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
-				return onThread(ctx, func(context.Context) error { return nil }, asyncsync.On(tsc))
+			require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
+				return libkit.To(ctx, func(context.Context) error { return nil }, asyncsync.On(tsc))
 			}))
 		}
 	})
@@ -1082,10 +1084,10 @@ func TestToThread_AsyncioRunSyncMultiple(t *testing.T) {
 
 func TestToThread_Stopiteration(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
-		for _, end := range ends {
-			require.Equal(t, end.want, outcomeOf(func() error {
+		for _, end := range testkit.Ends {
+			end.Check(t, testkit.OutcomeOf(func() error {
 				return call(context.Background(), p, func(ctx context.Context) error {
-					return onThread(ctx, func(context.Context) error { return end.do() }, asyncsync.Insensitive())
+					return libkit.To(ctx, func(context.Context) error { return end.Do() }, asyncsync.Insensitive())
 				})
 			}))
 		}
@@ -1094,7 +1096,7 @@ func TestToThread_Stopiteration(t *testing.T) {
 
 func TestProvider_SingleThread(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
 		loops := map[loop.Loop]bool{}
 		for range 3 {
 			p, release, err := v.Acquire(context.Background())
@@ -1109,7 +1111,7 @@ func TestProvider_SingleThread(t *testing.T) {
 
 func TestProvider_SingleThreadOverlapping(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
 		p, release, err := v.Acquire(context.Background())
 		require.NoError(t, err)
 		inner, releaseInner, err := v.Acquire(context.Background())
@@ -1124,7 +1126,7 @@ func TestProvider_SingleThreadOverlapping(t *testing.T) {
 
 func TestProvider_MultipleThreads(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
 		p, release, err := v.Acquire(context.Background())
 		require.NoError(t, err)
 		var users sync.WaitGroup
@@ -1177,7 +1179,7 @@ func TestToThread_RunSyncWorkerCyclicReferences(t *testing.T) {
 }
 
 func TestToThread_AsyncioRunDoesNotLeakEventLoop(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	gone := make(chan struct{}, 1)
 	func() {
 		p, err := portal.Start()
@@ -1203,8 +1205,8 @@ func TestToThread_AsyncioNoRecycleStoppingWorker(t *testing.T) {
 	if testing.Short() {
 		rounds = 200
 	}
-	guard(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	libkit.NoLeaks(t)
 	// Threads end almost as soon as they are idle, and come and go under the callers.
 	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 4, MaxIdle: 4, IdleTimeout: time.Microsecond})
 	var callers sync.WaitGroup
@@ -1213,7 +1215,7 @@ func TestToThread_AsyncioNoRecycleStoppingWorker(t *testing.T) {
 		callers.Go(func() {
 			for range rounds {
 				err := asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
-					return onThread(ctx, func(context.Context) error { ran.Add(1); return nil })
+					return libkit.To(ctx, func(context.Context) error { ran.Add(1); return nil })
 				}, asyncsync.WithPool(pool))
 				if err != nil {
 					t.Error(err)
@@ -1230,7 +1232,7 @@ func TestToThread_AsyncioNoRecycleStoppingWorker(t *testing.T) {
 // D3: a limiter whose total is raised while more tokens are taken than there are grants
 // none.
 func TestLimiterRaisedWhileOverdrawn(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	synctest.Test(t, func(t *testing.T) {
 		l := task.NewLimiter(2)
 		require.True(t, l.TryAcquire())
@@ -1259,7 +1261,7 @@ func TestAbandonedKeepsItsToken(t *testing.T) {
 		l := task.NewLimiter(1)
 		began, release, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
-			return 0, onThread(ctx, func(context.Context) error {
+			return 0, libkit.To(ctx, func(context.Context) error {
 				defer close(over)
 				close(began)
 				<-release

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/portal"
 	"asyncsync.dev/task"
@@ -28,7 +29,7 @@ func TestCallEndsWithTheLoop(t *testing.T) {
 				var p *portal.Portal
 				var caller *running
 				var cause error
-				require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) (err error) {
+				require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) (err error) {
 					p, err = portal.Open(context.WithoutCancel(ctx))
 					if err != nil {
 						return err
@@ -59,7 +60,7 @@ func TestCallAllocatesWhatCallsOfTheLoopDo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onBoth(t, func(t *testing.T, p *portal.Portal) {
 				nothing := func(context.Context) error { return nil }
-				bare := testing.AllocsPerRun(200, func() { _ = loopCall(ctx, p.Loop(), nothing) })
+				bare := testing.AllocsPerRun(200, func() { _ = libkit.Call(ctx, p.Loop(), nothing) })
 				through := testing.AllocsPerRun(200, func() { _ = call(ctx, p, nothing) })
 				require.LessOrEqual(t, through, bare+1)
 				require.NoError(t, p.Close(nil))

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/portal"
 )
@@ -17,7 +19,7 @@ import (
 // D5: there is one portal at a time, also while the last one ends.
 func TestProviderOneAtATime(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
 		var (
 			mu    sync.Mutex
 			lent  = map[*portal.Portal]bool{}
@@ -62,7 +64,7 @@ func TestProviderOneAtATime(t *testing.T) {
 // An Acquire during a drain waits for it, and starts another portal then.
 func TestProviderAcquireDuringDrain(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
 		p, release, err := v.Acquire(context.Background())
 		require.NoError(t, err)
 		hold := make(chan struct{})
@@ -81,9 +83,9 @@ func TestProviderAcquireDuringDrain(t *testing.T) {
 		<-p.Stopping()
 
 		short, cancel := context.WithCancelCause(context.Background())
-		cancel(errEnd)
+		cancel(testkit.ErrEnd)
 		_, _, err = v.Acquire(short)
-		require.ErrorIs(t, err, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd)
 		acquired := make(chan *portal.Portal)
 		other := background(func() error {
 			p, release, err := v.Acquire(context.Background())
@@ -116,7 +118,7 @@ func TestProviderAcquireDuringDrain(t *testing.T) {
 // it, and the next user waits for that.
 func TestProviderReleasedInside(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
 		p, release, err := v.Acquire(context.Background())
 		require.NoError(t, err)
 		failed := errors.New("failed behind")
@@ -142,25 +144,25 @@ func TestProviderReleasedInside(t *testing.T) {
 // The last release returns what tasks came to that nobody waited for.
 func TestProviderReleaseTells(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)))
+		v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
 		p, first, err := v.Acquire(context.Background())
 		require.NoError(t, err)
 		_, last, err := v.Acquire(context.Background())
 		require.NoError(t, err)
-		_, err = portal.StartSoon(p, func(context.Context) (int, error) { return 0, errEnd })
+		_, err = portal.StartSoon(p, func(context.Context) (int, error) { return 0, testkit.ErrEnd })
 		require.NoError(t, err)
 		require.NoError(t, first())
 		require.NoError(t, first())
-		require.ErrorIs(t, last(), errEnd)
+		require.ErrorIs(t, last(), testkit.ErrEnd)
 	})
 }
 
 // A portal that lingers is found by who comes in time, and ends after.
 func TestProviderLingers(t *testing.T) {
-	guard(t)
-	for _, kind := range kinds {
+	testkit.Guard(t)
+	for _, kind := range libkit.Backends {
 		synctest.Test(t, func(t *testing.T) {
-			v := portal.NewProvider(portal.WithBackend(newBackend(t, kind)), portal.Linger(time.Minute))
+			v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)), portal.Linger(time.Minute))
 			p, release, err := v.Acquire(context.Background())
 			require.NoError(t, err)
 			require.NoError(t, release())
@@ -169,7 +171,7 @@ func TestProviderLingers(t *testing.T) {
 			require.NoError(t, err)
 			require.Same(t, p, again)
 			time.Sleep(2 * time.Minute) // in use
-			_, err = portal.StartSoon(p, func(context.Context) (int, error) { return 0, errEnd })
+			_, err = portal.StartSoon(p, func(context.Context) (int, error) { return 0, testkit.ErrEnd })
 			require.NoError(t, err)
 			require.NoError(t, release())
 			time.Sleep(time.Minute)
@@ -178,7 +180,7 @@ func TestProviderLingers(t *testing.T) {
 			third, release, err := v.Acquire(context.Background())
 			require.NoError(t, err)
 			require.NotSame(t, p, third)
-			require.ErrorIs(t, release(), errEnd, "of the end that nobody waited for")
+			require.ErrorIs(t, release(), testkit.ErrEnd, "of the end that nobody waited for")
 
 			// One that was stopped while it lingers is not lent again.
 			third.Stop(false)
@@ -195,9 +197,9 @@ func TestProviderLingers(t *testing.T) {
 // A start that fails leaves no lease: the next Acquire starts anew. One that panics
 // does so too.
 func TestProviderStartFails(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	b := loop.Goroutines()
-	require.NoError(t, run(context.Background(), b, func(context.Context) error { return nil }))
+	require.NoError(t, libkit.Run(context.Background(), b, func(context.Context) error { return nil }))
 	v := portal.NewProvider(portal.WithBackend(b))
 	for range 2 {
 		_, _, err := v.Acquire(context.Background())
@@ -205,10 +207,10 @@ func TestProviderStartFails(t *testing.T) {
 	}
 	v = portal.NewProvider(portal.WithBackend(strange{}))
 	for range 2 {
-		require.Equal(t, "panic", outcomeOf(func() error {
+		require.Equal(t, "panic", testkit.OutcomeOf(func() error {
 			_, _, err := v.Acquire(context.Background())
 			return err
-		}).how)
+		}).How)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/portal"
 	"asyncsync.dev/task"
@@ -55,7 +57,7 @@ func TestCallersAndStates(t *testing.T) {
 				other := started(t, "thread")
 				foreign, quit := foreignLoop()
 				p := started(t, kind)
-				_, tsc := newContext(t)
+				_, tsc := libkit.NewContext(t)
 				type op = func(ctx context.Context) (int, error)
 				callers := []struct {
 					name    string
@@ -232,7 +234,7 @@ func TestStopHammer(t *testing.T) {
 	}
 	onBothBare(t, func(t *testing.T, kind string) {
 		other := started(t, "thread")
-		_, tsc := newContext(t)
+		_, tsc := libkit.NewContext(t)
 		for round := range rounds {
 			p := started(t, kind)
 			answer := func(context.Context) (int, error) { return 7, nil }
@@ -305,10 +307,10 @@ func TestOpenHammer(t *testing.T) {
 	}
 	onBothBare(t, func(t *testing.T, kind string) {
 		for range rounds {
-			b := newBackend(t, kind)
+			b := libkit.NewBackend(t, kind)
 			var callers sync.WaitGroup
 			results := make(chan error, 4)
-			err := run(context.Background(), b, func(ctx context.Context) error {
+			err := libkit.Run(context.Background(), b, func(ctx context.Context) error {
 				p, err := portal.Open(ctx)
 				if err != nil {
 					return err
@@ -404,41 +406,41 @@ func TestCloseWithCause(t *testing.T) {
 // hooks, not by Close, and the portal goes on.
 func TestEndings(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		for _, end := range ends {
-			t.Run(end.how, func(t *testing.T) {
-				log := listen(t)
+		for _, end := range testkit.Ends {
+			t.Run(end.How, func(t *testing.T) {
+				log := libkit.Listen(t)
 				p := started(t, kind)
-				require.Equal(t, end.want, outcomeOf(func() error {
-					return call(context.Background(), p, func(context.Context) error { return end.do() })
+				end.Check(t, testkit.OutcomeOf(func() error {
+					return call(context.Background(), p, func(context.Context) error { return end.Do() })
 				}))
-				tk, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, end.do() })
+				tk, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, end.Do() })
 				require.NoError(t, err)
 				for range 2 {
-					require.Equal(t, end.want, outcomeOf(func() error {
+					end.Check(t, testkit.OutcomeOf(func() error {
 						_, err := tk.Wait(context.Background())
 						return err
 					}))
 				}
-				require.Equal(t, end.want, outcomeOf(func() error {
+				end.Check(t, testkit.OutcomeOf(func() error {
 					_, _, err := portal.StartTask(context.Background(), p, func(context.Context, func(int) error) (int, error) {
-						return 0, end.do()
+						return 0, end.Do()
 					})
 					return err
 				}))
-				require.Equal(t, end.want, outcomeOf(func() error {
+				end.Check(t, testkit.OutcomeOf(func() error {
 					_, _, err := portal.Wrap(context.Background(), p, func(context.Context) (int, func(context.Context, error) error, error) {
-						return 0, nil, end.do()
+						return 0, nil, end.Do()
 					})
 					return err
 				}))
-				panics, goexits := log.told()
-				_, err = portal.StartSoon(p, func(context.Context) (int, error) { return 0, end.do() })
+				panics, goexits := log.Unheard()
+				_, err = portal.StartSoon(p, func(context.Context) (int, error) { return 0, end.Do() })
 				require.NoError(t, err)
 				err = p.Close(nil)
-				panicsThen, goexitsThen := log.told()
-				switch end.how {
+				panicsThen, goexitsThen := log.Unheard()
+				switch end.How {
 				case "return":
-					require.ErrorIs(t, err, errEnd)
+					require.ErrorIs(t, err, testkit.ErrEnd)
 				case "panic":
 					require.NoError(t, err)
 					require.Len(t, panicsThen, len(panics)+1)
@@ -454,19 +456,19 @@ func TestEndings(t *testing.T) {
 // Close from where it would wait for itself: it stops, and says so.
 func TestCloseInside(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		_, tsc := newContext(t)
+		_, tsc := libkit.NewContext(t)
 		other := started(t, "thread")
 		for name, how := range map[string]func(p *portal.Portal) error{
 			"call": func(p *portal.Portal) error {
 				return call(context.Background(), p, func(context.Context) error { return p.Close(nil) })
 			},
 			"call by a task": func(p *portal.Portal) error {
-				return loopCall(context.Background(), other.Loop(), func(ctx context.Context) error {
+				return libkit.Call(context.Background(), other.Loop(), func(ctx context.Context) error {
 					return call(ctx, p, func(context.Context) error { return p.Close(nil) })
 				})
 			},
 			"task": func(p *portal.Portal) error {
-				tk, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, p.Close(errEnd) })
+				tk, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, p.Close(testkit.ErrEnd) })
 				if err != nil {
 					return err
 				}
@@ -475,7 +477,7 @@ func TestCloseInside(t *testing.T) {
 			},
 			"thread that a task calls": func(p *portal.Portal) error {
 				return call(context.Background(), p, func(ctx context.Context) error {
-					return onThread(ctx, func(context.Context) error { return p.Close(nil) }, asyncsync.On(tsc))
+					return libkit.To(ctx, func(context.Context) error { return p.Close(nil) }, asyncsync.On(tsc))
 				})
 			},
 			"posted elsewhere": func(p *portal.Portal) error {
@@ -499,10 +501,10 @@ func TestCloseInside(t *testing.T) {
 func TestCloseInsideOpened(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		other := started(t, "thread")
-		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			for _, how := range []func(p *portal.Portal) error{
 				func(p *portal.Portal) error { // in a call of a task of another loop
-					return loopCall(ctx, other.Loop(), func(ctx context.Context) error {
+					return libkit.Call(ctx, other.Loop(), func(ctx context.Context) error {
 						return call(ctx, p, func(context.Context) error { return p.Close(nil) })
 					})
 				},
@@ -518,7 +520,7 @@ func TestCloseInsideOpened(t *testing.T) {
 				func(p *portal.Portal) error { // in what a call of a goroutine has called
 					return background(func() error {
 						return call(context.Background(), p, func(ctx context.Context) error {
-							return onThread(ctx, func(context.Context) error { return p.Close(nil) })
+							return libkit.To(ctx, func(context.Context) error { return p.Close(nil) })
 						})
 					}).wait()
 				},
@@ -539,12 +541,12 @@ func TestCloseInsideOpened(t *testing.T) {
 func TestCloseOnThreadServes(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		p := started(t, kind)
-		_, tsc := newContext(t)
+		_, tsc := libkit.NewContext(t)
 		onIt := func(ctx context.Context) error { // waits for the stop, and calls the thread
 			if err := receive(ctx, p.Stopping()); err != nil {
 				return err
 			}
-			return onThread(ctx, func(context.Context) error { return nil }, asyncsync.On(tsc))
+			return libkit.To(ctx, func(context.Context) error { return nil }, asyncsync.On(tsc))
 		}
 		began := make(chan struct{})
 		called := make(chan error, 1)
@@ -564,7 +566,7 @@ func TestCloseOnThreadServes(t *testing.T) {
 			return 0, onIt(ctx)
 		})
 		require.NoError(t, err)
-		require.NoError(t, onThread(context.Background(), func(context.Context) error { return p.Close(nil) }, asyncsync.On(tsc)))
+		require.NoError(t, libkit.To(context.Background(), func(context.Context) error { return p.Close(nil) }, asyncsync.On(tsc)))
 		require.NoError(t, <-called)
 		for _, tk := range []*task.Task[int]{tk, started} {
 			_, err = tk.Wait(context.Background())
@@ -577,11 +579,11 @@ func TestCloseOnThreadServes(t *testing.T) {
 func TestWaitsOnThreadServe(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		p := started(t, kind)
-		ctx, tsc := newContext(t)
+		ctx, tsc := libkit.NewContext(t)
 		onIt := func(ctx context.Context) error {
-			return onThread(ctx, func(context.Context) error { return nil }, asyncsync.On(tsc))
+			return libkit.To(ctx, func(context.Context) error { return nil }, asyncsync.On(tsc))
 		}
-		require.NoError(t, onThread(ctx, func(ctx context.Context) error {
+		require.NoError(t, libkit.To(ctx, func(ctx context.Context) error {
 			if err := call(context.Background(), p, onIt); err != nil { // a ctx that knows nothing
 				return err
 			}
@@ -655,7 +657,7 @@ func TestEverythingIsOnTheLoop(t *testing.T) {
 		}
 		require.NoError(t, send(context.Background()))
 		require.NoError(t, call(context.Background(), other, send))
-		require.NoError(t, onThread(context.Background(), send))
+		require.NoError(t, libkit.To(context.Background(), send))
 		require.NoError(t, call(context.Background(), p, send))
 		require.NoError(t, other.Close(nil))
 
@@ -678,7 +680,7 @@ func TestEverythingIsOnTheLoop(t *testing.T) {
 func TestOpenEndsWithCtx(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		cause := errors.New("enough")
-		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			inner, cancel := context.WithCancelCause(ctx)
 			p, err := portal.Open(inner)
 			require.NoError(t, err)
@@ -714,10 +716,10 @@ func TestOpenElsewhere(t *testing.T) {
 			return err
 		}
 		require.ErrorIs(t, open(context.Background()), loop.ErrNoLoop)
-		require.ErrorIs(t, onThread(context.Background(), open), loop.ErrNoLoop)
+		require.ErrorIs(t, libkit.To(context.Background(), open), loop.ErrNoLoop)
 		require.ErrorIs(t, posted(p.Loop(), func() error { return open(context.Background()) }), loop.ErrNoLoop)
 		require.NoError(t, call(context.Background(), p, func(ctx context.Context) error {
-			require.ErrorIs(t, onThread(ctx, open), loop.ErrNoLoop)
+			require.ErrorIs(t, libkit.To(ctx, open), loop.ErrNoLoop)
 			leaked := make(chan error, 1)
 			go func() { leaked <- open(ctx) }()
 			require.ErrorIs(t, <-leaked, loop.ErrNoLoop)
@@ -729,12 +731,12 @@ func TestOpenElsewhere(t *testing.T) {
 // Wait returns when somebody stops the portal, or when its ctx ends.
 func TestWait(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
-		require.NoError(t, run(context.Background(), newBackend(t, kind), func(ctx context.Context) error {
+		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
 			p, err := portal.Open(ctx)
 			require.NoError(t, err)
 			short, cancel := context.WithCancelCause(ctx)
-			cancel(errEnd)
-			require.ErrorIs(t, p.Wait(short), errEnd)
+			cancel(testkit.ErrEnd)
+			require.ErrorIs(t, p.Wait(short), testkit.ErrEnd)
 			go p.Stop(false)
 			require.NoError(t, p.Wait(ctx))
 			require.NoError(t, p.Wait(short), "it has stopped")
@@ -758,7 +760,7 @@ func TestWait(t *testing.T) {
 
 // Mistakes panic and name the package.
 func TestMisuse(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	p, err := portal.Start()
 	require.NoError(t, err)
 	for _, fn := range []func(){
@@ -782,7 +784,7 @@ func TestMisuse(t *testing.T) {
 		func() { _, _ = portal.Start(portal.Linger(1)) },
 		func() { _, _, _ = portal.NewProvider().Acquire(noCtx) },
 	} {
-		requirePanics(t, fn)
+		testkit.RequireMisuse(t, "portal", fn)
 	}
 	require.NoError(t, p.Close(nil))
 }
@@ -791,11 +793,11 @@ func TestMisuse(t *testing.T) {
 func TestPanicOfOption(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		p := started(t, kind)
-		o := outcomeOf(func() error {
+		o := testkit.OutcomeOf(func() error {
 			_, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, nil }, nil)
 			return err
 		})
-		require.Equal(t, "panic", o.how)
+		require.Equal(t, "panic", o.How)
 		require.NoError(t, p.Close(nil))
 	})
 }

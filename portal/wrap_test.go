@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/portal"
 	"asyncsync.dev/task"
@@ -94,12 +96,12 @@ func TestWrapStoppedWhileOpening(t *testing.T) {
 func TestWrapEndings(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		p := started(t, kind)
-		for _, end := range ends {
-			r := &resource{finish: end.do}
+		for _, end := range testkit.Ends {
+			r := &resource{finish: end.Do}
 			_, closeIt, err := portal.Wrap(context.Background(), p, r.open)
 			require.NoError(t, err)
 			for range 2 {
-				require.Equal(t, end.want, outcomeOf(func() error { return closeIt(nil) }), end.how)
+				end.Check(t, testkit.OutcomeOf(func() error { return closeIt(nil) }))
 			}
 		}
 		require.NoError(t, p.Close(nil))
@@ -115,16 +117,16 @@ func TestWrapGivesUp(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(context.Background())
 			r := &resource{}
 			_, _, err := portal.Wrap(ctx, p, func(ctx context.Context) (string, func(context.Context, error) error, error) {
-				cancel(errEnd)
+				cancel(testkit.ErrEnd)
 				if err := forever(ctx); !stubborn {
 					return "", nil, err
 				}
 				return r.open(ctx)
 			})
-			require.ErrorIs(t, err, errEnd)
+			require.ErrorIs(t, err, testkit.ErrEnd)
 			if stubborn {
 				require.EqualValues(t, 1, r.closed.Load())
-				require.ErrorIs(t, r.got, errEnd)
+				require.ErrorIs(t, r.got, testkit.ErrEnd)
 			}
 		}
 		// Once it is open ctx does not matter.
@@ -144,24 +146,24 @@ func TestWrapGivesUp(t *testing.T) {
 func TestWrapForgotten(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		p := started(t, kind)
-		r := &resource{result: errEnd}
+		r := &resource{result: testkit.ErrEnd}
 		_, _, err := portal.Wrap(context.Background(), p, r.open)
 		require.NoError(t, err)
-		require.ErrorIs(t, p.Close(nil), errEnd)
+		require.ErrorIs(t, p.Close(nil), testkit.ErrEnd)
 	})
 }
 
 // The close function in a posted function of a loop with one thread closes, and does not
 // wait.
 func TestWrapClosedByPosted(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	p := started(t, "thread")
 	r := &resource{}
 	_, closeIt, err := portal.Wrap(context.Background(), p, r.open)
 	require.NoError(t, err)
-	require.ErrorIs(t, posted(p.Loop(), func() error { return closeIt(errEnd) }), loop.ErrOnLoop)
+	require.ErrorIs(t, posted(p.Loop(), func() error { return closeIt(testkit.ErrEnd) }), loop.ErrOnLoop)
 	require.NoError(t, closeIt(nil))
-	require.ErrorIs(t, r.got, errEnd)
+	require.ErrorIs(t, r.got, testkit.ErrEnd)
 	require.NoError(t, p.Close(nil))
 }
 
@@ -172,19 +174,19 @@ func TestStartedTooLate(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		var late error
 		tk, _, err := portal.StartTask(ctx, p, func(ctx context.Context, started func(int) error) (int, error) {
-			cancel(errEnd)
+			cancel(testkit.ErrEnd)
 			_ = forever(ctx)
 			late = started(1)
 			return 0, nil
 		})
-		require.ErrorIs(t, err, errEnd, "the function has returned none")
-		require.ErrorIs(t, late, errEnd)
+		require.ErrorIs(t, err, testkit.ErrEnd, "the function has returned none")
+		require.ErrorIs(t, late, testkit.ErrEnd)
 		<-tk.Done()
 
 		own := errors.New("its own")
 		ctx, cancel = context.WithCancelCause(context.Background())
 		_, _, err = portal.StartTask(ctx, p, func(ctx context.Context, started func(int) error) (int, error) {
-			cancel(errEnd)
+			cancel(testkit.ErrEnd)
 			_ = forever(ctx)
 			return 0, own
 		})
@@ -232,8 +234,8 @@ func TestStartTaskOutlivesCtx(t *testing.T) {
 
 // All of it in a bubble, where a goroutine that is left would be found.
 func TestInBubble(t *testing.T) {
-	guard(t)
-	for _, kind := range kinds {
+	testkit.Guard(t)
+	for _, kind := range libkit.Backends {
 		synctest.Test(t, func(t *testing.T) {
 			p := started(t, kind)
 			r := &resource{}
@@ -242,9 +244,9 @@ func TestInBubble(t *testing.T) {
 			tk, err := portal.StartSoon(p, func(ctx context.Context) (int, error) { return 0, forever(ctx) })
 			require.NoError(t, err)
 			synctest.Wait()
-			tk.Cancel(errEnd)
+			tk.Cancel(testkit.ErrEnd)
 			_, err = tk.Wait(context.Background())
-			require.ErrorIs(t, err, errEnd)
+			require.ErrorIs(t, err, testkit.ErrEnd)
 			require.NoError(t, closeIt(nil))
 			require.NoError(t, p.Close(nil))
 		})

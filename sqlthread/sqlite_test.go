@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"modernc.org/sqlite"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/sqlthread"
 )
 
@@ -52,15 +52,6 @@ func signal() int64 {
 	return 1
 }
 
-func guard(t *testing.T) {
-	t.Helper()
-	timer := time.AfterFunc(2*time.Minute, func() {
-		buf := make([]byte, 1<<20)
-		panic("the test hangs\n" + string(buf[:runtime.Stack(buf, true)]))
-	})
-	t.Cleanup(func() { timer.Stop() })
-}
-
 func open(t testing.TB, name string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open(name, filepath.Join(t.TempDir(), "db"))
@@ -72,7 +63,7 @@ func open(t testing.TB, name string) *sql.DB {
 func forEach(t *testing.T, f func(t *testing.T, db *sql.DB)) {
 	for name := range drivers {
 		t.Run(name, func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			f(t, open(t, "thread-"+name))
 		})
 	}
@@ -159,7 +150,7 @@ func story(t *testing.T, db *sql.DB) (told []string) {
 func TestLikeTheDriver(t *testing.T) {
 	for name := range drivers {
 		t.Run(name, func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			require.Equal(t, story(t, open(t, "bare-"+name)), story(t, open(t, "thread-"+name)))
 		})
 	}
@@ -172,7 +163,7 @@ const endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) S
 func TestCancelARunningQuery(t *testing.T) {
 	for _, name := range []string{"thread-mattn-started", "thread-modernc-started"} {
 		t.Run(name, func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			db := open(t, name)
 			db.SetMaxOpenConns(1)
 			const query = "WITH RECURSIVE n(i) AS (SELECT started() UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n"
@@ -246,7 +237,7 @@ func TestFromSyncCode(t *testing.T) {
 
 // What only the driver can do is done on its thread.
 func TestDo(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	conn, err := open(t, "thread-mattn").Conn(t.Context())
 	require.NoError(t, err)
 	defer conn.Close()

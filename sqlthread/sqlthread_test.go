@@ -8,29 +8,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 )
-
-// guard ends the program with all stacks if the test hangs.
-func guard(t *testing.T) {
-	t.Helper()
-	timer := time.AfterFunc(2*time.Minute, func() {
-		buf := make([]byte, 1<<20)
-		panic("the test hangs\n" + string(buf[:runtime.Stack(buf, true)]))
-	})
-	t.Cleanup(func() { timer.Stop() })
-}
 
 func openFake(t *testing.T, opts ...asyncsync.ContextOption) (*fake, *sql.DB) {
 	t.Helper()
-	guard(t)
+	testkit.Guard(t)
 	f := &fake{t: t}
 	db := sql.OpenDB(WrapConnector(&fakeConnector{f: f}, opts...))
 	t.Cleanup(func() {
@@ -43,7 +32,7 @@ func openFake(t *testing.T, opts ...asyncsync.ContextOption) (*fake, *sql.DB) {
 // Each set of optional interfaces of the driver is that of the wrapper. The
 // wrappers themselves serve as drivers that have just these.
 func TestInterfacesAreThoseOfTheDriver(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	for has := range connOf {
 		// The connection below is never called but to be closed.
 		h, err := asyncsync.Open(t.Context(), func(context.Context) (driver.Conn, error) { return &fakeConn{&fake{t: t}, 0}, nil }, nil)
@@ -328,7 +317,7 @@ func TestThreads(t *testing.T) {
 
 // Opening may fail.
 func TestOpenFails(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	bad := io.ErrUnexpectedEOF
 	d := Wrap(openFunc(func() (driver.Conn, error) { return nil, bad }))
 	c, err := d.Open("")

@@ -6,14 +6,14 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
-	"asyncsync.dev/loop"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/task"
 )
 
@@ -22,110 +22,6 @@ var (
 	errReal  = errors.New("what went wrong")
 	errOther = errors.New("what went wrong besides")
 )
-
-// A kindOfCaller is one of those who wait: each of them does it in a way of its own.
-type kindOfCaller struct {
-	name string
-
-	// run calls fn as this kind of caller, and returns what fn returns.
-	run func(t *testing.T, ctx context.Context, fn func(ctx context.Context) error) error
-
-	// beside is called by the caller. What it returns has fn called where that can
-	// only run if the caller waits as it should: on its very thread, or on its
-	// loop. It belongs to what the ctx belongs to.
-	beside func(ctx context.Context) func(ctx context.Context, fn func(ctx context.Context))
-}
-
-var callers = []kindOfCaller{
-	{
-		name: "goroutine",
-		run: func(t *testing.T, ctx context.Context, fn func(context.Context) error) error {
-			return fn(ctx)
-		},
-		beside: func(context.Context) func(context.Context, func(context.Context)) {
-			return func(ctx context.Context, fn func(context.Context)) { go fn(ctx) }
-		},
-	},
-	{
-		name: "thread",
-		run: func(t *testing.T, ctx context.Context, fn func(context.Context) error) error {
-			pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
-			ctx, tsc := asyncsync.NewThreadSensitiveContext(ctx, asyncsync.WithPool(pool))
-			defer func() {
-				require.NoError(t, tsc.Close())
-				require.NoError(t, pool.Close())
-			}()
-			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (struct{}, error) {
-				return struct{}{}, fn(ctx)
-			})
-			return err
-		},
-		beside: besideOnThread,
-	},
-	{
-		name: "unpinned thread",
-		run: func(t *testing.T, ctx context.Context, fn func(context.Context) error) error {
-			ctx, tsc := asyncsync.NewThreadSensitiveContext(ctx, asyncsync.Unpinned())
-			defer func() { require.NoError(t, tsc.Close()) }()
-			return toThreadErr(ctx, fn)
-		},
-		beside: besideOnThread,
-	},
-	{
-		name: "task of a thread loop",
-		run: func(t *testing.T, ctx context.Context, fn func(context.Context) error) error {
-			_, err := loop.Run(ctx, loop.NewThread(), func(ctx context.Context) (struct{}, error) {
-				return struct{}{}, fn(ctx)
-			})
-			return err
-		},
-		beside: func(ctx context.Context) func(context.Context, func(context.Context)) {
-			b, ok := loop.Current(ctx)
-			if !ok {
-				panic("not on a loop")
-			}
-			return func(ctx context.Context, fn func(context.Context)) {
-				if err := b.Spawn(context.WithoutCancel(ctx), fn); err != nil {
-					panic(err)
-				}
-			}
-		},
-	},
-}
-
-func besideOnThread(context.Context) func(context.Context, func(context.Context)) {
-	return func(ctx context.Context, fn func(context.Context)) {
-		task.Go(context.WithoutCancel(ctx), func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, toThread(ctx, fn)
-		})
-	}
-}
-
-// onEach runs a test as each kind of caller, outside of bubbles.
-func onEach(t *testing.T, test func(t *testing.T, ctx context.Context, c kindOfCaller) error) {
-	t.Helper()
-	for _, c := range callers {
-		t.Run(c.name, func(t *testing.T) {
-			guard(t)
-			leavesNothing(t)
-			require.NoError(t, c.run(t, context.Background(), func(ctx context.Context) error { return test(t, ctx, c) }))
-		})
-	}
-}
-
-// onEachInBubble runs a test as each kind of caller, in a bubble. The time passes
-// when nobody can do anything but wait for it.
-func onEachInBubble(t *testing.T, test func(t *testing.T, ctx context.Context, c kindOfCaller) error) {
-	t.Helper()
-	for _, c := range callers {
-		t.Run(c.name, func(t *testing.T) {
-			guard(t)
-			synctest.Test(t, func(t *testing.T) {
-				require.NoError(t, c.run(t, context.Background(), func(ctx context.Context) error { return test(t, ctx, c) }))
-			})
-		})
-	}
-}
 
 type waiting = func(ctx context.Context, meanwhile func(ctx context.Context)) error
 
@@ -304,7 +200,7 @@ var waitCases = []waitCase{
 
 // waitBeside waits, while fn is called beside.
 func (w waitCase) waitBeside(ctx context.Context, c kindOfCaller, wait waiting, fn func(context.Context)) error {
-	beside := c.beside(ctx)
+	beside := c.Beside(ctx)
 	if w.knows {
 		return wait(ctx, func(ctx context.Context) { beside(ctx, fn) })
 	}
@@ -398,7 +294,7 @@ func TestGoexitOnTopOfEveryWait(t *testing.T) {
 						t.Error("the wait has returned")
 					})
 				})
-				require.True(t, e.goexit)
+				require.Equal(t, "goexit", e.How)
 				// What was waited for has lost nothing: the next one gets it.
 				if release != nil {
 					if !w.outlasts {
@@ -411,18 +307,6 @@ func TestGoexitOnTopOfEveryWait(t *testing.T) {
 			})
 		})
 	}
-}
-
-// Three ways to end a function.
-var structuredEnds = []struct {
-	name string
-	end  func() error
-	want ending
-	err  error
-}{
-	{"return", func() error { return errReal }, ending{}, errReal},
-	{"panic", func() error { panic(errReal) }, ending{panic: errReal}, nil},
-	{"Goexit", func() error { runtime.Goexit(); return nil }, ending{goexit: true}, nil},
 }
 
 // All three endings of a function reach the caller of what runs it.
@@ -468,17 +352,14 @@ func TestEndingsOfFunctions(t *testing.T) {
 		},
 	}
 	for name, run := range runners {
-		for _, e := range structuredEnds {
-			for _, c := range callers {
-				t.Run(name+"/"+e.name+"/"+c.name, func(t *testing.T) {
+		for _, e := range testkit.Ends {
+			for _, c := range libkit.Callers {
+				t.Run(name+"/"+e.How+"/"+c.Name, func(t *testing.T) {
 					guard(t)
 					leavesNothing(t)
-					var err error
-					got := endingOf(func() {
-						err = c.run(t, context.Background(), func(ctx context.Context) error { return run(ctx, e.end) })
-					})
-					require.Equal(t, e.want, got)
-					require.Equal(t, e.err, err)
+					e.Check(t, testkit.OutcomeOf(func() error {
+						return c.Run(context.Background(), func(ctx context.Context) error { return run(ctx, e.Do) })
+					}))
 				})
 			}
 		}

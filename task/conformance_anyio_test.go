@@ -16,6 +16,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
@@ -146,12 +147,12 @@ func TestA7_ContextvarPropagation(t *testing.T) {
 func TestA8_AsynclibDetection(t *testing.T) {
 	onEach(t, func(t *testing.T, ctx context.Context, c kindOfCaller) error {
 		b, on := loop.Current(ctx)
-		require.Equal(t, c.name == "task of a thread loop", on)
+		require.Equal(t, c.Name == "task of a thread loop", on)
 		_, err := task.Await(ctx, func(ctx context.Context) (int, error) {
 			_, on := loop.Current(ctx)
 			require.False(t, on)
 			host, has := loop.Host(ctx)
-			if c.name == "task of a thread loop" {
+			if c.Name == "task of a thread loop" {
 				require.True(t, has)
 				require.Equal(t, loop.Loop(b), host)
 			} else {
@@ -207,21 +208,21 @@ func TestA13_AsyncioRunSyncMultiple(t *testing.T) {
 
 // An ending that the runtime of the other side could not carry does not hang.
 func TestA15_Stopiteration(t *testing.T) {
-	for _, c := range callers {
+	for _, c := range libkit.Callers {
 		for name, end := range map[string]func(){"Goexit": runtime.Goexit, "panic(nil)": func() { panic(nil) }} {
-			t.Run(c.name+"/"+name, func(t *testing.T) {
+			t.Run(c.Name+"/"+name, func(t *testing.T) {
 				guard(t)
 				leavesNothing(t)
 				e := endingOf(func() {
-					_ = c.run(t, context.Background(), func(ctx context.Context) error {
+					_ = c.Run(context.Background(), func(ctx context.Context) error {
 						_, err := task.Await(ctx, func(context.Context) (int, error) { end(); return 0, nil })
 						return err
 					})
 				})
 				if name == "Goexit" {
-					require.True(t, e.goexit)
+					require.Equal(t, "goexit", e.How)
 				} else {
-					require.IsType(t, &runtime.PanicNilError{}, e.panic)
+					require.IsType(t, &runtime.PanicNilError{}, e.Value)
 				}
 			})
 		}
@@ -436,9 +437,9 @@ func TestA25_HandOffUnderCancel(t *testing.T) {
 			}
 			gctx, g := task.NewGroup(context.Background())
 			for i := range 8 {
-				c := callers[i%len(callers)]
+				c := libkit.Callers[i%len(libkit.Callers)]
 				g.Go(func(ctx context.Context) error {
-					return c.run(t, ctx, func(ctx context.Context) error { return work(ctx, uint64(i)) })
+					return c.Run(ctx, func(ctx context.Context) error { return work(ctx, uint64(i)) })
 				})
 			}
 			require.NoError(t, g.Wait(gctx))
@@ -524,7 +525,7 @@ func TestA28_LockAcquireTwice(t *testing.T) {
 			m.Unlock()
 			return nil
 		}
-		if c.name == "goroutine" { // nobody knows a plain one
+		if c.Name == "goroutine" { // nobody knows a plain one
 			return inTask(ctx, twice)
 		}
 		return twice(ctx)
@@ -547,7 +548,7 @@ func TestA29_Condition(t *testing.T) {
 
 		n := 0
 		for range 3 {
-			c.beside(ctx)(ctx, func(ctx context.Context) {
+			c.Beside(ctx)(ctx, func(ctx context.Context) {
 				// Each is on top of a wait: on a thread it could not lock again
 				// what the function below it has been given meanwhile.
 				require.NoError(t, m.Lock(ctx))

@@ -50,7 +50,7 @@ func TestE3_IgnoreCancellation(t *testing.T) {
 		type key struct{}
 		ctx = context.WithValue(ctx, key{}, 5)
 		outer := task.Current(ctx)
-		c.beside(ctx)(ctx, func(context.Context) {
+		c.Beside(ctx)(ctx, func(context.Context) {
 			for range 9 {
 				cancel(errCause)
 			}
@@ -723,18 +723,18 @@ func TestE18_TaskInfoAndPastDeadlines(t *testing.T) {
 // coro_yield lets others run, and tells of a cancellation.
 func TestE19_CoroYield(t *testing.T) {
 	onEach(t, func(t *testing.T, ctx context.Context, c kindOfCaller) error {
-		if c.name == "goroutine" {
+		if c.Name == "goroutine" {
 			return task.Yield(ctx)
 		}
 		var ran task.Event
-		c.beside(ctx)(ctx, func(context.Context) { ran.Set() })
+		c.Beside(ctx)(ctx, func(context.Context) { ran.Set() })
 		for !ran.IsSet() { // the call has to be queued first
 			if err := task.Yield(ctx); err != nil {
 				return err
 			}
 		}
 		over, cancel := context.WithCancelCause(ctx)
-		c.beside(ctx)(ctx, func(context.Context) { cancel(errCause) })
+		c.Beside(ctx)(ctx, func(context.Context) { cancel(errCause) })
 		for task.Yield(over) == nil {
 			runtime.Gosched()
 		}

@@ -14,6 +14,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 )
 
@@ -117,7 +118,7 @@ func TestGroup_Options(t *testing.T) {
 			synctest.Wait()
 			require.NoError(t, gctx.Err(), name)
 			close(gate)
-			require.NotEqual(t, ending{}, endingOf(func() { g.Wait(t.Context()) }), name)
+			require.NotEqual(t, testkit.Outcome{How: "return"}, endingOf(func() { g.Wait(t.Context()) }), name)
 		}
 	})
 }
@@ -154,7 +155,7 @@ func TestGroup_Limit(t *testing.T) {
 				})
 			}
 			all.Wait()
-			require.Equal(t, "boom", endingOf(func() { g.Wait(t.Context()) }).panic)
+			require.Equal(t, "boom", endingOf(func() { g.Wait(t.Context()) }).Value)
 			require.EqualValues(t, 200, began.Load())
 			require.LessOrEqual(t, most.Load(), int64(limit))
 		})
@@ -211,11 +212,11 @@ func TestGroup_SetLimit(t *testing.T) {
 		}
 		synctest.Wait()
 		g.SetLimit(0)
-		e := make(chan ending)
+		e := make(chan testkit.Outcome)
 		go func() { e <- endingOf(func() { g.Go(one) }) }()
 		synctest.Wait()
 		require.NoError(t, g.Wait(t.Context()))
-		require.Equal(t, ending{panic: "task: Group.Go after Wait"}, <-e, "who waits for a place when the group ends is told")
+		require.Equal(t, testkit.Outcome{How: "panic", Value: "task: Group.Go after Wait"}, <-e, "who waits for a place when the group ends is told")
 	})
 }
 
@@ -252,7 +253,7 @@ func TestGroup_GoexitOnTopOfGo(t *testing.T) {
 		e := endingOf(func() {
 			toThread(gctx, func(context.Context) { g.Go(func(context.Context) error { t.Error("it runs"); return nil }) })
 		})
-		require.True(t, e.goexit)
+		require.Equal(t, "goexit", e.How)
 		close(gate)
 		synctest.Wait()
 		require.True(t, g.TryGo(func(context.Context) error { return nil }), "a place was lost")

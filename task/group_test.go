@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/local"
 	"asyncsync.dev/task"
 )
@@ -172,7 +173,7 @@ func TestGroup_Panic(t *testing.T) {
 				defer func() { require.Zero(t, left, "Wait has left a member running") }()
 				g.Wait(t.Context())
 			})
-			require.True(t, e.panic == any(value), "%v", e)
+			require.True(t, e.Value == any(value), "%v", e)
 		}
 	})
 }
@@ -186,7 +187,7 @@ func TestGroup_Goexit(t *testing.T) {
 			_, g := task.NewGroup(t.Context())
 			g.Go(func(context.Context) error { runtime.Goexit(); return nil })
 			g.Go(func(context.Context) error { return other })
-			require.Equal(t, ending{goexit: true}, endingOf(func() { g.Wait(t.Context()) }))
+			require.Equal(t, testkit.Outcome{How: "goexit"}, endingOf(func() { g.Wait(t.Context()) }))
 		})
 	}
 }

@@ -2,37 +2,42 @@ package task_test
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 )
 
-// guardPatience is how long a test may take before guard calls it hung. It
-// bounds a hang, it is no part of any assertion.
-const guardPatience = 30 * time.Second
+// The helpers of package testkit that are called everywhere, and their words.
+var (
+	guard          = testkit.Guard
+	leavesNothing  = libkit.NoLeaks
+	onEach         = libkit.OnEach
+	onEachInBubble = libkit.OnEachInBubble
+	running        = libkit.Running
+)
 
-// guard ends the test binary, with the stacks of all goroutines, when the test
-// still runs after guardPatience. It must be called outside of any synctest
-// bubble: inside one the clock is not real.
-func guard(t *testing.T) {
-	t.Helper()
-	name := t.Name()
-	dog := time.AfterFunc(guardPatience, func() {
-		stacks := make([]byte, 1<<22)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		fmt.Fprintf(os.Stderr, "%s hangs; all goroutines:\n\n%s\n", name, stacks)
-		panic(name + " hangs (stacks above)")
-	})
-	t.Cleanup(func() { dog.Stop() })
+type kindOfCaller = libkit.Caller
+
+// toThread runs fn on the thread of ctx.
+func toThread(ctx context.Context, fn func(context.Context)) error {
+	return libkit.To(ctx, func(ctx context.Context) error { fn(ctx); return nil })
+}
+
+// toThreadErr runs fn on the thread of ctx.
+func toThreadErr(ctx context.Context, fn func(context.Context) error) error {
+	return libkit.To(ctx, fn)
+}
+
+// fromThread runs fn as async code, for which the calling thread blocks.
+func fromThread(ctx context.Context, fn func(context.Context)) error {
+	return libkit.From(ctx, func(ctx context.Context) error { fn(ctx); return nil })
 }
 
 // noCtx is the nil ctx that functions must refuse.
@@ -55,58 +60,15 @@ func inBubble(t *testing.T, fn func(t *testing.T, ctx context.Context, tsc *asyn
 	})
 }
 
-// toThread runs fn on the thread of ctx.
-func toThread(ctx context.Context, fn func(context.Context)) error {
-	_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (struct{}, error) {
-		fn(ctx)
-		return struct{}{}, nil
-	})
-	return err
-}
-
-// fromThread runs fn as async code, for which the calling thread blocks.
-func fromThread(ctx context.Context, fn func(context.Context)) error {
-	_, err := asyncsync.FromThread(ctx, func(ctx context.Context) (struct{}, error) {
-		fn(ctx)
-		return struct{}{}, nil
-	})
-	return err
-}
-
-// An ending is how a function ended: it returned (the zero value), panicked,
-// or called runtime.Goexit.
-type ending struct {
-	panic  any
-	goexit bool
-}
-
-// endingOf runs fn on a plain goroutine and says how it ended.
-func endingOf(fn func()) ending {
-	var e ending
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		returned := false
-		defer func() {
-			if !returned {
-				e.panic = recover()
-				e.goexit = e.panic == nil
-			}
-		}()
-		fn()
-		returned = true
-	}()
-	<-done
-	return e
+// endingOf says how fn ends, on a goroutine of its own.
+func endingOf(fn func()) testkit.Outcome {
+	return testkit.OutcomeOf(func() error { fn(); return nil })
 }
 
 // requireMisusePanic requires that fn panics with a message of this package.
 func requireMisusePanic(t *testing.T, fn func()) {
 	t.Helper()
-	e := endingOf(fn)
-	require.NotNil(t, e.panic, "misuse must panic")
-	require.True(t, strings.HasPrefix(fmt.Sprint(e.panic), "task: "),
-		"the panic must name the package: %v", e.panic)
+	testkit.RequireMisuse(t, "task", fn)
 }
 
 // A journal is a list of what happened, in order.

@@ -23,6 +23,7 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 )
 
@@ -624,8 +625,8 @@ func TestJoin_GoexitOnTopOfWait(t *testing.T) {
 				j.add("went on")
 			})
 		})
-		require.Equal(t, ending{goexit: true}, below)
-		require.Equal(t, ending{goexit: true}, endingOf(func() { tk.Wait(ctx) }))
+		require.Equal(t, testkit.Outcome{How: "goexit"}, below)
+		require.Equal(t, testkit.Outcome{How: "goexit"}, endingOf(func() { tk.Wait(ctx) }))
 		require.Empty(t, j.read())
 		require.NoError(t, toThread(ctx, func(context.Context) { require.Equal(t, home, goid()) }))
 	})

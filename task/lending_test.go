@@ -18,6 +18,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 )
 
@@ -123,11 +124,6 @@ var waits = []struct {
 		_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx) }, asyncsync.Abandon())
 		return err
 	}},
-}
-
-func toThreadErr(ctx context.Context, fn func(context.Context) error) error {
-	_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx) })
-	return err
 }
 
 // places are where the outermost limited function is called.
@@ -581,7 +577,7 @@ func TestLimiter_LentTokenAndEndings(t *testing.T) {
 						})
 					})
 				})
-				require.Equal(t, map[string]ending{"panic": {panic: "boom"}, "Goexit": {goexit: true}}[name], e)
+				require.Equal(t, map[string]testkit.Outcome{"return": {How: "return"}, "panic": {How: "panic", Value: "boom"}, "Goexit": {How: "goexit"}}[name], e)
 				s.requireDone(t)
 			})
 		}

@@ -438,7 +438,7 @@ func TestLimiter_GoexitOnTopOfAcquire(t *testing.T) {
 		e := endingOf(func() {
 			toThread(ctx, func(ctx context.Context) { l.Acquire(ctx) })
 		})
-		require.True(t, e.goexit)
+		require.Equal(t, "goexit", e.How)
 		require.Equal(t, task.LimiterStats{Total: 1}, l.Stats())
 	}, asyncsync.Serve(asyncsync.All))
 }

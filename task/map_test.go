@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 )
 
@@ -83,14 +84,14 @@ func TestMap_Left(t *testing.T) {
 					}
 					return 0, nil
 				})
-				e, err := task.Await(ctx, func(ctx context.Context) (ending, error) {
+				e, err := task.Await(ctx, func(ctx context.Context) (testkit.Outcome, error) {
 					return endingOf(func() {
 						_, err := left.Wait(ctx)
 						require.NoError(t, err)
 					}), nil
 				})
 				require.NoError(t, err)
-				require.Equal(t, map[string]ending{"panic": {panic: "boom"}, "Goexit": {goexit: true}}[name], e)
+				require.Equal(t, map[string]testkit.Outcome{"break": {How: "return"}, "panic": {How: "panic", Value: "boom"}, "Goexit": {How: "goexit"}}[name], e)
 				require.EqualValues(t, 2, over.Load())
 				return nil
 			})
@@ -134,7 +135,7 @@ func TestMap_Endings(t *testing.T) {
 						before++
 					}
 				})
-				require.Equal(t, map[string]ending{"panic": {panic: "boom"}, "Goexit": {goexit: true}}[name], e)
+				require.Equal(t, map[string]testkit.Outcome{"panic": {How: "panic", Value: "boom"}, "Goexit": {How: "goexit"}}[name], e)
 				require.Equal(t, 1, before)
 			})
 		})

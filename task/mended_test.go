@@ -12,6 +12,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 )
 
@@ -163,7 +164,7 @@ func TestMended_GroupHookPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		restore := asyncsync.SetHooks(asyncsync.Hooks{Queued: func(asyncsync.CallInfo) { panic("hook") }})
 		_, g := task.NewGroup(t.Context())
-		require.Equal(t, ending{panic: "hook"}, endingOf(func() { g.Go(func(ctx context.Context) error { return nil }) }))
+		require.Equal(t, testkit.Outcome{How: "panic", Value: "hook"}, endingOf(func() { g.Go(func(ctx context.Context) error { return nil }) }))
 		restore()
 		require.NoError(t, g.Wait(t.Context()))
 	})
@@ -188,7 +189,7 @@ func TestMended_GroupWaitUnwound(t *testing.T) {
 			})
 		})
 		synctest.Wait()
-		require.True(t, e.goexit)
+		require.Equal(t, "goexit", e.How)
 		require.Error(t, gctx.Err())
 	})
 }

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
+	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,79 +17,31 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/core"
-	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/local"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
 var (
-	errMine  = errors.New("the error that was returned")
-	errWhy   = errors.New("the cause of a cancellation")
-	backends = []string{"goroutines", "thread"}
+	errMine = errors.New("the error that was returned")
+	errWhy  = errors.New("the cause of a cancellation")
 )
-
-// leavesNothing fails the test if goroutines, or records of goroutines, are left
-// at its end.
-func leavesNothing(t *testing.T) {
-	t.Helper()
-	require.NoError(t, toThread(context.Background(), func(context.Context) {})) // the default thread stays
-	goroutines, records := runtime.NumGoroutine(), goroutine.Live()
-	t.Cleanup(func() {
-		var g, r int
-		for range 500 {
-			if g, r = runtime.NumGoroutine(), goroutine.Live(); g <= goroutines && r <= records {
-				return
-			}
-			time.Sleep(time.Millisecond) // a bounded poll: nobody tells when a goroutine has ended
-		}
-		stacks := make([]byte, 1<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		t.Errorf("%d goroutines and %d records, there were %d and %d\n%s", g, r, goroutines, records, stacks)
-	})
-}
-
-func newBackend(t *testing.T, kind string) loop.Backend {
-	t.Helper()
-	b, err := loop.Builtin(kind)
-	require.NoError(t, err)
-	return b
-}
-
-// runOn runs main on b.
-func runOn(b loop.Backend, main func(ctx context.Context) error) error {
-	_, err := loop.Run(context.Background(), b, func(ctx context.Context) (struct{}, error) { return struct{}{}, main(ctx) })
-	return err
-}
 
 // onBackends runs a test as the main function of each kind of backend.
 func onBackends(t *testing.T, test func(t *testing.T, ctx context.Context, b loop.Backend)) {
-	for _, kind := range backends {
+	for _, kind := range libkit.Backends {
 		t.Run(kind, func(t *testing.T) {
 			guard(t)
 			leavesNothing(t)
-			b := newBackend(t, kind)
-			assert.NoError(t, runOn(b, func(ctx context.Context) error {
+			b := libkit.NewBackend(t, kind)
+			assert.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 				test(t, ctx, b)
 				return nil
 			}))
 		})
 	}
-}
-
-// running starts b, which is stopped at the end of the test.
-func running(t *testing.T, b loop.Backend) loop.Backend {
-	t.Helper()
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		assert.NoError(t, runOn(b, func(ctx context.Context) error { return comes(ctx, stop) }))
-	}()
-	t.Cleanup(func() {
-		close(stop)
-		<-stopped
-	})
-	return b
 }
 
 // comes waits for ch: a task parks.
@@ -98,21 +50,13 @@ func comes(ctx context.Context, ch <-chan struct{}) error {
 	if !ok {
 		b = loop.Goroutines() // blocks
 	}
-	return b.Park(ctx, func(wake func()) {
-		go func() {
-			select {
-			case <-ch:
-				wake()
-			case <-ctx.Done():
-			}
-		}()
-	})
+	return libkit.Receive(ctx, b, ch)
 }
 
 // yield lets the other tasks of the loop run.
 func yield(ctx context.Context) {
 	b, _ := loop.Current(ctx)
-	_ = b.Park(ctx, func(wake func()) { wake() })
+	_ = libkit.Yield(ctx, b)
 }
 
 // on is a function that checks that it runs as a task of b.
@@ -131,39 +75,24 @@ func never(t *testing.T) func(context.Context) (int, error) {
 	return func(context.Context) (int, error) { t.Error("has begun"); return 0, nil }
 }
 
-var threeEnds = []struct {
-	name string
-	want ending
-	do   func() error
-}{
-	{"return", ending{}, func() error { return errMine }},
-	{"panic", ending{panic: errWhy}, func() error { panic(errWhy) }},
-	{"goexit", ending{goexit: true}, func() error { runtime.Goexit(); return nil }},
-}
-
 // However a task ends, on whichever backend, whoever waits is told, wherever it
 // waits.
 func TestGoOnALoop_Endings(t *testing.T) {
-	for _, kind := range backends {
-		for _, e := range threeEnds {
-			t.Run(kind+"/"+e.name, func(t *testing.T) {
+	for _, kind := range libkit.Backends {
+		for _, e := range testkit.Ends {
+			t.Run(kind+"/"+e.How, func(t *testing.T) {
 				guard(t)
 				leavesNothing(t)
-				b, other := running(t, newBackend(t, kind)), running(t, loop.NewThread())
+				b, other := running(t, libkit.NewBackend(t, kind)), running(t, loop.NewThread())
 				bg := context.Background()
 				start := func() *task.Task[int] {
 					return task.Go(bg, on(t, b, func(ctx context.Context) (int, error) {
 						yield(ctx)
-						return 7, e.do()
+						return 7, e.Do()
 					}), task.On(b))
 				}
 				wait := func(ctx context.Context, tk *task.Task[int]) {
-					var err error
-					got := endingOfHere(func() { _, err = tk.Wait(ctx) })
-					assert.Equal(t, e.want, got)
-					if e.name == "return" {
-						assert.Same(t, errMine, err)
-					}
+					e.Check(t, endingOfHere(func() error { _, err := tk.Wait(ctx); return err }))
 				}
 				wait(bg, start())
 				for _, l := range []loop.Backend{b, other} {
@@ -181,31 +110,23 @@ func TestGoOnALoop_Endings(t *testing.T) {
 	}
 }
 
-// endingOfHere is endingOf for a caller that may be a task: then fn runs as a task
+// endingOfHere says how fn ends, for a caller that may be a task: then fn runs as a task
 // of the same loop.
-func endingOfHere(fn func()) (e ending) {
+func endingOfHere(fn func() error) (o testkit.Outcome) {
 	b, ok := loop.Current(context.Background())
 	if !ok {
-		return endingOf(fn)
+		return testkit.OutcomeOf(fn)
 	}
 	ended := make(chan struct{})
 	err := b.Spawn(context.Background(), func(context.Context) {
 		defer close(ended)
-		returned := false
-		defer func() {
-			if !returned {
-				e.panic = recover()
-				e.goexit = e.panic == nil
-			}
-		}()
-		fn()
-		returned = true
+		o.Record(fn)
 	})
 	if err != nil {
 		panic(err)
 	}
 	_ = comes(context.Background(), ended)
-	return e
+	return o
 }
 
 // Tasks of a thread loop need no lock, and are pooled: their number is not that of
@@ -215,7 +136,7 @@ func TestGoOnALoop_TakesTurns(t *testing.T) {
 	leavesNothing(t)
 	b := loop.NewThread()
 	n := 0
-	require.NoError(t, runOn(b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		for range 50 {
 			var all []*task.Task[int]
 			for range 20 {
@@ -266,19 +187,20 @@ func TestGoOnALoop_Hooks(t *testing.T) {
 			return func(i core.CallInfo) { j.add(fmt.Sprint(what, " ", i.Name, " ", i.Err, " ", i.Panic, " ", i.Goexit)) }
 		}
 		defer core.SetHooks(core.Hooks{Queued: told("queued"), Started: told("started"), Ended: told("ended"), Panicked: told("panicked")})()
-		for _, e := range threeEnds {
-			_ = endingOfHere(func() {
-				_, _ = task.Go(ctx, on(t, b, func(context.Context) (int, error) { return 0, e.do() }), task.Named(e.name)).Wait(context.Background())
+		for _, e := range testkit.Ends {
+			_ = endingOfHere(func() error {
+				_, err := task.Go(ctx, on(t, b, func(context.Context) (int, error) { return 0, e.Do() }), task.Named(e.How)).Wait(context.Background())
+				return err
 			})
 		}
 		tk := task.Go(ctx, never(t), task.On(loop.NewThread()), task.Named("never"))
 		tk.Cancel(errWhy)
 		_, err := tk.Wait(ctx)
 		assert.Same(t, errWhy, err)
-		why, mine := errWhy.Error(), errMine.Error()
+		why, mine, boom := errWhy.Error(), testkit.ErrEnd.Error(), http.ErrAbortHandler.Error()
 		assert.Equal(t, []string{
 			"queued return <nil> <nil> false", "started return <nil> <nil> false", "ended return " + mine + " <nil> false",
-			"queued panic <nil> <nil> false", "started panic <nil> <nil> false", "panicked panic <nil> " + why + " false", "ended panic <nil> " + why + " false",
+			"queued panic <nil> <nil> false", "started panic <nil> <nil> false", "panicked panic <nil> " + boom + " false", "ended panic <nil> " + boom + " false",
 			"queued goexit <nil> <nil> false", "started goexit <nil> <nil> false", "ended goexit <nil> <nil> true",
 			"queued never <nil> <nil> false", "ended never " + why + " <nil> false",
 		}, ours(j.read()))
@@ -300,15 +222,15 @@ func ours(lines []string) (left []string) {
 
 // A hook that fails is how the task has ended; the loop goes on.
 func TestGoOnALoop_HooksThatFail(t *testing.T) {
-	for _, e := range threeEnds[1:] {
+	for _, e := range testkit.Ends[1:] {
 		for _, what := range []string{"started", "ended"} {
-			t.Run(e.name+"/"+what, func(t *testing.T) {
+			t.Run(e.How+"/"+what, func(t *testing.T) {
 				guard(t)
 				leavesNothing(t)
 				b := running(t, loop.NewThread())
 				fail := func(i core.CallInfo) {
 					if i.Name == "mine" {
-						_ = e.do()
+						_ = e.Do()
 					}
 				}
 				h := core.Hooks{Started: fail}
@@ -318,7 +240,7 @@ func TestGoOnALoop_HooksThatFail(t *testing.T) {
 				defer core.SetHooks(h)()
 				for range 3 {
 					tk := task.Go(context.Background(), func(context.Context) (int, error) { return 0, nil }, task.On(b), task.Named("mine"))
-					assert.Equal(t, e.want, endingOf(func() { _, _ = tk.Wait(context.Background()) }))
+					e.Check(t, endingOf(func() { _, _ = tk.Wait(context.Background()) }))
 				}
 				_, err := loop.Call(context.Background(), b, func(context.Context) (int, error) { return 0, nil })
 				assert.NoError(t, err)
@@ -341,7 +263,7 @@ func TestGoOnALoop_CancelBeforeItBegins(t *testing.T) {
 	require.False(t, tk.Cancel(errWhy))
 
 	b := loop.NewThread()
-	require.NoError(t, runOn(b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		// The loop is busy with this function.
 		tk := task.Go(ctx, never(t))
 		assert.True(t, tk.Cancel(errWhy))
@@ -496,7 +418,7 @@ func TestOn_ALoopOfOthers(t *testing.T) {
 	leavesNothing(t)
 	bg := context.Background()
 	l, stop := poster(t)
-	for _, e := range threeEnds {
+	for _, e := range testkit.Ends {
 		tk := task.Go(bg, func(ctx context.Context) (int, error) {
 			_, ok := loop.Current(ctx)
 			assert.False(t, ok)
@@ -507,13 +429,9 @@ func TestOn_ALoopOfOthers(t *testing.T) {
 				return 0, nil
 			})
 			<-inner.Done()
-			return 0, e.do()
+			return 0, e.Do()
 		}, task.On(l))
-		var err error
-		require.Equal(t, e.want, endingOf(func() { _, err = tk.Wait(bg) }))
-		if e.name == "return" {
-			require.Same(t, errMine, err)
-		}
+		e.Check(t, testkit.OutcomeOf(func() error { _, err := tk.Wait(bg); return err }))
 	}
 	// What has not begun when it stops does not begin.
 	begun, release := make(chan struct{}), make(chan struct{})
@@ -543,14 +461,10 @@ func TestOn_ABackendOfOthers(t *testing.T) {
 	bg := context.Background()
 	b := loop.NewThread()
 	var left *task.Task[int]
-	require.NoError(t, runOn(b, func(ctx context.Context) error {
-		for _, e := range threeEnds {
-			tk := task.Go(ctx, on(t, b, func(ctx context.Context) (int, error) { yield(ctx); return 0, e.do() }), task.On(somebodys{b}))
-			var err error
-			assert.Equal(t, e.want, endingOfHere(func() { _, err = tk.Wait(bg) }))
-			if e.name == "return" {
-				assert.Same(t, errMine, err)
-			}
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
+		for _, e := range testkit.Ends {
+			tk := task.Go(ctx, on(t, b, func(ctx context.Context) (int, error) { yield(ctx); return 0, e.Do() }), task.On(somebodys{b}))
+			e.Check(t, endingOfHere(func() error { _, err := tk.Wait(bg); return err }))
 		}
 		left = task.Go(bg, func(ctx context.Context) (int, error) { return 0, comes(ctx, nil) }, task.On(somebodys{b}))
 		yield(ctx)
@@ -563,18 +477,18 @@ func TestOn_ABackendOfOthers(t *testing.T) {
 // When a backend stops, tasks that run are cancelled with ErrStopped, and waited
 // for; those that have not begun do not.
 func TestGoOnALoop_TheEnd(t *testing.T) {
-	for _, kind := range backends {
+	for _, kind := range libkit.Backends {
 		t.Run(kind, func(t *testing.T) {
 			guard(t)
 			leavesNothing(t)
-			b := newBackend(t, kind)
+			b := libkit.NewBackend(t, kind)
 			bg := context.Background()
 			over, cancel := context.WithCancel(bg)
 			defer cancel()
 			var ctx context.Context
 			var began, own, not, leftover *task.Task[int]
 			ended := 0
-			require.NoError(t, runOn(b, func(c context.Context) error {
+			require.NoError(t, libkit.Run(context.Background(), b, func(c context.Context) error {
 				ctx = c
 				fn := func(ctx context.Context) (int, error) {
 					err := comes(ctx, nil)
@@ -621,7 +535,7 @@ func TestGoOnALoop_AnAbandonedFunctionAtTheEnd(t *testing.T) {
 	leavesNothing(t)
 	b := loop.NewThread()
 	begun, goOn, told := make(chan struct{}), make(chan struct{}), make(chan error, 2)
-	require.NoError(t, runOn(b, func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 		over, cancel := context.WithCancel(ctx)
 		go func() {
 			<-begun
@@ -679,10 +593,10 @@ func TestGroupOnALoop(t *testing.T) {
 		err := g.Wait(context.WithoutCancel(gctx))
 		assert.ErrorIs(t, err, errMine)
 
-		for _, e := range threeEnds[1:] {
+		for _, e := range testkit.Ends[1:] {
 			_, g = task.NewGroup(ctx)
-			g.Go(func(context.Context) error { return e.do() })
-			assert.Equal(t, e.want, endingOfHere(func() { _ = g.Wait(context.Background()) }))
+			g.Go(func(context.Context) error { return e.Do() })
+			e.Check(t, endingOfHere(func() error { return g.Wait(context.Background()) }))
 		}
 	})
 }
@@ -691,7 +605,7 @@ func TestGroupOnALoop(t *testing.T) {
 func TestGroupOnALoop_AMemberThatDoesNotBegin(t *testing.T) {
 	guard(t)
 	leavesNothing(t)
-	require.NoError(t, runOn(loop.NewThread(), func(ctx context.Context) error {
+	require.NoError(t, libkit.Run(context.Background(), loop.NewThread(), func(ctx context.Context) error {
 		over, cancel := context.WithCancelCause(ctx)
 		_, g := task.NewGroup(over)
 		g.Go(func(context.Context) error { t.Error("has begun"); return nil })
@@ -737,12 +651,12 @@ func TestGoOnALoop_Deadlocks(t *testing.T) {
 
 // All of it in a bubble.
 func TestGoOnALoop_InABubble(t *testing.T) {
-	for _, kind := range backends {
+	for _, kind := range libkit.Backends {
 		t.Run(kind, func(t *testing.T) {
 			guard(t)
 			synctest.Test(t, func(t *testing.T) {
-				b := newBackend(t, kind)
-				require.NoError(t, runOn(b, func(ctx context.Context) error {
+				b := libkit.NewBackend(t, kind)
+				require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
 					start := time.Now()
 					tk := task.Go(ctx, on(t, b, func(ctx context.Context) (int, error) {
 						return 0, b.Park(ctx, func(wake func()) { time.AfterFunc(time.Hour, wake) })

@@ -15,6 +15,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/local"
 	"asyncsync.dev/task"
 )
@@ -186,24 +187,24 @@ func TestWait_Endings(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		fn   func()
-		want func(ending) bool
+		want func(testkit.Outcome) bool
 	}{
-		{"returns", func() {}, func(e ending) bool { return e.panic == nil && !e.goexit }},
-		{"panics with a pointer", func() { panic(value) }, func(e ending) bool { return e.panic == any(value) }},
-		{"panics with an error", func() { panic(failure) }, func(e ending) bool { return e.panic == any(failure) }},
-		{"panics with a slice", func() { panic(uncomparable) }, func(e ending) bool {
-			s, ok := e.panic.([]int)
+		{"returns", func() {}, func(e testkit.Outcome) bool { return e.How == "return" }},
+		{"panics with a pointer", func() { panic(value) }, func(e testkit.Outcome) bool { return e.Value == any(value) }},
+		{"panics with an error", func() { panic(failure) }, func(e testkit.Outcome) bool { return e.Value == any(failure) }},
+		{"panics with a slice", func() { panic(uncomparable) }, func(e testkit.Outcome) bool {
+			s, ok := e.Value.([]int)
 			return ok && &s[0] == &uncomparable[0]
 		}},
-		{"panics in the runtime", func() { _ = uncomparable[len(uncomparable)] }, func(e ending) bool {
-			_, ok := e.panic.(runtime.Error)
+		{"panics in the runtime", func() { _ = uncomparable[len(uncomparable)] }, func(e testkit.Outcome) bool {
+			_, ok := e.Value.(runtime.Error)
 			return ok
 		}},
-		{"panics with nil", func() { panic(nil) }, func(e ending) bool {
-			_, ok := e.panic.(*runtime.PanicNilError)
+		{"panics with nil", func() { panic(nil) }, func(e testkit.Outcome) bool {
+			_, ok := e.Value.(*runtime.PanicNilError)
 			return ok
 		}},
-		{"calls Goexit", runtime.Goexit, func(e ending) bool { return e.goexit && e.panic == nil }},
+		{"calls Goexit", runtime.Goexit, func(e testkit.Outcome) bool { return e.How == "goexit" }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
@@ -240,7 +241,7 @@ func TestWait_Endings(t *testing.T) {
 				}
 				var mu sync.Mutex
 				var all sync.WaitGroup
-				endings := map[string]ending{}
+				endings := map[string]testkit.Outcome{}
 				for name, waiter := range waiters {
 					all.Go(func() {
 						e := endingOf(func() {
@@ -285,7 +286,7 @@ func TestPanic_Hook(t *testing.T) {
 				value := new(int)
 				tk := task.Go(ctx, func(ctx context.Context) (int, error) { return blowUp(ctx, value) }, task.Named("bomb"))
 				for range waiters {
-					require.True(t, endingOf(func() { tk.Wait(ctx) }).panic == any(value))
+					require.True(t, endingOf(func() { tk.Wait(ctx) }).Value == any(value))
 				}
 				<-tk.Done()
 				require.Len(t, heard, 1)
@@ -323,7 +324,7 @@ func TestPanic_HookOncePerPanic(t *testing.T) {
 				}).Wait(ctx)
 			})
 		})
-		require.True(t, e.panic == any(value))
+		require.True(t, e.Value == any(value))
 		require.Equal(t, []string{"origin"}, heard)
 	})
 }

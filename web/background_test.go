@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 	"asyncsync.dev/web"
 )
@@ -19,7 +20,7 @@ type userKey struct{}
 // Work goes on behind the answer, with the values of the request and a thread of
 // its own; Shutdown waits for it, and refuses more.
 func TestBackground(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	var b web.Background
 	leave := make(chan struct{})
 	type result struct {
@@ -58,7 +59,7 @@ func TestBackground(t *testing.T) {
 }
 
 func TestBackgroundHasAThread(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	var b web.Background
 	names := make(chan string, 2)
 	s := serve(t, serving{opts: []web.Option{web.Context(asyncsync.WithHooks(asyncsync.Hooks{
@@ -81,7 +82,7 @@ func TestBackgroundHasAThread(t *testing.T) {
 
 // Whatever way it ends, Shutdown hears of it, and the server goes on.
 func TestBackgroundEndings(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	for _, how := range []string{"return", "panic", "abort", "goexit"} {
 		var b web.Background
 		s := serve(t, serving{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -111,7 +112,7 @@ func TestBackgroundEndings(t *testing.T) {
 
 // Below no middleware it is a context of the default pool.
 func TestBackgroundWithoutARequest(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	var b web.Background
 	errs := make(chan error, 1)
 	require.NoError(t, b.Go(context.Background(), func(ctx context.Context) {

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 	"asyncsync.dev/web"
 )
@@ -103,7 +104,7 @@ func (s *site) get(t *testing.T, path string) (*http.Response, string) {
 // free waits until nobody has a thread of the pool.
 func (s *site) free(t *testing.T) {
 	t.Helper()
-	poll(t, func() string {
+	testkit.Poll(t, func() string {
 		if st := s.pool.Stats(); st.Threads != st.Idle || st.Waiting != 0 {
 			return fmt.Sprintf("%+v", st)
 		}
@@ -119,7 +120,7 @@ func unavailable(t *testing.T, resp *http.Response, retry string) {
 
 // One thread for each request, another one for the next at the same time.
 func TestThreadOfARequest(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	var both sync.WaitGroup
 	both.Add(2)
 	s := serve(t, serving{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -145,7 +146,7 @@ func TestThreadOfARequest(t *testing.T) {
 }
 
 func TestNoCallNoThread(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, serving{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "x") }))
 	s.get(t, "/")
 	require.Zero(t, s.pool.Stats().Started)
@@ -153,7 +154,7 @@ func TestNoCallNoThread(t *testing.T) {
 
 // The name is that of the pattern, inside of a mux and around it.
 func TestName(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	name := func(w http.ResponseWriter, r *http.Request) {
 		asyncsync.ToThread(r.Context(), func(context.Context) (int, error) { return 0, nil })
 	}
@@ -203,7 +204,7 @@ func TestName(t *testing.T) {
 // However the handler ends, the thread is given back, and the server goes on as
 // it does without the middleware.
 func TestEndings(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	value := new(int)
 	panics := make(chan any, 1)
 	var s *site
@@ -255,7 +256,7 @@ func TestEndings(t *testing.T) {
 
 // The request lasts until its tasks have ended, and these may call the thread.
 func TestTasksOfARequest(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	for _, kind := range []string{"task", "nested", "group", "queued", "task of a task"} {
 		t.Run(kind, func(t *testing.T) {
 			leave := make(chan struct{})
@@ -311,7 +312,7 @@ func TestTasksOfARequest(t *testing.T) {
 
 // A handler that was aborted takes its tasks with it.
 func TestTasksOfAnAbortedRequest(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	causes := make(chan error, 1)
 	s := serve(t, serving{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := make(chan struct{})
@@ -331,7 +332,7 @@ func TestTasksOfAnAbortedRequest(t *testing.T) {
 
 // A full pool: no place in line, or not for long.
 func TestFullPool(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	for _, c := range []struct {
 		name string
 		pool asyncsync.ThreadPoolConfig
@@ -373,7 +374,7 @@ func TestFullPool(t *testing.T) {
 
 // Who has a place in line gets a thread.
 func TestLineOfAFullPool(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	begun, leave := make(chan struct{}, 9), make(chan struct{})
 	s := serve(t, serving{pool: asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWaiting: 2, MaxWait: time.Minute}},
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -393,7 +394,7 @@ func TestLineOfAFullPool(t *testing.T) {
 			<-begun
 		}
 	}
-	poll(t, func() string {
+	testkit.Poll(t, func() string {
 		if n := s.pool.Stats().Waiting; n != 2 {
 			return fmt.Sprintf("%d in line", n)
 		}
@@ -409,7 +410,7 @@ func TestLineOfAFullPool(t *testing.T) {
 
 // A handle with a bounded queue, and the deadline of a query beside it.
 func TestFullQueue(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	db, err := asyncsync.Open(context.Background(), func(context.Context) (int, error) { return 1, nil }, nil,
 		asyncsync.QueueLimit(1), asyncsync.QueueWait(10*time.Millisecond))
 	require.NoError(t, err)
@@ -449,7 +450,7 @@ func TestFullQueue(t *testing.T) {
 }
 
 func TestPoolIsClosed(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1})
 	got := make(chan error, 1)
 	s := httptest.NewServer(web.Middleware(web.Pool(pool))(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -466,7 +467,7 @@ func TestPoolIsClosed(t *testing.T) {
 
 // The client goes: what runs is interrupted, over both versions of HTTP.
 func TestClientGone(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	for _, http2 := range []bool{false, true} {
 		begun, ended := make(chan string, 1), make(chan error, 2)
 		s := serve(t, serving{http2: http2}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -503,7 +504,7 @@ func TestClientGone(t *testing.T) {
 
 // The writer is the server's own.
 func TestResponseWriter(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	for _, http2 := range []bool{false, true} {
 		next := make(chan struct{})
 		s := serve(t, serving{http2: http2}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -539,7 +540,7 @@ func TestResponseWriter(t *testing.T) {
 // A connection that is taken over, as a websocket is, keeps its thread as long as
 // its handler runs.
 func TestHijack(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, serving{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		require.NoError(t, err)
@@ -580,7 +581,7 @@ func TestHijack(t *testing.T) {
 
 // A TimeoutHandler around: its answer, and the request's ctx ends.
 func TestTimeoutHandlerAround(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	errs := make(chan error, 1)
 	s := serve(t, serving{wrap: func(h http.Handler) http.Handler { return http.TimeoutHandler(h, 10*time.Millisecond, "too slow") }},
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -602,7 +603,7 @@ func TestTimeoutHandlerAround(t *testing.T) {
 // A TimeoutHandler inside: its answer is sent though the handler that it has given
 // up has a call that does not end; that keeps the thread, and gives it back.
 func TestTimeoutHandlerInside(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	leave, ended := make(chan struct{}), make(chan error, 2)
 	s := serve(t, serving{}, http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := asyncsync.ToThread(r.Context(), func(context.Context) (int, error) { <-leave; return 0, nil })
@@ -634,7 +635,7 @@ func TestTimeoutHandlerInside(t *testing.T) {
 // The files of a form that the handler has parsed are removed, as without the
 // middleware.
 func TestMultipartFiles(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	names := make(chan string, 1)
 	s := serve(t, serving{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		require.NoError(t, r.ParseMultipartForm(1))
@@ -655,7 +656,7 @@ func TestMultipartFiles(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	name := <-names
-	poll(t, func() string {
+	testkit.Poll(t, func() string {
 		if _, err := os.Stat(name); err == nil {
 			return name + " is still there"
 		}
@@ -665,11 +666,11 @@ func TestMultipartFiles(t *testing.T) {
 
 // What the end of a thread comes to is in the server's log.
 func TestExitFailure(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := serve(t, serving{opts: []web.Option{web.Context(asyncsync.OnThreadExit(func() { panic("lost") }))}},
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { onThread(r.Context()) }))
 	s.get(t, "/x")
-	poll(t, func() string {
+	testkit.Poll(t, func() string {
 		if text := s.log.String(); !strings.Contains(text, "web: closing the context of GET /x: ") || !strings.Contains(text, "lost") {
 			return "the log is " + text
 		}
@@ -679,7 +680,7 @@ func TestExitFailure(t *testing.T) {
 
 // Inside of another middleware the request keeps its thread.
 func TestNestedMiddleware(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWaiting: -1})
 	defer pool.Close()
 	s := serve(t, serving{pool: asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWaiting: -1}, wrap: func(h http.Handler) http.Handler {
@@ -700,7 +701,7 @@ func TestNestedMiddleware(t *testing.T) {
 type outerKey struct{}
 
 func TestUnpinned(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	s := httptest.NewServer(web.Middleware(web.Context(asyncsync.Unpinned()))(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := onThread(r.Context())
 		require.NoError(t, err)
@@ -739,7 +740,7 @@ func TestMisuse(t *testing.T) {
 
 // However a task ends, and if it never began, the request comes to its end.
 func TestEndingsOfTasks(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	begin := map[string]func(ctx context.Context){
 		"return": func(ctx context.Context) { task.Go(ctx, func(context.Context) (int, error) { return 0, nil }) },
 		"panic":  func(ctx context.Context) { task.Go(ctx, func(context.Context) (int, error) { panic("lost") }) },

@@ -13,52 +13,23 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"asyncsync.dev/loop"
 	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/loop"
 )
 
-// After the whole suite no goroutine is left.
+// After the whole suite no goroutine is left. The default pool keeps idle threads for
+// 10 s.
 func TestMain(m *testing.M) {
-	before := runtime.NumGoroutine()
-	code := m.Run()
-	if code == 0 && !settles(before) {
-		stacks := make([]byte, 1<<20)
-		fmt.Fprintf(os.Stderr, "%d goroutines, %d before:\n%s\n", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// settles waits for goroutines on their way out. The default pool keeps idle threads
-// for 10 s.
-func settles(before int) bool {
-	for range 1500 {
-		if runtime.NumGoroutine() <= before {
-			return true
-		}
-		time.Sleep(10 * time.Millisecond) // a bounded poll: nobody tells when a goroutine has ended
-	}
-	return false
-}
-
-// guard ends the test binary with the stacks of all goroutines when the test hangs.
-func guard(t *testing.T) {
-	t.Helper()
-	name := t.Name()
-	dog := time.AfterFunc(2*time.Minute, func() {
-		stacks := make([]byte, 1<<22)
-		fmt.Fprintf(os.Stderr, "%s hangs; all goroutines:\n\n%s\n", name, stacks[:runtime.Stack(stacks, true)])
-		panic(name + " hangs (stacks above)")
-	})
-	t.Cleanup(func() { dog.Stop() })
+	os.Exit(testkit.Main(m, 0, nil))
 }
 
 func TestDemo(t *testing.T) {
 	for _, orders := range []int{1, 7, 100} {
 		t.Run(fmt.Sprint(orders), func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			var out bytes.Buffer
 			err := run(t.Context(), []string{"-demo", "-orders", fmt.Sprint(orders)}, &out, t.Output())
 			require.NoError(t, err, "%s", &out)
@@ -97,7 +68,7 @@ func (l *lines) Write(b []byte) (int, error) {
 // TestEndsWhenAsked stops a shop that has orders under way: none of those taken is
 // lost.
 func TestEndsWhenAsked(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	out := &lines{got: make(chan string, 1)}
@@ -111,7 +82,7 @@ func TestEndsWhenAsked(t *testing.T) {
 }
 
 func TestEndsBeforeItHasBegun(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	var out bytes.Buffer
@@ -133,7 +104,7 @@ func shopAt(t *testing.T, h http.HandlerFunc) (*summary, error) {
 func TestLookupsFail(t *testing.T) {
 	for _, path := range []string{"/price", "/city"} {
 		t.Run(path[1:], func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			_, err := shopAt(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == path {
 					http.Error(w, "out of order", http.StatusInternalServerError)
@@ -154,7 +125,7 @@ func TestEndingsOfTransactions(t *testing.T) {
 		"Goexit": runtime.Goexit,
 	} {
 		t.Run(name, func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			var rows, rollbacks int
 			var value any
 			over := make(chan struct{})

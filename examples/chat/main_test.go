@@ -21,58 +21,29 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
-	"github.com/stretchr/testify/require"
 )
 
 // childEnv has the test binary be the program itself.
 const childEnv = "CHAT_TEST_CHILD"
 
-// After the whole suite no goroutine is left.
+// After the whole suite no goroutine is left. The default pool keeps idle threads for
+// 10 s.
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		main()
 		os.Exit(0)
 	}
-	before := runtime.NumGoroutine()
-	code := m.Run()
-	if code == 0 && !settles(before) {
-		stacks := make([]byte, 1<<20)
-		fmt.Fprintf(os.Stderr, "%d goroutines, %d before:\n%s\n", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// settles waits for goroutines on their way out. The default pool keeps idle threads
-// for 10 s.
-func settles(before int) bool {
-	for range 1500 {
-		http.DefaultClient.CloseIdleConnections()
-		if runtime.NumGoroutine() <= before {
-			return true
-		}
-		time.Sleep(10 * time.Millisecond) // a bounded poll: nobody tells when a goroutine has ended
-	}
-	return false
-}
-
-// guard ends the test binary with the stacks of all goroutines when the test hangs.
-func guard(t *testing.T) {
-	t.Helper()
-	name := t.Name()
-	dog := time.AfterFunc(time.Minute, func() {
-		stacks := make([]byte, 1<<22)
-		fmt.Fprintf(os.Stderr, "%s hangs; all goroutines:\n\n%s\n", name, stacks[:runtime.Stack(stacks, true)])
-		panic(name + " hangs (stacks above)")
-	})
-	t.Cleanup(func() { dog.Stop() })
+	os.Exit(testkit.Main(m, 0, http.DefaultClient.CloseIdleConnections))
 }
 
 func TestDemo(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	var out bytes.Buffer
 	err := run(t.Context(), []string{"-demo", "-messages", "200"}, &out, t.Output())
 	require.NoError(t, err, "%s", &out)
@@ -90,7 +61,7 @@ func TestSIGTERM(t *testing.T) {
 	}
 	for i := range 3 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			guard(t)
+			testkit.Guard(t)
 			path := filepath.Join(t.TempDir(), "journal")
 			child := exec.Command(os.Args[0], "-journal", path, "-strike", "200us", "-patience", "1m")
 			child.Env = append(os.Environ(), childEnv+"=1")
@@ -147,7 +118,7 @@ type running struct {
 // start starts a server, which the test stops with stopped.
 func start(t *testing.T, change ...func(*options)) *running {
 	t.Helper()
-	guard(t)
+	testkit.Guard(t)
 	o, err := parseOptions([]string{"-journal", filepath.Join(t.TempDir(), "journal"), "-strike", "1h"}, io.Discard)
 	require.NoError(t, err)
 	for _, c := range change {
@@ -347,7 +318,7 @@ func TestLateReader(t *testing.T) {
 
 // A client that does not read is given up on.
 func TestDeafClient(t *testing.T) {
-	guard(t)
+	testkit.Guard(t)
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	_, err := loop.Run(t.Context(), loop.NewThread(), func(ctx context.Context) (int, error) {
@@ -365,7 +336,7 @@ func TestDeafClient(t *testing.T) {
 // inRoom runs fn in a room whose journal is at path.
 func inRoom(t *testing.T, path string, fn func(context.Context, *room) error) {
 	t.Helper()
-	guard(t)
+	testkit.Guard(t)
 	_, err := loop.Run(t.Context(), loop.NewThread(), func(ctx context.Context) (int, error) {
 		_, thread := asyncsync.NewThreadSensitiveContext(ctx)
 		defer thread.Close()

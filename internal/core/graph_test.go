@@ -16,18 +16,14 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/task"
 )
 
-func to(ctx context.Context, fn func(context.Context) error, opts ...asyncsync.Option) error {
-	_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx) }, opts...)
-	return err
-}
-
-func from(ctx context.Context, fn func(context.Context) error, opts ...asyncsync.Option) error {
-	_, err := asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx) }, opts...)
-	return err
-}
+var (
+	to   = libkit.To
+	from = libkit.From
+)
 
 func ok(context.Context) error { return nil }
 

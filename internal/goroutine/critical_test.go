@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/testkit"
 )
 
 // ending tells how fn ends, on a goroutine of its own that has a record.
@@ -41,7 +42,7 @@ func must(t *testing.T, want, how string, p any) {
 }
 
 func TestCriticalValues(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	how, p := ending(func(r *goroutine.Record) {
 		x, ok := r.Critical(1)
 		assert.Nil(t, x)
@@ -188,7 +189,7 @@ func TestExitFunctionsEndInThreeWays(t *testing.T) {
 	} {
 		for _, start := range []string{"called", "deferred by return", "deferred by goexit"} {
 			t.Run(c.name+"/"+start, func(t *testing.T) {
-				leavesNothing(t)
+				testkit.SameRecords(t)
 				var (
 					ran      []any
 					failures []failure
@@ -304,7 +305,7 @@ func TestAFailedFunctionThatFailsKeepsNothingFromRunning(t *testing.T) {
 }
 
 func TestSavedCritical(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	var ran []any
 	exit := func(x any) { ran = append(ran, x) }
 	how, p := ending(func(r *goroutine.Record) {
@@ -337,7 +338,7 @@ func TestSavedCritical(t *testing.T) {
 }
 
 func TestSavedCriticalSurvivesTheReleaseOfItsRecord(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	var ran []any
 	exit := func(x any) { ran = append(ran, x) }
 	how, p := ending(func(r *goroutine.Record) {
@@ -365,7 +366,7 @@ func TestSavedCriticalSurvivesTheReleaseOfItsRecord(t *testing.T) {
 }
 
 func TestCoroutineSharesCriticalValues(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	how, p := ending(func(r *goroutine.Record) {
 		var ran []any
 		exit := func(x any) { ran = append(ran, x) }

@@ -10,17 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/testkit"
 )
 
-// leavesNothing fails the test if it ends with more or fewer records than it began with.
-func leavesNothing(t *testing.T) {
-	t.Helper()
-	before := goroutine.Live()
-	t.Cleanup(func() { assert.Equal(t, before, goroutine.Live(), "records left behind") })
-}
-
 func TestRecordLife(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	require.Nil(t, goroutine.Current())
 	live := goroutine.Live()
 
@@ -46,7 +40,7 @@ func TestRecordLife(t *testing.T) {
 }
 
 func TestRecordEmpty(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	r := goroutine.Ensure()
 	defer r.Release()
 	require.True(t, r.Empty())
@@ -77,7 +71,7 @@ func TestRecordEmpty(t *testing.T) {
 }
 
 func TestTenThousandGoroutinesHaveTheirOwnRecords(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	const n = 10_000
 	before := goroutine.Live()
 	var set, checked sync.WaitGroup
@@ -107,7 +101,7 @@ func TestTenThousandGoroutinesHaveTheirOwnRecords(t *testing.T) {
 
 // The table against a map, with ids that collide and ids that follow each other.
 func TestTableModel(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	ids := func(i int) int64 { return 1<<40 + int64(i)*int64(1+i%3*(1<<20)) }
 	for _, span := range []int{3, 40, 1000, 20_000} {
@@ -140,7 +134,7 @@ func TestTableModel(t *testing.T) {
 // Each goroutine works on ids of its own, as goroutines do; the shards and their arrays
 // are common.
 func TestTableConcurrently(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	atOnce(8, func(g int) {
 		rnd := rand.New(rand.NewPCG(uint64(g), 3))
 		mine := make(map[int64]*goroutine.Record)
@@ -167,7 +161,7 @@ func TestTableConcurrently(t *testing.T) {
 
 // A goroutine that sets and undoes in a loop must not fill the table with removed cells.
 func TestTableDoesNotGrowByTurnover(t *testing.T) {
-	leavesNothing(t)
+	testkit.SameRecords(t)
 	before := goroutine.Cells()
 	for range 10_000 {
 		goroutine.Ensure().Release()

@@ -3,49 +3,16 @@ package sched
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"os/exec"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/testkit"
 )
-
-// guard ends the test binary, with all stacks, when the test hangs.
-func guarded(t *testing.T) {
-	t.Helper()
-	name := t.Name()
-	dog := time.AfterFunc(30*time.Second, func() {
-		stacks := make([]byte, 1<<22)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		fmt.Fprintf(os.Stderr, "%s hangs; all goroutines:\n\n%s\n", name, stacks)
-		panic(name + " hangs (stacks above)")
-	})
-	t.Cleanup(func() { dog.Stop() })
-}
-
-// leavesNothing fails the test if goroutines or records are left at its end.
-func leavesNothing(t *testing.T) {
-	t.Helper()
-	goroutines, records := runtime.NumGoroutine(), goroutine.Live()
-	t.Cleanup(func() {
-		var g, r int
-		for range 500 {
-			if g, r = runtime.NumGoroutine(), goroutine.Live(); g <= goroutines && r <= records {
-				return
-			}
-			time.Sleep(time.Millisecond) // a bounded poll: nobody tells when a goroutine has ended
-		}
-		t.Errorf("%d goroutines and %d records, there were %d and %d", g, r, goroutines, records)
-	})
-}
 
 // body is a task made of functions.
 type body struct {
@@ -99,8 +66,8 @@ func join(l *Loop, t *Task, run func(child *Task, wake func())) {
 }
 
 func TestAGoexitEndsItsCoroutineAlone(t *testing.T) {
-	guarded(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	ran := 0
 	onLoop(func(l *Loop, main *Task) {
 		for range 100 {
@@ -125,8 +92,8 @@ func TestAGoexitEndsItsCoroutineAlone(t *testing.T) {
 
 // A task that waits in a deferred function while a Goexit or a panic unwinds it.
 func TestATaskMayWaitWhileItUnwinds(t *testing.T) {
-	guarded(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	waited := 0
 	onLoop(func(l *Loop, main *Task) {
 		for _, end := range []func(){func() { panic("boom") }, runtime.Goexit} {
@@ -147,7 +114,7 @@ func TestATaskMayWaitWhileItUnwinds(t *testing.T) {
 }
 
 func TestCoroutinesAreUsedAgain(t *testing.T) {
-	guarded(t)
+	testkit.Guard(t)
 	seen := map[int64]bool{}
 	onLoop(func(l *Loop, main *Task) {
 		for range 100 {
@@ -161,8 +128,8 @@ func TestCoroutinesAreUsedAgain(t *testing.T) {
 }
 
 func TestABurstOfTasksLeavesFewCoroutines(t *testing.T) {
-	guarded(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	var before, after int
 	onLoop(func(l *Loop, main *Task) {
 		before = runtime.NumGoroutine()
@@ -190,7 +157,7 @@ func TestAParkedTaskIsSmall(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector takes memory for each goroutine")
 	}
-	guarded(t)
+	testkit.Guard(t)
 	const n, limit = 10_000, 2048
 	a, b, c := new(runtime.MemStats), new(runtime.MemStats), new(runtime.MemStats)
 	onLoop(func(l *Loop, main *Task) {
@@ -230,7 +197,7 @@ func TestAParkedTaskIsSmall(t *testing.T) {
 }
 
 func TestWakeNumbers(t *testing.T) {
-	guarded(t)
+	testkit.Guard(t)
 	var order []string
 	onLoop(func(l *Loop, main *Task) {
 		first := main.Prepare()
@@ -254,8 +221,8 @@ func TestWakeNumbers(t *testing.T) {
 
 // A wait that was begun and not waited for leaves nothing that ends another.
 func TestAWaitThatIsGivenUp(t *testing.T) {
-	guarded(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	var order []string
 	late := make(chan func(), 1)
 	onLoop(func(l *Loop, main *Task) {
@@ -287,8 +254,8 @@ func TestAWaitThatIsGivenUp(t *testing.T) {
 }
 
 func TestStopping(t *testing.T) {
-	guarded(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	l := newLoop()
 	var (
 		posted   int
@@ -338,8 +305,8 @@ func (c *badCtx) Value(any) any {
 }
 
 func TestACtxWhoseMethodsFailEndsTheTaskThatWaits(t *testing.T) {
-	guarded(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	base, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var got []any
@@ -389,7 +356,7 @@ func TestACrowd(t *testing.T) {
 }
 
 func TestHere(t *testing.T) {
-	guarded(t)
+	testkit.Guard(t)
 	assert.Nil(t, Here())
 	onLoop(func(l *Loop, main *Task) {
 		assert.Same(t, main, Here())
@@ -411,8 +378,8 @@ func TestHere(t *testing.T) {
 }
 
 func TestFence(t *testing.T) {
-	guarded(t)
-	leavesNothing(t)
+	testkit.Guard(t)
+	testkit.NoLeaks(t)
 	ran := 0
 	id := goroutine.ID()
 	for _, end := range []func(){func() {}, runtime.Goexit} {
@@ -424,8 +391,6 @@ func TestFence(t *testing.T) {
 	}
 	assert.Equal(t, 2, ran)
 }
-
-const childVariable = "SCHED_CHILD"
 
 // Known limits: what ends the process, and what does not.
 var limits = []struct {
@@ -470,26 +435,16 @@ var limits = []struct {
 }
 
 func TestThreadLocks(t *testing.T) {
-	if name := os.Getenv(childVariable); name != "" {
-		for _, c := range limits {
-			if c.name == name {
-				onLoop(c.run)
-			}
-		}
-		return
-	}
 	for _, c := range limits {
 		t.Run(c.name, func(t *testing.T) {
-			guarded(t)
-			cmd := exec.Command(os.Args[0], "-test.run", "^TestThreadLocks$", "-test.timeout", "20s")
-			cmd.Env = append(os.Environ(), childVariable+"="+c.name)
-			out, err := cmd.CombinedOutput()
+			testkit.Guard(t)
+			out, err := testkit.Child(t, func(*testing.T) { onLoop(c.run) })
 			if !c.fatal {
 				require.NoError(t, err, "%s", out)
 				return
 			}
 			require.Error(t, err)
-			require.True(t, strings.Contains(string(out), "OS thread locking must match locking at coroutine creation"), "%s", out)
+			require.Contains(t, out, "OS thread locking must match locking at coroutine creation")
 		})
 	}
 }
