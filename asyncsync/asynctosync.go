@@ -8,35 +8,36 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// AsyncToSync wraps async fn for sync code: the result, called on a thread,
-// runs fn on a goroutine that is not the thread and waits for it. While it
-// waits the thread serves: it runs the thread-sensitive calls made below fn,
-// on top of the function that is blocked, to any depth. Which calls else it
-// serves is the thread's [Policy].
+// AsyncToSync wraps async function fn for sync code. The result, called on a
+// thread, runs fn on another goroutine and waits for it. While it waits, the
+// thread serves: it runs the thread-sensitive calls made below fn on top of the
+// blocked function, to any depth. The thread's [Policy] says which other calls
+// it serves.
 //
-// Called from a goroutine that is no thread and whose ctx carries no context,
-// the goroutine becomes a thread for the duration, locked to its OS thread:
-// what is called below comes back to it. Called so from main, after
-// [runtime.LockOSThread] in an init function, it makes the program's main
-// thread available to everything below: what a GUI needs.
+// Where fn runs depends on the caller:
 //
-// Called from async code, fn is called directly, or with [Abandon] on a
-// goroutine of its own. So it is in a task of a loop; in a function posted to a
-// loop, which would block it for its own sake, the call returns
-// [loop.ErrOnLoop].
+//   - A goroutine that is no thread, with a ctx that carries no context,
+//     becomes a thread for the duration of the call. It is locked to its OS
+//     thread, and the thread-sensitive calls below come back to it. If main
+//     calls it so, after [runtime.LockOSThread] in an init function, the
+//     program's main thread becomes available to everything below. GUIs need
+//     that.
+//   - Async code calls fn directly, or with [Abandon] on a goroutine of its
+//     own. The same holds for a task of a loop.
+//   - A function posted to a loop would block that loop. There the call returns
+//     [loop.ErrOnLoop].
+//   - Sync code called by a task of a loop runs fn as a task of that loop: see
+//     [loop.Host]. Below an [AsyncSingleThreadContext], fn becomes a task on
+//     that context's thread.
 //
-// Called from sync code that a task of a loop has called, fn becomes a task of that
-// loop (see [loop.Host]). Below an [AsyncSingleThreadContext] it becomes a task on the
-// one thread of that.
+// The ctx of fn is derived from ctx. When ctx ends, fn sees it. The call still
+// waits until fn ends, and the thread serves meanwhile. Endings, local
+// variables and synchronization are as for [SyncToAsync]. A call that is still
+// queued on the thread when the wait ends is not lost: it runs in a wait
+// further down the stack that depends on it, or when the thread is free again.
 //
-// fn's ctx is derived from ctx. When ctx ends fn sees it, and the call waits
-// for what fn makes of it, serving meanwhile. Endings, local variables and
-// what synchronizes with what are as for [SyncToAsync]. A call that is queued
-// on the thread when the wait ends is not lost: it is run by a wait below that
-// depends on it, or when the thread is free again.
-//
-// The idea, and the rule that a blocked thread lends itself to what it waits
-// for, are asgiref's.
+// The idea that a blocked thread lends itself to what it waits for comes from
+// asgiref.
 func AsyncToSync[A, R any](fn Func[A, R], opts ...Option) Func[A, R] {
 	if fn == nil {
 		panic("asyncsync: AsyncToSync: nil function")
@@ -88,7 +89,7 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 		return w.here(ctx, arg)
 	}
 	if own, ok := w.loop.(*CurrentThreadExecutor); ok {
-		// Posted, it would wait for a RunUntil that may be below, or not be at all.
+		// A posted function would wait for a RunUntil that may be further down, or never come.
 		switch here, err := own.here(); {
 		case err != nil:
 			return zero[R](), cmp.Or(core.Ended(ctx), err)
@@ -103,8 +104,8 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	case w.loop != nil:
 		e.Home = core.HomeOf(w.loop)
 	case bare && !parks && core.Here() == nil:
-		// The caller is going to be sync code: no task has called it, but it may
-		// have entered a context.
+		// No task has called the caller, which is about to become sync code. It may
+		// still have entered an AsyncSingleThreadContext.
 		if h := core.LoopOf(ctx); h != nil && h.Loop == nil {
 			e.Home = h
 		}

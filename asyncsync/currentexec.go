@@ -8,14 +8,16 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// A CurrentThreadExecutor runs functions on the goroutine that made it: a
-// [loop.Loop] for a thread that somebody else owns, such as a GUI's main
-// thread or a test's. The owner runs what is posted by calling
-// [CurrentThreadExecutor.RunUntil]; others post, or send insensitive calls
-// with [WithExecutor], and async functions with [WithLoop]. The owner closes it
-// when there will be no other RunUntil, so that nobody waits for one.
+// A CurrentThreadExecutor runs functions on the goroutine that made it. It is a
+// [loop.Loop] for a thread that somebody else owns, such as a GUI's main thread
+// or a test's.
 //
-// It is asgiref's class of the same name, made available by itself.
+// The owner runs posted functions by calling [CurrentThreadExecutor.RunUntil].
+// Others post functions, or send it insensitive calls with [WithExecutor] and
+// async functions with [WithLoop]. The owner closes it after the last RunUntil,
+// so that no caller waits for another one.
+//
+// It is asgiref's class of the same name, available by itself.
 type CurrentThreadExecutor struct {
 	onThreads
 	exec *core.Executor
@@ -26,10 +28,10 @@ func NewCurrentThreadExecutor() *CurrentThreadExecutor {
 	return &CurrentThreadExecutor{exec: core.NewExecutor()}
 }
 
-// Post has fn run by the RunUntil that is under way or, if there is none, by
-// the next. It may be called from anywhere, the executor's own goroutine
-// included, and returns at once. Functions run in the order in which they were
-// posted. After Close it returns [loop.ErrStopped], and fn does not run.
+// Post hands fn to the RunUntil that is under way or, if there is none, to the
+// next one. It may be called from anywhere, including the executor's own
+// goroutine, and returns at once. Functions run in the order in which they were
+// posted. After Close, Post returns [loop.ErrStopped], and fn does not run.
 func (e *CurrentThreadExecutor) Post(fn func()) error {
 	e.check("Post")
 	if fn == nil {
@@ -41,24 +43,26 @@ func (e *CurrentThreadExecutor) Post(fn func()) error {
 	return nil
 }
 
-// RunUntil runs posted functions until done is closed or delivers, and then
-// those that had been posted before; what these post in turn is left for the
-// next RunUntil. It must be called on the goroutine that made the executor:
-// elsewhere it returns [ErrWrongThread]. If that is not a thread of this
-// library already it is locked to its OS thread and becomes one for the
-// duration; if it is, RunUntil also serves the calls of what the function that
-// calls it has started.
+// RunUntil runs posted functions until done is closed or delivers a value. It
+// then runs those that had been posted before that; what these post is left for
+// the next RunUntil.
 //
-// If a posted function panics so does RunUntil; functions not yet begun stay
-// for the next RunUntil. After Close, and if it was ended by that, RunUntil
-// returns [loop.ErrStopped].
+// It must be called on the goroutine that made the executor. Elsewhere it
+// returns [ErrWrongThread]. If that goroutine is not yet a thread of this
+// library, RunUntil locks it to its OS thread and makes it one for the
+// duration. If it is a thread, RunUntil also serves the calls of code started
+// by the function that calls it.
+//
+// If a posted function panics, so does RunUntil; functions that have not begun
+// stay for the next RunUntil. After Close, RunUntil returns [loop.ErrStopped],
+// also if Close ended it. A nil done panics.
 func (e *CurrentThreadExecutor) RunUntil(done <-chan struct{}) error {
 	e.check("RunUntil")
 	if done == nil {
-		panic("asyncsync: RunUntil: nil channel, which never ends")
+		panic("asyncsync: RunUntil: nil channel: RunUntil would never end")
 	}
 	if !e.exec.Mine() {
-		return fmt.Errorf("%w: RunUntil was called on goroutine %d, and is for %d, which has made the executor", ErrWrongThread, goroutine.ID(), e.exec.Goroutine())
+		return fmt.Errorf("%w: RunUntil was called on goroutine %d, but must be called on goroutine %d, which made the executor", ErrWrongThread, goroutine.ID(), e.exec.Goroutine())
 	}
 	if !e.exec.RunUntil(done) {
 		return loop.ErrStopped
@@ -66,14 +70,14 @@ func (e *CurrentThreadExecutor) RunUntil(done <-chan struct{}) error {
 	return nil
 }
 
-// Close ends the executor. What was posted and has not begun does not run; calls
-// that wait for such a function, and those that come later, return an error that
-// matches [loop.ErrStopped]. A RunUntil that is under way ends when the function
-// that it runs has ended. So do those below it, if a posted function has called
-// RunUntil in turn.
+// Close ends the executor. Posted functions that have not begun do not run.
+// Calls that wait for such a function, and later calls, return an error that
+// matches [loop.ErrStopped]. A RunUntil under way ends when its current
+// function has ended. If a posted function has called RunUntil in turn, all of
+// these end.
 //
-// Close may be called from anywhere, posted functions included, and more than
-// once. It waits for nothing, and returns nil.
+// Close may be called from anywhere, including posted functions, and more than
+// once. It does not wait, and returns nil.
 func (e *CurrentThreadExecutor) Close() error {
 	e.check("Close")
 	e.exec.Close()
@@ -86,9 +90,9 @@ func (e *CurrentThreadExecutor) Done() <-chan struct{} {
 	return e.exec.Done()
 }
 
-// here reports whether the caller is the executor's goroutine, where calls that
-// are sent to it run inline, and returns the error that they get instead if the
-// executor is closed. e may be nil.
+// here reports whether the caller is on the executor's goroutine, where calls
+// to the executor run inline. If the executor is closed, it also returns the
+// error that these calls get. e may be nil.
 func (e *CurrentThreadExecutor) here() (bool, error) {
 	if e == nil || !e.exec.Mine() {
 		return false, nil

@@ -7,23 +7,25 @@ import (
 	"asyncsync.dev/task"
 )
 
-// Go is [ToThread] for a caller that does not wait: it queues fn on the thread
-// and returns a task, which is fn's promise. A thread runs what is queued in one
-// go, so that many calls started with Go before the first is waited for share
-// the cost of waking it.
+// Go is [ToThread] for a caller that does not wait. It queues fn on the thread
+// and returns a task, which is a promise for the result of fn. A thread runs
+// its queue in one go, so several calls started before the first is waited for
+// share the cost of waking the thread.
 //
-// The thread is the one that ToThread would choose. Called from that thread Go
-// queues as well; fn runs when the function that called has ended, or waits
-// through this module for the task. fn's ctx, local variables, and what
-// [task.Task.Cancel] does are those of a task: see [task.Go]. A task that is
-// cancelled, or whose ctx ends, before fn has begun does not run; its Wait
-// returns the cause. So does that of a task that could not be queued, with
-// [ErrClosed], [ErrQueueFull], [ErrPoolFull] or [ErrNoContext].
+// The thread is the one that ToThread would choose. Called on that thread, Go
+// queues as well: fn runs when the calling function has ended, or when it waits
+// for the task through this module.
 //
-// Of the options, [On], [Named], [LongRunning], [Interrupt] and [InterruptOnce]
-// make sense here; others panic. A nil ctx or fn panics, too.
+// The ctx of fn, its local variables, and the effect of [task.Task.Cancel] are
+// those of a task: see [task.Go]. If the task is cancelled, or ctx ends, before
+// fn has begun, fn does not run and Wait returns the cause. If the task could
+// not be queued, Wait returns [ErrClosed], [ErrQueueFull], [ErrPoolFull] or
+// [ErrNoContext].
 //
-// Futures for a thread are what concurrent.futures gives Python's executors.
+// The options [On], [Named], [LongRunning], [Interrupt] and [InterruptOnce]
+// apply here; others panic. A nil ctx or fn panics too.
+//
+// Python's executors return such promises as concurrent.futures.
 func Go[R any](ctx context.Context, fn func(context.Context) (R, error), opts ...Option) *task.Task[R] {
 	checkCtx(ctx, "Go")
 	if fn == nil {
@@ -37,7 +39,7 @@ func Go[R any](ctx context.Context, fn func(context.Context) (R, error), opts ..
 			panic("asyncsync: Go: IfFree has no use here: Go queues always")
 		}
 		if s.insensitive || s.Options.Abandon {
-			panic("asyncsync: Go: Insensitive and Abandon have no use here: task.Go starts what needs no thread, and nobody waits who could leave")
+			panic("asyncsync: Go: Insensitive and Abandon have no use here: task.Go starts functions that need no thread, and a call that does not wait cannot be abandoned")
 		}
 	}
 	scope, err := core.Resolve(ctx, s.on.core())

@@ -12,23 +12,24 @@ import (
 )
 
 // A Handle is a value that only its thread may touch: a database connection, a
-// GL context, an interpreter. The thread is the handle's own. Open makes the
-// value there, [Handle.Do] and [Get] run functions on it there, and it is
-// closed there. Its methods may be called from anywhere.
+// GL context, an interpreter. The handle owns the thread. [Open] makes the
+// value there, [Handle.Do] and [Get] run functions on it there, and
+// [Handle.Close] closes it there. The methods may be called from anywhere.
 //
-// A handle that is collected without Close has its value closed on the thread,
-// some time later, and the error of that is lost.
+// If a handle is garbage collected without Close, its value is closed on the
+// thread some time later. The error of that is lost.
 type Handle[T any] struct {
 	tsc *ThreadSensitiveContext
 	in  *handle[T]
-	do  *toThread[doArg[T], struct{}] // the wrapper of calls by Do without options
+	do  *toThread[doArg[T], struct{}] // the wrapper for calls of Do without options
 }
 
-// handle is what the thread keeps, to close the value on its way out. It must
-// not refer to the context: that would keep a dropped Handle alive.
+// handle is the part that the thread keeps, to close the value when the thread
+// ends. It must not refer to the context: that would keep a dropped Handle
+// alive.
 //
-// Its fields belong to the thread; err and failed can be read by others once
-// the context has closed.
+// Its fields belong to the thread. Others may read err and failed once the
+// context has closed.
 type handle[T any] struct {
 	value  T
 	opened bool
@@ -38,14 +39,14 @@ type handle[T any] struct {
 	told   atomic.Bool // somebody has been told of err and failed
 }
 
-// Open runs open on a new thread and returns a handle to the value it made.
-// close, which may be nil, is run there at the end: after the last call, and
-// before the functions of [OnThreadExit].
+// Open runs open on a new thread and returns a handle to the value that open
+// made. close may be nil. It runs on the thread at the end, after the last call
+// and before the functions of [OnThreadExit].
 //
-// If open returns an error so does Open; if it panics or calls Goexit so does
-// Open; if ctx ends first its cause is returned. In all of these the thread is
-// given back, and close is not called. The ctx that open gets ends with ctx:
-// what is to last, open must not tie to it.
+// If open returns an error, panics or calls Goexit, Open does the same. If ctx
+// ends first, Open returns its cause. In all these cases the thread is given
+// back and close is not called. The ctx of open ends with ctx, so do not tie
+// anything to it that must last. A nil ctx or open panics.
 func Open[T any](ctx context.Context, open func(context.Context) (T, error), close func(T) error, opts ...ContextOption) (*Handle[T], error) {
 	checkCtx(ctx, "Open")
 	if open == nil {
@@ -76,9 +77,9 @@ func Open[T any](ctx context.Context, open func(context.Context) (T, error), clo
 	return h, nil
 }
 
-// Do runs fn with the value on the handle's thread, as [ToThread] does, and
-// inline where the caller is on that thread already. After Close it fails with
-// [ErrClosed].
+// Do runs fn with the value on the handle's thread, as [ToThread] does. A
+// caller that is already on that thread runs fn inline. After Close, Do fails
+// with [ErrClosed].
 func (h *Handle[T]) Do(ctx context.Context, fn func(context.Context, T) error, opts ...Option) error {
 	h.check("Handle.Do")
 	if fn == nil {
@@ -106,11 +107,11 @@ func (h *Handle[T]) Do(ctx context.Context, fn func(context.Context, T) error, o
 	return err
 }
 
-// get returns the value, for what runs while a function uses it.
+// get returns the value to code that runs while a function uses it.
 func (h *Handle[T]) get() T { return h.in.value }
 
-// doArg is the argument of a call by Do. It holds the handle, for as long as the call
-// lasts.
+// doArg is the argument of a call of Do. It keeps the handle alive during the
+// call.
 type doArg[T any] struct {
 	h  *Handle[T]
 	fn func(context.Context, T) error
@@ -157,8 +158,8 @@ type getArg[T, R any] struct {
 
 func (a getArg[T, R]) pc() uintptr { return core.FuncPC(a.fn) }
 
-// oneGet returns the wrapper of all calls of Get for these types without options, as
-// oneShot does.
+// oneGet returns the wrapper for all calls of Get with these types and without
+// options, like oneShot.
 func oneGet[T, R any]() *toThread[getArg[T, R], R] {
 	key := reflect.TypeFor[getArg[T, R]]()
 	w, ok := oneShots.Load(key)
@@ -172,24 +173,24 @@ func callGet[T, R any](ctx context.Context, a getArg[T, R]) (R, error) {
 	return a.fn(ctx, a.h.in.value)
 }
 
-// Value returns the value to code that runs on the handle's thread, and
-// [ErrWrongThread] to any other.
+// Value returns the value to code on the handle's thread. Anywhere else it
+// returns [ErrWrongThread].
 func (h *Handle[T]) Value() (T, error) {
 	h.check("Value")
 	if !h.tsc.scope.Here() {
-		return zero[T](), fmt.Errorf("%w: Value of a Handle of %v, %s, is for functions on its own thread, and was called on goroutine %d", ErrWrongThread, reflect.TypeFor[T](), h.tsc.scope.Describe(), goroutine.ID())
+		return zero[T](), fmt.Errorf("%w: Value of a Handle of %v, %s, was called on goroutine %d, which does not run on its thread", ErrWrongThread, reflect.TypeFor[T](), h.tsc.scope.Describe(), goroutine.ID())
 	}
 	return h.in.value, nil
 }
 
 // Close refuses new calls, runs those that were accepted, closes the value on
-// its thread, gives the thread back, and returns the error of the closing. If
-// the close function panics or calls Goexit, so does Close.
+// its thread, gives the thread back, and returns the error of the close
+// function. If the close function panics or calls Goexit, so does Close.
 //
 // Called on the handle's own thread, or from async code below a function that
-// runs there, it returns at once, and the rest happens when that function
-// ends; what the close function comes to then, the next Close from outside
-// says. Only one Close is told; any other waits and returns nil.
+// runs there, Close returns at once. Then the rest happens when that function
+// ends, and the next Close from outside reports the outcome of the close
+// function. Only one Close reports it; any other waits and returns nil.
 func (h *Handle[T]) Close() error {
 	h.check("Close")
 	if !h.tsc.scope.CloseAndWait() {
@@ -198,15 +199,16 @@ func (h *Handle[T]) Close() error {
 	return h.outcome()
 }
 
-// Shutdown is Close with an end to its patience, as for
-// [ThreadSensitiveContext.Shutdown]: when ctx ends first, calls that have not
-// begun fail with [ErrClosed], and the error, which wraps ctx's cause, says what
-// still runs. When that has ended the value is closed and the thread given back;
-// what the close function comes to then, the next Close or Shutdown says.
+// Shutdown is Close with a limit on the wait, like
+// [ThreadSensitiveContext.Shutdown]. If ctx ends first, calls that have not
+// begun fail with [ErrClosed]. Shutdown then returns an error that wraps the
+// cause of ctx and says what still runs. When that has ended, the value is
+// closed and the thread given back, and the next Close or Shutdown reports the
+// outcome of the close function.
 //
-// Where it would have to wait for a function that waits for it, it returns an
-// error that matches deadlock.ErrDeadlock, and the handle closes all the same when
-// that function ends.
+// If Shutdown would have to wait for a function that waits for it, it returns
+// an error that matches deadlock.ErrDeadlock. The handle still closes when that
+// function ends.
 func (h *Handle[T]) Shutdown(ctx context.Context) error {
 	h.check("Shutdown")
 	checkCtx(ctx, "Shutdown")
@@ -216,8 +218,8 @@ func (h *Handle[T]) Shutdown(ctx context.Context) error {
 	return h.outcome()
 }
 
-// outcome says what the close function and those of OnThreadExit have come to, to
-// the first who asks.
+// outcome reports the outcome of the close function and of the OnThreadExit
+// functions, to the first caller only.
 func (h *Handle[T]) outcome() error {
 	if h.in.told.Swap(true) {
 		return nil
@@ -229,8 +231,8 @@ func (h *Handle[T]) outcome() error {
 	return errors.Join(h.in.err, err)
 }
 
-// closeQuietly is Close for one who is not to end as the close function does, but to
-// be told: by an error.
+// closeQuietly is Close for a caller that wants an error where Close would
+// panic or call Goexit.
 func (h *Handle[T]) closeQuietly() error {
 	if !h.tsc.scope.CloseAndWait() {
 		return nil

@@ -20,93 +20,98 @@ const (
 	defaultHandleIdle = time.Minute
 )
 
-// HandlePoolConfig says how the values of a pool are made, and how many there may
-// be. Zero fields mean the defaults.
+// HandlePoolConfig says how the values of a pool are made, and how many there
+// may be. Zero fields mean the defaults.
 type HandlePoolConfig[T any] struct {
-	// Open makes a value, on the new thread that will be the value's own. It must
-	// be there. Its ctx is that of the call which needs the value: what is to last
-	// must not be tied to it. If it fails, or panics, so does that call.
+	// Open makes a value on the new thread that the value will own. It is required.
+	// Its ctx is that of the call that needs the value, so do not tie anything to
+	// it that must last. If Open fails or panics, the call does the same.
 	Open func(context.Context) (T, error)
-	// Close, if not nil, ends a value, on its thread, before that is given back.
+	// Close, if not nil, ends a value on its thread, before the thread is given
+	// back.
 	Close func(T) error
-	// Check, if not nil, is asked on the value's thread whether a value that has
-	// been used before is still good, before each use by somebody new. If it
-	// returns an error, the value is closed and the call gets another one. If it
-	// panics or calls [runtime.Goexit] the call ends so, and the value is closed.
-	// It costs no hop of its own, but for a lease.
+	// Check, if not nil, says whether a value is still good. It is called on the
+	// value's thread, before each use of the value by a new user; not for a value
+	// that has just been opened. If it returns an error, the value is closed and
+	// the call gets another one. If it panics or calls [runtime.Goexit], the call
+	// ends in the same way and the value is closed. Check costs no extra hop,
+	// except when a lease is acquired.
 	Check func(context.Context, T) error
-	// Max is the most values that are open at a time, each on its OS thread. The
-	// default is 16. Those threads are of a [ThreadPool], which must have as many.
+	// Max is the maximum number of open values, each on its OS thread. The default
+	// is 16. The threads come from a [ThreadPool], which must allow as many.
 	Max int
-	// IdleTimeout is how long a value that nobody uses stays open. The default is a
-	// minute; if it is negative values stay open until the pool is closed.
+	// IdleTimeout is how long an unused value stays open. The default is a minute.
+	// If it is negative, values stay open until the pool is closed.
 	IdleTimeout time.Duration
-	// MaxWaiting is how many callers may stand in line for a value. One that finds
-	// so many there gets an error that matches [ErrPoolFull], at once. 0 means any
-	// number, a negative number none.
+	// MaxWaiting is how many callers may wait for a value. Beyond it, a caller gets
+	// an error that matches [ErrPoolFull] at once. 0 means any number, a negative
+	// number none.
 	MaxWaiting int
-	// MaxWait is how long a caller stands in line for a value. After that it gets
-	// an error that matches [ErrPoolFull], and its function does not run. 0 means
-	// until its ctx ends. It does not bound Open.
+	// MaxWait is how long a caller waits for a value. After that it gets an error
+	// that matches [ErrPoolFull], and its function does not run. 0 means until its
+	// ctx ends. MaxWait does not bound Open.
 	MaxWait time.Duration
 }
 
-// A HandlePool is a number of values of one kind, each of which only its own thread
-// may touch: connections of a database, interpreters. A value is opened on its
-// thread when it is needed first, used by one request after another, and closed
-// there when nobody has used it for a while. So a value outlives the requests that
-// use it. The thread-critical variables of a [ThreadSensitiveContext], and what
-// [OnThreadStart] has made, end with the context.
+// A HandlePool is a set of values of one kind, each of which only its own
+// thread may touch: database connections, interpreters. A value is opened on
+// its thread when it is first needed, used by one request after another, and
+// closed there when it has been unused for a while. So a value outlives the
+// requests that use it. In contrast, the thread-critical variables of a
+// [ThreadSensitiveContext], and what [OnThreadStart] has made, end with the
+// context.
 //
-// [HandlePool.Do] and [GetFrom] use a value for one function, a [Lease] for as many
-// as there are in a request. The value used last is used next. Callers for whom
-// there is none stand in line, first come first served; a thread serves meanwhile,
-// also those who hold the values.
+// [HandlePool.Do] and [GetFrom] use a value for one function. A [Lease] keeps
+// it for several functions of one request. The most recently used value is used
+// next. If all are in use, callers wait in line, first come first served. A
+// thread that waits in line serves the calls of those who hold the values.
 //
 // # Nested use
 //
-// A call from below somebody who holds a value of the pool gets that same value, and
-// does not stand in line. Below means in the call tree: the function that uses
-// it, functions that this calls, on whichever thread, tasks that it starts, and
-// what has the ctx of a lease. So one request never waits for itself, and a
-// transaction is seen by all that is done within it. A task that is to have a value
-// of its own is started with a ctx from [Detach]. So a function of the pool can come
-// to run on top of another one that is blocked, on the same value; and a task that
-// nobody waits for has its calls run when the function on the thread has ended.
+// A call below a holder of a value of the pool gets that same value and does
+// not wait. Below means in the call tree: the function that uses the value,
+// functions that it calls on whichever thread, tasks that it starts, and
+// everything with the ctx of a lease. So a request never waits for itself, and
+// everything done within a transaction sees it.
 //
-// Its methods may be called from anywhere. The model is the pool of connections in
-// package database/sql, which knows nothing of threads; module sqlthread brings the
-// two together.
+// It follows that a function of the pool can run on top of another one that is
+// blocked, on the same value. Calls of a task that nobody waits for run when
+// the function on the thread has ended. To give a task a value of its own,
+// start it with a ctx from [Detach].
+//
+// The methods may be called from anywhere. The model is the connection pool of
+// package database/sql, which knows nothing of threads. Module sqlthread
+// combines the two.
 type HandlePool[T any] struct {
 	cfg    HandlePoolConfig[T]
 	opts   []ContextOption
 	name   string
-	tokens core.Resource // one for each value that is used, opened or closed
+	tokens core.Resource // one for each value that is in use, being opened or being closed
 
 	mu      sync.Mutex // guards the rest, and nests outside pooled.mu
 	all     []*pooled[T]
-	idle    []*pooled[T] // used by nobody; the one used last is the last
+	idle    []*pooled[T] // unused; the most recently used is last
 	closed  bool
-	refuses bool          // it is over, or a Shutdown has given up: not even those in line get a value
+	refuses bool          // closed for good, or a Shutdown gave up: not even callers in line get a value
 	line    []*waiting[T] // in order
-	timer   *time.Timer   // nil while nothing is to be closed for being idle
-	errs    error         // of closing, not returned to anybody yet
+	timer   *time.Timer   // nil while no value can become idle for too long
+	errs    error         // of closing values, not yet returned to a caller
 	stats   HandlePoolStats
 }
 
-// waiting is somebody in line. Whoever is known in the call tree waits for a token in
-// the line of tokens as well, which knows what that means to others, and is told by
-// cancel that there will be none. To others, which is most, it is given by who has it
-// last, and often with the value.
+// waiting is a caller in line. A caller that the call tree knows also waits in
+// the line of tokens, which knows what that wait means to others; cancel tells
+// it that it will get no token. An unknown caller, which is the usual case,
+// gets its token from the previous holder, often together with the value.
 type waiting[T any] struct {
 	cancel context.CancelCauseFunc // nil for one who is not known
 
-	turn chan struct{} // 1-buffered; of one who is not known
+	turn chan struct{} // 1-buffered; for an unknown caller
 
-	// Of one who is not known: set under the mu of the pool before turn.
+	// For an unknown caller: set under the mu of the pool before turn is sent.
 	given bool
 	e     *pooled[T] // with its token
-	gid   int64      // without e: of the token
+	gid   int64      // of the token, if e is nil
 	err   error
 }
 
@@ -115,39 +120,39 @@ type pooled[T any] struct {
 	h *Handle[T]
 
 	// Guarded by the mu of the pool.
-	token token     // of who uses it
+	token token     // of its user
 	users int       // functions and leases that hold it
-	since time.Time // nobody has used it
-	sick  bool      // it is not to be used again
+	since time.Time // when it became unused
+	sick  bool      // it must not be used again
 
 	mu    sync.Mutex   // a leaf lock
 	nodes []*core.Node // of functions that run with it, and of leases
 }
 
-// A token is the right to use a value, or to open one.
+// A token is the right to use a value or to open one.
 type token struct {
-	gid    int64 // the goroutine that has taken it
-	nobody bool  // for somebody who is not known
+	gid    int64 // the goroutine that took it
+	nobody bool  // taken for an unknown caller
 }
 
-// HandlePoolStats is the state of a HandlePool at one moment, and what it has done
-// so far.
+// HandlePoolStats is the state of a HandlePool at one moment, with totals since
+// it was made.
 type HandlePoolStats struct {
-	Open    int // values, those included that are being closed
-	Idle    int // of these, used by nobody
+	Open    int // values, including those being closed
+	Idle    int // of these, unused
 	Waiting int // callers in line
 
 	Opened    uint64        // values
-	Unhealthy uint64        // of these, closed because Check, a panic of Check or Taint said so
-	Expired   uint64        // of these, closed because nobody used them
-	Waited    uint64        // callers that have stood in line
-	WaitTime  time.Duration // that they have stood there, in all
-	Refused   uint64        // of these and others, callers that got [ErrPoolFull]
+	Unhealthy uint64        // of these, closed because Check failed or panicked, or because of Taint
+	Expired   uint64        // of these, closed because they were unused
+	Waited    uint64        // callers that had to wait in line
+	WaitTime  time.Duration // total time that they waited
+	Refused   uint64        // callers, waiting or not, that got [ErrPoolFull]
 }
 
-// NewHandlePool returns a pool. It opens nothing. The options are those of the
-// contexts of the values, as for [Open]; [WithName] names the pool, too. It panics
-// if c has no Open function, or a negative Max or MaxWait.
+// NewHandlePool returns a pool. It opens no value. The options apply to the
+// contexts of the values, as for [Open]; [WithName] names the pool too. It
+// panics if c has no Open function, or a negative Max or MaxWait.
 func NewHandlePool[T any](c HandlePoolConfig[T], opts ...ContextOption) *HandlePool[T] {
 	if c.Open == nil {
 		panic("asyncsync: NewHandlePool: nil Open function")
@@ -169,11 +174,12 @@ func NewHandlePool[T any](c HandlePoolConfig[T], opts ...ContextOption) *HandleP
 	return p
 }
 
-// Do runs fn with a value of the pool, on the value's thread, as [Handle.Do] does.
-// It waits for a value first, if it has to: when ctx ends meanwhile it returns the
-// cause. After Close it returns an error that matches [ErrClosed].
+// Do runs fn with a value of the pool, on the value's thread, as [Handle.Do]
+// does. If all values are in use, it first waits for one. If ctx ends during
+// that wait, Do returns the cause. After Close it returns an error that matches
+// [ErrClosed].
 //
-// With [Abandon] the value is used until fn has ended.
+// With [Abandon] the value stays in use until fn has ended.
 func (p *HandlePool[T]) Do(ctx context.Context, fn func(context.Context, T) error, opts ...Option) error {
 	p.check("HandlePool.Do")
 	if fn == nil {
@@ -192,7 +198,7 @@ func GetFrom[T, R any](ctx context.Context, p *HandlePool[T], fn func(context.Co
 	return getFrom(ctx, p, nil, "GetFrom", poolCall[T, R]{get: fn}, opts)
 }
 
-// A poolCall is a function that is to run with a value: one of do and get.
+// A poolCall is a function that runs with a value. One of do and get is set.
 type poolCall[T, R any] struct {
 	u   *use[T]
 	do  func(context.Context, T) error
@@ -200,7 +206,7 @@ type poolCall[T, R any] struct {
 	v   T // for here
 }
 
-// run runs the function with the value that has been found for it, on its thread.
+// run runs the function on the thread of the value that has been found for it.
 func (a poolCall[T, R]) run(ctx context.Context) (r R, err error) {
 	a.v = a.u.e.h.in.value
 	node := a.u.enter(ctx)
@@ -228,8 +234,8 @@ func (a poolCall[T, R]) pc() uintptr {
 
 func runPoolCall[T, R any](ctx context.Context, a poolCall[T, R]) (R, error) { return a.run(ctx) }
 
-// onePoolCall returns the wrapper of all calls of these types without options, as
-// oneShot does.
+// onePoolCall returns the wrapper for all calls of these types without options,
+// like oneShot.
 func onePoolCall[T, R any]() *toThread[poolCall[T, R], R] {
 	key := reflect.TypeFor[poolCall[T, R]]()
 	w, ok := oneShots.Load(key)
@@ -239,7 +245,7 @@ func onePoolCall[T, R any]() *toThread[poolCall[T, R], R] {
 	return w.(*toThread[poolCall[T, R], R])
 }
 
-// getFrom runs a function with the value of l, if l is not nil, else with one of p.
+// getFrom runs a function with the value of l, or with one of p if l is nil.
 func getFrom[T, R any](ctx context.Context, p *HandlePool[T], l *Lease[T], what string, call poolCall[T, R], opts []Option) (R, error) {
 	checkCtx(ctx, what)
 	var w *toThread[poolCall[T, R], R]
@@ -289,25 +295,25 @@ func getFrom[T, R any](ctx context.Context, p *HandlePool[T], l *Lease[T], what 
 	}
 }
 
-// A use is one function, or lease, and the value that it has.
+// A use is one function or lease, together with its value.
 type use[T any] struct {
 	p      *HandlePool[T]
 	e      *pooled[T]
 	left   bool // nothing is held
-	checks bool // whether the value is good has to be found out
+	checks bool // the value has to be checked
 
-	// Of the thread, until the function has ended.
+	// Owned by the thread until the function has ended.
 	ill bool // the value is not
 
 	begun     atomic.Bool
-	shared    bool // the function holds the value as well
+	shared    bool // the function holds the value too
 	abandoned bool
 }
 
 // value returns the value, while the function runs.
 func (u *use[T]) value() T { return u.e.h.in.value }
 
-// share has the function hold the value as well: its caller may go.
+// share makes the function hold the value too, so that its caller may leave.
 func (u *use[T]) share() {
 	u.shared = true
 	u.p.mu.Lock()
@@ -315,8 +321,8 @@ func (u *use[T]) share() {
 	u.p.mu.Unlock()
 }
 
-// enter says that the function begins, on the thread of the value, and returns what
-// it runs as.
+// enter marks the beginning of the function on the value's thread. It returns
+// the node that the function runs as.
 func (u *use[T]) enter(ctx context.Context) *core.Node {
 	u.begun.Store(true)
 	node := core.Holding(ctx)
@@ -326,7 +332,7 @@ func (u *use[T]) enter(ctx context.Context) *core.Node {
 	return node
 }
 
-// leave is its end.
+// leave marks the end of the function.
 func (u *use[T]) leave(node *core.Node) {
 	if node != nil {
 		u.e.leave(node)
@@ -336,8 +342,7 @@ func (u *use[T]) leave(node *core.Node) {
 	}
 }
 
-// healthy asks whether the value is good. One that does not get an answer counts as
-// not.
+// healthy checks the value. If Check does not return, the value counts as bad.
 func (u *use[T]) healthy(ctx context.Context, v T) (good bool) {
 	defer func() {
 		if u.ill = !good; u.ill {
@@ -347,7 +352,7 @@ func (u *use[T]) healthy(ctx context.Context, v T) (good bool) {
 	return u.p.cfg.Check(ctx, v) == nil
 }
 
-// end gives back what the caller holds, however it ends.
+// end gives back what the caller holds, however the caller ends.
 func (u *use[T]) end() {
 	if u.left {
 		return
@@ -359,9 +364,9 @@ func (u *use[T]) end() {
 	u.p.release(u.e)
 }
 
-// another gets a value in the place of one that is not good, whose function has
-// returned. It keeps its place: the token stays with it, unless something else still
-// uses the old value.
+// another gets a value in place of a bad one whose function has returned. The
+// use keeps its token, and so its place, unless something else still uses the
+// old value.
 func (u *use[T]) another(ctx context.Context) error {
 	p, e := u.p, u.e
 	u.left = true
@@ -406,14 +411,15 @@ func (e *pooled[T]) has(n *core.Node) bool {
 	return slices.Contains(e.nodes, n)
 }
 
-// above returns the value that somebody above the caller holds, nil if there is
-// none, and counts one more user of it if joins.
+// above returns the value that a function above the caller holds, or nil. If
+// joins is set, it counts one more user of the value.
 func (p *HandlePool[T]) above(ctx context.Context, joins bool) (found *pooled[T]) {
 	core.Above(ctx, func(n *core.Node) bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for _, e := range p.all {
-			// Who has the value leaves its nodes before it gives the value back.
+			// A holder of the value removes its nodes before it gives the value
+			// back.
 			if e.users > 0 && e.has(n) {
 				if found = e; joins {
 					e.users++
@@ -426,9 +432,10 @@ func (p *HandlePool[T]) above(ctx context.Context, joins bool) (found *pooled[T]
 	return found
 }
 
-// inline reports whether the caller runs on the thread of a value of the pool, that of
-// l if that is not nil, so that it can be used where it is; and sets v to it. Whoever
-// runs there holds the value, until it ends: there is nothing to count.
+// inline reports whether the caller runs on the thread of a value of the pool
+// (that of l, if l is not nil), so that the value can be used in place. It sets
+// v to the value. Code that runs there holds the value until it ends, so there
+// is nothing to count.
 func (p *HandlePool[T]) inline(ctx context.Context, l *Lease[T], v *T) bool {
 	s := core.ScopeOf(ctx)
 	if s == nil {
@@ -467,7 +474,7 @@ func (p *HandlePool[T]) take(ctx context.Context, u *use[T]) error {
 	return p.pick(ctx, u, tok)
 }
 
-// pick gives u a value that nobody uses, or a new one, for a token.
+// pick gives u an unused value, or a new one, in exchange for a token.
 func (p *HandlePool[T]) pick(ctx context.Context, u *use[T], tok token) error {
 	p.mu.Lock()
 	if p.refuses {
@@ -493,8 +500,8 @@ func (p *HandlePool[T]) pick(ctx context.Context, u *use[T], tok token) error {
 	return nil
 }
 
-// open opens a value for somebody who has a token, which is given back if that
-// fails.
+// open opens a value for the owner of a token. If that fails, it gives the
+// token back.
 func (p *HandlePool[T]) open(ctx context.Context, tok token) (*pooled[T], error) {
 	opened := false
 	defer func() {
@@ -515,7 +522,7 @@ func (p *HandlePool[T]) open(ctx context.Context, tok token) (*pooled[T], error)
 	return e, nil
 }
 
-// wait waits for a token, or for a value with its token.
+// wait waits for a token, or for a value together with its token.
 func (p *HandlePool[T]) wait(ctx context.Context) (*pooled[T], token, error) {
 	if err := core.Ended(core.Afterlife(ctx)); err != nil {
 		return nil, token{}, err
@@ -547,7 +554,7 @@ func (p *HandlePool[T]) wait(ctx context.Context) (*pooled[T], token, error) {
 	p.mu.Unlock()
 	start := time.Now()
 	var err error
-	defer func() { // also when a call served meanwhile takes this wait with it in a Goexit
+	defer func() { // deferred, because the Goexit of a call that this wait serves ends the wait too
 		p.mu.Lock()
 		p.stats.WaitTime += time.Since(start)
 		if _, full := err.(*handlePoolFull); full {
@@ -568,13 +575,13 @@ func (p *HandlePool[T]) wait(ctx context.Context) (*pooled[T], token, error) {
 		p.mu.Lock()
 		p.leaveLine(w)
 		p.mu.Unlock()
-		p.serveLine() // who comes next has waited for this one
+		p.serveLine() // the next in line waited behind this caller
 	}()
 	_, err = p.tokens.Acquire(ctx, 1, false)
 	return nil, tok, err
 }
 
-// quick takes a token, if there is one.
+// quick takes a token if one is free.
 func (p *HandlePool[T]) quick(ctx context.Context, nobody bool) bool {
 	if nobody {
 		return p.tokens.QuickForNobody()
@@ -582,7 +589,7 @@ func (p *HandlePool[T]) quick(ctx context.Context, nobody bool) bool {
 	return p.tokens.Quick(ctx)
 }
 
-// waitForTurn waits for what w is given.
+// waitForTurn waits until w is given something.
 func (p *HandlePool[T]) waitForTurn(ctx context.Context, w *waiting[T]) error {
 	var late <-chan time.Time
 	if d := p.cfg.MaxWait; d > 0 {
@@ -609,20 +616,20 @@ func (p *HandlePool[T]) waitForTurn(ctx context.Context, w *waiting[T]) error {
 	return w.err // it has come at the same moment
 }
 
-// late is the error of who has stood in line for too long.
+// late returns the error of a caller that has waited too long.
 func (p *HandlePool[T]) late() error {
 	return &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values have been in use for %v", p.name, p.cfg.Max, p.cfg.MaxWait)}
 }
 
-// leaveLine takes w out of the line, if it is there. p.mu is held.
+// leaveLine removes w from the line, if it is there. p.mu is held.
 func (p *HandlePool[T]) leaveLine(w *waiting[T]) {
 	if i := slices.Index(p.line, w); i >= 0 {
 		p.line = slices.Delete(p.line, i, i+1)
 	}
 }
 
-// next takes the first out of the line, if that is somebody who is not known, and
-// says that it is given something. turn is to be told. p.mu is held.
+// next removes the first caller from the line if it is an unknown one, and
+// marks it as given. The caller of next must send on turn. p.mu is held.
 func (p *HandlePool[T]) next() *waiting[T] {
 	if len(p.line) == 0 || p.line[0].cancel != nil {
 		return nil
@@ -634,9 +641,9 @@ func (p *HandlePool[T]) next() *waiting[T] {
 	return w
 }
 
-// serveLine gives tokens that are free to those at the head of the line who do not get
-// them in another way. It is called when one may have come to be the first while some
-// are free.
+// serveLine gives free tokens to unknown callers at the head of the line. Call
+// it whenever such a caller may have become the first while tokens are free:
+// nothing else gives it one then.
 func (p *HandlePool[T]) serveLine() {
 	for {
 		p.mu.Lock()
@@ -651,7 +658,7 @@ func (p *HandlePool[T]) serveLine() {
 	}
 }
 
-// free gives a token to who is next, or back.
+// free gives a token to the next caller in line, or back.
 func (p *HandlePool[T]) free(tok token) {
 	p.mu.Lock()
 	w := p.handOn(tok, nil)
@@ -661,10 +668,11 @@ func (p *HandlePool[T]) free(tok token) {
 	}
 }
 
-// handOn gives a token to who is next, with the value that goes with it, if that is
-// not nil; w is to be told. Where the tokens' own line knows who is next, it gives the
-// token back, and the value to nobody. p.mu is held, so that nobody comes into the line
-// in between.
+// handOn gives a token to the next caller in line, with the value e if e is not
+// nil. The caller of handOn must then tell w. If the tokens' own line knows the
+// next caller, handOn gives the token back, puts the value among the unused
+// ones, and returns nil. p.mu is held, so no caller can join the line in
+// between.
 func (p *HandlePool[T]) handOn(tok token, e *pooled[T]) (w *waiting[T]) {
 	if w = p.next(); w == nil {
 		if e != nil {
@@ -692,7 +700,7 @@ func (p *HandlePool[T]) closedError() error {
 	return fmt.Errorf("%w: %s", ErrClosed, p.name)
 }
 
-// condemn has e closed when it is given back.
+// condemn marks e to be closed when it is given back.
 func (p *HandlePool[T]) condemn(e *pooled[T]) {
 	p.mu.Lock()
 	if !e.sick {
@@ -702,7 +710,7 @@ func (p *HandlePool[T]) condemn(e *pooled[T]) {
 	p.mu.Unlock()
 }
 
-// release gives back what one user holds of e. The last gives back the value.
+// release gives back one user's hold of e. The last one gives back the value.
 func (p *HandlePool[T]) release(e *pooled[T]) {
 	tainted := e.h.tsc.scope.Tainted()
 	p.mu.Lock()
@@ -718,7 +726,7 @@ func (p *HandlePool[T]) release(e *pooled[T]) {
 	if e.sick || p.closed && (len(p.line) == 0 || p.refuses) {
 		p.mu.Unlock()
 		if e.h.tsc.scope.Inside() {
-			go p.retire(e) // the thread must go on
+			go p.retire(e) // the thread must not wait for itself
 		} else {
 			p.retire(e)
 		}
@@ -731,7 +739,7 @@ func (p *HandlePool[T]) release(e *pooled[T]) {
 	}
 }
 
-// rest puts e among those that nobody uses. p.mu is held.
+// rest puts e among the unused values. p.mu is held.
 func (p *HandlePool[T]) rest(e *pooled[T]) {
 	p.idle = append(p.idle, e)
 	if p.cfg.IdleTimeout > 0 && !p.closed {
@@ -742,7 +750,7 @@ func (p *HandlePool[T]) rest(e *pooled[T]) {
 	}
 }
 
-// retire closes e, whose user has a token, and gives that back.
+// retire closes e and gives back the token that its user has.
 func (p *HandlePool[T]) retire(e *pooled[T]) {
 	err := e.h.closeQuietly()
 	p.mu.Lock()
@@ -756,13 +764,13 @@ func (p *HandlePool[T]) retire(e *pooled[T]) {
 func (p *HandlePool[T]) forget(e *pooled[T], err error) {
 	i := slices.Index(p.all, e)
 	p.all = slices.Delete(p.all, i, i+1)
-	if p.errs == nil { // one is enough to tell: there may be any number
+	if p.errs == nil { // keep the first only: there may be any number
 		p.errs = err
 	}
 }
 
-// expire closes values that nobody has used for long, each on a goroutine of its
-// own, and sees to it that it is called again when the next may have come so far.
+// expire closes values that have been unused for too long, each on a goroutine
+// of its own, and sets the timer for the next one.
 func (p *HandlePool[T]) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -784,11 +792,12 @@ func (p *HandlePool[T]) expire() {
 	}
 }
 
-// expireOne closes the value that nobody has used for the longest, if that is still
-// long enough. It does so with a token, so that there are never more than Max.
+// expireOne closes the value that has been unused the longest, if that is still
+// long enough. It takes a token first, so that there are never more than Max
+// values.
 func (p *HandlePool[T]) expireOne() {
 	if !p.tokens.TryAcquire(1) {
-		// All are used, or there is a line: then what is idle is about to be used.
+		// All are in use, or callers wait in line: then the unused values are about to be used.
 		p.mu.Lock()
 		if p.timer == nil && len(p.idle) > 0 && !p.closed {
 			p.timer = time.AfterFunc(p.cfg.IdleTimeout, p.expire)
@@ -820,14 +829,15 @@ func (p *HandlePool[T]) Stats() HandlePoolStats {
 	return s
 }
 
-// Close refuses new callers with [ErrClosed], lets those in line have a value, waits
-// until all values are given back, closes them, each on its thread, and returns the
-// errors of that, and the first error of closing a value before that nobody has been
-// told. A second Close waits as well.
+// Close refuses new callers with [ErrClosed], lets those in line have a value,
+// waits until all values are given back, and closes them, each on its thread.
+// It returns the errors of that, and the first unreported error of closing a
+// value earlier. A second Close waits as well.
 //
-// Called from below somebody who holds a value of the pool Close does not wait, and
-// returns nil: what is in use is closed when it is given back. For a lease of its
-// own that it is not called below Close would wait for ever: release it first.
+// Below a holder of a value of the pool, Close does not wait, and returns nil:
+// values in use are closed when they are given back. Close cannot know of a
+// lease that its own caller holds but is not below: it would wait for that
+// lease for ever. Release the lease first.
 func (p *HandlePool[T]) Close() error {
 	p.check("HandlePool.Close")
 	if p.shut() {
@@ -836,10 +846,11 @@ func (p *HandlePool[T]) Close() error {
 	return p.end(context.Background())
 }
 
-// Shutdown is Close with an end to its patience: when ctx ends first, callers still
-// in line fail with [ErrClosed], and the error, which wraps ctx's cause, says how many
-// values are in use. They are closed when they are given back. From where Close would
-// not wait Shutdown returns an error that matches deadlock.ErrDeadlock.
+// Shutdown is Close with a limit on the wait. If ctx ends first, callers still
+// in line fail with [ErrClosed]. Shutdown then returns an error that wraps the
+// cause of ctx and says how many values are in use; these are closed when they
+// are given back. Where Close would not wait, Shutdown returns an error that
+// matches deadlock.ErrDeadlock.
 func (p *HandlePool[T]) Shutdown(ctx context.Context) error {
 	p.check("HandlePool.Shutdown")
 	checkCtx(ctx, "HandlePool.Shutdown")
@@ -871,8 +882,8 @@ func (p *HandlePool[T]) Shutdown(ctx context.Context) error {
 	return fmt.Errorf("asyncsync: shutdown of %s gave up, %d of its values are in use: %w", p.name, inUse, errors.Join(p.closeIdle(), core.Cause(ctx)))
 }
 
-// shut refuses new callers, and reports whether the caller is one of those that a
-// Close would wait for.
+// shut refuses new callers. It reports whether the caller is below a holder of
+// a value, so that Close would wait for it.
 func (p *HandlePool[T]) shut() (inside bool) {
 	p.mu.Lock()
 	p.closed = true
@@ -884,7 +895,7 @@ func (p *HandlePool[T]) shut() (inside bool) {
 	if p.above(context.Background(), false) == nil {
 		return false
 	}
-	go func() { // an idle value's Close is not to hold up who holds another
+	go func() { // closing an idle value must not hold up the holder of another
 		err := p.closeIdle()
 		p.mu.Lock()
 		p.errs = errors.Join(p.errs, err)
@@ -893,8 +904,8 @@ func (p *HandlePool[T]) shut() (inside bool) {
 	return true
 }
 
-// end waits until all tokens are back, which is when nothing is used, and closes what
-// is left.
+// end waits until all tokens are back, which means that no value is in use, and
+// closes the values that are left.
 func (p *HandlePool[T]) end(ctx context.Context) error {
 	if _, err := p.tokens.Acquire(ctx, p.cfg.Max, false); err != nil {
 		return err
@@ -904,7 +915,7 @@ func (p *HandlePool[T]) end(ctx context.Context) error {
 		p.serveLine()
 	}()
 	p.mu.Lock()
-	p.refuses = true // to who has come into the line behind this
+	p.refuses = true // callers that joined the line behind this one
 	p.mu.Unlock()
 	err := p.closeIdle()
 	p.mu.Lock()
@@ -914,7 +925,7 @@ func (p *HandlePool[T]) end(ctx context.Context) error {
 	return err
 }
 
-// closeIdle closes the values that nobody uses.
+// closeIdle closes the unused values.
 func (p *HandlePool[T]) closeIdle() error {
 	p.mu.Lock()
 	idle := p.idle
@@ -936,9 +947,9 @@ func (p *HandlePool[T]) check(what string) {
 	}
 }
 
-// A Lease is a value of a pool that is held for longer than one function: for a
-// request, or a transaction. All that is done with it, or with its ctx, is done with
-// the same value. Get one from [HandlePool.Acquire]; its methods may be called from
+// A Lease holds a value of a pool for longer than one function: for a request
+// or a transaction. Everything done with the lease, or with its ctx, uses that
+// value. Get one from [HandlePool.Acquire]. Its methods may be called from
 // anywhere.
 type Lease[T any] struct {
 	use    use[T]
@@ -947,10 +958,10 @@ type Lease[T any] struct {
 	over   bool // guarded by the mu of the pool
 }
 
-// Acquire returns a lease of a value, which it waits for as [HandlePool.Do] does. It
-// must be given back with [Lease.Release]; ctx may end before that. Called below
-// somebody who holds a value of the pool it returns another lease of that same value,
-// which is free when all have been given back.
+// Acquire returns a lease of a value. It waits for the value as [HandlePool.Do]
+// does. Give the lease back with [Lease.Release]; ctx may end before that.
+// Called below a holder of a value of the pool, Acquire returns another lease
+// of that same value, which becomes free when all have been given back.
 func (p *HandlePool[T]) Acquire(ctx context.Context) (*Lease[T], error) {
 	p.check("HandlePool.Acquire")
 	checkCtx(ctx, "HandlePool.Acquire")
@@ -986,16 +997,18 @@ func (p *HandlePool[T]) Acquire(ctx context.Context) (*Lease[T], error) {
 	return l, nil
 }
 
-// Context returns the ctx that Acquire was given, with the lease in it: whatever of
-// the pool is called with it, or with one derived from it, uses the value of the
-// lease until that is released. Calls with other contexts do not know of the lease.
+// Context returns the ctx that Acquire was given, with the lease in it. Calls
+// to the pool with it, or with a ctx derived from it, use the value of the
+// lease until the lease is released. Calls with other contexts do not know of
+// the lease.
 func (l *Lease[T]) Context() context.Context {
 	l.check("Context")
 	return l.ctx
 }
 
-// Do runs fn with the value of the lease, whatever ctx says; apart from that it is
-// [HandlePool.Do]. After Release it returns an error that matches [ErrClosed].
+// Do runs fn with the value of the lease, whatever ctx says. Otherwise it is
+// like [HandlePool.Do]. After Release it returns an error that matches
+// [ErrClosed].
 func (l *Lease[T]) Do(ctx context.Context, fn func(context.Context, T) error, opts ...Option) error {
 	l.check("Do")
 	if fn == nil {
@@ -1005,8 +1018,9 @@ func (l *Lease[T]) Do(ctx context.Context, fn func(context.Context, T) error, op
 	return err
 }
 
-// Release gives the value back. What still runs with it is not waited for: others
-// get the value when that has ended. A second Release has no effect.
+// Release gives the value back and does not wait. If functions still run with
+// the value, others get it when these have ended. A second Release has no
+// effect.
 func (l *Lease[T]) Release() {
 	l.check("Release")
 	p := l.use.p
@@ -1022,7 +1036,7 @@ func (l *Lease[T]) Release() {
 	l.use.end()
 }
 
-// join has u use the value of l.
+// join makes u use the value of l.
 func (l *Lease[T]) join(u *use[T]) error {
 	p := l.use.p
 	p.mu.Lock()

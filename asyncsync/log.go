@@ -8,25 +8,26 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// Log returns hooks that write records to l, for [AddHooks] or [WithHooks]; its
-// counterpart for verdicts is deadlock.Log. It panics if l is nil.
+// Log returns hooks that write records to l, for [AddHooks] or [WithHooks].
+// deadlock.Log does the same for verdicts. Log panics if l is nil.
 //
 //	level | message                        | when
 //	Error | a function panicked            | with the panic and its stack, once
-//	Warn  | a call was refused             | it was queued and did not run: the queue or the pool is full, the context closed, or it was a deadlock
+//	Warn  | a call was refused             | it did not run: the queue or the pool is full, the context closed, or it was a deadlock
 //	Warn  | an abandoned call has ended    |
 //	Debug | a call was taken out           | it was queued and did not run: its ctx has ended
-//	Debug | a call has ended               | with what its function returned, which is its caller's matter
+//	Debug | a call has ended               | with the error that its function returned, which its caller handles
 //
-// Each has the attributes call and context, the names; thread, the id of the OS
-// thread, if there is one; queued and ran, how long; and what of err, panic, goexit
-// and inline applies. An err that is a deadlock.Error comes with page, the page of
-// the documentation that says what to do, and with cycle. Records are made with the
-// ctx of the call, so that handlers find what they look for there.
+// Each record has the attributes call and context, the names; thread, the id of
+// the OS thread if there is one; queued and ran, the durations; and err, panic,
+// goexit and inline where they apply. If err is a deadlock.Error, there are
+// also cycle, and page, the page of the documentation that says what to do.
+// Records are made with the ctx of the call, so that handlers find their values
+// there.
 //
-// A record below the level of l costs what it costs to ask l. The handler of l runs
-// where hooks do: on the thread of the call, for Debug and Error; l must not make a
-// record at these levels wait for that thread.
+// A record below the level of l costs one call of Enabled. The handler of l
+// runs where hooks run: on the thread of the call, for Debug and Error. There l
+// must not make a record wait for that thread.
 func Log(l *slog.Logger) Hooks {
 	if l == nil {
 		panic("asyncsync: Log: nil Logger")

@@ -12,14 +12,15 @@ import (
 	"asyncsync.dev/task"
 )
 
-// An Executor is where an insensitive call can be sent: see [WithExecutor].
+// An Executor runs insensitive calls that are sent to it: see [WithExecutor].
 type Executor = loop.Poster
 
-// An Option changes how a call is made. Options that contradict each other, or
-// that the wrapper they are given to has no use for, panic at construction.
+// An Option changes how a call is made. An option that contradicts another, or
+// that does not apply to the wrapper it is given to, panics when the wrapper is
+// made.
 type Option func(*settings)
 
-// settings is what the options of one wrapper say.
+// settings holds what the options of one wrapper say.
 type settings struct {
 	core.Options
 	on          *ThreadSensitiveContext
@@ -37,16 +38,17 @@ func On(tsc *ThreadSensitiveContext) Option {
 	return func(s *settings) { s.on = tsc }
 }
 
-// Insensitive says that the function may run on any thread: it runs on an
-// ordinary goroutine, that of the caller unless the caller is a thread.
+// Insensitive says that the function may run on any thread. It runs on the
+// caller's goroutine, or on another ordinary goroutine if the caller is a
+// thread.
 func Insensitive() Option {
 	return func(s *settings) { s.insensitive = true }
 }
 
-// WithExecutor has an insensitive call posted to e instead of run on a
-// goroutine of this module's choice. If e is a [loop.Loop] that stops before
+// WithExecutor posts an insensitive call to e instead of running it on a
+// goroutine that this module chooses. If e is a [loop.Loop] that stops before
 // the function has begun, the call returns [loop.ErrStopped]. On the goroutine
-// of a [CurrentThreadExecutor] a call to it runs inline.
+// of a [CurrentThreadExecutor], a call to that executor runs inline.
 func WithExecutor(e Executor) Option {
 	if e == nil {
 		panic("asyncsync: WithExecutor: nil Executor")
@@ -54,10 +56,10 @@ func WithExecutor(e Executor) Option {
 	return func(s *settings) { s.executor = e }
 }
 
-// WithLimiter has an insensitive call hold a token of l while its function
-// runs. A call that is abandoned holds it until its function ends. Below the
-// function no second one is taken: while it waits its token is lent to what it
-// waits for. See [task.Limiter].
+// WithLimiter makes an insensitive call hold a token of l while its function
+// runs. An abandoned call holds its token until its function ends. Calls below
+// the function take no second token: while the function waits, its token is
+// lent to what it waits for. See [task.Limiter].
 func WithLimiter(l *task.Limiter) Option {
 	if l == nil {
 		panic("asyncsync: WithLimiter: nil Limiter")
@@ -65,10 +67,10 @@ func WithLimiter(l *task.Limiter) Option {
 	return func(s *settings) { s.limiter = l }
 }
 
-// WithLoop has AsyncToSync run its function on l: as a task if l is a
-// [loop.Backend], as a posted function otherwise. If l stops before the function
-// has begun the call returns [loop.ErrStopped]. On the goroutine of a
-// [CurrentThreadExecutor] a call to it runs inline.
+// WithLoop makes AsyncToSync run its function on l: as a task if l is a
+// [loop.Backend], otherwise as a posted function. If l stops before the
+// function has begun, the call returns [loop.ErrStopped]. On the goroutine of a
+// [CurrentThreadExecutor], a call to that executor runs inline.
 func WithLoop(l loop.Loop) Option {
 	if l == nil {
 		panic("asyncsync: WithLoop: nil Loop")
@@ -76,55 +78,59 @@ func WithLoop(l loop.Loop) Option {
 	return func(s *settings) { s.loop = l }
 }
 
-// SameThread has AsyncToSync run its function on the calling thread itself
-// instead of on a goroutine: no switch at all, and calls to the thread made
-// below are inline. For that the function must wait through this module:
-// [task.Task.Wait], [task.Group.Wait], nested calls, a [task.Limiter]. Those
-// waits serve; while the function waits in any other way, the thread serves
-// nobody, and if it waits so for something that needs the thread, that is a
-// deadlock. The function sees the thread's thread-critical variables.
+// SameThread makes AsyncToSync run its function on the calling thread itself
+// instead of on another goroutine. There is no thread switch, and calls to the
+// thread below it are inline.
 //
-// A caller that is no thread, and whose ctx carries no context, becomes one for
-// the duration and runs the function itself.
+// The function must wait through this module: [task.Task.Wait],
+// [task.Group.Wait], nested calls, a [task.Limiter]. The thread serves during
+// these waits and during no others. Any other wait for something that needs the
+// thread is a deadlock. The function sees the thread's thread-critical
+// variables.
+//
+// A caller that is no thread, and has a ctx that carries no context, becomes a
+// thread for the duration and runs the function itself.
 func SameThread() Option {
 	return func(s *settings) { s.sameThread = true }
 }
 
-// Abandon makes the call return as soon as its ctx ends, with an error that
-// matches [ErrAbandoned] and wraps the ctx's cause, even if the function runs.
-// The function goes on: its thread stays busy until it ends, and what it comes
-// to only the Abandoned hook hears. Local variables that it sets from then on
-// reach nobody. The name of the thing is anyio's abandon_on_cancel.
+// Abandon makes the call return as soon as its ctx ends, even if the function
+// runs. The error matches [ErrAbandoned] and wraps the cause of the ctx. The
+// function goes on: its thread stays busy until it ends, only the Abandoned
+// hook learns how it ends, and local variables that it sets from then on reach
+// nobody. The name is that of anyio's abandon_on_cancel.
 //
 // A call that runs inline, because its caller is on the thread, cannot be
 // abandoned.
 //
-// A function that never ends keeps its thread, or, of an async or insensitive
-// call, a goroutine, and nothing bounds how many there come to be:
-// [Stats].AbandonedRunning counts them. Have such a call hold a token, so that
-// there are no more than its limiter has.
+// A function that never ends keeps its thread; an async or insensitive call
+// keeps a goroutine. Nothing bounds how many of these there are;
+// [Stats].AbandonedRunning counts them. For insensitive calls [WithLimiter]
+// bounds them, because an abandoned call holds its token until its function
+// ends.
 func Abandon() Option {
 	return func(s *settings) { s.Options.Abandon = true }
 }
 
-// Interrupt has f called when ctx ends while the function runs, to make it
-// return sooner: sqlite3_interrupt and its kind. These hit only what runs at
-// that moment, and the function may not have begun with it, or begin with
-// something else. So f is called again and again until the function has ended,
-// after pauses that grow from a millisecond to a second. [InterruptOnce] is for
-// an f that must not be called twice.
+// Interrupt calls f when ctx ends while the function runs, to make the function
+// return sooner. It is for sqlite3_interrupt and similar functions. Such an f
+// affects only what runs at that moment, and the function may be between two
+// operations then. So f is called repeatedly until the function has ended,
+// after pauses that grow from one millisecond to one second. If f must not be
+// called twice, use [InterruptOnce].
 //
-// f runs on a goroutine other than the function's, never twice at once, not
-// before the call has been given to its thread, which may be right before the
-// function's first statement, and never after the function has ended: a call
-// waits for an f that still runs. If f panics or calls [runtime.Goexit] it is not called
-// again; its panic is raised in the caller if the function itself returned. A
-// call that is abandoned is interrupted until its function ends.
+// f runs on a goroutine other than the function's, and never twice at once. It
+// is not called before the call has been given to its thread, which may be
+// right before the function's first statement. It is never called after the
+// function has ended: a call waits for an f that still runs. If f panics or
+// calls [runtime.Goexit], it is not called again; the caller gets its panic if
+// the function itself returned. An abandoned call is interrupted until its
+// function ends.
 //
-// f is not to call the thread that the function runs on. Such a call is refused
-// with an error that matches deadlock.ErrDeadlock, for it would wait for the
-// function and the function's end for f. What f waits for, a task say, may call
-// the thread: that is run when the function has returned.
+// f must not call the thread that the function runs on. Such a call would wait
+// for the function while the function's end waits for f, so it is refused with
+// an error that matches deadlock.ErrDeadlock. What f waits for, a task for
+// example, may call the thread: that call runs when the function has returned.
 func Interrupt(f func()) Option {
 	if f == nil {
 		panic("asyncsync: Interrupt: nil function")
@@ -132,10 +138,10 @@ func Interrupt(f func()) Option {
 	return func(s *settings) { s.interrupt(f, false, nil) }
 }
 
-// InterruptOnce is [Interrupt] for an f that lasts, so that one call is enough:
-// it closes a channel or sets a flag that the function looks at. It is also for
-// functions that go on to clean up after they have been interrupted, with calls
-// that f would hit.
+// InterruptOnce is [Interrupt] for an f that has a lasting effect, so that one
+// call is enough: it closes a channel, or sets a flag that the function looks
+// at. It is also for functions that clean up after they have been interrupted,
+// with operations that another call of f would interrupt.
 func InterruptOnce(f func()) Option {
 	if f == nil {
 		panic("asyncsync: InterruptOnce: nil function")
@@ -143,15 +149,16 @@ func InterruptOnce(f func()) Option {
 	return func(s *settings) { s.interrupt(f, true, nil) }
 }
 
-// InterruptValue is [Interrupt] for functions of a [Handle] or a [HandlePool]: f gets
-// the value that the function has. Of a pool that is the only way to know which.
+// InterruptValue is [Interrupt] for functions of a [Handle] or a [HandlePool]:
+// f gets the value that the function uses. With a pool there is no other way to
+// know which value that is.
 //
 //	pool.Do(ctx, query, asyncsync.InterruptValue((*sqlite.Conn).Interrupt))
 //
-// f runs on another goroutine than the value's thread, while a function uses the value
-// there: it may do with the value only what is allowed at any time, from anywhere. T
-// must be the type of the values, else the call panics, and so does any other call
-// with the option.
+// f runs on another goroutine than the value's thread, while a function uses
+// the value there. So f may use the value only in ways that are safe at any
+// time and from any goroutine. T must be the type of the values, else the call
+// panics. Any other call with the option panics too.
 func InterruptValue[T any](f func(T)) Option {
 	if f == nil {
 		panic("asyncsync: InterruptValue: nil function")
@@ -159,12 +166,12 @@ func InterruptValue[T any](f func(T)) Option {
 	return func(s *settings) { s.interrupt(nil, false, f) }
 }
 
-// interrupt sets what the last of the options for it says.
+// interrupt sets the interrupt function. The last such option wins.
 func (s *settings) interrupt(f func(), once bool, value any) {
 	s.Options.Interrupt, s.Options.Once, s.value = f, once, value
 }
 
-// bindInterrupt gives the function of an InterruptValue its value.
+// bindInterrupt passes the value to the function of an InterruptValue.
 func bindInterrupt[T any](s *settings, what string, value func() T) {
 	if s.value == nil {
 		return
@@ -176,28 +183,28 @@ func bindInterrupt[T any](s *settings, what string, value func() T) {
 	s.Options.Interrupt = func() { f(value()) }
 }
 
-// IfFree makes the call only if it need not wait for others, as [sync.Mutex.TryLock]
-// does: if the thread runs or is blocked in a function, has calls queued, or
-// would have to wait in line for its pool, the call returns at once with an error
-// that matches [ErrQueueFull]. Of several that are made at once on a thread that
-// is free one runs. A caller on the thread runs the function inline, and a nested
-// call that the blocked function of the thread depends on is run there, as
-// without the option.
+// IfFree makes the call only if it need not wait for others, like
+// [sync.Mutex.TryLock]. If the thread runs a function or is blocked in one, has
+// calls queued, or would have to wait for a thread of its pool, the call
+// returns at once with an error that matches [ErrQueueFull]. If several such
+// calls are made at once on a free thread, one of them runs. A caller on the
+// thread runs the function inline, and the thread serves a nested call that its
+// blocked function depends on, both as without the option.
 func IfFree() Option {
 	return func(s *settings) { s.Options.Try = true }
 }
 
-// Named gives calls a name for hooks, traces, reports and errors. The default
-// is the name of the function.
+// Named names calls in hooks, traces, reports and errors. The default is the
+// name of the function.
 func Named(name string) Option {
 	return func(s *settings) { s.Name = name }
 }
 
 // LongRunning says that the function is meant to take long: a server's loop, a
 // GUI's main loop, a listener that waits for its next event. While it runs on a
-// thread, or something on a thread waits for it, what is queued there is not
-// reported as slow: see the slow verdict of package deadlock. It changes
-// nothing about how the call is made, and other verdicts are given as ever.
+// thread, or something on a thread waits for it, package deadlock does not
+// report the calls queued there as slow. Other verdicts are unaffected, and so
+// is the call itself.
 func LongRunning() Option {
 	return func(s *settings) { s.Long = true }
 }
@@ -209,11 +216,11 @@ func apply(what string, opts []Option) (s settings) {
 	return s
 }
 
-// spare holds settings for calls that are made once: options write through a
-// pointer, so that what they write to cannot be on the stack.
+// spare holds settings for calls that are made once. Options write through a
+// pointer, so the settings cannot be on the stack.
 var spare = sync.Pool{New: func() any { return new(settings) }}
 
-// applied returns what opts say. It is to be given back with free.
+// applied returns the settings that opts make. Give them back with free.
 func applied(what string, opts []Option) *settings {
 	s := spare.Get().(*settings)
 	for _, o := range opts {
@@ -225,26 +232,26 @@ func applied(what string, opts []Option) *settings {
 	return s
 }
 
-// free gives back s.
+// free gives s back to the pool.
 func (s *settings) free() {
 	*s = settings{}
 	spare.Put(s)
 }
 
-// plain reports whether no option changes where or how a call runs that its caller
-// makes on the thread which it is to run on.
+// plain reports whether no option changes where or how a call runs when its
+// caller is already on the right thread.
 func (s *settings) plain() bool {
 	return !s.insensitive && s.Options.Interrupt == nil && s.value == nil
 }
 
-// checkToThread panics on options that SyncToAsync and its kind cannot honour
-// together.
+// checkToThread panics if SyncToAsync and similar functions cannot honour the
+// options.
 func (s *settings) checkToThread(what string) {
 	s.checkNoValue(what)
 	s.checkCall(what)
 }
 
-// checkNoValue panics on an InterruptValue where there is no value.
+// checkNoValue panics if InterruptValue is used where there is no value.
 func (s *settings) checkNoValue(what string) {
 	if s.value != nil {
 		panic("asyncsync: " + what + ": InterruptValue is for functions of a Handle or a HandlePool; Interrupt is for others")
@@ -270,15 +277,15 @@ func (s *settings) checkCall(what string) {
 	panic("asyncsync: " + what + ": " + why)
 }
 
-// checkHandle is the same for functions that run on the thread of a value.
+// checkHandle is checkToThread for functions that run on the thread of a value.
 func (s *settings) checkHandle(what string) {
 	if s.on != nil || s.insensitive {
-		panic("asyncsync: " + what + ": a value's functions run on its own thread: no On, no Insensitive")
+		panic("asyncsync: " + what + ": a value's functions run on its own thread: leave out On and Insensitive")
 	}
 	s.checkCall(what)
 }
 
-// checkFromThread is the same for AsyncToSync.
+// checkFromThread is checkToThread for AsyncToSync.
 func (s *settings) checkFromThread(what string) {
 	s.checkNoValue(what)
 	if s.on != nil || s.insensitive || s.executor != nil || s.limiter != nil || s.Try {
@@ -295,30 +302,30 @@ func checkCtx(ctx context.Context, what string) {
 	}
 }
 
-// A Policy says which calls a thread runs while the function on it is blocked
-// in a wait of this library.
+// A Policy says which calls a thread runs while its function is blocked in a
+// wait of this library.
 type Policy = core.Policy
 
 // The policies.
 const (
 	// Related runs the calls that the wait may depend on: those of what the
-	// function waits for, of everything started below that, and of what these
-	// wait for in turn. It is the default.
+	// function waits for, of everything started below that, and of what these wait
+	// for in turn. It is the default.
 	Related = core.Related
-	// All runs every call, in the order of arrival: for threads whose
-	// functions expect to be re-entered by strangers, as a GUI's do.
+	// All runs every call, in the order of arrival. It is for threads whose
+	// functions expect unrelated calls to run in between, as those of a GUI do.
 	All = core.All
-	// None runs no call. A function that waits for a call to its own thread is
-	// then a deadlock, and refused as one.
+	// None runs no call. A function that waits for a call to its own thread is then
+	// a deadlock, and refused as one.
 	None = core.None
 )
 
-// A ContextOption changes a ThreadSensitiveContext. In a context nested in
-// another only [WithName] and [WithHooks] have an effect.
+// A ContextOption changes a ThreadSensitiveContext. In a nested context only
+// [WithName] and [WithHooks] have an effect.
 type ContextOption func(*core.Config)
 
-// WithName names the context, for reports, traces, pprof labels and the error
-// of a Shutdown that gave up.
+// WithName names the context in reports, traces, pprof labels and the error of
+// a Shutdown that gave up.
 func WithName(name string) ContextOption {
 	return func(c *core.Config) { c.Name = name }
 }
@@ -337,17 +344,17 @@ func Serve(p Policy) ContextOption {
 	return func(c *core.Config) { c.Policy = p }
 }
 
-// Unpinned makes the context exclusive without binding it to an OS thread: one
-// call at a time, on a goroutine that Go may move. It takes no thread from a
-// pool, so that WithPool together with it panics.
+// Unpinned makes the context exclusive without binding it to an OS thread: it
+// runs one call at a time, on a goroutine that Go may move between threads. It
+// takes no thread from a pool, so Unpinned together with [WithPool] panics.
 func Unpinned() ContextOption {
 	return func(c *core.Config) { c.Unpinned = true }
 }
 
-// QueueLimit bounds the calls that wait for the context's thread, not counting
-// the one that runs; beyond it calls fail with [ErrQueueFull]. Nested calls
-// that a blocked function of the thread depends on are exempt. n must be
-// positive; [IfFree] is for calls that are not to wait at all.
+// QueueLimit bounds how many calls may wait for the context's thread, not
+// counting the one that runs. Further calls fail with [ErrQueueFull]. Nested
+// calls that a blocked function of the thread depends on are exempt. n must be
+// positive. For calls that must not wait at all, use [IfFree].
 func QueueLimit(n int) ContextOption {
 	if n <= 0 {
 		panic("asyncsync: QueueLimit: the limit must be positive")
@@ -355,35 +362,36 @@ func QueueLimit(n int) ContextOption {
 	return func(c *core.Config) { c.Limit = n }
 }
 
-// QueueWait bounds how long a call may wait to begin: one that has been queued for
-// d, behind others or while its context stands in line for a thread of its pool, is
-// taken out, and fails with an error that matches [ErrQueueFull], or [ErrPoolFull]
-// if there is no thread yet. It never ran. That is another matter than the deadline
-// of the caller's ctx: it says that there is too much to do, not that this took too
-// long, and it does not match [context.DeadlineExceeded].
+// QueueWait bounds how long a call may wait to begin. A call that has been
+// queued for d, behind other calls or while its context waits for a thread of
+// its pool, is taken out of the queue and never runs. Its error matches
+// [ErrQueueFull], or [ErrPoolFull] if the context has no thread yet. The error
+// does not match [context.DeadlineExceeded]: it reports overload, unlike the
+// deadline of the caller's ctx, which says that the caller has run out of time.
 //
-// A call that has begun may take its time. Nested calls that a blocked function
-// of the thread depends on are exempt, as with [QueueLimit], and so are calls that
-// find the thread at rest. d must be positive. A call that waits costs a timer.
+// A call that has begun has no limit. As with [QueueLimit], nested calls that a
+// blocked function of the thread depends on are exempt, and so are calls that
+// find the thread idle. d must be positive. A call that waits costs a timer.
 func QueueWait(d time.Duration) ContextOption {
 	if d <= 0 {
-		panic("asyncsync: QueueWait: the time must be positive; IfFree is for calls that are not to wait")
+		panic("asyncsync: QueueWait: the time must be positive; use IfFree for calls that must not wait")
 	}
 	return func(c *core.Config) { c.Wait = int64(d) }
 }
 
-// Spin changes how long the context's thread, and who calls it, look for each
-// other's next word before they sleep, when calls follow each other closely; 0
-// turns that off. The default is 20 µs, learned: it is tried now and then, kept
-// while it hits and given up while it misses, and never done with one processor
-// or by more goroutines than there are processors. Where both sides spin a call
-// takes about a microsecond or less instead of two kernel switches, and each
-// side uses a processor meanwhile.
+// Spin sets how long the context's thread and its callers spin before they
+// sleep, when calls follow each other closely. Zero turns spinning off. A
+// negative budget panics.
+//
+// The default is 20 µs and adaptive: the thread tries spinning now and then,
+// keeps it up while it succeeds, and stops while it fails. With one processor
+// it never spins, and no more goroutines spin than there are processors. Where
+// both sides spin, a call takes about a microsecond or less instead of two
+// thread switches. Each side occupies a processor meanwhile.
 //
 // The budget should exceed the time that it takes to wake a thread on another
-// processor, which is 2 to 5 µs on bare metal and 30 to 50 µs in many virtual
-// machines. A shorter one does no harm but seldom gets going. A negative budget
-// panics.
+// processor: 2 to 5 µs on bare metal, 30 to 50 µs in many virtual machines. A
+// shorter one does no harm but rarely takes effect.
 func Spin(budget time.Duration) ContextOption {
 	if budget < 0 {
 		panic("asyncsync: Spin: negative budget; 0 turns spinning off")
@@ -391,10 +399,10 @@ func Spin(budget time.Duration) ContextOption {
 	return func(c *core.Config) { c.Spin, c.NoSpin = int64(budget), budget == 0 }
 }
 
-// OnThreadStart has f called on the context's thread before its first call: once
-// for each context. What is to happen once for each OS thread belongs into
-// [ThreadPoolConfig]. If f panics or calls Goexit that call ends so, and the next
-// one tries again.
+// OnThreadStart calls f on the context's thread before its first call, once for
+// each context. For a function to run once for each OS thread, use
+// [ThreadPoolConfig]. If f panics or calls Goexit, the call ends in the same
+// way, and the next call tries again.
 func OnThreadStart(f func()) ContextOption {
 	if f == nil {
 		panic("asyncsync: OnThreadStart: nil function")
@@ -402,9 +410,9 @@ func OnThreadStart(f func()) ContextOption {
 	return func(c *core.Config) { c.OnStart = append(c.OnStart, f) }
 }
 
-// OnThreadExit has f called on the context's thread when the context gives it
-// back, after the exit functions of its thread-critical variables, if the thread
-// has run anything. A failure of f is returned by Close.
+// OnThreadExit calls f on the context's thread when the context gives the
+// thread back, provided that the thread has run anything. f runs after the exit
+// functions of the thread-critical variables. Close returns the failure of f.
 func OnThreadExit(f func()) ContextOption {
 	if f == nil {
 		panic("asyncsync: OnThreadExit: nil function")
@@ -429,61 +437,60 @@ func contextConfig(what string, opts []ContextOption) *core.Config {
 	return c
 }
 
-// ThreadPoolConfig says how large a pool may get. Zero fields mean the
-// defaults; negative ones panic.
+// ThreadPoolConfig sets the limits of a pool. Zero fields mean the defaults.
+// Negative MaxThreads, MaxWait, MaxIdle and IdleTimeout panic.
 type ThreadPoolConfig struct {
-	// MaxThreads is the most OS threads that the pool has at a time, not
-	// counting those of MaxOverflow. The default is 128. Each costs about
-	// 35 KB.
+	// MaxThreads is the maximum number of OS threads of the pool, not counting
+	// those of MaxOverflow. The default is 128. Each costs about 35 KB.
 	//
-	// Go ends the process if it cannot start a thread: the sum of all pools,
-	// MaxOverflow included, must be less than [runtime/debug.SetMaxThreads]
-	// allows, 10,000 by default, and than the system does (ulimit -u, and with cgo
-	// ulimit -v).
+	// Go ends the process if it cannot start a thread. So the sum over all pools,
+	// MaxOverflow included, must stay below the limit of
+	// [runtime/debug.SetMaxThreads], 10,000 by default, and below that of the
+	// system (ulimit -u, and with cgo ulimit -v).
 	MaxThreads int
-	// MaxOverflow is the most OS threads that the pool has beyond MaxThreads,
-	// for calls that one of its threads is blocked for: see [ThreadPool]. 0
-	// means as many as MaxThreads. A negative number means none: then such a
-	// call waits in line, and is refused if nobody could ever free a thread.
+	// MaxOverflow is how many OS threads the pool may have beyond MaxThreads, for
+	// calls that one of its threads is blocked for: see [ThreadPool]. 0 means as
+	// many as MaxThreads. A negative number means none: then such a call waits for
+	// a thread, and is refused if none could ever become free.
 	MaxOverflow int
-	// MaxWaiting is how many contexts may stand in line for a thread. A call that
-	// finds so many there fails with an error that matches [ErrPoolFull], at once.
-	// 0 means any number, a negative number none. Contexts that a thread of the
-	// pool is blocked for, which may go beyond MaxThreads, are exempt.
+	// MaxWaiting is how many contexts may wait for a thread. Beyond it, a call
+	// fails at once with an error that matches [ErrPoolFull]. 0 means any number, a
+	// negative number none. Contexts that a thread of the pool is blocked for,
+	// which may go beyond MaxThreads, are exempt.
 	MaxWaiting int
-	// MaxWait is how long a call may stand in line with its context. After that it
-	// fails with an error that matches [ErrPoolFull], without having run. 0 means
-	// for ever. The same contexts are exempt. [QueueWait] bounds the wait for a
-	// thread that the context has.
+	// MaxWait is how long a call may wait for its context to get a thread. After
+	// that it fails with an error that matches [ErrPoolFull] and does not run. 0
+	// means for ever. The contexts that MaxWaiting exempts are exempt here too.
+	// [QueueWait] bounds the wait in the queue of a context that has its thread.
 	MaxWait time.Duration
-	// MaxIdle is how many threads that no context uses are kept; more end soon
-	// after. The default is 16.
+	// MaxIdle is how many threads that no context uses are kept. Surplus threads
+	// end soon. The default is 16.
 	MaxIdle int
 	// IdleTimeout is how long a thread that no context uses is kept. The
 	// default is 10 s.
 	IdleTimeout time.Duration
-	// ThreadStart, if not nil, is called on each OS thread of the pool before
-	// its first call, once, however many contexts use the thread: to attach it
-	// to a virtual machine, say. If it panics or calls [runtime.Goexit] the
-	// call ends so, and the next one tries again.
+	// ThreadStart, if not nil, is called once on each OS thread of the pool before
+	// its first call, however many contexts use the thread: to attach it to a
+	// virtual machine, for example. If it panics or calls [runtime.Goexit], the
+	// call ends in the same way, and the next call tries again.
 	ThreadStart func()
-	// ThreadExit, if not nil, is called on each OS thread on which ThreadStart
-	// has returned, before the thread ends. Its failure is returned by Close,
-	// and a panic told to the hook.
+	// ThreadExit, if not nil, is called on each OS thread on which ThreadStart has
+	// returned, before the thread ends. Close returns its failure, and the Panicked
+	// hook learns of a panic.
 	ThreadExit func()
 }
 
-// A ThreadPool lends OS threads to contexts, each at its first call, and takes
-// them back when the context is closed or collected. A context that finds none
-// free waits in line.
+// A ThreadPool lends OS threads to contexts. A context takes a thread at its
+// first call and gives it back when it is closed or garbage collected. A
+// context that finds no free thread waits for one.
 //
-// A call does not wait for a thread that is blocked for it. When a function on a
-// thread of a full pool waits for a call into a context that has no thread yet,
-// that context gets a thread beyond MaxThreads. So MaxThreads bounds the threads
-// whose functions are not blocked for such a call. The same happens when the
-// function comes to wait for a task whose call stands in line already, and for
-// calls made with a ctx that carries another context of the pool which has a
-// thread.
+// A call does not wait for a thread that is blocked for that call. When a
+// function on a thread of a full pool waits for a call into a context without a
+// thread, that context gets a thread beyond MaxThreads. So MaxThreads bounds
+// the threads whose functions are not blocked for such a call. The same happens
+// when the function starts to wait for a task whose call already waits for a
+// thread, and for calls made with a ctx that carries another context of the
+// pool which has a thread.
 type ThreadPool struct{ pool *core.Pool }
 
 // NewThreadPool returns a pool. It starts no thread.
@@ -527,25 +534,26 @@ func (p *ThreadPool) check(what string) {
 	}
 }
 
-// Close ends the pool's threads: idle ones at once, the others when their
-// contexts give them back, which Close waits for. Contexts already in line for
-// a thread get one first; calls of contexts that come later fail with
-// [ErrClosed]. A second Close waits as well. It returns the failures of ThreadExit
-// functions.
+// Close closes the pool and waits until its threads have ended: idle threads
+// end at once, the others when their contexts give them back. Contexts that
+// already wait for a thread still get one. Calls of contexts that come later
+// fail with [ErrClosed]. A second Close waits as well. Close returns the
+// failures of ThreadExit functions.
 //
-// Called from a thread of the pool, or from a function or task that one is
-// blocked for at that moment, Close does not wait, and returns nil. Where a thread
-// of the pool waits for the caller in a longer way it returns as well.
+// Close does not wait, and returns nil, on a thread of the pool, and in a
+// function or task that such a thread is blocked for, directly or by way of
+// other waits.
 func (p *ThreadPool) Close() error {
 	p.check("ThreadPool.Close")
 	return p.pool.Close()
 }
 
-// Shutdown is [ThreadPool.Close] with an end to its patience: when ctx ends first,
-// the calls of contexts that are still in line for a thread fail with [ErrClosed], and the
-// error, which wraps ctx's cause, says how many threads have not been given back.
-// They end when their contexts are closed. From where Close would not wait
-// Shutdown returns an error that matches deadlock.ErrDeadlock.
+// Shutdown is [ThreadPool.Close] with a limit on the wait. If ctx ends first,
+// contexts that still wait for a thread do not get one, and their calls fail
+// with [ErrClosed]. Shutdown then returns an error that wraps the cause of ctx
+// and says how many threads have not been given back; these end when their
+// contexts are closed. Where Close would not wait, Shutdown returns an error
+// that matches deadlock.ErrDeadlock.
 func (p *ThreadPool) Shutdown(ctx context.Context) error {
 	p.check("ThreadPool.Shutdown")
 	checkCtx(ctx, "ThreadPool.Shutdown")

@@ -10,40 +10,41 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// A PoolExecutor runs posted functions on a number of threads, each of which runs
-// one at a time. It is for work that must be on a thread, but not on a particular
-// one: a C library that is slow, or keeps state in the thread, of which each call
-// needs one.
+// A PoolExecutor runs posted functions on a number of threads, each of which
+// runs one function at a time. It is for work that must be on a thread, but not
+// on a particular one: calls into a C library that is slow or keeps state in
+// the thread.
 //
-// It is a [loop.Loop]: task.On starts a task there, task.Map many, and
-// [WithExecutor] sends it an insensitive call. A posted function is sync code. It
-// may call [FromThread], and its thread serves meanwhile; calls below it find that
-// thread.
+// It is a [loop.Loop]: task.On starts a task there, task.Map starts many, and
+// [WithExecutor] sends it an insensitive call. A posted function is sync code.
+// It may call [FromThread], and its thread serves meanwhile. Calls below it
+// find that thread.
 //
-// Functions begin in the order in which they were posted, on whichever thread is
-// free. A thread is taken from its pool when it is needed first (see [WithPool]),
-// and kept until the executor is closed.
+// Functions begin in the order in which they were posted, on any free thread.
+// The executor takes a thread from its pool when it first needs it (see
+// [WithPool]) and keeps it until the executor is closed. If it can get no
+// thread any more, because the pool is closed for example, the executor ends
+// and Done is closed.
 //
-// It is Python's ThreadPoolExecutor, on threads that are kept. Make one with
-// [NewPoolExecutor]; its methods may be called from anywhere. If no thread can be had
-// any more, because the pool is closed, say, the executor ends, and Done is closed.
+// Make one with [NewPoolExecutor]. Its methods may be called from anywhere. It
+// corresponds to Python's ThreadPoolExecutor, on threads that are kept.
 type PoolExecutor struct {
 	onThreads
 	threads []*executorThread
 	done    chan struct{}
 	over    sync.Once // closes done
 
-	// starting counts the threads that are about to be asked: Close closes none of
-	// them before. It is added to under mu, and not when closed is set.
+	// starting counts the threads that are about to get a call: Close closes no
+	// thread before that. It is added to under mu, and never after closed is set.
 	starting sync.WaitGroup
 
 	mu     sync.Mutex // guards the rest; a leaf lock
 	queue  []func()
-	idle   []*executorThread // have nothing to run, nor are about to
+	idle   []*executorThread // have nothing to run
 	closed bool
 }
 
-// onThreads says to package loop that what is posted is sync code, on a thread.
+// onThreads tells package loop that posted functions are sync code on a thread.
 type onThreads struct{}
 
 // RunsOnThreads is for package loop.
@@ -54,8 +55,8 @@ type executorThread struct {
 	tsc *ThreadSensitiveContext
 }
 
-// NewPoolExecutor returns an executor with n threads, each with a context that is
-// made with opts. It panics if n is not positive.
+// NewPoolExecutor returns an executor with n threads. Each has a context that
+// is made with opts. It panics if n is not positive.
 func NewPoolExecutor(n int, opts ...ContextOption) *PoolExecutor {
 	if n <= 0 {
 		panic(fmt.Sprintf("asyncsync: NewPoolExecutor: %d threads, want one or more", n))
@@ -65,17 +66,17 @@ func NewPoolExecutor(n int, opts ...ContextOption) *PoolExecutor {
 		ctx, tsc := NewThreadSensitiveContext(context.Background(), opts...)
 		e.threads = append(e.threads, &executorThread{ctx, tsc})
 	}
-	for i := n - 1; i >= 0; i-- { // the first is used first, so that few are taken
+	for i := n - 1; i >= 0; i-- { // always use the first idle thread, so that few are taken
 		e.idle = append(e.idle, e.threads[i])
 	}
 	return e
 }
 
-// Post has fn run on one of the threads. It returns at once. After Close, Shutdown
+// Post runs fn on one of the threads. It returns at once. After Close, Shutdown
 // or Cancel it returns [loop.ErrStopped], and fn does not run.
 //
-// A panic of fn, or a Goexit, ends fn and not the thread; [Hooks] are told of it
-// when what stands in the queue has been run.
+// A panic or Goexit ends fn but not the thread. [Hooks] are told of a panic
+// when the queued functions have run.
 func (e *PoolExecutor) Post(fn func()) error {
 	e.check("Post")
 	if fn == nil {
@@ -101,7 +102,7 @@ func (e *PoolExecutor) Post(fn func()) error {
 	return nil
 }
 
-// start has t run what is in the queue.
+// start makes t run what is in the queue.
 func (e *PoolExecutor) start(t *executorThread) {
 	var begun atomic.Bool
 	tk := Go(t.ctx, func(context.Context) (struct{}, error) {
@@ -116,8 +117,9 @@ func (e *PoolExecutor) start(t *executorThread) {
 	}()
 }
 
-// refused says that t cannot be had, because its pool is full or closed. The others
-// run what is queued. If there are none it will never be run, and the executor ends.
+// refused handles a thread that cannot be had because its pool is full or
+// closed. The other threads run what is queued. If there are none, the queue
+// will never run and the executor ends.
 func (e *PoolExecutor) refused(t *executorThread) {
 	e.mu.Lock()
 	e.idle = append(e.idle, t)
@@ -131,8 +133,8 @@ func (e *PoolExecutor) refused(t *executorThread) {
 	}
 }
 
-// drain runs on t what is in the queue. A function that does not return takes drain
-// with it, when the others have run.
+// drain runs on t what is in the queue. If a function panics or calls Goexit,
+// drain runs the rest of the queue before it ends in the same way.
 func (e *PoolExecutor) drain(t *executorThread) {
 	returned := false
 	defer func() {
@@ -146,7 +148,7 @@ func (e *PoolExecutor) drain(t *executorThread) {
 	returned = true
 }
 
-// next returns what t is to run, nil if t is idle now.
+// next returns the next function for t, or nil if t is now idle.
 func (e *PoolExecutor) next(t *executorThread) func() {
 	e.mu.Lock()
 	if len(e.queue) == 0 {
@@ -165,32 +167,34 @@ func (e *PoolExecutor) next(t *executorThread) func() {
 	return fn
 }
 
-// Done is closed when the executor has been closed and the last function has ended.
+// Done returns a channel that is closed when the executor has been closed and
+// the last function has ended.
 func (e *PoolExecutor) Done() <-chan struct{} {
 	e.check("Done")
 	return e.done
 }
 
-// Cancel closes the executor, and has what is queued not run: who waits for that
-// gets [loop.ErrStopped] when those that run have ended, which Cancel does not wait
-// for. Call [PoolExecutor.Close] to do so. It may be called at any time.
+// Cancel closes the executor and drops the queued functions. Callers that wait
+// for one of these get [loop.ErrStopped] when the running functions have ended.
+// Cancel does not wait; [PoolExecutor.Close] does. It may be called at any
+// time.
 func (e *PoolExecutor) Cancel() {
 	e.check("Cancel")
 	e.close(true)
 }
 
-// Close closes the executor, waits until what was posted has run, and lets the
-// threads go. It returns the errors of their exit functions. A second one waits,
-// too. On a thread of the executor itself it does not wait for that one, which is
-// let go when the function has ended.
+// Close closes the executor, waits until the posted functions have run, and
+// gives the threads back. It returns the errors of their exit functions. A
+// second Close waits as well. Called on a thread of the executor, Close does
+// not wait for that thread, which is given back when the function has ended.
 func (e *PoolExecutor) Close() error {
 	e.check("Close")
 	return e.end(func(t *executorThread) error { return t.tsc.Close() })
 }
 
-// Shutdown is [PoolExecutor.Close] for a caller that does not wait for ever: when
-// ctx ends it returns an error that matches its cause, and says what runs. Functions
-// that were posted run all the same.
+// Shutdown is [PoolExecutor.Close] with a limit on the wait. When ctx ends, it
+// returns an error that matches the cause of ctx and says what runs. The posted
+// functions still run, unless the executor has no thread yet.
 func (e *PoolExecutor) Shutdown(ctx context.Context) error {
 	checkCtx(ctx, "PoolExecutor.Shutdown")
 	e.check("Shutdown")
@@ -199,7 +203,7 @@ func (e *PoolExecutor) Shutdown(ctx context.Context) error {
 
 func (e *PoolExecutor) end(close func(*executorThread) error) error {
 	e.close(false)
-	e.starting.Wait() // for what does not wait itself
+	e.starting.Wait() // so that no start comes after the closing of its thread
 	var errs []error
 	for _, t := range e.threads {
 		errs = append(errs, close(t))
@@ -207,7 +211,7 @@ func (e *PoolExecutor) end(close func(*executorThread) error) error {
 	return errors.Join(errs...)
 }
 
-// close refuses what is posted from now on.
+// close refuses functions that are posted from now on.
 func (e *PoolExecutor) close(cancel bool) {
 	e.mu.Lock()
 	e.closed = true
@@ -221,7 +225,7 @@ func (e *PoolExecutor) close(cancel bool) {
 	}
 }
 
-// ended reports whether nothing runs any more, nor will. e.mu is held.
+// ended reports whether nothing runs or will run any more. e.mu is held.
 func (e *PoolExecutor) ended() bool {
 	return e.closed && len(e.queue) == 0 && len(e.idle) == len(e.threads)
 }

@@ -15,37 +15,37 @@ var (
 	// ErrAbandoned is matched by the error of a call that left its function
 	// running: see [Abandon].
 	ErrAbandoned = core.ErrAbandoned
-	// ErrQueueFull is returned beyond [QueueLimit], and matched by what calls
-	// with [IfFree] return that would have to wait, and those that have waited
-	// for as long as [QueueWait] says.
+	// ErrQueueFull is returned for calls beyond [QueueLimit]. It is also matched by
+	// the errors of calls with [IfFree] that would have to wait, and of calls that
+	// have waited for longer than [QueueWait] allows.
 	ErrQueueFull = core.ErrQueueFull
-	// ErrPoolFull is matched by the errors of calls that find the line of their
-	// pool as long as [ThreadPoolConfig] lets it be, or have stood there for as
-	// long as that or [QueueWait] says.
+	// ErrPoolFull is matched by the errors of calls that find as many waiting for
+	// their pool as [ThreadPoolConfig] allows, or that have waited for a thread for
+	// longer than ThreadPoolConfig or [QueueWait] allows.
 	ErrPoolFull = core.ErrPoolFull
-	// ErrNoContext is returned when no thread is known and [RequireContext]
-	// forbids the default one.
+	// ErrNoContext is returned when no thread is known and [RequireContext] forbids
+	// the default one.
 	ErrNoContext = core.ErrNoContext
-	// ErrWrongThread is returned where something belongs to another thread or
-	// goroutine than the caller's.
+	// ErrWrongThread is returned when something is used on a thread or goroutine
+	// that it does not belong to.
 	ErrWrongThread = errors.New("asyncsync: wrong thread")
 	// ErrFirstThread is returned by [Taint] for a thread that never ends.
 	ErrFirstThread = errors.New("asyncsync: the first OS thread of the process cannot be ended")
 )
 
-// A ThreadSensitiveContext is the scope in which all thread-sensitive calls
-// run on one thread, one at a time: a request, a session, a database. It is
-// made by [NewThreadSensitiveContext] and travels in the ctx returned from
-// there; its methods may be called from anywhere.
+// A ThreadSensitiveContext is a scope in which all thread-sensitive calls run
+// on one thread, one at a time: a request, a session, a database. Make one with
+// [NewThreadSensitiveContext]; it travels in the ctx returned there. Its
+// methods may be called from anywhere.
 //
-// It takes a thread at its first call, from a pool, and keeps it until it is
-// closed. One that is collected without having been closed gives its thread
-// back too, some time later.
+// It takes a thread from a pool at its first call and keeps it until it is
+// closed. A context that is garbage collected without having been closed gives
+// its thread back some time later.
 //
 // The name and the idea are asgiref's.
 type ThreadSensitiveContext struct{ scope core.Scope }
 
-// core returns the scope of tsc, nil for nil.
+// core returns the scope of tsc, or nil if tsc is nil.
 func (tsc *ThreadSensitiveContext) core() *core.Scope {
 	if tsc == nil {
 		return nil
@@ -59,14 +59,14 @@ func (tsc *ThreadSensitiveContext) check(what string) {
 	}
 }
 
-// NewThreadSensitiveContext returns a context and a ctx that carries it. It
-// costs an allocation or two and no thread; the thread comes with the first
-// call.
+// NewThreadSensitiveContext returns a context, and a ctx that carries it. It
+// costs an allocation or two. It starts no thread; the first call does.
 //
-// Where ctx carries a context already, the new one shares its thread, and all
-// options but [WithName] and [WithHooks] are those of the outermost. It can be closed by
-// itself; a context inside a closed one is closed. [Detach] the ctx to get an
-// independent context.
+// If ctx already carries a context, the new one shares its thread. Then all
+// options but [WithName] and [WithHooks] are those of the outermost context. A
+// nested context can be closed by itself. Closing a context also closes those
+// inside it. To get an independent context, [Detach] the ctx first. A nil ctx
+// panics.
 func NewThreadSensitiveContext(ctx context.Context, opts ...ContextOption) (context.Context, *ThreadSensitiveContext) {
 	checkCtx(ctx, "NewThreadSensitiveContext")
 	tsc := &ThreadSensitiveContext{}
@@ -74,9 +74,9 @@ func NewThreadSensitiveContext(ctx context.Context, opts ...ContextOption) (cont
 	return tsc.scope.Init(ctx, contextConfig("NewThreadSensitiveContext", opts)), tsc
 }
 
-// WithThreadSensitiveContext calls fn, on the calling goroutine, with a ctx
-// that carries a new context, and closes the context when fn ends, in whatever
-// way. The errors of fn and of the closing are joined.
+// WithThreadSensitiveContext calls fn on the calling goroutine with a ctx that
+// carries a new context. It closes the context when fn returns, panics or calls
+// [runtime.Goexit]. It joins the errors of fn and of Close.
 func WithThreadSensitiveContext(ctx context.Context, fn func(context.Context) error, opts ...ContextOption) (err error) {
 	checkCtx(ctx, "WithThreadSensitiveContext")
 	if fn == nil {
@@ -93,32 +93,35 @@ func WithThreadSensitiveContext(ctx context.Context, fn func(context.Context) er
 	return fn(ctx)
 }
 
-// Close refuses new calls with [ErrClosed], runs those that were accepted,
-// waits for the one that runs, and gives the thread back. Calls nested in a
-// function that still runs are served until it ends. It cancels no ctx.
+// Close closes the context: new calls are refused with [ErrClosed], calls that
+// were accepted run, and the thread goes back to its pool. Close waits for all
+// that. Calls nested in a function that still runs are served until it ends.
+// Close cancels no ctx.
 //
-// Called from the context's own thread, or from a function or task that the
-// thread is blocked for, or comes to be blocked for meanwhile, Close refuses
-// new calls and returns; the rest happens when the function on the thread
-// ends. A goroutine started with a plain go statement is not known to be below
-// anything: there Close waits. On another thread it serves while it waits. If
-// the context waits for the caller in a longer way Close returns as well.
+// Close does not wait if the thread waits for its caller. That is the case on
+// the context's own thread, and in a function or task that the thread is
+// blocked for, or becomes blocked for while Close waits, also by way of other
+// waits. Then Close refuses new calls and returns; the rest happens when the
+// function on the thread ends. The library cannot see that a goroutine started
+// with a plain go statement is below a function: Close waits there, even for a
+// function that waits for that goroutine. Called on another thread, Close
+// serves that thread while it waits.
 //
-// It returns the failures of [OnThreadExit] functions, to the first Close that
-// has waited for the end; any other returns nil.
+// Close returns the failures of [OnThreadExit] functions. Only the first Close
+// that has waited for the end returns them; any other Close returns nil.
 func (tsc *ThreadSensitiveContext) Close() error {
 	tsc.check("Close")
 	return tsc.scope.Close()
 }
 
-// Shutdown is Close with an end to its patience: when ctx ends first, calls
-// that have not begun fail with [ErrClosed], and the error, which wraps ctx's
-// cause, says what still runs. The thread is given back when that ends.
+// Shutdown is Close with a limit on the wait. If ctx ends first, calls that
+// have not begun fail with [ErrClosed]. Shutdown then returns an error that
+// wraps the cause of ctx and says what still runs. The thread goes back to its
+// pool when that has ended.
 //
-// Where it would have to wait for a function that waits for it, directly or
+// If Shutdown would have to wait for a function that waits for it, directly or
 // through other waits of this module, it returns an error that matches
-// deadlock.ErrDeadlock; the context closes all the same
-// when that function ends.
+// deadlock.ErrDeadlock. The context still closes when that function ends.
 func (tsc *ThreadSensitiveContext) Shutdown(ctx context.Context) error {
 	tsc.check("Shutdown")
 	checkCtx(ctx, "Shutdown")
@@ -135,18 +138,19 @@ func (tsc *ThreadSensitiveContext) Stats() ContextStats {
 	return tsc.scope.Stats()
 }
 
-// Taint has the OS thread of ctx's context destroyed, instead of used again,
-// when the context gives it back: for code that has changed the thread for
-// good, its namespace, its credentials, its signal mask.
+// Taint marks the OS thread of ctx's context as unusable: when the context
+// gives it back, the thread is destroyed instead of used again. It is for code
+// that has changed the thread for good: its namespace, its credentials, its
+// signal mask.
 //
-// A caller that has become a thread for the length of an [AsyncToSync] stays
-// locked to its OS thread, which ends with the goroutine. If that is the first
-// thread of the process, which Go never ends, Taint returns [ErrFirstThread]: no
-// other goroutine will run there, but the process as a whole shows its state
-// (/proc/self, credentials). A main goroutine that runs on it, after
-// [runtime.LockOSThread] in an init function, is such a caller. Threads of pools,
-// and the default thread, are never the first, on systems where that can be told:
-// Linux.
+// A caller that became a thread for the duration of an [AsyncToSync] stays
+// locked to its OS thread, which ends with the goroutine. Go never ends the
+// first thread of the process. If the caller runs on that one, as a main
+// goroutine does after [runtime.LockOSThread] in an init function, Taint
+// returns [ErrFirstThread]. Then no other goroutine will run on that thread,
+// but the process as a whole shows its state (/proc/self, credentials). On
+// Linux, where the first thread can be told apart, threads of pools and the
+// default thread are never the first.
 func Taint(ctx context.Context) error {
 	checkCtx(ctx, "Taint")
 	if s := core.ScopeOf(ctx); s != nil && !s.Taint() {
@@ -156,18 +160,21 @@ func Taint(ctx context.Context) error {
 }
 
 // Detach returns ctx without its context and without its place among callers,
-// for work that goes on in the background: what runs with it is nobody's
-// relative, is not served by threads that are blocked, and, without [On], goes
-// to the default thread. Values, deadline and cancellation stay, but for the
-// cancellation of the task that it is called in: see [context.WithoutCancel]
-// for the rest. So does the loop that ctx is on, if any: a task that is started
-// with it is one of that.
+// for work in the background. What runs with the result is related to no
+// caller. Blocked threads do not serve its calls, which go to the default
+// thread unless [On] says otherwise.
+//
+// The result keeps the values, the deadline and the cancellation of ctx, except
+// the cancellation of the task in which Detach is called.
+// [context.WithoutCancel] drops the rest. The result also keeps the loop of
+// ctx, if any: a task started with it runs on that loop.
 func Detach(ctx context.Context) context.Context {
 	checkCtx(ctx, "Detach")
 	return core.Detach(ctx)
 }
 
-// RequireContext turns the default thread of the process off, or on again:
-// while it is off, calls that find no context fail with [ErrNoContext]. It is
-// meant for programs that embed others' code, and for tests.
+// RequireContext turns the default thread of the process off (true) or on
+// (false). While it is off, calls that find no context fail with
+// [ErrNoContext]. This is for programs that embed code by others, and for
+// tests.
 func RequireContext(on bool) { core.Require(on) }

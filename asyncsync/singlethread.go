@@ -8,9 +8,9 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// An AsyncSingleThreadContext has the async functions that sync code calls below it
-// run on one thread, as tasks of a thread loop: see [NewAsyncSingleThreadContext].
-// Its methods may be called from anywhere.
+// An AsyncSingleThreadContext makes the async functions that sync code calls
+// below it run on one thread, as tasks of a thread loop: see
+// [NewAsyncSingleThreadContext]. Its methods may be called from anywhere.
 type AsyncSingleThreadContext struct {
 	home   core.Home // what its ctx carries
 	thread *asyncThread
@@ -19,8 +19,8 @@ type AsyncSingleThreadContext struct {
 	closed bool
 }
 
-// An asyncThread is the loop of an AsyncSingleThreadContext, and of those nested in
-// it.
+// An asyncThread is the loop of an AsyncSingleThreadContext and of those nested
+// in it.
 type asyncThread struct {
 	loop loop.Backend
 
@@ -32,23 +32,25 @@ type asyncThread struct {
 	over   chan struct{} // closed when the thread has ended; or when it is closed and has not been started
 }
 
-// NewAsyncSingleThreadContext returns a ctx below which async functions run on one
-// thread. Sync code that calls [FromThread], or a function of [AsyncToSync], with it
-// waits as ever; the function does not get a goroutine of its own but becomes a task
-// of a thread loop (see loop.NewThread), the same for all. It may wait there only
-// through this module, or it blocks the others. That is for async code over
-// something that is bound to a thread.
+// NewAsyncSingleThreadContext returns a ctx below which async functions run on
+// one thread. It is for async code over something that is bound to a thread.
 //
-// The thread is started by the first such call. A context that is made below
-// another one, or by what runs on its thread, shares that one's. What is nearest
-// counts: a context that is made below a task of a loop has functions run on its own
-// thread, and tasks of a loop below it have theirs run on that loop. [WithLoop] names
-// another loop. What [task.Go] starts with the ctx is not concerned: it runs where it
-// would without the context.
+// Sync code that calls [FromThread], or a function of [AsyncToSync], with that
+// ctx waits as usual. The async function does not get a goroutine of its own:
+// it becomes a task of one thread loop (see loop.NewThread), which all these
+// functions share. There it may wait only through this module; any other wait
+// blocks the other tasks.
+//
+// The first such call starts the thread. A context made below another one, or
+// by code that runs on the thread of another one, shares that thread. The
+// nearest enclosing loop or context wins: below a task of a loop, a new context
+// runs functions on its own thread; below the context, tasks of a loop run them
+// on that loop. [WithLoop] names another loop. Tasks started with [task.Go] and
+// this ctx run where they would without the context.
 //
 // Call Close when done. A nil ctx panics.
 //
-// It is asgiref's class of the same name. There an outer event loop wins.
+// It is asgiref's class of the same name. In asgiref an outer event loop wins.
 func NewAsyncSingleThreadContext(ctx context.Context) (context.Context, *AsyncSingleThreadContext) {
 	checkCtx(ctx, "NewAsyncSingleThreadContext")
 	a := &AsyncSingleThreadContext{}
@@ -74,8 +76,8 @@ func NewAsyncSingleThreadContext(ctx context.Context) (context.Context, *AsyncSi
 	return core.WithHome(ctx, &a.home), a
 }
 
-// enter opens an account for a call, and returns the loop that its function runs on.
-// leave must follow.
+// enter counts a call, and returns the loop that its function runs on. leave
+// must follow.
 func (a *AsyncSingleThreadContext) enter() (*core.Home, error) {
 	a.mu.Lock()
 	closed := a.closed
@@ -97,7 +99,7 @@ func (a *AsyncSingleThreadContext) enter() (*core.Home, error) {
 	return core.HomeOf(t.loop), nil
 }
 
-// leave is the end of a call.
+// leave ends a call.
 func (t *asyncThread) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -106,7 +108,7 @@ func (t *asyncThread) leave() {
 	}
 }
 
-// run runs the loop until the end.
+// run runs the loop until the last call has ended after Close.
 func (t *asyncThread) run() {
 	defer close(t.over)
 	_, _ = loop.Run(context.Background(), t.loop, func(ctx context.Context) (struct{}, error) {
@@ -114,14 +116,18 @@ func (t *asyncThread) run() {
 	})
 }
 
-// Close ends the context: calls with its ctx that come later return [ErrClosed]. Those
-// under way go on. Close of an outermost context waits for them, and for the end of
-// the thread; tasks that the functions have left there are cancelled then, with
-// [loop.ErrStopped]. Close of one that shares another's thread leaves that alone. A
-// further Close waits as well. It returns nil.
+// Close ends the context: later calls with its ctx return [ErrClosed], and
+// calls under way go on. It always returns nil.
 //
-// In a function that runs on the thread, or in sync code on a thread that such a
-// function has called, Close does not wait: the thread ends after the function.
+// Close of an outermost context waits for the calls under way and for the end
+// of the thread. The tasks that the functions have left on the thread are
+// cancelled with [loop.ErrStopped]. A further Close waits as well. Close of a
+// context that shares another's thread leaves the thread alone and does not
+// wait.
+//
+// In a function that runs on the thread, or in sync code called by such a
+// function on another thread, Close does not wait: the thread ends after the
+// function.
 func (a *AsyncSingleThreadContext) Close() error {
 	if a == nil || a.thread == nil {
 		panic("asyncsync: AsyncSingleThreadContext.Close: nil AsyncSingleThreadContext, or one not made by NewAsyncSingleThreadContext")

@@ -14,38 +14,42 @@ import (
 // Func is a function that can be sent across threads.
 type Func[A, R any] func(ctx context.Context, arg A) (R, error)
 
-// SyncToAsync wraps thread-sensitive fn: the result, called from anywhere,
-// runs fn on the right thread and waits for it. The wrapper may be made at any
-// time, kept, and used from many goroutines at once.
+// SyncToAsync wraps thread-sensitive function fn. The result, called from
+// anywhere, runs fn on the right thread and waits for it. The wrapper may be
+// made at any time, kept, and used by many goroutines at once.
 //
-// The thread is looked up at each call. It is that of the context named with
-// [On]; else that of whichever ctx met last, a [ThreadSensitiveContext] or a
-// sync caller that is blocked above; else the default thread of the process,
-// unless [RequireContext] has turned that off: then the call fails with
-// [ErrNoContext]. A caller who is on that thread already runs fn inline, at
-// the cost of a plain call.
+// Each call looks the thread up. It is, in this order:
 //
-// fn's ctx carries the thread: calls made with it come back here. fn sees the
-// local variables of the caller, and the caller those that fn has set.
+//   - the thread of the context named with [On];
+//   - the thread of whichever ctx met last: a [ThreadSensitiveContext], or a
+//     sync caller that is blocked above;
+//   - the default thread of the process. [RequireContext] turns that off: then
+//     the call fails with [ErrNoContext].
 //
-// What happens before the call synchronizes before fn begins, and the end of
-// fn before the call returns. The caller ends as fn did: it returns what fn
-// returned, panics with the value that fn panicked with, or calls
-// [runtime.Goexit]; the thread survives all three.
-//
-// If ctx ends before fn has begun, fn does not run and the call returns the
-// cause. If it ends while fn runs, fn sees it in its own ctx, and the call
-// returns what fn makes of it: [Abandon] and [Interrupt] are the alternatives.
-// A closed context fails with [ErrClosed], a full one with [ErrQueueFull], and a
-// call that could never run, because the thread is blocked for the sake of the
-// caller and does not serve it, with an error that matches
-// deadlock.ErrDeadlock.
-//
-// A caller that is itself on another thread goes on serving that one while it
+// A caller that is already on that thread runs fn inline, at the cost of a
+// plain call. A caller on another thread keeps serving that thread while it
 // waits.
 //
-// SyncToAsync and the order of the look-up are asgiref's; there the sync
-// caller above wins over any context entered below it.
+// The ctx of fn carries the thread: calls made with it come back to the thread.
+// fn sees the local variables of the caller, and the caller sees what fn has
+// set.
+//
+// What happens before the call synchronizes before fn begins, and the end of fn
+// synchronizes before the call returns. The caller ends as fn did: it returns
+// what fn returned, panics with the same value, or calls [runtime.Goexit]. The
+// thread survives all three.
+//
+// If ctx ends before fn has begun, fn does not run and the call returns the
+// cause. If ctx ends while fn runs, fn sees that in its own ctx, and the call
+// returns what fn returns. [Abandon] and [Interrupt] change that.
+//
+// The call fails with [ErrClosed] if the context is closed, and with
+// [ErrQueueFull] if its queue is full. If fn could never run, because the
+// thread is blocked in a wait for the caller and does not serve the call, the
+// error matches deadlock.ErrDeadlock.
+//
+// SyncToAsync and the order of the look-up come from asgiref. In asgiref the
+// sync caller above wins over any context entered below it.
 func SyncToAsync[A, R any](fn Func[A, R], opts ...Option) Func[A, R] {
 	if fn == nil {
 		panic("asyncsync: SyncToAsync: nil function")
@@ -79,8 +83,9 @@ func ToThread[R any](ctx context.Context, fn func(context.Context) (R, error), o
 	return w.call(ctx, fn)
 }
 
-// Do is [ToThread] for a function without a result. [Handle.Do] and [HandlePool.Do] are
-// the same for one with a value; [DoAsync] is the other direction.
+// Do is [ToThread] for a function without a result. [Handle.Do] and
+// [HandlePool.Do] do the same for a function that takes a value. [DoAsync] is
+// the opposite direction.
 func Do(ctx context.Context, fn func(context.Context) error, opts ...Option) error {
 	if fn == nil {
 		panic("asyncsync: Do: nil function")
@@ -104,7 +109,7 @@ func Do(ctx context.Context, fn func(context.Context) error, opts ...Option) err
 	return err
 }
 
-// oneDo is the wrapper of all calls by Do without options.
+// oneDo is the wrapper that all calls of Do without options share.
 var oneDo = &toThread[func(context.Context) error, struct{}]{
 	fn: func(ctx context.Context, fn func(context.Context) error) (struct{}, error) {
 		return struct{}{}, fn(ctx)
@@ -113,17 +118,17 @@ var oneDo = &toThread[func(context.Context) error, struct{}]{
 	plain: true,
 }
 
-// callArg is the function of a wrapper for functions that are called once: its
-// argument is the function.
+// callArg is the function of a wrapper for functions that are called once: the
+// argument is the user's function.
 func callArg[R any](ctx context.Context, fn func(context.Context) (R, error)) (R, error) {
 	return fn(ctx)
 }
 
-// argPC is what such a call is named after.
+// argPC returns the function that such a call is named after.
 func argPC[R any](fn func(context.Context) (R, error)) uintptr { return core.FuncPC(fn) }
 
-// oneShot returns the wrapper of all calls of [ToThread] with results of type
-// R and without options, so that they share its records.
+// oneShot returns the wrapper that all calls of [ToThread] with results of type
+// R and without options share. So they share its records too.
 func oneShot[R any]() *toThread[func(context.Context) (R, error), R] {
 	key := reflect.TypeFor[R]()
 	w, ok := oneShots.Load(key)
@@ -140,7 +145,7 @@ type toThread[A, R any] struct {
 	settings
 	fn      Func[A, R]
 	plain   bool            // no option changes where or how an inline call runs
-	pc      func(A) uintptr // of the function that a call is named after, which is in its argument; or nil
+	pc      func(A) uintptr // returns the function in the argument that a call is named after; or nil
 	records sync.Pool       // of *record[A, R]
 }
 
@@ -156,7 +161,8 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	if err != nil {
 		return zero[R](), err
 	}
-	// As in, which would be one more function on the stacks that reports cut short.
+	// This repeats in: calling in would add one more frame to the stacks that
+	// reports truncate.
 	if scope.Here() {
 		return w.inline(ctx, scope, arg)
 	}
@@ -217,9 +223,9 @@ func (w *toThread[A, R]) inline(ctx context.Context, scope *core.Scope, arg A) (
 	return r.result, r.err
 }
 
-// anywhere runs a function that is not thread-sensitive: on the executor, on
-// a goroutine of its own where the caller is a thread or may abandon it, else
-// where it is called.
+// anywhere runs a function that is not thread-sensitive. It uses the executor,
+// if there is one. Otherwise it uses a goroutine of its own if the caller is a
+// thread or may abandon the call, and the caller's goroutine if not.
 func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 	ctx = core.Afterlife(ctx)
 	r := &record[A, R]{fn: w.fn, arg: arg}
@@ -265,15 +271,18 @@ func limited[A, R any](ctx context.Context, l *task.Limiter, fn Func[A, R], arg 
 	return fn(ctx, arg)
 }
 
-// defaultTokens is how many tokens a default limiter has: anyio's number.
+// defaultTokens is how many tokens a default limiter has. It is anyio's number.
 const defaultTokens = 40
 
-// DefaultLimiter returns the limiter of insensitive calls that the tasks of a thread
-// loop make without [WithLimiter] or [WithExecutor]: each runs on a goroutine of its
-// own, and a loop with many tasks would start as many. ctx is one of code that runs on
-// the loop or was called from there. The limiter has 40 tokens, which SetTotal changes,
-// and lasts as long as the loop. Elsewhere, where insensitive calls are not limited, it
-// returns nil.
+// DefaultLimiter returns the limiter for insensitive calls that tasks of a
+// thread loop make without [WithLimiter] or [WithExecutor]. Each such call runs
+// on a goroutine of its own, so without a limiter a loop with many tasks would
+// start as many goroutines. The limiter has 40 tokens, which SetTotal changes,
+// and lasts as long as the loop.
+//
+// ctx must be the ctx of code that runs on the loop or was called from there.
+// For any other ctx DefaultLimiter returns nil: elsewhere insensitive calls are
+// not limited. A nil ctx panics.
 //
 // It is anyio's current_default_thread_limiter.
 func DefaultLimiter(ctx context.Context) *task.Limiter {
@@ -289,7 +298,8 @@ func DefaultLimiter(ctx context.Context) *task.Limiter {
 	return h.Limiter.Load().(*task.Limiter)
 }
 
-// A record is one call on its way: what is common to all, and the types.
+// A record is one call: the part that all calls have in common, and the typed
+// part.
 type record[A, R any] struct {
 	core.Call
 	fn     Func[A, R]
@@ -298,10 +308,10 @@ type record[A, R any] struct {
 	err    error
 }
 
-// Run runs the function. It is called by core, once.
+// Run runs the function. Package core calls it once.
 func (r *record[A, R]) Run(ctx context.Context) { r.result, r.err = r.fn(ctx, r.arg) }
 
-// Forget drops what the function was: see core.
+// Forget drops the references to the function and its argument: see core.
 func (r *record[A, R]) Forget() {
 	var arg A
 	r.fn, r.arg = nil, arg
@@ -327,9 +337,10 @@ func (w *toThread[A, R]) name(r *record[A, R]) {
 	}
 }
 
-// free takes back a record that nobody else refers to: its function has
-// returned or panicked, and its caller has been told. Others are left to the
-// collector; after a Goexit the thread's stack may hold one for long.
+// free recycles a record that nothing else refers to: the function has returned
+// or panicked, and the caller has been told. Other records are left to the
+// garbage collector. After a Goexit the thread's stack may hold one for a long
+// time.
 func (w *toThread[A, R]) free(r *record[A, R]) {
 	if !r.Reset() {
 		return

@@ -1,23 +1,26 @@
-// Package deadlock says who runs where and who waits for whom, finds waits that
-// probably never end, and names the errors of those that certainly never do.
+// Package deadlock reports which code runs on which thread and who waits for
+// whom. It finds waits that probably never end, and defines the error of waits
+// that certainly never do.
 //
-// A thread that is stuck is silent in Go: the runtime's own "all goroutines are
-// asleep" never fires in a program with a ticker, a signal handler or cgo.
+// A stuck thread is silent in Go: the runtime's own "all goroutines are asleep"
+// never appears in a program with a ticker, a signal handler or cgo.
 //
-//   - [Take] returns a [Report] of all threads of this module, for people, as
+//   - [Take] returns a [Report] of all threads of this module, as text, as
 //     JSON, or for graphviz.
-//   - [Watch] looks at the threads now and then, and tells a function of what
-//     seems stuck, or has waited long, and of what has moved again.
-//   - [Strict] has a test fail, with a report, where it would hang.
-//   - A wait that is certain never to end is refused with an [*Error]: one that
-//     closes a cycle in which every wait is one of this module, for a call to a
-//     thread, an async function, a task, a group, a token of a limiter, a thread
-//     of a full pool, or the end of a context or of a pool. So a task that waits for itself,
-//     threads that call each other in a ring, or a call below a function that
-//     waits for it, made with a ctx from outside that function.
+//   - [Watch] looks at the threads periodically, and calls a function for what
+//     seems stuck, for what has waited long, and for what has moved again.
+//   - [Strict] makes a test fail, with a report, where it would hang.
+//   - A wait that certainly never ends is refused with an [*Error]. It closes a
+//     cycle in which every wait is one of this module: for a call to a thread,
+//     an async function, a task, a group, a token of a limiter, a mutex, a
+//     thread of a full pool, or the end of a context or a pool. Examples are a
+//     task that waits for itself, threads that call each other in a ring, and a
+//     call below a function that waits for it, made with a ctx from outside
+//     that function.
 //
-// In docs/deadlock there is a page for each of them, which says why it is so and
-// what to do. Errors, verdicts and the failures of strict tests end with its name.
+// Each of these has a page in docs/deadlock that explains the cause and the
+// remedy. Errors, verdicts and the failures of strict tests end with the name
+// of the page.
 package deadlock
 
 import "asyncsync.dev/internal/core"
@@ -26,7 +29,7 @@ import "asyncsync.dev/internal/core"
 var ErrDeadlock = core.ErrDeadlock
 
 // An Error is returned by a wait that would never have ended. Nothing else is
-// disturbed: the program goes on as after any failed call.
+// affected: the program goes on as after any failed call.
 type Error = core.DeadlockError
 
 // A Link is one wait in the cycle of an [Error].

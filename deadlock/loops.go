@@ -9,7 +9,7 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// A Loop is one thread loop (loop.NewThread) that runs, in a Report.
+// A Loop is a running thread loop (loop.NewThread) in a Report.
 type Loop struct {
 	ID        uint64     `json:"id"` // never used again in the process
 	Name      string     `json:"name"`
@@ -25,15 +25,15 @@ type Loop struct {
 type LoopTask struct {
 	Name      string `json:"name"`
 	Goroutine int64  `json:"goroutine"` // of its coroutine
-	// Wait is what it waits for; nil if that is not known. Of what runs it is a
-	// wait that blocks the loop.
+	// Wait is what it waits for, or nil if that is not known. A Running with a Wait
+	// blocks the loop.
 	Wait *Wait `json:"wait"`
 }
 
 // maxLoops bounds the loops of a report.
 const maxLoops = 16
 
-// loops returns those that a report has: the ones where something has to wait for
+// loops returns the loops of a report. Loops on which something has to wait for
 // what runs come first.
 func loops(g *core.Graph) []*core.LoopState {
 	all := make([]*core.LoopState, len(g.Loops))
@@ -81,7 +81,7 @@ func (b *builder) loopTask(t *core.LoopTask) LoopTask {
 	return r
 }
 
-// write writes the loop; without ages if aged is false.
+// write writes the loop. Without aged it omits ages.
 func (l *Loop) write(b *strings.Builder, r *Report, aged bool) {
 	fmt.Fprintf(b, "\nloop %s: goroutine %d", cmp.Or(l.Name, "(unnamed)"), l.Goroutine)
 	if l.OSThread != 0 {
@@ -120,7 +120,7 @@ func (t *LoopTask) write(b *strings.Builder, what string, r *Report, aged bool) 
 	b.WriteByte('\n')
 }
 
-// A turn is one time that something runs on a loop.
+// A turn is one uninterrupted run of a task or function on a loop.
 type turn struct {
 	loop uint64
 	n    [2]uint64
@@ -128,16 +128,17 @@ type turn struct {
 
 func turnOf(l *core.LoopState) turn { return turn{l.ID, l.Turn} }
 
-// blocks reports whether what runs on l has the others wait.
+// blocks reports whether what runs on l makes others wait.
 func blocks(l *core.LoopState) bool { return l.Running != nil && l.Ready > 0 }
 
-// blocking reports whether the turn x goes on.
+// blocking reports whether the turn x still goes on.
 func blocking(g core.Graph, x turn) bool {
 	return slices.ContainsFunc(g.Loops, func(l core.LoopState) bool { return l.Running != nil && turnOf(&l) == x })
 }
 
-// blockedLoop reports whether what runs on l is parked, so that the loop is blocked.
-// A task that waits through this module is a coroutine that stands still.
+// blockedLoop reports whether what runs on l is parked, so that the loop is
+// blocked. A task that waits through this module is a coroutine that stands
+// still.
 func (q *inquiry) blockedLoop(l *core.LoopState, r *trail) bool {
 	g := q.stacks[l.Running.Goroutine]
 	if g == nil || !g.raw() && !(parked[g.State] && g.inside()) {

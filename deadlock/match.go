@@ -7,18 +7,18 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// TakeMatching is [Take] for the threads alone that text is found in, in either
-// case: in the name of the context, in where it was made, or in the name of a call
-// that runs or is queued there. The report has as many of these as any has, however
-// many threads there are beside them; MoreThreads counts those that match too.
-// Waits, limiters, pools and loops are not left out for this.
+// TakeMatching is [Take] for those threads only that contain text, ignoring
+// case: in the name of the context, in the place where it was made, or in the
+// name of a call that runs or is queued there. The report's limits apply to
+// these threads alone, and MoreThreads counts only threads that match. Waits,
+// limiters, pools and loops are not filtered.
 func TakeMatching(text string) *Report {
 	s := runtimeSource.sample()
 	s.match = strings.ToLower(text)
 	return s.report(0, 0)
 }
 
-// matching returns the threads of a sample that a report is to choose from.
+// matching returns the threads of a sample that a report may contain.
 func (s *sample) matching() []core.ThreadState {
 	if s.match == "" {
 		return slices.Clone(s.graph.Threads)

@@ -250,7 +250,7 @@ func TestLimiterWaits(t *testing.T) {
 					require.NotEmpty(t, vs)
 					require.Equal(t, Probable, vs[0].Kind)
 					require.Equal(t, "limiter", vs[0].Wait.Kind)
-					require.Contains(t, vs[0].Title(), "for a limiter, and all who hold its tokens wait for it or are parked")
+					require.Contains(t, vs[0].Title(), "for a limiter, and all holders of its tokens wait for it or are parked")
 					require.True(t, strings.HasSuffix(vs[0].String(), "\nsee docs/deadlock/limiter.md\n"))
 				} else {
 					require.Empty(t, vs)

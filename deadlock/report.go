@@ -13,14 +13,15 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// A Report is what all threads did when it was taken, who waits for whom, and
-// where. Each thread is consistent in itself; between them time has passed.
+// A Report is what all threads did when it was taken: who waits for whom, and
+// where. Each thread is consistent in itself; the threads are read one after
+// the other.
 //
-// A report is bounded, whatever the program does: it has at most 64 threads, of
-// each the topmost 16 calls of its stack and the first 16 of its queue, at most 16
-// loops with 16 tasks each, and at most 64 goroutines with 32 functions each. Threads with a queue come before
-// busy ones, and those before idle ones. Counts say what was left out. Names are
-// cut after 200 bytes.
+// A report is bounded, whatever the program does. It has at most 64 threads,
+// each with the topmost 16 calls of its stack and the first 16 of its queue; at
+// most 16 loops with 16 tasks each; and at most 64 goroutines with 32 functions
+// each. Threads with a queue come before busy ones, and those before idle ones.
+// Counts say what was left out. Names are cut after 200 bytes.
 type Report struct {
 	Time           time.Time   `json:"time"`
 	Threads        []Thread    `json:"threads"`         // by ID
@@ -33,8 +34,8 @@ type Report struct {
 	MoreLoops      int         `json:"more_loops"`      // that were left out
 	Goroutines     []Goroutine `json:"goroutines"`      // that are involved, by ID
 	MoreGoroutines int         `json:"more_goroutines"` // that were left out, or not found
-	// StacksCut says that the stacks of all goroutines were more than the 16 MB
-	// that are read, so that some may be missing.
+	// StacksCut says that the stacks of all goroutines exceeded the 16 MB that are
+	// read, so that some may be missing.
 	StacksCut bool `json:"stacks_cut"`
 }
 
@@ -68,20 +69,20 @@ type Call struct {
 	Seq    uint64 `json:"seq"`    // its number on its thread, 0 for what is no call
 	Name   string `json:"name"`   // "" for the caller of AsyncToSync that has become the thread
 	Caller int64  `json:"caller"` // the goroutine that waits for it, 0 if there is none, or it is not known
-	// Waited is how long the caller has slept for it, -1 if that is not known.
+	// Waited is how long the caller has slept for it, or -1 if that is not known.
 	Waited time.Duration `json:"waited_ns"`
-	// Site is where the call was made: the function that called this module.
-	// It is read from the caller's stack; nil if that does not show it.
+	// Site is where the call was made: the function that called this module. It is
+	// read from the caller's stack, and nil if the stack does not show it.
 	Site *Frame `json:"site"`
-	// Stranger says of a queued call that nothing that blocks the thread is
-	// known to wait for it.
+	// Stranger says of a queued call that nothing that blocks the thread is known
+	// to wait for it.
 	Stranger bool `json:"stranger"`
-	// Below says that it is the first of the queue that was submitted from below
-	// the function on top of the stack.
+	// Below says that it is the first queued call that was submitted from below the
+	// function on top of the stack.
 	Below bool `json:"below"`
 	Long  bool `json:"long"` // it is meant to take long
-	// Wait is the wait of this module that its function is in; nil if it is in
-	// none, as far as is known.
+	// Wait is the wait of this module that its function is in, or nil if none is
+	// known.
 	Wait *Wait `json:"wait"`
 }
 
@@ -91,7 +92,7 @@ type Wait struct {
 	To   Party  `json:"to"`
 	Kind string `json:"kind"` // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close; or the function that waits: sleep, event, cond
 	For  string `json:"for"`  // the name of what is waited for, "" if it has none
-	// Queued says that what is waited for is a call that has not begun.
+	// Queued says that the target of the wait is a call that has not begun.
 	Queued bool `json:"queued"`
 	// Under says that From does something else on top of this wait meanwhile.
 	Under bool          `json:"under"`
@@ -106,9 +107,9 @@ type Party struct {
 	Function  string `json:"function"`  // that runs on the thread and waits, or is waited for; "" if it is not known
 }
 
-// An Idle is contexts that were made in the same place and are open, have a
-// thread, and do nothing with it, while others stand in line for one of that
-// pool, or wait for its end.
+// An Idle is a set of contexts that were made in the same place, are open, have
+// a thread, and do nothing with it, while others wait for a thread of that
+// pool, or for its end.
 type Idle struct {
 	Pool     int    `json:"pool"`     // the same for all of one pool in this report
 	Waiting  int    `json:"waiting"`  // contexts that stand in line there
@@ -118,7 +119,7 @@ type Idle struct {
 	Made     *Frame `json:"made"`     // where, nil if that is not known
 }
 
-// A Limiter is one that somebody waits for.
+// A Limiter is a limiter that somebody waits for.
 type Limiter struct {
 	Total   int     `json:"total"`   // tokens there are
 	Used    int     `json:"used"`    // tokens taken
@@ -128,7 +129,8 @@ type Limiter struct {
 	Queued  int     `json:"queued"`  // how many wait, also those that are not in Queue
 }
 
-// A Pool is one that threads of a report are of, or wait for a thread of.
+// A Pool is a pool that the threads of a report come from, or wait for a thread
+// of.
 type Pool struct {
 	Number      int    `json:"number"`       // the same for all of one pool in this report
 	Default     bool   `json:"default"`      // it is the one of contexts that name none
@@ -142,7 +144,7 @@ type Pool struct {
 	Started     uint64 `json:"started"`      // ever
 }
 
-// A Token is what one holds of a limiter, or waits for.
+// A Token says which tokens of a limiter one function holds, or waits for.
 type Token struct {
 	Who    Party         `json:"who"` // of one who holds tokens, the one that has taken them
 	Tokens int           `json:"tokens"`
@@ -158,8 +160,8 @@ type Goroutine struct {
 	Locked  bool    `json:"locked"`  // to an OS thread
 	Frames  []Frame `json:"frames"`  // the functions, from the top
 	Elided  int     `json:"elided"`  // how many functions were left out
-	// CreatedBy is the go statement that started it, nil for the first of the
-	// process, and Creator the goroutine that executed that.
+	// CreatedBy is the go statement that started it, or nil for the first goroutine
+	// of the process. Creator is the goroutine that executed that statement.
 	CreatedBy *Frame `json:"created_by"`
 	Creator   int64  `json:"creator"`
 }
@@ -180,11 +182,11 @@ const (
 )
 
 // schema is the version of the JSON form. It changes when a field changes its
-// meaning or goes, not when one is added.
+// meaning or is removed, not when one is added.
 const schema = 1
 
-// MarshalJSON returns the report as JSON, the form that docs/deadlock/report.md
-// describes field by field.
+// MarshalJSON returns the report as JSON. docs/deadlock/report.md describes
+// each field.
 func (r *Report) MarshalJSON() ([]byte, error) {
 	type fields Report
 	return json.Marshal(struct {
@@ -193,7 +195,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	}{schema, (*fields)(r)})
 }
 
-// A source is where reports and watchers get what they know.
+// A source is where reports and watchers get their information.
 type source struct {
 	graph  func() core.Graph
 	dump   func() (text []byte, cut bool)
@@ -222,14 +224,15 @@ var runtimeSource = &source{
 }
 
 // Take returns a report. Contexts that wait in line for a thread of their pool
-// are threads in it, too. It may be called from anywhere at any time, also from
-// a function on a thread, a hook, or the goroutine that handles a signal. It
-// waits for nobody: it takes a lock of each thread in turn, for a moment. If
-// anything runs or waits it also reads the stacks of all goroutines, for which
-// the runtime stops the program: about 10 ms for each thousand of them.
+// are in it as threads too. Take may be called from anywhere at any time, also
+// from a function on a thread, a hook, or a goroutine that handles a signal.
+//
+// It waits for nothing and locks each thread in turn, briefly. If anything runs
+// or waits, it also reads the stacks of all goroutines, for which the runtime
+// stops the program: about 10 ms for each thousand goroutines.
 func Take() *Report { return runtimeSource.sample().report(0, 0) }
 
-// A sample is one look at the threads, and at the stacks if somebody asks.
+// A sample is one look at the threads, and at the stacks if they are needed.
 type sample struct {
 	src    *source
 	at     time.Time
@@ -244,8 +247,8 @@ func (src *source) sample() *sample {
 	return &sample{src: src, at: time.Now(), graph: src.graph()}
 }
 
-// stacks returns the goroutines with the given ids that there are. The stacks
-// are read once for a sample, after the graph.
+// stacks returns those goroutines with the given ids that exist. The stacks are
+// read once for a sample, after the graph.
 func (s *sample) stacks(ids map[int64]bool) map[int64]*stack {
 	if len(ids) == 0 {
 		return nil
@@ -261,7 +264,7 @@ func (s *sample) parse(want func(id int64) bool) map[int64]*stack {
 	return parse(s.text, want)
 }
 
-// A callID names a call in the process.
+// A callID identifies a call in the process.
 type callID struct{ thread, seq uint64 }
 
 // queued returns the calls that a graph has in queues.
@@ -275,8 +278,8 @@ func queued(g core.Graph) map[callID]bool {
 	return calls
 }
 
-// report makes the report of a sample. The thread first and the goroutine also
-// are in it, unless they are 0, whatever else is left out.
+// report makes the report of a sample. The thread first and the goroutine also,
+// unless they are 0, are in it whatever else is left out.
 func (s *sample) report(first uint64, also int64) *Report {
 	threads := s.matching()
 	rank := func(t *core.ThreadState) int {
@@ -382,8 +385,8 @@ func (b *builder) limiter(l core.ResourceState) Limiter {
 	return Limiter{Total: l.Total, Used: l.Used, Held: tokens(l.Holding, true), Holders: l.Holders, Queue: tokens(l.Waiting, false), Queued: l.Waiters}
 }
 
-// involved returns the goroutines that a report of the threads shows, the most
-// telling ones first if there are too many, and also.
+// involved returns the goroutines that a report of the threads shows, and also.
+// If there are too many, it returns the most informative ones.
 func involved(threads []core.ThreadState, goroutines []core.GoroutineState, limiters []core.ResourceState, loops []*core.LoopState, also int64) (ids map[int64]bool, more int) {
 	ids = map[int64]bool{}
 	left := map[int64]bool{}
@@ -459,8 +462,8 @@ type away struct {
 	name   string
 }
 
-// places notes which async functions run on each goroutine: that of a caller runs
-// those of the function that it has called.
+// places records which async functions run on each goroutine. The goroutine of
+// a caller runs those of the function that it has called.
 func (b *builder) places() {
 	b.runs = map[int64][]away{}
 	for _, t := range b.graph.Threads {
@@ -472,9 +475,9 @@ func (b *builder) places() {
 	}
 }
 
-// caller returns who waits for the call c, which is the entry at of the stack of
-// t, or queued there if at is -1; and whether he runs something on top of that
-// wait.
+// caller returns the waiter for the call c, which is entry at of the stack of
+// t, or queued there if at is -1. under reports whether that waiter runs
+// something on top of the wait.
 func (b *builder) caller(t *core.ThreadState, c core.CallState, at int) (p Party, under bool) {
 	p = b.party(c.Caller)
 	if from := b.byGoroutine[c.Caller]; from != nil {
@@ -523,7 +526,7 @@ func (b *builder) threadParty(t *core.ThreadState) Party {
 	return Party{Thread: t.ID, Goroutine: t.Goroutine, Name: title(clean(t.Name), made(t))}
 }
 
-// made returns where the context of t was made, nil if that is not known.
+// made returns where the context of t was made, or nil if that is not known.
 func made(t *core.ThreadState) *Frame {
 	if t.Made == (core.Site{}) {
 		return nil
@@ -531,7 +534,8 @@ func made(t *core.ThreadState) *Frame {
 	return &Frame{clean(t.Made.Func), cleanPath(t.Made.File), t.Made.Line}
 }
 
-// title returns what a context is called: by where it was made if it has no name.
+// title returns what a context is called. Without a name, that is where it was
+// made.
 func title(name string, made *Frame) string {
 	if name == "" && made != nil {
 		return "(made in " + made.short() + ")"
@@ -539,13 +543,13 @@ func title(name string, made *Frame) string {
 	return name
 }
 
-// short is String without the folders of the file.
+// short is String without the directory of the file.
 func (f Frame) short() string {
 	return fmt.Sprintf("%s, %s:%d", f.Func, f.File[strings.LastIndexAny(f.File, `/\\`)+1:], f.Line)
 }
 
-// idle returns the contexts that keep others from a thread, those of the largest
-// group first.
+// idle returns the contexts that keep others from a thread, the largest group
+// first.
 func idle(g *core.Graph) []Idle {
 	waiting, closing := map[int]int{}, map[int]bool{}
 	for _, t := range g.Threads {
@@ -596,8 +600,8 @@ func (b *builder) thread(t *core.ThreadState) Thread {
 	for i, c := range t.Stack[:min(len(t.Stack), maxCalls)] {
 		e := b.call(c)
 		if g := b.stacks[c.Caller]; g != nil {
-			// The caller may run other things meanwhile; what its stack says is
-			// certain if it has entered this module once only.
+			// The caller may run other things meanwhile. Its stack is only
+			// conclusive if it has entered this module exactly once.
 			if sites, _ := g.sites(); len(sites) == 1 && b.byGoroutine[c.Caller] == nil {
 				e.Site = &sites[0]
 			}
@@ -628,7 +632,7 @@ func (b *builder) call(c core.CallState) Call {
 	return Call{Seq: c.Seq, Name: clean(c.Name), Caller: c.Caller, Waited: c.Waited, Stranger: c.Stranger, Long: c.Long}
 }
 
-// site returns where a queued call was made, nil if that cannot be seen.
+// site returns where a queued call was made, or nil if that cannot be seen.
 func (b *builder) site(thread uint64, c core.CallState) *Frame {
 	g := b.stacks[c.Caller]
 	if g == nil {
@@ -647,8 +651,8 @@ func (b *builder) site(thread uint64, c core.CallState) *Frame {
 	return &sites[0]
 }
 
-// called adds the edge of a call's caller. at is the call's place on the stack of
-// t, -1 if it is queued.
+// called adds the edge of a call's caller. at is the call's place on the stack
+// of t, or -1 if it is queued.
 func (b *builder) called(t *core.ThreadState, c core.CallState, at int) {
 	if c.Caller == 0 {
 		return
@@ -683,7 +687,8 @@ func (b *builder) wait(from Party, w *core.WaitState) Wait {
 	return r
 }
 
-// edge adds a wait, once. under says that it is not what its waiter does now.
+// edge adds a wait, once. under says that the waiter does something else on top
+// of it.
 func (b *builder) edge(w Wait, under bool) {
 	if w.From == (Party{}) {
 		return
@@ -700,7 +705,7 @@ func (b *builder) edge(w Wait, under bool) {
 	b.waits = append(b.waits, w)
 }
 
-// clean makes a name fit for one line of text, in any of the forms of a report.
+// clean makes a name fit on one line of text, in any form of a report.
 func clean(s string) string {
 	if len(s) > maxName {
 		n := maxName
@@ -712,7 +717,7 @@ func clean(s string) string {
 	return oneLine(s)
 }
 
-// cleanPath does the same for a path, of which the end matters.
+// cleanPath is clean for a path, of which the end matters most.
 func cleanPath(s string) string {
 	if n := len(s) - maxName; n > 0 {
 		for n < len(s) && !utf8.RuneStart(s[n]) {

@@ -12,8 +12,8 @@ import (
 const maxDump = 16 << 20
 
 // dump returns the stacks of all goroutines as the runtime writes them. cut
-// says that there were more than limit bytes of them. The world is stopped for
-// each try, so the first buffer is one that most likely suffices.
+// says that there were more than limit bytes. Each try stops the world, so the
+// first buffer is one that most likely suffices.
 func dump(limit int) (text []byte, cut bool) {
 	size := min(max(64<<10, runtime.NumGoroutine()*2<<10), limit)
 	for {
@@ -40,8 +40,8 @@ type stack struct {
 // maxFrames bounds the frames that a report shows of a goroutine.
 const maxFrames = 32
 
-// parse reads the goroutines of a dump, those that want reports true for. It
-// passes over what it does not understand.
+// parse reads those goroutines of a dump for which want reports true. It skips
+// what it does not understand.
 func parse(dump []byte, want func(id int64) bool) map[int64]*stack {
 	found := map[int64]*stack{}
 	var (
@@ -175,9 +175,9 @@ func place(line string) (file string, number int) {
 	return cleanPath(file), 0
 }
 
-// parked are the states of a goroutine that only another goroutine, or a
-// timer, can end: see raw. A goroutine that sleeps, waits for the network or is
-// in a system call will go on by itself.
+// parked has the states of a goroutine that only another goroutine, or a timer,
+// can end: see raw. A goroutine that sleeps, waits for the network or is in a
+// system call will go on by itself.
 var parked = map[string]bool{
 	"chan receive":            true,
 	"chan receive (nil chan)": true,
@@ -193,11 +193,11 @@ var parked = map[string]bool{
 	"sync.WaitGroup.Wait":     true,
 }
 
-// raw reports whether g is parked in a wait that this module does not see. In
-// one of this module's own, for a lock of its say, it is not, and nor is it where
-// the runtime waits for itself: for a collection to begin, for the world to stop.
-// Of the waits for I/O the one for a file counts: that is a pipe, whose other end
-// may be in this process.
+// raw reports whether g is parked in a wait that this module does not see.
+// Waits inside this module, for its locks for example, do not count. Waits of
+// the runtime for itself do not count either: for a garbage collection to
+// begin, for the world to stop. Of the waits for I/O only the one for a file
+// counts: that is a pipe, and its other end may be in this process.
 func (g *stack) raw() bool {
 	below, file := false, false
 	for _, f := range g.all {
@@ -239,8 +239,8 @@ var runners = []string{
 	"asyncsync.dev/internal/core.(*Solo).Run",
 }
 
-// started reports whether what g runs for this module has started o, as far as
-// can be seen: see inquiry.startedBelow.
+// started reports whether the function that g runs for this module has started
+// o, as far as can be seen: see inquiry.startedBelow.
 func (g *stack) started(o *stack) bool {
 	end := len(g.all)
 	for i, f := range g.all {
@@ -265,7 +265,7 @@ func (g *stack) started(o *stack) bool {
 }
 
 // coroutine is the state of a goroutine that stands still for another: the body
-// of an iterator that it pulls, or the one that pulls it.
+// of a pulled iterator, or the goroutine that pulls it.
 const coroutine = "coroutine"
 
 // pulledBy reports whether g is the body of an iterator that the goroutine id
@@ -289,7 +289,8 @@ func library(fn string) bool {
 	return false
 }
 
-// plumbing reports whether fn belongs to what Go itself puts on a stack.
+// plumbing reports whether fn is one of the functions that Go itself puts on a
+// stack.
 func plumbing(fn string) bool {
 	for _, p := range []string{"runtime.", "internal/", "sync.", "sync/atomic.", "context.", "iter.", "reflect.", "time."} {
 		if strings.HasPrefix(fn, p) {
@@ -300,7 +301,7 @@ func plumbing(fn string) bool {
 }
 
 // sites returns where the stack enters this module from outside, from the top.
-// blocked says that the first of them is where it is now.
+// blocked says that the stack is still inside the first of these.
 func (g *stack) sites() (sites []Frame, blocked bool) {
 	inside, seen := false, false
 	for _, f := range g.all {

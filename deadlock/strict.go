@@ -12,7 +12,7 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// TB is what [Strict] uses of a [testing.TB].
+// TB is the part of [testing.TB] that [Strict] uses.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -35,38 +35,38 @@ const (
 // Strict makes a test fail where the program could hang. Call it first in the
 // test, so that it ends last.
 //
-// Until the test ends, all threads serve no more than they must: on top of a
-// blocked function they run what its wait is known to depend on, and nothing
-// else. A thread whose policy is All serves as if it were Related; waits for
-// something unknown serve nobody. So a dependency that only holds because
-// somebody happens to be served shows itself as a deadlock.
+// Until the test ends, all threads serve as little as possible: on top of a
+// blocked function they run only what its wait is known to depend on. A thread
+// with the policy All serves as if it had Related. A wait for something unknown
+// serves no call. So a dependency that works only because a call happens to be
+// served shows up as a deadlock.
 //
-// Where it does, or where a function on a thread waits in the way of a
-// [Probable], Strict waits a second, has the call that cannot begin fail with an
-// [*Error], and reports the failure with a [Report] to t. So the test ends
-// instead of hanging. A function that is blocked for a second, by a timer say,
-// while such a call is queued is taken for a deadlock too, also if that second
-// is one of testing/synctest.
+// When it does, or when a function on a thread waits as described at
+// [Probable], Strict waits a second. Then it makes the call that cannot begin
+// fail with an [*Error], and reports the failure with a [Report] to t. So the
+// test ends instead of hanging. A function that is blocked for a second, by a
+// timer for example, while such a call is queued counts as a deadlock too, also
+// if that second is one of testing/synctest.
 //
-// When the test has ended, each context that came to a thread during the test
-// and is not closed is a failure as well, after a second of grace. The default
-// thread is allowed, and so are contexts that were never called.
+// After the test, each context that got a thread during the test and is not
+// closed is a failure as well, after a second of grace. The default thread is
+// exempt, and so are contexts that were never called.
 //
-// Strict is for the whole process: a test that calls it must not run in
-// parallel with others. A test in a testing/synctest bubble calls it in the
-// bubble; calls made in another bubble than Strict are reported and not ended.
+// Strict affects the whole process: a test that calls it must not run in
+// parallel with others. A test in a testing/synctest bubble must call it in the
+// bubble. Calls made in another bubble than Strict are reported but not ended.
 func Strict(t TB) {
 	t.Helper()
 	strict(runtimeSource, t)
 }
 
-// strictTests counts the tests that are strict.
+// strictTests counts the strict tests.
 var strictTests struct {
 	sync.Mutex
 	n int
 }
 
-// strictly adds n tests to those that are strict.
+// strictly adds n to the number of strict tests.
 func (src *source) strictly(n int) {
 	strictTests.Lock()
 	defer strictTests.Unlock()
@@ -107,8 +107,8 @@ func strict(src *source, t TB) {
 	})
 }
 
-// bubble returns the number of the synctest bubble that it is called in, 0
-// outside.
+// bubble returns the number of the caller's synctest bubble, or 0 outside of
+// one.
 func bubble() int {
 	buf := make([]byte, 1<<10)
 	n := runtime.Stack(buf, false)
@@ -118,8 +118,8 @@ func bubble() int {
 	return 0
 }
 
-// leaked returns the names of the threads that are not among before and do not
-// go away.
+// leaked returns the names of the threads that are not in before and do not go
+// away.
 func (src *source) leaked(before map[uint64]bool) []string {
 	for look := 1; ; look++ {
 		var names []string
@@ -149,7 +149,7 @@ func raw(t *core.ThreadState) bool {
 }
 
 // suspected returns the queued call that the function on top of t may wait for,
-// or else the first one. There is one.
+// or else the first one. The queue must not be empty.
 func suspected(t *core.ThreadState) core.CallState {
 	if raw(t) {
 		return t.Queue[t.BelowAt]
@@ -158,7 +158,7 @@ func suspected(t *core.ThreadState) core.CallState {
 }
 
 // parkedIn returns the goroutine that the function on top of t is parked on,
-// and the stack that it is parked in.
+// and the stack in which it is parked.
 func parkedIn(t *core.ThreadState, stacks map[int64]*stack) (g *stack, body string, ok bool) {
 	g = stacks[t.Goroutine]
 	pulls := false
@@ -195,7 +195,7 @@ func (w *strictWatcher) look() {
 		w.parked = nil
 		return
 	}
-	// Who was created by whom may lead through any of them.
+	// The chain of creators may lead through any of them.
 	stacks := s.parse(func(int64) bool { return true })
 	parked := map[uint64]sighting{}
 	for _, t := range candidates {
@@ -212,15 +212,15 @@ func (w *strictWatcher) look() {
 	w.parked = parked
 }
 
-// unserved reports whether the function on top of t is in a wait of this
-// module that does not serve the first call of the queue.
+// unserved reports whether the function on top of t is in a wait of this module
+// that does not serve the first call of the queue.
 func unserved(t *core.ThreadState) bool {
 	return len(t.Queue) > 0 && t.Queue[0].Stranger && len(t.Stack) > 0 && t.Stack[0].Wait != nil && t.Goroutine != 0
 }
 
-// stuckIn returns the stacks of those whom the suspected call of t waits
-// for, and the last of them, if they are parked and may be waiting for that
-// call.
+// stuckIn follows what the suspected call of t waits for. If all of it is
+// parked and may be waiting for that call, it returns the last stack and the
+// text of all stacks.
 func stuckIn(t *core.ThreadState, g *core.Graph, stacks map[int64]*stack) (last *stack, body string, ok bool) {
 	if raw(t) {
 		return parkedIn(t, stacks)
@@ -242,8 +242,8 @@ func stuckIn(t *core.ThreadState, g *core.Graph, stacks map[int64]*stack) (last 
 	return last, b.String(), true
 }
 
-// waitChain returns the goroutine of t, the one that it waits for, the one that
-// this waits for, and so on as far as that is known.
+// waitChain returns the goroutine of t, the goroutine that it waits for, the
+// one that this one waits for, and so on as far as that is known.
 func waitChain(t *core.ThreadState, g *core.Graph) (chain []int64) {
 	at := t.Goroutine
 	for at != 0 && !slices.Contains(chain, at) {
@@ -273,7 +273,7 @@ func waitChain(t *core.ThreadState, g *core.Graph) (chain []int64) {
 }
 
 // descends reports whether the goroutine id is one of ancestors or was started
-// by one, or by one that was, and so on.
+// by one of them, directly or through others.
 func descends(id int64, ancestors []int64, stacks map[int64]*stack) bool {
 	for range len(stacks) + 1 {
 		if slices.Contains(ancestors, id) {
@@ -288,7 +288,7 @@ func descends(id int64, ancestors []int64, stacks map[int64]*stack) bool {
 	return false
 }
 
-// end has the suspected call of t fail, and the test with it.
+// end makes the suspected call of t fail, and the test with it.
 func (w *strictWatcher) end(s *sample, t accused, stacks map[int64]*stack) {
 	call := suspected(t.ThreadState)
 	id := callID{t.ID, call.Seq}
@@ -306,7 +306,7 @@ func (w *strictWatcher) end(s *sample, t accused, stacks map[int64]*stack) {
 	g := stacks[call.Caller]
 	switch {
 	case g == nil && call.Caller != 0:
-		return // whose bubble it is of is not known
+		return // the bubble of the caller is not known
 	case !s.still(x, kind):
 		return
 	case g != nil && g.bubble != w.bubble:
@@ -326,7 +326,7 @@ func (w *strictWatcher) end(s *sample, t accused, stacks map[int64]*stack) {
 	w.t.Errorf("deadlock: Strict: %s; %s\n\n%s\n%s", text, what, v.Report, see(page))
 }
 
-// describe says what a verdict on t's call means, for a test's log and as the
+// describe says what a verdict on t's call means, for the test's log and as the
 // error of the call.
 func (w *strictWatcher) describe(t accused, queued core.CallState, v *Verdict, page string) (text string, e *Error) {
 	doing := "parked in " + v.Parked

@@ -8,16 +8,16 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// A subject is who waits: a queued call; or a goroutine, for a token, or for the
-// end of the context whose thread it is, or of a pool; or all who are ready on a
-// loop, while something has its turn.
+// A subject is a waiter: a queued call; or a goroutine that waits for a token,
+// or for the end of a pool or of the context that owns the thread; or all that
+// are ready on a loop, while something has its turn.
 type subject struct {
 	callID
 	goroutine int64
 	turn      turn
 }
 
-// A suspect is somebody who seems to wait for itself.
+// A suspect is a waiter that seems to wait for itself.
 type suspect struct {
 	subject
 	thread *core.ThreadState    // that it waits for, nil for a pool
@@ -38,7 +38,7 @@ type inquiry struct {
 	callers   map[int64][]callRef          // by goroutine
 }
 
-// A callRef is a call that somebody waits for.
+// A callRef is a call that a goroutine waits for.
 type callRef struct {
 	core.CallState
 	thread *core.ThreadState
@@ -72,10 +72,11 @@ func inquire(g *core.Graph, stacks map[int64]*stack) *inquiry {
 	return q
 }
 
-// A trail is one way along the waits, from somebody to what all of them wait for.
+// A trail is one path along the waits, from one waiter to what it waits for in
+// the end.
 type trail struct {
 	goroutines []int64 // in order
-	been       []any   // the IDs of threads, and the numbers of functions, that it has come to
+	been       []any   // the IDs of threads, and the numbers of functions, on the trail so far
 	looped     bool    // it has come back to where it was
 	where      strings.Builder
 
@@ -85,16 +86,17 @@ type trail struct {
 
 func (r *trail) has(id int64) bool { return slices.Contains(r.goroutines, id) }
 
-// loops reports whether the trail has been there before, the ID of a thread or
-// the number of a function, and notes that it is. A goroutine it may meet more
-// than once: that of a caller runs functions on top of its wait.
+// loops adds there, the ID of a thread or the number of a function, to the
+// trail. It reports whether there was on the trail already. A goroutine may be
+// on a trail more than once: the goroutine of a caller runs functions on top of
+// its wait.
 func (r *trail) loops(there any) bool {
 	r.looped = r.looped || slices.Contains(r.been, there)
 	r.been = append(r.been, there)
 	return r.looped
 }
 
-// last returns the goroutine that the trail has come to.
+// last returns the last goroutine on the trail.
 func (r *trail) last() int64 {
 	if len(r.goroutines) == 0 {
 		return 0
@@ -106,8 +108,8 @@ func (r *trail) last() int64 {
 // threads of a pool are tried.
 const maxTrail = 64
 
-// thread reports whether what runs on t is stuck: parked outside this module, or
-// waiting for what is. r is the trail so far, and is longer then.
+// thread reports whether what runs on t is stuck: parked outside this module,
+// or waiting for something that is. r is the trail so far, and becomes longer.
 func (q *inquiry) thread(t *core.ThreadState, r *trail) bool {
 	if t == nil || t.Goroutine == 0 || len(t.Stack) == 0 && !t.Exiting {
 		return false
@@ -127,8 +129,8 @@ func (q *inquiry) thread(t *core.ThreadState, r *trail) bool {
 	return q.parked(t.Goroutine, false, r)
 }
 
-// at notes that the trail has come to a function called name, on t if that is not
-// nil.
+// at records that the trail leads to a function called name, on t unless that
+// is nil.
 func (r *trail) at(t *core.ThreadState, name string) {
 	switch {
 	case t == r.first && t != nil:
@@ -139,7 +141,7 @@ func (r *trail) at(t *core.ThreadState, name string) {
 	}
 }
 
-// wait is thread for what a wait is for.
+// wait is thread for the target of a wait.
 func (q *inquiry) wait(w *core.WaitState, r *trail) bool {
 	if len(r.goroutines) > maxTrail {
 		return false
@@ -163,8 +165,9 @@ func (q *inquiry) wait(w *core.WaitState, r *trail) bool {
 	return w.Goroutine != 0 && q.goroutine(w.Goroutine, w.Function, w.For, r)
 }
 
-// limiter reports whether all who hold the limiter's tokens are stuck: wait for it
-// themselves, are parked outside this module, or wait for what is.
+// limiter reports whether all holders of the limiter's tokens are stuck: they
+// wait for it themselves, are parked outside this module, or wait for something
+// that is.
 func (q *inquiry) limiter(n int, r *trail) bool {
 	l := &q.graph.Limiters[n-1]
 	tokens := 0
@@ -231,8 +234,8 @@ func (q *inquiry) holder(l *core.ResourceState, h core.ResourceParty, r *trail) 
 	return slices.ContainsFunc(l.Waiting, func(w core.ResourceParty) bool { return q.descends(w.Goroutine, h.Goroutine) })
 }
 
-// inputs reports whether the goroutine id is parked inside of a package of Go's
-// own that waits for the world: a request, a process, a database.
+// inputs reports whether the goroutine id is parked inside a standard package
+// that waits for the outside world: a request, a process, a database.
 func (q *inquiry) inputs(id int64) bool {
 	for _, f := range q.stacks[id].all {
 		if plumbing(f.Func) {
@@ -248,8 +251,8 @@ func (q *inquiry) inputs(id int64) bool {
 	return false
 }
 
-// descends reports whether the goroutine id was started by the goroutine of, or by
-// one that was, and so on.
+// descends reports whether the goroutine id was started by the goroutine of,
+// directly or through others.
 func (q *inquiry) descends(id, of int64) bool {
 	for range maxTrail {
 		g := q.stacks[id]
@@ -263,7 +266,7 @@ func (q *inquiry) descends(id, of int64) bool {
 	return false
 }
 
-// branch tries one of several ways on from r, which is changed if it is the one.
+// branch tries one of several ways on from r. It changes r if that is the one.
 func (q *inquiry) branch(r *trail, try func(*trail) bool) bool {
 	one := &trail{goroutines: slices.Clone(r.goroutines), been: slices.Clone(r.been), first: r.first, behind: r.behind}
 	one.where.WriteString(r.where.String())
@@ -276,8 +279,8 @@ func (q *inquiry) branch(r *trail, try func(*trail) bool) bool {
 	return true
 }
 
-// goroutine is thread for a goroutine that runs a function called name, which has
-// the number n in the graph.
+// goroutine is thread for a goroutine that runs the function called name, which
+// has the number n in the graph.
 func (q *inquiry) goroutine(id int64, n int, name string, r *trail) bool {
 	if t := q.ofThread[id]; t != nil {
 		return q.thread(t, r)
@@ -296,8 +299,8 @@ func (q *inquiry) goroutine(id int64, n int, name string, r *trail) bool {
 }
 
 // parked is thread for a goroutine that is in no wait of this module, as far as
-// the graph knows. pulled says that it is the body of an iterator: the graph does
-// not know for what that waits.
+// the graph knows. pulled says that it is the body of an iterator: the graph
+// does not know what that waits for.
 func (q *inquiry) parked(id int64, pulled bool, r *trail) bool {
 	if len(r.goroutines) > maxTrail {
 		return false
@@ -334,10 +337,10 @@ func (q *inquiry) parked(id int64, pulled bool, r *trail) bool {
 }
 
 // startedBelow reports whether the goroutine id was started, as far as that can
-// be told, by a function that one of the goroutines runs now; or by one that was
-// started so, or is called by one that was. The go statement must stand in such a
-// function, or the goroutine run a function literal that does: a goroutine that
-// outlives what has started it belongs to nobody.
+// be told, by a function that one of the goroutines runs at the moment; or by
+// one that was started so, or is called by one that was. The go statement must
+// be in such a function, or the goroutine must run a function literal of one: a
+// goroutine that outlives the function that started it belongs to none.
 func (q *inquiry) startedBelow(id int64, goroutines []int64) bool {
 	todo := []int64{id}
 	for i := 0; i < len(todo) && i < maxTrail; i++ {

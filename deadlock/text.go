@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// String returns the report as text for people: the threads and loops, the waits
-// between them, and the stacks of the goroutines involved. It can be pasted into an
-// issue as it is; it contains names, functions and paths of the program, and no
-// arguments or values. Of this module's own functions the stacks have those that
-// were called from outside.
+// String returns the report as text for people: the threads and loops, the
+// waits between them, and the stacks of the goroutines involved. It can be
+// pasted into an issue as it is: it contains names, functions and paths of the
+// program, but no arguments or values. Of this module's own functions the
+// stacks show only those that were called from outside.
 func (r *Report) String() string {
 	if r == nil {
 		return "no report\n"
@@ -48,8 +48,8 @@ func (r *Report) String() string {
 	return b.String()
 }
 
-// write writes who holds the limiter and who waits for it, without ages if aged is
-// false.
+// write writes who holds the limiter and who waits for it. Without aged it
+// omits ages.
 func (l *Limiter) write(b *strings.Builder, aged bool) {
 	fmt.Fprintf(b, "\nlimiter of %s, %d taken\n", count(l.Total, "token"), l.Used)
 	one := func(what string, t Token) {
@@ -81,7 +81,7 @@ func (l *Limiter) write(b *strings.Builder, aged bool) {
 	}
 }
 
-// writeIdle says which contexts keep others from a thread.
+// writeIdle writes which contexts keep others from a thread.
 func (r *Report) writeIdle(b *strings.Builder) {
 	for i, c := range r.Idle {
 		if i == 0 || r.Idle[i-1].Pool != c.Pool {
@@ -111,7 +111,7 @@ func (r *Report) writeIdle(b *strings.Builder) {
 }
 
 // since returns what has changed since the report old, in the form of String:
-// what was not there, or was otherwise but for the time that has passed.
+// what is new or different, apart from elapsed times.
 func (r *Report) since(old *Report) string {
 	if r == nil {
 		return "no report\n"
@@ -198,7 +198,7 @@ func (r *Report) since(old *Report) string {
 	return fmt.Sprintf("changes since the report of %s\n%s", when, &b)
 }
 
-// still returns the text of a thread without what time alone changes.
+// still returns the text of a thread without what changes with time alone.
 func (r *Report) still(t *Thread) string {
 	var b strings.Builder
 	one := *t
@@ -220,8 +220,7 @@ func (r *Report) still(t *Thread) string {
 	return b.String()
 }
 
-// line returns the wait as it stands in the text, without its age if aged is
-// false.
+// line returns the wait as a line of text. Without aged it omits the age.
 func (w Wait) line(aged bool) string {
 	if !aged {
 		w.Age = -1
@@ -335,7 +334,7 @@ func (f Frame) String() string {
 	return fmt.Sprintf("%s %s:%d", f.Func, f.File, f.Line)
 }
 
-// since returns a duration behind a word, "" if it is not known.
+// since returns word and a duration, or "" if the duration is not known.
 func since(word string, d time.Duration) string {
 	if d < 0 {
 		return ""
@@ -343,7 +342,7 @@ func since(word string, d time.Duration) string {
 	return word + round(d).String()
 }
 
-// round keeps three digits or so.
+// round keeps about three digits.
 func round(d time.Duration) time.Duration {
 	for unit := time.Second; unit > time.Nanosecond; unit /= 10 {
 		if d >= 100*unit {
@@ -374,7 +373,7 @@ func (p Party) String() string {
 	return fmt.Sprintf("goroutine %d", p.Goroutine)
 }
 
-// what says what is waited for.
+// what describes the target of the wait.
 func (w *Wait) what() string {
 	switch w.Kind {
 	case "close":
@@ -408,7 +407,7 @@ func (r *Report) goroutine(id int64) *Goroutine {
 	return &r.Goroutines[i]
 }
 
-// writeStacks writes the goroutines, those with the same stack together.
+// writeStacks writes the goroutines, grouping those with the same stack.
 func (r *Report) writeStacks(b *strings.Builder) {
 	seen := map[string]int{}
 	type group struct {
@@ -468,8 +467,8 @@ func (g *Goroutine) text() (head, body string) {
 	return head, b.String()
 }
 
-// outside returns the frames without the insides of this module: of each run of
-// its functions the one that was called from outside.
+// outside returns the frames without the internals of this module: of each run
+// of its functions only the one that was called from outside.
 func outside(frames []Frame) []Frame {
 	var kept []Frame
 	var entry *Frame // of the run that we are in
@@ -492,9 +491,9 @@ func outside(frames []Frame) []Frame {
 	return kept
 }
 
-// WriteDOT writes the graph in the language of graphviz: threads as boxes,
-// goroutines as ellipses, waits as arrows, dashed for a call that has not
-// begun, and ending in a question mark where it is not known for whom.
+// WriteDOT writes the graph in the language of graphviz. Threads are boxes,
+// goroutines are ellipses, and waits are arrows. An arrow is dashed for a call
+// that has not begun, and ends in a question mark if its target is not known.
 func (r *Report) WriteDOT(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("digraph waits {\n\trankdir=LR;\n\tnode [fontname=\"monospace\"];\n\tedge [fontname=\"monospace\"];\n")

@@ -15,37 +15,42 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// A Kind says what a [Verdict] is about. There may be more of them one day.
+// A Kind says what a [Verdict] is about. Later versions may add kinds.
 type Kind string
 
 const (
-	// Probable says that a function on a thread seems to wait, in a way that
-	// this module does not see, for something that waits for the function: a call
-	// in the thread's queue, or a wait for the end of its context or pool, was
-	// made from below the function; and the function, or what it waits for
-	// through this module, was found parked in the same place, twice, on a
-	// channel, a select, a pipe, or something of package sync.
+	// Probable says that a function on a thread seems to wait, in a way that this
+	// module does not see, for something that waits for the function. Both of these
+	// were found:
 	//
-	// From below the function is what was made with its ctx, or one derived from
-	// that; and what was made by a goroutine that it has started, as far as the
-	// stacks show that. What was made with a detached ctx is not.
+	//   - A call in the thread's queue, or a wait for the end of its context or
+	//     pool, was made from below the function.
+	//   - The function, or what it waits for through this module, was parked in the
+	//     same place, twice, on a channel, a select, a pipe, or something of
+	//     package sync.
 	//
-	// Or it says that somebody waits for a token of a limiter, and that all who
-	// hold its tokens were found twice to wait for it too, or to be parked so.
+	// Code is below the function if it runs with the function's ctx, or with one
+	// derived from it, or on a goroutine that the function has started, as far as
+	// the stacks show that. Code with a detached ctx is not.
 	//
-	// Or that a task of a thread loop, or a function posted to one, was found twice
-	// to be parked so in one and the same turn, while others were ready to run
-	// there: a wait that this module does not see blocks the whole loop.
+	// A Probable can also be about a token of a limiter: somebody waits for one,
+	// and all holders of its tokens were found twice to wait for it too, or to be
+	// parked as above.
+	//
+	// Or it is about a thread loop: a task of the loop, or a function posted to it,
+	// was found twice to be parked as above in one and the same turn, while others
+	// were ready to run there. Then a wait that this module does not see blocks the
+	// whole loop.
 	Probable Kind = "probable"
-	// Slow says that the first call in a thread's queue, or in that of a context
-	// which waits in line for a thread of its pool, or the first in line for a
-	// token of a limiter, has waited longer than [Config.Slow].
+	// Slow says that the first call in a queue has waited longer than
+	// [Config.Slow]: in the queue of a thread, or of a context that waits for a
+	// thread of its pool. Or the first caller in line for a token of a limiter has.
 	Slow Kind = "slow"
 	// Retracted takes back a Probable or a Slow: the call has left the queue.
 	Retracted Kind = "retracted"
 )
 
-// A Verdict is what a watcher has found.
+// A Verdict is a finding of a watcher.
 type Verdict struct {
 	Kind Kind
 	// Thread is the ID of the thread in the report, and Name its name.
@@ -54,39 +59,39 @@ type Verdict struct {
 	// Seq is the number of the call on that thread, and Call its name.
 	Seq  uint64
 	Call string
-	// Age is how long the caller has waited. In a Retracted it is how long it
-	// had waited when the call left the queue.
+	// Age is how long the caller has waited. In a Retracted it is how long the
+	// caller had waited when the call left the queue.
 	Age time.Duration
-	// Site is where the call was made, nil if that is not known.
+	// Site is where the call was made, or nil if that is not known.
 	Site *Frame
-	// Lined says that the thread is none yet: its context waits in line for one
-	// of its pool.
+	// Lined says that the context has no thread yet: it waits in line for one of
+	// its pool.
 	Lined bool
-	// Running is the name of the function that runs on the thread, "" if none
-	// does. In a Probable, Behind is the name of what that waits for in the end,
-	// through waits of this module, "" if for nothing; and Parked is what the
-	// goroutine of the one or the other is parked on.
+	// Running is the name of the function that runs on the thread, or "" if there
+	// is none. In a Probable, Behind is the name of what that function waits for in
+	// the end, through waits of this module, or "" if it waits for nothing; and
+	// Parked says what the goroutine at that end is parked on.
 	Running string
 	Behind  string
 	Parked  string
-	// Wait is what a Probable is about if that is not a call: a wait for the end
-	// of a context or a pool, or for a token. Then Seq is 0 and Call "".
+	// Wait is set if a Probable is not about a call: it is the wait for the end of
+	// a context or a pool, or for a token. Then Seq is 0 and Call is "".
 	Wait *Wait
-	// Loop is the ID of the loop that a Probable is about, if that is one, and Name
-	// its name; then Running is what runs there, and Thread and Seq are 0.
+	// Loop is the ID of the loop if a Probable is about a loop, and Name is the
+	// loop's name. Then Running is what runs on the loop, and Thread and Seq are 0.
 	Loop uint64
-	// Report is what all threads did when the verdict was reached. It is never
-	// nil; that of a Retracted is the earlier verdict's.
+	// Report is what all threads did when the verdict was reached. It is never nil;
+	// a Retracted has the report of the earlier verdict.
 	Report *Report
-	// Since is the report of the verdict before, while there are verdicts that
-	// have not been retracted: what is the same in both, String leaves out. It is
-	// nil otherwise.
+	// Since is the report of the previous verdict, as long as there are verdicts
+	// that have not been retracted. String leaves out what is the same in both
+	// reports. Otherwise Since is nil.
 	Since *Report
-	// Retracts is the verdict that a Retracted takes back, nil for others.
+	// Retracts is the verdict that a Retracted takes back. It is nil for others.
 	Retracts *Verdict
 }
 
-// Title says in one line what the verdict is.
+// Title describes the verdict in one line.
 func (v Verdict) Title() string {
 	thread := cmp.Or(v.Name, "(unnamed)")
 	if v.Report != nil {
@@ -140,7 +145,7 @@ func (v Verdict) Title() string {
 		runs += ", which waits for " + v.Behind
 	}
 	if v.Wait != nil && v.Wait.Kind == "limiter" {
-		return fmt.Sprintf("probable deadlock: %s has waited %v for a limiter, and all who hold its tokens wait for it or are parked", v.Wait.From, round(v.Age))
+		return fmt.Sprintf("probable deadlock: %s has waited %v for a limiter, and all holders of its tokens wait for it or are parked", v.Wait.From, round(v.Age))
 	}
 	if waits != "" {
 		return fmt.Sprintf("probable deadlock: thread %s runs %s, which is parked in %s, while %s from below it, has waited %v",
@@ -150,8 +155,9 @@ func (v Verdict) Title() string {
 		thread, runs, v.Parked, v.Call, round(v.Age))
 }
 
-// String returns the verdict for people, with its report unless it is a
-// Retracted: all of it, or what has changed since the one before.
+// String returns the verdict as text for people. Unless it is a Retracted, the
+// text includes the report: all of it, or what has changed since the previous
+// one.
 func (v Verdict) String() string {
 	if v.Kind == Retracted {
 		return v.Title() + "\n"
@@ -167,9 +173,9 @@ func (v Verdict) text() string {
 	return v.Report.String()
 }
 
-// Page returns the name of the page of docs/deadlock that says what the verdict
-// means and what to do, without ".md", as [Error].Page does. That of a Retracted is
-// that of the verdict which it takes back.
+// Page returns the name of the page of docs/deadlock that explains the verdict
+// and the remedy, without ".md", like [Error].Page. A Retracted has the page of
+// the verdict that it takes back.
 func (v Verdict) Page() string {
 	if v.Retracts != nil {
 		return v.Retracts.page()
@@ -191,25 +197,25 @@ func (v Verdict) page() string {
 	return pageRawWait
 }
 
-// Config says what to watch for.
+// Config says what [Watch] looks for.
 type Config struct {
-	// Slow is how long a call may be first in a queue until that is reported. 0
-	// means that it is not. A thread whose function is marked as long-running,
-	// or waits for one that is, is exempt.
+	// Slow is how long a call may be the first in a queue before it is reported. 0
+	// means never. A thread is exempt if its function is marked as long-running, or
+	// waits for one that is.
 	Slow time.Duration
-	// Interval is the time from one look at the threads to the next; where
-	// something stands still there is one between. A verdict comes at most one
-	// interval late, a Probable two. 0 means one second, or
-	// Slow if that is shorter, but not below 10 ms.
+	// Interval is the time from one look at the threads to the next; if nothing
+	// moves there is an additional look in between. A verdict comes at most one
+	// interval late, a Probable at most two. 0 means one second, or Slow if that is
+	// shorter, but not less than 10 ms.
 	Interval time.Duration
-	// OnVerdict is told of each verdict, and must not be nil. Verdicts come one
-	// by one, in order, on a goroutine that is for nothing else. The function
-	// may take its time, block, and call this module like any other. While it
-	// has not returned, 16 verdicts are kept for it and no further ones
-	// reached; what is retracted is always told.
+	// OnVerdict is called for each verdict. It must not be nil. Verdicts come one
+	// by one, in order, on a goroutine of their own. The function may take its
+	// time, block, and call this module like any other code. While it has not
+	// returned, up to 16 verdicts are kept for it and no further ones are reached;
+	// retractions are always delivered.
 	//
-	// If it panics or ends its goroutine, that goes to the default logger of
-	// log/slog, with the stack, and the watcher goes on.
+	// If it panics or calls [runtime.Goexit], the watcher logs that with the stack
+	// to the default logger of log/slog and goes on.
 	OnVerdict func(Verdict)
 }
 
@@ -219,27 +225,28 @@ const (
 	maxMail         = 16 // verdicts on their way to a handler
 )
 
-// Watch looks at all threads every interval, and has cfg.OnVerdict told of what
-// seems stuck and of what has waited long: once for each such call, and once
-// more, as [Retracted], when that call has left the queue. The report that comes
-// with the first is not repeated in the text of the next: see [Verdict.Since].
+// Watch looks at all threads periodically and calls cfg.OnVerdict for what
+// seems stuck and for what has waited long: once for each such call, and once
+// more, as [Retracted], when the call has left the queue. The text of a verdict
+// does not repeat what the report of the previous one says: see
+// [Verdict.Since]. Watch panics if OnVerdict is nil or a duration is negative.
 //
-// It has one goroutine, and a second one while there are verdicts to be told.
-// Nothing is refused or cancelled: verdicts are suspicions. A look takes a lock
-// of each thread in turn, for a moment. Only while some call might be waiting
-// for itself in the way of a [Probable], and for the report of a verdict, the
-// stacks of all goroutines are read as in [Take]: once each interval while a
-// function has queued calls from below itself; and where nothing has moved for
-// half an interval, for at most a tenth of the time.
+// Verdicts are suspicions: Watch refuses and cancels nothing.
 //
-// stop ends the watcher and drops verdicts that have not been told. After it
-// has returned no call of OnVerdict begins; one that has begun may go on. So it
-// may be called from anywhere, OnVerdict included, and any number of times.
-// There may be any number of watchers; they know nothing of each other. In a
-// testing/synctest bubble a watcher goes by the time of the bubble, and must be
-// stopped there.
+// stop ends the watcher and drops verdicts that have not been delivered. After
+// stop has returned, no call of OnVerdict begins; one that has begun may go on.
+// So stop may be called from anywhere, including OnVerdict, and any number of
+// times. There may be several watchers, which are independent. In a
+// testing/synctest bubble a watcher uses the bubble's clock, and must be
+// stopped in the bubble.
 //
-// Watch panics if OnVerdict is nil or a duration negative.
+// A watcher has one goroutine, and a second one while verdicts are being
+// delivered. Each look locks every thread in turn, briefly. It reads the stacks
+// of all goroutines, as in [Take], only for the report of a verdict, and while
+// some call may be waiting for itself in the sense of [Probable]: once each
+// interval while a function has queued calls from below itself, and otherwise,
+// where nothing has moved for half an interval, for at most a tenth of the
+// time.
 func Watch(cfg Config) (stop func()) {
 	switch {
 	case cfg.OnVerdict == nil:
@@ -289,8 +296,8 @@ func every(interval time.Duration, quit <-chan struct{}, f func()) {
 	}
 }
 
-// halves calls f at each interval until quit is closed, and half, half an
-// interval after one that has returned true.
+// halves calls f at each interval until quit is closed. If f returns true, it
+// calls half half an interval later.
 func halves(interval time.Duration, quit <-chan struct{}, f func() bool, half func()) {
 	tick, late := time.NewTicker(interval), time.NewTimer(interval)
 	defer tick.Stop()
@@ -311,7 +318,7 @@ func halves(interval time.Duration, quit <-chan struct{}, f func() bool, half fu
 	}
 }
 
-// mail hands verdicts to a handler, one by one, on a goroutine that exists
+// mail delivers verdicts to a handler, one by one, on a goroutine that exists
 // while there are any.
 type mail struct {
 	tell func(Verdict)
@@ -322,7 +329,7 @@ type mail struct {
 }
 
 // full reports whether the handler is so far behind that no verdict should be
-// added. The retractions of verdicts that it has got or will get are not
+// added. Retractions of verdicts that the handler has got or will get are not
 // counted: there are no more of them than verdicts.
 func (m *mail) full() bool {
 	m.mu.Lock()
@@ -395,7 +402,7 @@ func (m *mail) deliver(v Verdict) {
 // place.
 const sightings = 2
 
-// A watcher knows what it has seen and told. Only its goroutine uses it.
+// A watcher records what it has seen and told. Only its goroutine uses it.
 type watcher struct {
 	src  *source
 	slow time.Duration
@@ -408,46 +415,46 @@ type watcher struct {
 	charges  map[charge]*open
 	last     *Report // of the last charge
 
-	// The stacks that were read though nobody was known to wait for itself: the
-	// last time, and what that took.
+	// Reading stacks while no call was known to wait for itself: when it was last
+	// done, and how long it took.
 	read time.Time
 	cost time.Duration
 }
 
-// A head is the first call of a queue, since it was first seen there.
+// A head is the first call of a queue, and when it was first seen there.
 type head struct {
 	seq   uint64
 	since time.Time
 }
 
-// A sighting is a suspect that was seen: where is all that must be the same
-// when it is seen again.
+// A sighting is a suspect that was seen. where contains everything that must be
+// the same when it is seen again.
 type sighting struct {
 	where string
 	times int
 	since time.Time // when what was seen at first was first there
 }
 
-// A standing is what somebody waits behind, and since when it was seen to.
+// A standing is what a waiter stands behind, and since when.
 type standing struct {
 	what  string
 	since time.Time
 }
 
-// A charge is what a verdict says of somebody.
+// A charge is what a verdict says of a suspect.
 type charge struct {
 	kind Kind
 	subject
 }
 
-// open is a verdict that was told and not retracted.
+// open is a verdict that was delivered and not retracted.
 type open struct {
 	verdict Verdict
 	mark    mark // nil if there is none
 }
 
-// look looks at the threads, and reports whether there is reason to glance at
-// them in half an interval.
+// look looks at the threads. It reports whether there is reason for a glance in
+// half an interval.
 func (w *watcher) look() (again bool) {
 	s := w.src.sample()
 	w.retract(s)
@@ -478,17 +485,17 @@ func (w *watcher) look() (again bool) {
 	return again
 }
 
-// claims returns who is first in line for a token. There is somebody.
+// claims returns the first waiter in line for a token. There must be one.
 func claims(l *core.ResourceState) subject { return subject{goroutine: l.Waiting[0].Goroutine} }
 
-// claimant returns the same as a goroutine that waits; i is the place of l in the
-// graph.
+// claimant returns that waiter as a goroutine that waits. i is the index of l
+// in the graph.
 func claimant(l *core.ResourceState, i int) *core.GoroutineState {
 	p := l.Waiting[0]
 	return &core.GoroutineState{Goroutine: p.Goroutine, Name: p.Name, Wait: core.WaitState{Kind: "limiter", Age: p.Age, Limiter: i + 1}}
 }
 
-// threadOf returns the thread whose goroutine id is, or nil.
+// threadOf returns the thread that runs on the goroutine id, or nil.
 func (s *sample) threadOf(id int64) *core.ThreadState {
 	for i := range s.graph.Threads {
 		if t := &s.graph.Threads[i]; t.Goroutine == id {
@@ -498,7 +505,7 @@ func (s *sample) threadOf(id int64) *core.ThreadState {
 	return nil
 }
 
-// glance looks at those alone who were there at the last look.
+// glance looks only at the waiters of the last look.
 func (w *watcher) glance() {
 	if !w.mail.full() {
 		w.suspects(w.src.sample(), false)
@@ -514,7 +521,7 @@ func (w *watcher) drop() {
 	}
 }
 
-// meet notes which call is first in each queue.
+// meet records which call is first in each queue.
 func (w *watcher) meet(s *sample) {
 	heads := map[uint64]head{}
 	for _, t := range s.graph.Threads {
@@ -530,8 +537,8 @@ func (w *watcher) meet(s *sample) {
 	w.heads = heads
 }
 
-// age returns how long a queued call has waited: what its thread says, else
-// since when it was seen to.
+// age returns how long a queued call has waited: according to its thread, or
+// else since it was first seen.
 func age(s *sample, c core.CallState, since time.Time) time.Duration {
 	if c.Waited >= 0 {
 		return c.Waited
@@ -581,14 +588,16 @@ func (w *watcher) retract(s *sample) {
 	}
 }
 
-// suspects looks for those who seem to wait for themselves, and charges whom it
-// has seen often enough. It reports whether there is anybody who might.
+// suspects looks for waiters that seem to wait for themselves, and charges
+// those that it has seen often enough. It reports whether there are any
+// candidates.
 //
-// A function that is in no wait of this module, with a call from below it in the
-// queue, is looked at once each interval. Whoever else stands behind a thread
-// mostly waits for his turn: what he waits behind must be the same for half an
-// interval before stacks are read for that, and then a tenth of the time is
-// spent on it, unless somebody has been seen once.
+// If a function is in no wait of this module, and a call from below it is in
+// the queue, suspects looks at it once each interval. Other waiters behind a
+// thread mostly wait for their turn. Before it reads stacks for one of these,
+// what it waits behind must have been the same for half an interval, and at
+// most a tenth of the time is spent on that, unless a suspect has been seen
+// once.
 func (w *watcher) suspects(s *sample, full bool) (any bool) {
 	before, now := w.before, map[subject]standing{}
 	stands := func(who subject, what string) (long bool) {
@@ -704,8 +713,8 @@ func (w *watcher) suspects(s *sample, full bool) (any bool) {
 	return len(now) > 0
 }
 
-// see notes that x was seen where r has led, and charges it if that is not the
-// first time.
+// see records that x was seen where r has led, and charges it if it was seen
+// there before.
 func (w *watcher) see(s *sample, x suspect, r *trail) {
 	since := s.at
 	if stood, ok := w.before[subject{callID: callID{thread: x.callID.thread}}]; ok && x.waits == nil {
@@ -724,7 +733,7 @@ func (w *watcher) see(s *sample, x suspect, r *trail) {
 	}
 }
 
-// ahead says what keeps the queue of t from being run.
+// ahead describes what keeps the queue of t from being run.
 func ahead(t *core.ThreadState) string {
 	if len(t.Stack) == 0 {
 		return ""
@@ -736,14 +745,15 @@ func ahead(t *core.ThreadState) string {
 	return fmt.Sprint(c.Seq, c.Wait.Kind, c.Wait.Thread, c.Wait.Seq, c.Wait.Goroutine)
 }
 
-// told reports whether a call in t's queue is said to wait for itself.
+// told reports whether an open verdict says that a call in t's queue waits for
+// itself.
 func (w *watcher) told(t *core.ThreadState) bool {
 	return slices.ContainsFunc(t.Queue, func(c core.CallState) bool {
 		return w.charges[charge{Probable, subject{callID: callID{t.ID, c.Seq}}}] != nil
 	})
 }
 
-// clear notes that no call in t's queue was made by what t waits for.
+// clear records that no call in t's queue was made by what t waits for.
 func (w *watcher) clear(t *core.ThreadState) {
 	if w.innocent == nil {
 		w.innocent = map[callID]string{}
@@ -753,7 +763,8 @@ func (w *watcher) clear(t *core.ThreadState) {
 	}
 }
 
-// open reports whether it is open if a call in t's queue waits for itself.
+// open reports whether it is undecided that a call in t's queue waits for
+// itself.
 func (w *watcher) open(t *core.ThreadState) bool {
 	return t.Below || slices.ContainsFunc(t.Queue, func(c core.CallState) bool {
 		return !c.Served && c.Caller != 0 && w.innocent[callID{t.ID, c.Seq}] != ahead(t)
@@ -770,8 +781,8 @@ func again(before, now sighting) sighting {
 }
 
 // running returns the coroutine that runs while the goroutine id stands still
-// for it, nil if that is not found. Those that stand still themselves are
-// looked at last: one of them may do so for another.
+// for it, or nil if it is not found. Coroutines that stand still themselves are
+// checked last: one of them may do so for another.
 func running(id int64, stacks map[int64]*stack) (still *stack) {
 	for _, g := range stacks {
 		if !g.pulledBy(id) {
@@ -787,8 +798,8 @@ func running(id int64, stacks map[int64]*stack) (still *stack) {
 	return still
 }
 
-// charge reaches a verdict on x, who has waited for so long, unless it has been
-// reached before or x has moved meanwhile.
+// charge reaches a verdict on x, which has waited for age, unless there is one
+// already or x has moved meanwhile.
 func (w *watcher) charge(s *sample, x suspect, kind Kind, age time.Duration) {
 	c := charge{kind, x.subject}
 	if w.charges[c] != nil || w.mail.full() {
@@ -865,8 +876,8 @@ func (s *sample) verdict(x suspect, kind Kind, age time.Duration) Verdict {
 	return v
 }
 
-// still reports whether x waits still, and what runs on its thread is what has
-// run there, if that is what the verdict is about.
+// still reports whether x still waits, and, if the verdict is about that,
+// whether the same function still runs on its thread.
 func (s *sample) still(x suspect, kind Kind) bool {
 	g := s.src.graph()
 	if x.loop != nil {
@@ -885,8 +896,8 @@ func (s *sample) still(x suspect, kind Kind) bool {
 	return false
 }
 
-// closes reports whether the goroutine x waits for the end of a context, or is the
-// first in line for a token.
+// closes reports whether the goroutine x waits for the end of a context, or is
+// the first in line for a token.
 func closes(g core.Graph, x subject) bool {
 	if slices.ContainsFunc(g.Limiters, func(l core.ResourceState) bool { return claims(&l) == x }) {
 		return true
@@ -897,8 +908,8 @@ func closes(g core.Graph, x subject) bool {
 }
 
 // Log returns a function for [Config.OnVerdict] that writes verdicts to l: a
-// warning with the report, and one line at level Info for what is retracted.
-// It panics if l is nil.
+// warning with the report, and one line at level Info for a retraction. It
+// panics if l is nil.
 func Log(l *slog.Logger) func(Verdict) {
 	if l == nil {
 		panic("deadlock: Log: nil Logger")

@@ -7,24 +7,25 @@ import (
 	"strings"
 )
 
-// A page of the documentation as HTML.
+// A page is a page of the documentation as HTML.
 type page struct {
 	Title string
 	Body  template.HTML
 }
 
-// What stands in a line of the documentation beside words.
+// The markup of the documentation within a line.
 var (
 	mdCode = regexp.MustCompile("`([^`]*)`")
 	mdBold = regexp.MustCompile(`\*\*([^*]+)\*\*`)
 	mdLink = regexp.MustCompile(`\[([^\]]*)\]\(([^)]*)\)`)
-	// The mark of a piece that is done.
+	// The placeholder of a piece that is finished.
 	mdDone = regexp.MustCompile("\x00(\\d+)\x00")
 )
 
-// document makes HTML of a page of docs/deadlock. It knows as much of Markdown as
-// these pages use: headings, paragraphs, lists, tables, blocks of code, and in a
-// line code, bold text and links. Links to pages that are not served become text.
+// document converts a page of docs/deadlock to HTML. It supports the Markdown
+// that these pages use: headings, paragraphs, lists, tables, code blocks, and
+// in a line code, bold text and links. Links to pages that are not served
+// become text.
 func document(text string) page {
 	var p page
 	var b strings.Builder
@@ -105,8 +106,8 @@ func document(text string) page {
 	return p
 }
 
-// inline makes HTML of a paragraph. Code is put aside first, for nothing in it
-// means anything.
+// inline converts a paragraph to HTML. It sets code aside first, because
+// nothing inside code is markup.
 func inline(text string) string {
 	var done []string
 	aside := func(s string) string {

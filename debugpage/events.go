@@ -16,8 +16,8 @@ const (
 	liveShare    = 20
 )
 
-// shared is what live pages with one filter show. The one who finds it old renews
-// it for all.
+// shared is what live pages with the same filter show. The page that finds it
+// out of date renews it for all.
 type shared struct {
 	users int // guarded by the mu of the page
 
@@ -28,16 +28,17 @@ type shared struct {
 	bare string // html without what time alone changes
 }
 
-// An event is what a live page is told.
+// An event is sent to a live page.
 type event struct {
 	kind string
 	data any
 }
 
-// ages are what time alone changes in the HTML of a report.
+// ages matches what changes with time alone in the HTML of a report.
 var ages = regexp.MustCompile(`data-ns="\d+">[^<]*<`)
 
-// look returns the HTML of now, or of when a report could be afforded last.
+// look returns the current HTML, or the latest one if a new report would cost
+// too much.
 func (s *shared) look(p *Page, q string) (html []byte, bare string, at time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,8 +56,8 @@ func (s *shared) look(p *Page, q string) (html []byte, bare string, at time.Time
 	return s.html, s.bare, s.at, nil
 }
 
-// use returns what pages with the filter q share, and what gives it back. It is nil
-// if there are too many live pages.
+// use returns what pages with the filter q share, and a function that gives it
+// back. It returns nil if there are too many live pages.
 func (p *Page) use(q string) (s *shared, done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,8 +81,8 @@ func (p *Page) use(q string) (s *shared, done func()) {
 	}
 }
 
-// serveEvents keeps a page live: an event "page" with its HTML when that has
-// changed, else "tick" with how much older what it shows has become.
+// serveEvents keeps a page live. It sends the event "page" with the HTML when
+// that has changed, and otherwise "tick" with the time that has passed since.
 func (p *Page) serveEvents(w http.ResponseWriter, r *http.Request, q string) {
 	s, done := p.use(q)
 	if s == nil {

@@ -22,8 +22,8 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// A Page is an [http.Handler] of the debug page and what belongs to it. It is made
-// by [New] and serves below whatever path it is mounted at, which must end in a
+// A Page is the [http.Handler] of the debug page, with its watcher. Make it
+// with [New]. It serves at whatever path it is mounted, which must end in a
 // slash. Its methods may be called from anywhere.
 type Page struct {
 	started time.Time
@@ -40,23 +40,23 @@ type Page struct {
 	shared   map[string]*shared // what live pages show, by filter
 }
 
-// A verdict is one that is shown.
+// A verdict is a verdict shown on the page.
 type verdict struct {
 	deadlock.Verdict
 	At    time.Time
 	Moved time.Duration // how long it had lasted when it was taken back, -1 if it was not
 }
 
-// What bounds a page, beside what bounds a report.
+// The bounds of a page, in addition to those of a report.
 const (
 	maxVerdicts = 32
 	maxStreams  = 32
 	maxFilter   = 200 // bytes
 )
 
-// New returns a page, and starts to watch with cfg: see [deadlock.Watch]. Verdicts
-// are kept for the page, and then given to cfg.OnVerdict, which may be nil here. So
-// a program that has a page needs no other watcher.
+// New returns a page and starts to watch with cfg: see [deadlock.Watch]. Each
+// verdict is kept for the page and then passed to cfg.OnVerdict, which may be
+// nil here. So a program with a page needs no other watcher.
 //
 // It panics if cfg has negative durations.
 func New(cfg deadlock.Config) *Page {
@@ -72,10 +72,10 @@ func New(cfg deadlock.Config) *Page {
 	return p
 }
 
-// Close ends the watcher and the connections of pages that are live, which would
-// keep [http.Server.Shutdown] waiting: give it to RegisterOnShutdown. What is asked
-// for later is answered, but not live. Close may be called more than once, and
-// returns nil.
+// Close stops the watcher and the connections of live pages, which would
+// otherwise keep [http.Server.Shutdown] waiting: pass it to RegisterOnShutdown.
+// Later requests are answered, but not live. Close may be called more than
+// once, and returns nil.
 func (p *Page) Close() error {
 	p.once.Do(func() { close(p.closing) })
 	p.stop()
@@ -100,7 +100,7 @@ func (p *Page) note(v deadlock.Verdict) {
 	p.verdicts = p.verdicts[:min(len(p.verdicts), maxVerdicts)]
 }
 
-// take returns a report of the threads that match q, and how long that took.
+// take returns a report of the threads that match q, and how long it took.
 func (p *Page) take(q string) (r *deadlock.Report, cost time.Duration) {
 	p.taking.Lock()
 	defer p.taking.Unlock()
@@ -153,8 +153,8 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// forms are the media types that a report comes in, the one first that a client
-// gets which likes several as much. That is text only for who likes anything.
+// forms are the media types of a report. A client that likes several equally
+// gets the first one. Text comes only if the client accepts anything.
 var forms = []struct{ media, form string }{
 	{"text/html", "html"},
 	{"application/json", "json"},
@@ -162,7 +162,7 @@ var forms = []struct{ media, form string }{
 	{"text/plain", "txt"},
 }
 
-// negotiate returns the form that a client with these Accept headers gets.
+// negotiate returns the form for a client with these Accept headers.
 func negotiate(accept []string) string {
 	best, quality := "txt", 0.0
 	at := func(media string) float64 {
@@ -220,7 +220,7 @@ func (p *Page) serveReport(w http.ResponseWriter, q, form string) {
 	out.WriteTo(w)
 }
 
-// serveDoc serves a page of the documentation. They are part of the program.
+// serveDoc serves a page of the documentation, which is part of the program.
 func (p *Page) serveDoc(w http.ResponseWriter, r *http.Request, name string) {
 	text, err := fs.ReadFile(docs.Deadlock, "deadlock/"+name+".md")
 	if err != nil {

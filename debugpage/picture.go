@@ -9,8 +9,8 @@ import (
 	"asyncsync.dev/deadlock"
 )
 
-// A picture is who waits for whom, laid out: a box for each, in columns, so that
-// arrows go to the right but for those that close a cycle.
+// A picture is the layout of who waits for whom: boxes in columns, so that
+// arrows point to the right unless they close a cycle.
 type picture struct {
 	Width, Height int
 	Boxes         []*box
@@ -65,7 +65,7 @@ func partyID(thread uint64, goroutine int64) string {
 	return ""
 }
 
-// draw returns the picture of a report, nil if nobody waits.
+// draw returns the picture of a report, or nil if there are no waits.
 func draw(r *deadlock.Report) *picture {
 	p := &picture{}
 	boxes := map[string]*box{}
@@ -143,9 +143,9 @@ func draw(r *deadlock.Report) *picture {
 	return p
 }
 
-// suspicion returns who a function may be waiting for that is parked outside of
-// this module while a call which was made from below it is queued: the one who made
-// that call, or what the function has started in between.
+// suspicion returns who a function may be waiting for that is parked outside
+// this module while a call made from below it is queued: the caller of that
+// call, or what the function has started in between.
 func suspicion(r *deadlock.Report, t *deadlock.Thread) (by deadlock.Party, parked string, ok bool) {
 	if !t.Below || len(t.Stack) == 0 || t.Stack[0].Wait != nil {
 		return by, "", false
@@ -170,7 +170,7 @@ func suspicion(r *deadlock.Report, t *deadlock.Thread) (by deadlock.Party, parke
 	return deadlock.Party{Goroutine: caller}, parked, true
 }
 
-// functionOf returns the function of the user's that a goroutine is in.
+// functionOf returns the user's function that a goroutine is in.
 func functionOf(g *deadlock.Goroutine) string {
 	for _, f := range g.Frames {
 		if !library(f.Func) {
@@ -199,8 +199,8 @@ func linesOf(t *deadlock.Thread) [3]string {
 	return lines
 }
 
-// cycles marks what is in one: the components of the graph that are strongly
-// connected. It is Tarjan's algorithm; pictures are small.
+// cycles marks the members of cycles: the strongly connected components of the
+// graph. It uses Tarjan's algorithm, recursively, because pictures are small.
 func (p *picture) cycles() {
 	index, low, on := map[*box]int{}, map[*box]int{}, map[*box]bool{}
 	var stack []*box
@@ -264,9 +264,10 @@ func (p *picture) inCycle(id string) bool {
 	return p != nil && slices.ContainsFunc(p.Boxes, func(b *box) bool { return b.ID == id && b.Cycle })
 }
 
-// layOut gives boxes their columns: each to the right of those that wait for it,
-// but for arrows that lead back. Those are found by going along the arrows, from
-// who is waited for by nobody, and else from whoever comes first.
+// layOut assigns columns to boxes: each box is to the right of those that wait
+// for it, except for arrows that lead back. To find these, layOut follows the
+// arrows from boxes that nobody waits for, and then from the remaining boxes in
+// order.
 func (p *picture) layOut() {
 	for _, a := range p.Arrows {
 		if a.to != nil && a.from != a.to {
@@ -317,8 +318,8 @@ func (p *picture) layOut() {
 			b.column = near - 1
 		}
 	}
-	// Cycles come first, and then whoever leads to what is high up already, so
-	// that few arrows cross.
+	// Boxes in cycles come first, and then those that lead to what is high up
+	// already, so that few arrows cross.
 	slices.SortStableFunc(order, func(a, b *box) int { return cmp.Compare(a.column, b.column) })
 	row := map[*box]int{}
 	height := func(b *box, forward bool) int {
@@ -394,8 +395,8 @@ func (p *picture) layOut() {
 			a.X, a.Y = x1+28, y1-8
 			p.Width = max(p.Width, x1+120)
 		case back[i]:
-			// Out of the box and around the others: over them where there is
-			// nobody above, else below.
+			// Go out of the box and around the others: above them if nothing is
+			// there, otherwise below.
 			x1, x2 := a.from.X+boxWidth/2, a.to.X+boxWidth/2
 			if a.from == a.to {
 				x1, x2 = x1+30, x2-30

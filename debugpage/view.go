@@ -43,7 +43,7 @@ type view struct {
 	Pages    []string // of the documentation
 }
 
-// A thread is one that does something.
+// A thread is a thread that does something.
 type thread struct {
 	deadlock.Thread
 	State  string // stuck, busy, lined
@@ -89,7 +89,8 @@ func (p *Page) view(r *deadlock.Report, q string) *view {
 	return v
 }
 
-// nameOf returns what a thread is called: by where it was made if it has no name.
+// nameOf returns what a thread is called. Without a name, that is where it was
+// made.
 func nameOf(t *deadlock.Thread) string {
 	switch {
 	case t.Name != "":
@@ -100,8 +101,8 @@ func nameOf(t *deadlock.Thread) string {
 	return fmt.Sprintf("thread %d", t.ID)
 }
 
-// short returns the name of a function without the folders of its package, and
-// every other name as it is.
+// short returns the name of a function without the directories of its package,
+// and any other name unchanged.
 func short(name string) string {
 	at := strings.LastIndexByte(name, '/')
 	if at < 0 || strings.ContainsAny(name, " {") || !strings.Contains(name[at:], ".") {
@@ -118,8 +119,8 @@ func cut(s string, n int) string {
 	return s
 }
 
-// library reports whether a function is one of this module or of Go's own, which
-// are seldom what one looks for.
+// library reports whether a function belongs to this module or to Go itself;
+// these are rarely of interest.
 func library(name string) bool {
 	for _, p := range []string{"asyncsync.dev/asyncsync.", "asyncsync.dev/task.", "asyncsync.dev/internal/", "asyncsync.dev/loop.",
 		"runtime.", "sync.", "internal/", "net/http.", "testing."} {
@@ -130,7 +131,7 @@ func library(name string) bool {
 	return false
 }
 
-// counted is n things, in words.
+// counted returns n things in words.
 func counted(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -138,7 +139,8 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// age is a duration that grows while the page is live, nothing if it is not known.
+// age returns a duration that grows while the page is live, or nothing if it is
+// not known.
 func age(d time.Duration) template.HTML {
 	if d < 0 {
 		return ""
@@ -146,7 +148,8 @@ func age(d time.Duration) template.HTML {
 	return template.HTML(fmt.Sprintf(`<span class="age" data-ns="%d">%s</span>`, d.Nanoseconds(), rounded(d)))
 }
 
-// rounded keeps what can be read at a glance. The script of the page does the same.
+// rounded keeps what can be read at a glance. The script of the page rounds in
+// the same way.
 func rounded(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:

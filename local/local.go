@@ -1,6 +1,7 @@
-// Package local provides variables whose value belongs to the goroutine that reads them,
-// or rather to the chain of calls it takes part in: a request id, a current user, an open
-// transaction, without an argument on every function in between.
+// Package local provides variables whose value belongs to the calling
+// goroutine, and follows the chain of calls that the goroutine takes part in: a
+// request id, a current user or an open transaction, without a parameter on
+// every function in between.
 //
 //	var requestID = local.New[string]()
 //
@@ -9,41 +10,43 @@
 //		work() // and whatever it calls, on whatever thread: requestID.Get() is id
 //	}
 //
-// A context.Context does this too, and is the better choice wherever there is one to
-// pass. Variables are for code that has none: callbacks from cgo, loggers, code behind an
-// interface that you do not own.
+// A context.Context does this too, and is the better choice wherever there is
+// one to pass. Variables are for code that has none: callbacks from cgo,
+// loggers, code behind an interface that you do not own.
 //
 // # Who sees which value
 //
-//   - A goroutine started by [Go] starts with a fork of the starter's values: it sees
-//     what they were at that moment, and neither sees what the other sets later. So does
-//     a task (package task).
-//   - A call that hops to another thread through this module, in either direction, and
-//     its caller see the same values, both ways: the caller is blocked meanwhile, so that
-//     the two are one line of execution. What the call sets is set when it returns.
+//   - A goroutine started by [Go] starts with a fork of the starter's values:
+//     it sees what they were at that moment, and neither sees what the other
+//     sets later. The same holds for a task (package task).
+//   - A call that hops to another thread through this module, in either
+//     direction, and its caller see the same values, both ways. The caller is
+//     blocked meanwhile, so the two are one line of execution. Values that the
+//     call sets are visible to the caller when the call returns.
 //   - A plain go statement starts with no values.
-//   - [Capture] takes the caller's values along to a function that runs later, or
-//     elsewhere.
+//   - [Capture] takes the caller's values along to a function that runs later,
+//     or elsewhere.
 //
 // Forks, hops and captures copy one pointer, however many variables are set.
 //
-// A variable made with [ThreadCritical] is different: its value belongs to the thread, or
-// to the goroutine where there is no such thread, and takes part in none of this.
+// A variable made with [ThreadCritical] is different. Its value belongs to the
+// thread, or to the goroutine if there is no such thread, and none of the above
+// applies to it.
 //
 // # How long values stay
 //
-// The values of goroutines started by this module, with [Go] or through its other
-// packages, are dropped when those end. Of other goroutines nobody tells the module that
-// they have ended, so what is set there stays, as garbage of a few hundred bytes, until
-// it is deleted: there, defer the undo function that [Var.Set] returns. When the last
-// value is gone nothing is left behind. Ids of goroutines and of variables are never used
-// again, so a value that did stay can never be seen by a later goroutine or through
-// another variable.
+// When a goroutine ends that this module started, with [Go] or in another
+// package, its values are dropped. The module does not learn of the end of
+// other goroutines. Values set there stay, as garbage of a few hundred bytes,
+// until they are deleted: defer the undo function that [Var.Set] returns. When
+// the last value is gone nothing is left behind. Ids of goroutines and
+// variables are never reused, so a leftover value can never be seen by a later
+// goroutine or through another variable.
 //
 // # Where it comes from
 //
-// The semantics are those of asgiref's Local, whose values follow sync_to_async and
-// async_to_sync, and of Python's contextvars, from which the snapshot and the undo are
+// The semantics are those of asgiref's Local, whose values follow sync_to_async
+// and async_to_sync. The snapshot and the undo come from Python's contextvars
 // (copy_context, Context.run, Token).
 package local
 
@@ -55,13 +58,14 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// A Var is a goroutine-local variable of type T. Make it with [New], usually once, as a
-// package-level variable; the zero Var, and a nil one, panic when used.
+// A Var is a goroutine-local variable of type T. Make it with [New], usually
+// once, as a package-level variable. The zero Var and a nil Var panic when
+// used.
 //
-// All methods may be called from any goroutine, at the same time; each call is about the
-// goroutine it is made on. Nothing is shared between goroutines but what the values
-// themselves share: a map or a pointer in a Var is the same in the fork as in the
-// original.
+// All methods may be called from any goroutine, concurrently. Each call
+// concerns the goroutine that makes it. Goroutines share nothing except what
+// the values themselves share: a map or a pointer in a Var is the same in the
+// fork as in the original.
 type Var[T any] struct {
 	id       uint64 // 0 only in the zero Var; never used again, even if the Var is collected
 	critical bool
@@ -70,10 +74,10 @@ type Var[T any] struct {
 
 var lastID atomic.Uint64
 
-// New returns a new variable, which has no value anywhere.
+// New returns a new variable, which has no value on any goroutine.
 //
-// It panics if the options do not fit together: OnThreadExit needs ThreadCritical, and a
-// function that takes a T.
+// It panics if the options do not fit together: OnThreadExit needs
+// ThreadCritical, and a function that takes a T.
 func New[T any](opts ...Option) *Var[T] {
 	var c config
 	for _, o := range opts {
@@ -95,7 +99,8 @@ func New[T any](opts ...Option) *Var[T] {
 	return v
 }
 
-// An Option of [New]. The zero Option does nothing.
+// An Option configures a variable made with [New]. The zero Option does
+// nothing.
 type Option struct{ apply func(*config) }
 
 type config struct {
@@ -103,29 +108,30 @@ type config struct {
 	exit     any // func(T), nil if there is none
 }
 
-// ThreadCritical makes a variable whose value belongs to the thread that it is set on:
-// for handles that no other thread may touch. It does not follow calls to other threads,
-// is not forked and not captured.
+// ThreadCritical makes a variable whose value belongs to the thread that it is
+// set on: for handles that no other thread may touch. It does not follow calls
+// to other threads, is not forked and not captured.
 //
-// The thread, here, is what a ThreadSensitiveContext runs its calls on, with everything
-// that runs there; the values end when the context gives the thread back. On a goroutine
-// that is no such thread, the value belongs to that goroutine alone.
+// A thread, here, is what a ThreadSensitiveContext runs its calls on, with
+// everything that runs there. The values end when the context gives the thread
+// back. On a goroutine that is no such thread, the value belongs to that
+// goroutine alone.
 //
 // This is asgiref's Local(thread_critical=True).
 func ThreadCritical() Option {
 	return Option{func(c *config) { c.critical = true }}
 }
 
-// OnThreadExit makes fn run with the value of a [ThreadCritical] variable when its thread
-// ends or is given back, and at the end of a goroutine started by [Go]: for closing a
-// handle on the thread it was opened on. fn runs on that thread. Goroutines not started
-// by this module run no exit functions.
+// OnThreadExit runs fn with the value of a [ThreadCritical] variable when its
+// thread ends or is given back, and at the end of a goroutine started by [Go]:
+// for closing a handle on the thread it was opened on. fn runs on that thread.
+// Goroutines not started by this module run no exit functions.
 //
-// The functions of several variables run one after the other, that of the variable set
-// last first. A value that is replaced or deleted before is not given to fn. If fn sets a
-// variable that has an exit function, that one runs too, after the others; functions that
-// do so again and again are stopped after four rounds. A panic or Goexit in one does not
-// keep the others from running.
+// The functions of several variables run one after the other, starting with the
+// variable that was set last. fn does not get a value that was replaced or
+// deleted before. If fn sets a variable that has an exit function, that
+// function runs too, after the others; this stops after four rounds. A panic or
+// Goexit in one function does not keep the others from running.
 //
 // It panics if fn is nil.
 func OnThreadExit[T any](fn func(T)) Option {
@@ -162,20 +168,21 @@ func (v *Var[T]) Get() (T, bool) {
 	return as[T](x), true
 }
 
-// Set sets the variable's value on the calling goroutine, and so for the calls it makes,
-// for callers that wait for it, and for forks it makes from now on.
+// Set sets the variable's value on the calling goroutine. The value is also
+// visible to calls it makes, to callers that wait for it, and to forks it makes
+// from now on.
 //
-// The returned undo function makes this variable what it was before this Set: its earlier
-// value, or none. Other variables, and values set on other goroutines, are not touched,
-// and undo functions called in any order are each good for their own Set: what they put
-// back is what that Set replaced. A second call of undo does nothing. undo may be called
-// on any goroutine, and acts on the one that calls it: on another hop of the same chain
-// of calls that is the same variable; on a goroutine that has nothing to do with it, that
-// goroutine's own. It need not be called at all.
+// The returned undo function restores what this Set replaced: the earlier value
+// of this variable, or none. It touches no other variables and no values set on
+// other goroutines. Undo functions may be called in any order, and each one
+// restores what its own Set replaced. A second call does nothing. undo may be
+// called on any goroutine, and acts on the goroutine that calls it. On another
+// hop of the same chain of calls that is the same variable; on an unrelated
+// goroutine it is that goroutine's own. undo need not be called at all.
 //
-// The undo function of a [ThreadCritical] variable acts on the thread that Set was called
-// on, and panics when called elsewhere. Once that thread's values have ended it does
-// nothing.
+// The undo function of a [ThreadCritical] variable acts on the thread that Set
+// was called on, and panics when called elsewhere. Once that thread's values
+// have ended it does nothing.
 func (v *Var[T]) Set(x T) (undo func()) {
 	v.check()
 	r := goroutine.Ensure()
@@ -189,8 +196,8 @@ func (v *Var[T]) Set(x T) (undo func()) {
 	return undoValue(v.id, before, had)
 }
 
-// Delete makes the variable have no value on the calling goroutine. It does not run an
-// OnThreadExit function.
+// Delete removes the variable's value on the calling goroutine. It does not run
+// an OnThreadExit function.
 func (v *Var[T]) Delete() {
 	v.check()
 	if v.critical {
@@ -209,7 +216,8 @@ func (v *Var[T]) check() {
 	}
 }
 
-// as is x.(T), except that a nil interface is a T too if T is an interface type.
+// as is x.(T), except that it returns nil for a nil interface if T is an
+// interface type.
 func as[T any](x any) T {
 	t, _ := x.(T)
 	return t

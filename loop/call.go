@@ -6,23 +6,26 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// Call runs fn on a loop and waits for it. On a [Backend] fn is a task, on another
-// Loop a posted function, which must not wait for anything that takes long. If l is
-// nil the loop is [Host]'s; where there is none Call returns [ErrNoLoop].
+// Call runs fn on l and waits for it. On a [Backend] fn is a task. On another
+// Loop it is a posted function, which must not wait for anything that takes
+// long. If l is nil, Call uses the loop of [Host], and returns [ErrNoLoop] if
+// there is none.
 //
-// How fn ends reaches the caller: what it returns, a panic with the same value, a
-// [runtime.Goexit]. Both see the same goroutine-local variables, both ways.
+// The caller ends as fn did: it returns what fn returned, panics with the same
+// value, or calls [runtime.Goexit]. fn and the caller see the same
+// goroutine-local variables, in both directions.
 //
-// The ctx that fn is given ends with ctx, and on a Backend with [ErrStopped] when
-// that stops. If either happens before fn has begun it does not begin, and Call
-// returns the cause. Once fn runs Call waits for it, and fn's own result counts.
+// The ctx of fn ends with ctx. On a Backend it also ends with [ErrStopped] when
+// the backend stops. If either happens before fn has begun, fn does not run and
+// Call returns the cause. Once fn runs, Call waits for it and returns what fn
+// returns.
 //
-// Call may be called from any goroutine. A task of a thread loop parks meanwhile,
-// also if the loop is its own. Sync code on a thread serves, as it does in
-// asyncsync.FromThread. Inside a posted function of a loop that has one thread Call
-// returns [ErrOnLoop], whatever loop it is given.
+// Call may be called from any goroutine. A task of a thread loop parks
+// meanwhile, also if the loop is its own. Sync code on a thread serves, as in
+// asyncsync.FromThread. Inside a posted function of a loop that has one thread,
+// Call returns [ErrOnLoop], whatever loop it is given.
 //
-// It panics if fn is nil.
+// It panics if ctx or fn is nil.
 func Call[R any](ctx context.Context, l Loop, fn func(context.Context) (R, error)) (R, error) {
 	checkCtx(ctx, "Call")
 	if fn == nil {
@@ -39,8 +42,8 @@ func Call[R any](ctx context.Context, l Loop, fn func(context.Context) (R, error
 		}
 		l = host
 	}
-	// core serves where the caller is a thread, parks it if it is a task, knows who
-	// waits for whom, and tells the hooks.
+	// Package core serves if the caller is a thread, parks the caller if it is a
+	// task, knows who waits for whom, and tells the hooks.
 	c := &call[R]{fn: fn}
 	if err := core.Away(ctx, &c.Call, c, &callOptions, core.Elsewhere{Home: homeOf(l), Job: &c.job}); err != nil {
 		return none, err
@@ -49,10 +52,10 @@ func Call[R any](ctx context.Context, l Loop, fn func(context.Context) (R, error
 	return c.result, c.err
 }
 
-// callOptions are none; core does not change them.
+// callOptions is empty; core does not change it.
 var callOptions core.Options
 
-// A call is one on its way, and the task that its function runs as.
+// A call is one call of Call, together with the task that its function runs as.
 type call[R any] struct {
 	core.Call
 	job    core.Job

@@ -5,23 +5,23 @@ import (
 	"asyncsync.dev/internal/sched"
 )
 
-// foreign is somebody else's loop.
+// foreign is a loop that FromPost has made.
 type foreign struct {
 	post func(func()) error
 	done <-chan struct{}
 	home core.Home
 }
 
-// FromPost makes a Loop of somebody else's. post hands a function to it: it must
-// be safe to call from any goroutine, return at once, and keep the order of each
-// caller; if it returns an error the function must not run. done is closed when the
-// loop has stopped; a loop that never does may give nil. After that post is not
-// called any more: Post returns [ErrStopped].
+// FromPost makes a Loop of a foreign loop. post hands a function to that loop.
+// It must be safe to call from any goroutine, return at once, and keep the
+// order of each caller. If it returns an error, the function must not run. done
+// is closed when the loop has stopped; it may be nil for a loop that never
+// stops. After that post is not called any more: Post returns [ErrStopped].
 //
-// What is posted runs on the loop's thread, on a coroutine of its own, which costs
-// less than a microsecond: so a [runtime.Goexit] in it ends the function, not the
-// loop. A function that waits inside, for something else than the loop itself,
-// blocks the loop. Park and Call there, and [Run], are refused with [ErrOnLoop].
+// Posted functions run on the loop's thread, each on a coroutine of its own,
+// which costs less than a microsecond. So a [runtime.Goexit] ends the function,
+// not the loop. A function that waits for anything but the loop itself blocks
+// the loop. Park, Call and [Run] return [ErrOnLoop] there.
 //
 // It panics if post is nil.
 func FromPost(post func(fn func()) error, done <-chan struct{}) Loop {
@@ -47,7 +47,7 @@ func (f *foreign) Post(fn func()) error {
 	})
 }
 
-// BlocksLoop says to internal/core that what runs here does.
+// BlocksLoop tells internal/core that a wait here blocks the loop.
 func (f *foreign) BlocksLoop() {}
 
 // Done implements [Loop].

@@ -9,7 +9,7 @@ import (
 	"asyncsync.dev/internal/sched"
 )
 
-// goroutines is the Backend of goroutines.
+// goroutines is the Backend with a goroutine for each task.
 type goroutines struct {
 	name    string
 	home    core.Home
@@ -21,20 +21,20 @@ type goroutines struct {
 	mu       sync.Mutex  // guards what follows; a leaf
 	begun    bool        // Run has been called
 	refusing bool        // nothing new is accepted
-	held     []*core.Job // that wait for Run
+	held     []*core.Job // waiting for Run
 	posts    []func()    // that have not begun
-	posting  bool        // there is a goroutine that runs them
+	posting  bool        // a goroutine runs posts
 	tasks    sched.List  // that have begun and not ended
-	running  int         // goroutines of tasks, and the one of posts
+	running  int         // goroutines of tasks, and the one that runs posts
 	quiet    chan struct{}
 }
 
-// Goroutines returns a backend whose tasks are goroutines. They run side by side,
-// and their waits block nobody else. Posted functions run one after another, on a
-// goroutine that is no task.
+// Goroutines returns a backend whose tasks are goroutines. They run
+// concurrently, and a task that waits blocks no other. Posted functions run one
+// after another, on a goroutine that is no task.
 //
-// Each call returns a new backend, with an end of its own: [Run] waits for the
-// tasks of the one that it was given.
+// Each call returns a new backend. [Run] waits for the tasks of the backend it
+// is given, not for those of others.
 func Goroutines(opts ...Option) Backend {
 	g := &goroutines{name: named("goroutines", opts), done: make(chan struct{})}
 	g.labels = pprof.WithLabels(context.Background(), pprof.Labels("asyncsync.loop", g.name))
@@ -74,7 +74,7 @@ func (g *goroutines) Park(ctx context.Context, arm func(wake func())) error {
 
 func (g *goroutines) at() *core.Home { return &g.home }
 
-// goroutineTasks is a backend of goroutines as internal/core knows it.
+// goroutineTasks is the core.Backend of goroutines.
 type goroutineTasks struct{ *goroutines }
 
 // Life implements [core.Backend].
@@ -112,7 +112,7 @@ func (g *goroutines) task(j *core.Job) {
 	j.RunOwn()
 }
 
-// enter puts j among the tasks that run, unless the backend stops.
+// enter adds j to the running tasks, unless the backend stops.
 func (g *goroutines) enter(j *core.Job) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -129,7 +129,7 @@ func (g *goroutines) leave(j *core.Job) {
 	g.tasks.Remove(&j.Task)
 }
 
-// left says that a goroutine has nothing more to do.
+// left records that a goroutine has nothing more to do.
 func (g *goroutines) left() {
 	g.mu.Lock()
 	g.running--
@@ -155,7 +155,7 @@ func (g *goroutines) drain() {
 	defer func() {
 		g.mu.Lock()
 		g.posting = false
-		g.drainLocked() // a Goexit has left some
+		g.drainLocked() // if a Goexit left some
 		g.mu.Unlock()
 		g.left()
 	}()
@@ -174,7 +174,7 @@ func (g *goroutines) drain() {
 	}
 }
 
-// posting is what the goroutine of posted functions runs: no task.
+// posting marks the goroutine of posted functions, which runs no task.
 type posting struct{}
 
 // run runs the main task on the calling goroutine.
@@ -203,7 +203,7 @@ func (g *goroutines) run(_ context.Context, s *core.Solo) (end core.Ending, refu
 	return end, nil
 }
 
-// finish stops the backend and waits for all that runs.
+// finish stops the backend and waits for everything that runs.
 func (g *goroutines) finish() {
 	g.mu.Lock()
 	g.refusing = true

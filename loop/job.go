@@ -7,7 +7,7 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// builtin is what the backends of this package have beyond a Backend.
+// builtin is what the backends of this package have in addition to Backend.
 type builtin interface {
 	Backend
 	at() *core.Home
@@ -18,7 +18,7 @@ func init() {
 	core.HomeOf = func(l any) *core.Home { return homeOf(l.(Loop)) }
 }
 
-// homeOf returns what contexts know l by.
+// homeOf returns the Home by which contexts know l.
 func homeOf(l Loop) *core.Home {
 	switch b := l.(type) {
 	case builtin:
@@ -34,7 +34,7 @@ func homeOf(l Loop) *core.Home {
 	return h
 }
 
-// spawn is Spawn of the backends of this package.
+// spawn is the Spawn method of the backends of this package.
 func spawn(b builtin, ctx context.Context, fn func(context.Context)) error {
 	checkCtx(ctx, "Spawn")
 	if fn == nil {
@@ -51,8 +51,8 @@ func spawn(b builtin, ctx context.Context, fn func(context.Context)) error {
 	return err
 }
 
-// runPosted runs a posted function. Only a Goexit comes out of it. The record of the
-// goroutine has a Task.
+// runPosted runs a posted function. Only a Goexit comes out of it. The
+// goroutine's record must have a Task.
 func runPosted(fn func()) {
 	returned := false
 	defer func() {
@@ -61,7 +61,7 @@ func runPosted(fn func()) {
 		}
 		v := recover()
 		if r := goroutine.Current(); v == nil && r != nil && r.Told {
-			r.Told = false // it was a call that somebody waits for
+			r.Told = false // it was a call whose waiter has been told
 			return
 		}
 		unheard(core.Recover(v))
@@ -70,8 +70,8 @@ func runPosted(fn func()) {
 	returned = true
 }
 
-// runAlone runs a posted function that leaves no local values behind, on a goroutine
-// whose record says task.
+// runAlone runs a posted function on a goroutine whose record names task, and
+// leaves no local values behind.
 func runAlone(task any, fn func()) {
 	r := goroutine.Ensure()
 	r.Task = task
@@ -83,8 +83,8 @@ func runAlone(task any, fn func()) {
 	runPosted(fn)
 }
 
-// exitFailed is told of exit functions of thread-critical variables that fail where
-// nobody waits.
+// exitFailed is called when an exit function of a thread-critical variable
+// fails and nothing waits for it.
 func exitFailed(v any, goexit bool, stack []byte) {
 	e := core.Ending{Goexit: goexit}
 	if !goexit {
@@ -93,5 +93,5 @@ func exitFailed(v any, goexit bool, stack []byte) {
 	unheard(e)
 }
 
-// unheard tells the hooks how something has ended that nobody waits for.
+// unheard tells the hooks how something has ended that nothing waits for.
 func unheard(e core.Ending) { core.TellUnheard(context.Background(), e, "") }

@@ -5,14 +5,15 @@ import (
 	"sync/atomic"
 )
 
-// An Option of [NewThread] or [Goroutines]. The zero Option does nothing.
+// An Option configures [NewThread] or [Goroutines]. The zero Option does
+// nothing.
 type Option struct{ apply func(*config) }
 
 type config struct{ name string }
 
-// Named names a backend. The name is what its String method returns, and the value
-// of the label asyncsync.loop that profiles show on its goroutines. Without it the
-// kind and a number are the name.
+// Named names a backend. Its String method returns the name, and profiles show
+// the name as the label asyncsync.loop on its goroutines. The default is the
+// kind and a number.
 func Named(name string) Option {
 	return Option{func(c *config) { c.name = name }}
 }
@@ -36,8 +37,9 @@ func named(kind string, opts []Option) string {
 func (b *thread) Another() Backend     { return NewThread(Named(b.name)) }
 func (g *goroutines) Another() Backend { return Goroutines(Named(g.name)) }
 
-// Builtin returns a new backend of the kind with that name: "goroutines" or
-// "thread". It is for programs whose configuration says which.
+// Builtin returns a new backend of the named kind: "goroutines" or "thread".
+// For any other name it returns an error. It is for programs that read the kind
+// from their configuration.
 func Builtin(name string) (Backend, error) {
 	switch name {
 	case "goroutines":

@@ -9,11 +9,11 @@ import (
 	"asyncsync.dev/internal/sched"
 )
 
-// park is Park of the backends of this package. Who is to wait is the calling
-// goroutine, whatever backend it names.
+// park is the Park method of the backends of this package. It suspends the
+// calling goroutine, whatever backend the method belongs to.
 //
-// What is done before the task is suspended is in functions of its own, which have
-// returned by then, and the stacks of tasks that wait stay small.
+// The work before the suspension is in functions that have returned by then, so
+// that the stacks of waiting tasks stay small.
 func park(ctx context.Context, arm func(wake func())) error {
 	t, err := ready(ctx, arm)
 	if t == nil {
@@ -25,8 +25,8 @@ func park(ctx context.Context, arm func(wake func())) error {
 	return nil
 }
 
-// ready prepares the wait. It returns the task of a thread loop that is to be
-// suspended, or nil if there is none: then it returns how the wait has ended.
+// ready prepares the wait. It returns the task of a thread loop to suspend. If
+// there is none it returns nil, and how the wait has ended.
 func ready(ctx context.Context, arm func(wake func())) (*sched.Task, error) {
 	checkCtx(ctx, "Park")
 	if arm == nil {
@@ -47,12 +47,13 @@ func ready(ctx context.Context, arm func(wake func())) (*sched.Task, error) {
 	return t, nil
 }
 
-// here returns the task of a thread loop that the caller is, or nil, and whether
-// the caller is a function posted to a loop, which a wait would block.
+// here returns the task of a thread loop that the caller runs as, or nil.
+// blocks reports whether the caller is a function posted to a loop, so that a
+// wait would block the loop.
 //
-// A task may have become a thread, which AsyncToSync does with a goroutine whose ctx
-// knows nothing of the library. While that lasts its OS thread is locked once more,
-// and what runs on it is sync code: it cannot be suspended.
+// A task may have become a thread: AsyncToSync does that with a goroutine whose
+// ctx knows nothing of the library. While that lasts, its OS thread is locked
+// once more, and its code is sync code that cannot be suspended.
 func here() (t *sched.Task, blocks bool) {
 	r := goroutine.Current()
 	if r == nil {
@@ -72,7 +73,8 @@ func here() (t *sched.Task, blocks bool) {
 	return nil, false
 }
 
-// onLoop reports whether the calling goroutine is that of a loop with one thread.
+// onLoop reports whether the calling goroutine belongs to a loop with one
+// thread.
 func onLoop() bool {
 	r := goroutine.Current()
 	if r == nil {

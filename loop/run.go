@@ -7,21 +7,21 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// Run runs a backend on the calling goroutine, which for a thread loop is locked
-// to its OS thread meanwhile, with main as its first task. When main has ended the
-// backend stops, as [Backend] says. Run returns when all tasks have ended: what
-// main has returned, or ends as main has, with a panic of the same value or a
-// [runtime.Goexit]. Main and the caller see the same goroutine-local variables,
-// both ways.
+// Run runs a backend on the calling goroutine, with main as its first task. For
+// a thread loop, the goroutine is locked to its OS thread meanwhile. When main
+// has ended, the backend stops as described at [Backend]. When all tasks have
+// ended, Run ends as main did: it returns what main returned, panics with the
+// same value, or calls [runtime.Goexit]. Main and the caller see the same
+// goroutine-local variables, in both directions.
 //
-// A backend is run once. Any further Run, also while the first one is not over,
-// returns [ErrStopped]. Inside a task or a posted function of a loop that has one
-// thread Run returns [ErrOnLoop], whatever backend it is given.
+// A backend can be run once. Any further Run returns [ErrStopped], also while
+// the first one is under way. Inside a task or a posted function of a loop that
+// has one thread, Run returns [ErrOnLoop], whatever backend it is given.
 //
-// If ctx has ended main does not run, and Run returns the cause; the backend stops
-// all the same. If ctx ends while main runs, main's ctx ends, and nothing else.
+// If ctx has ended, main does not run and Run returns the cause; the backend
+// stops all the same. If ctx ends while main runs, only main's ctx ends.
 //
-// It panics if b is not a backend of this package.
+// Run panics if ctx or main is nil, or if b is not a backend of this package.
 func Run[R any](ctx context.Context, b Backend, main func(context.Context) (R, error)) (R, error) {
 	var (
 		r   R
@@ -51,10 +51,10 @@ func run(ctx context.Context, b Backend, main func(context.Context)) (core.Endin
 	return own.run(ctx, core.NewSolo(ctx, own.at(), main))
 }
 
-// Current returns the backend whose task the caller is. It is false in any other
-// code: in a posted function, in sync code that a task has called, on a goroutine
-// that a task has started, whatever ctx it has. A ctx travels; being on a loop does
-// not.
+// Current returns the backend of the calling task. In any other code it returns
+// false: in a posted function, in sync code that a task has called, and on a
+// goroutine that a task has started, whatever its ctx. A ctx can be passed on;
+// being on a loop cannot.
 func Current(ctx context.Context) (Backend, bool) {
 	checkCtx(ctx, "Current")
 	r := goroutine.Current()
@@ -71,9 +71,10 @@ func Current(ctx context.Context) (Backend, bool) {
 	return nil, false
 }
 
-// Host returns, in sync code, the loop of the task that has called it. Sync code
-// is what runs on a thread, or as an insensitive call on another goroutine (see
-// package asyncsync). In any other code, tasks included, it is false.
+// Host returns, in sync code, the loop of the task that has called the sync
+// code. Sync code runs on a thread, or as an insensitive call on another
+// goroutine (see package asyncsync). In any other code, including tasks, Host
+// returns false.
 func Host(ctx context.Context) (Loop, bool) {
 	checkCtx(ctx, "Host")
 	if h := core.Host(ctx).Tasks(); h != nil {

@@ -9,27 +9,27 @@ import (
 	"asyncsync.dev/internal/sched"
 )
 
-// thread is the Backend of coroutines on one thread.
+// thread is the Backend with coroutines on one thread.
 type thread struct {
 	name string
 	loop *sched.Loop
 	home core.Home
 }
 
-// NewThread returns a backend whose tasks and posted functions all run on one OS
-// thread: that of the goroutine that calls [Run] for it. It starts nothing before.
+// NewThread returns a backend whose tasks and posted functions all run on one
+// OS thread: that of the goroutine that calls [Run] for it. Nothing starts
+// before Run.
 //
-// One task or function runs at a time, and the next one when that one ends, or,
-// if it is a task, waits through this module. Who is ready runs in the order in which
-// it became so, tasks and posted functions alike.
+// One task or function runs at a time. The next one runs when that one ends or,
+// if it is a task, waits through this module. Tasks and posted functions run in
+// the order in which they became ready.
 //
-// A task costs about as much as a coroutine of [iter.Pull], which it is; the
-// coroutines are used again. It is a goroutine of its own to whoever asks (its
-// stack, its goroutine-local variables), but its thread-critical variables are
-// those of the loop's thread. They end, and their exit functions run, before Done
-// is closed.
+// A task is a coroutine like those of [iter.Pull], and costs about as much;
+// coroutines are reused. It has its own goroutine id, stack and goroutine-local
+// variables, but its thread-critical variables are those of the loop's thread.
+// These end, and their exit functions run, before Done is closed.
 //
-// Do not let a task hold a [runtime.LockOSThread] of its own while it waits: the
+// A task must not hold a [runtime.LockOSThread] of its own while it waits: the
 // Go runtime ends the process. A wait below a C callback panics.
 func NewThread(opts ...Option) Backend {
 	b := &thread{name: named("thread", opts)}
@@ -65,7 +65,7 @@ func (b *thread) Park(ctx context.Context, arm func(wake func())) error {
 
 func (b *thread) at() *core.Home { return &b.home }
 
-// threadTasks is a thread loop as internal/core knows it.
+// threadTasks is the core.Backend of a thread loop.
 type threadTasks struct{ loop *sched.Loop }
 
 // Life implements [core.Backend].
@@ -108,7 +108,7 @@ func (b *thread) run(ctx context.Context, s *core.Solo) (end core.Ending, refusa
 	return end, refusal
 }
 
-// setValues gives the calling goroutine these goroutine-local values.
+// setValues sets the goroutine-local values of the calling goroutine.
 func setValues(v goroutine.Values) {
 	r := goroutine.Current()
 	if r == nil {

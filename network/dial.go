@@ -12,19 +12,21 @@ import (
 	"asyncsync.dev/task"
 )
 
-// DialStaggered connects to address, "host:port", as RFC 8305 (Happy Eyeballs) says:
-// it tries the addresses of the host one after another, without waiting for each to
-// fail. The next one is tried after [Delay], or at once when one fails. IPv6 goes first,
-// and the families take turns. The first connection that is made is returned. The
-// other attempts are cancelled, and what they connect nonetheless is closed.
+// DialStaggered connects to address, "host:port", as RFC 8305 (Happy Eyeballs)
+// describes. It tries the addresses of the host one after another, without
+// waiting for each to fail: the next one is tried after [Delay], or at once
+// when one fails. IPv6 goes first, and the families alternate. The first
+// connection that succeeds is returned. The other attempts are cancelled, and
+// connections that they make nonetheless are closed.
 //
-// network is "tcp", or "tcp4" or "tcp6" for one family. If all attempts fail the error
-// has all of theirs, joined in the order of the addresses. If ctx ends before, its
-// cause is returned. A panic or a [runtime.Goexit] of a function of [WithDial] or of a
-// resolver reaches the caller, and closes what was connected.
+// network is "tcp", or "tcp4" or "tcp6" for one family. If all attempts fail,
+// the error joins all of theirs in the order of the addresses. If ctx ends
+// first, its cause is returned. A panic or a [runtime.Goexit] of a resolver or
+// a function of [WithDial] reaches the caller, after what was connected has
+// been closed.
 //
-// [net.Dialer] races two lists, one for each family, and so waits for the system's
-// timeout if the first of several addresses of one family is a black hole.
+// [net.Dialer] races two lists, one for each family. If the first of several
+// addresses of one family is a black hole, it waits for the system's timeout.
 //
 // It is EasyNetwork's create_tcp_connection, with its happy_eyeballs_delay.
 func DialStaggered(ctx context.Context, network, address string, opts ...Option) (net.Conn, error) {
@@ -73,7 +75,7 @@ func (c *config) dialHost(ctx context.Context, network, family, host, service st
 	return c.race(ctx, remotes)
 }
 
-// orCause returns the cause of ctx if that has ended, else err.
+// orCause returns the cause of ctx if ctx has ended, otherwise err.
 func orCause(ctx context.Context, err error) error {
 	if cause := core.Ended(ctx); cause != nil {
 		return cause
@@ -81,7 +83,7 @@ func orCause(ctx context.Context, err error) error {
 	return err
 }
 
-// interleave puts IPv6 first, and has the families take turns.
+// interleave puts IPv6 first and alternates the families.
 func interleave(addrs []netip.Addr) []netip.Addr {
 	var six, four, mixed []netip.Addr
 	for _, a := range addrs {
@@ -102,7 +104,7 @@ func interleave(addrs []netip.Addr) []netip.Addr {
 	return mixed
 }
 
-// An attempt is what has become of the try of one address.
+// An attempt is the outcome of trying one address.
 type attempt struct {
 	number int
 	conn   net.Conn
@@ -179,8 +181,8 @@ func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, 
 	}
 }
 
-// dialFrom connects to remote, from a local address of its family if there are some to
-// choose from.
+// dialFrom connects to remote, from a local address of its family if local
+// addresses are configured.
 func (c *config) dialFrom(ctx context.Context, remote netip.AddrPort) (net.Conn, error) {
 	network := "tcp" + familyDigit(remote.Addr())
 	if len(c.local) == 0 {

@@ -6,10 +6,12 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// An ending is how a function has ended on a goroutine of ours, for the one that waits.
+// An ending is how a function ended on a goroutine of this package, for its
+// waiter.
 type ending struct{ core.Ending }
 
-// of runs fn and notes how it ends. A Goexit goes on, to the functions deferred above.
+// of runs fn and records how it ends. A Goexit continues, to the functions
+// deferred above.
 func (e *ending) of(fn func()) {
 	returned := false
 	defer func() {
@@ -30,7 +32,7 @@ func (e *ending) raise() {
 	}
 }
 
-// unheard tells the hooks, for nobody waits.
+// unheard tells the hooks, because nothing waits.
 func (e *ending) unheard(ctx context.Context) {
 	if e.ended() {
 		e.Unheard(ctx, "network.DialStaggered")

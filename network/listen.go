@@ -14,22 +14,24 @@ import (
 	"asyncsync.dev/task"
 )
 
-// ListenAll listens on every address of every host, with one socket for each: on all
-// of them, or on none. network is "tcp", or "tcp4" or "tcp6" for the addresses of one
-// family. A host is a name or an IP address; "" is every interface, and so is an empty
-// list. An address that several hosts have gets one socket.
+// ListenAll listens on every address of every host, with one socket for each:
+// on all of them, or on none. network is "tcp", or "tcp4" or "tcp6" for the
+// addresses of one family. A host is a name or an IP address. "" means every
+// interface, and so does an empty list. An address that several hosts share
+// gets one socket.
 //
-// Sockets of IPv6 take IPv6 alone, so that every interface is two sockets, or one where
-// the system lacks a family. All of them have the same port: where port is 0, one that
-// is free on all addresses.
+// IPv6 sockets accept IPv6 only. So every interface is two sockets, or one if
+// the system lacks a family. All sockets have the same port. If port is 0, that
+// is one that is free on all addresses.
 //
-// The listeners are in the order of the hosts, and for each host in that of its
-// addresses. If a host cannot be looked up, or an address not be listened on, ListenAll
-// closes what it has opened and returns all such errors, joined. If ctx ends before it
-// is done it does the same, and returns the cause. The end of ctx afterwards does not
-// matter.
+// The listeners are in the order of the hosts, and for each host in the order
+// of its addresses. If a host cannot be looked up, or an address cannot be
+// listened on, ListenAll closes what it has opened and returns all such errors,
+// joined. If ctx ends first, it also closes what it has opened, and returns the
+// cause. The end of ctx after that does not matter.
 //
-// It is EasyNetwork's create_tcp_listeners, which finds another port for each address.
+// It is EasyNetwork's create_tcp_listeners, which chooses a different port for
+// each address.
 func ListenAll(ctx context.Context, network string, hosts []string, port int, opts ...Option) ([]net.Listener, error) {
 	checkCtx(ctx, "ListenAll")
 	c := configured("ListenAll", "listen", opts)
@@ -97,13 +99,14 @@ func familyOf(network, proto string) (string, error) {
 	return "ip" + family, nil
 }
 
-// A place is where to listen.
+// A place is an address to listen on.
 type place struct {
 	addr netip.Addr
 	any  bool // one of those of every interface, which the system may not have
 }
 
-// lookUpAll returns the addresses of all hosts, in order, and each of them once.
+// lookUpAll returns the addresses of all hosts, in order and without
+// duplicates.
 func (c *config) lookUpAll(ctx context.Context, family string, hosts []string) ([]place, error) {
 	if len(hosts) == 0 {
 		hosts = []string{""}
@@ -152,7 +155,7 @@ func (c *config) lookUpAll(ctx context.Context, family string, hosts []string) (
 	return places, nil
 }
 
-// lookUp returns the addresses of host, which may be one.
+// lookUp returns the addresses of host, which may itself be an address.
 func (c *config) lookUp(ctx context.Context, family, host string) ([]netip.Addr, error) {
 	var found []netip.Addr
 	if a, err := netip.ParseAddr(host); err == nil {
@@ -188,8 +191,8 @@ func familyDigit(a netip.Addr) string {
 // portTries bounds the search for a port that is free on all addresses.
 const portTries = 32
 
-// bindAll listens at all places. With a port of 0 the first place chooses, and another
-// choice is made if that is taken at one of the others.
+// bindAll listens at all places. With port 0 the first place chooses a port. If
+// that port is taken at another place, bindAll tries again with another port.
 func bindAll[L io.Closer](ctx context.Context, proto string, places []place, port int, listen listenFunc[L]) ([]L, error) {
 	for try := 1; ; try++ {
 		var opened []L

@@ -14,8 +14,9 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// An Option changes what [ListenAll], [ListenAllPacket] or [DialStaggered] do. The zero
-// Option does nothing. One that is meant for another of these functions panics there.
+// An Option configures [ListenAll], [ListenAllPacket] or [DialStaggered]. The
+// zero Option does nothing. An option that is meant for another of these
+// functions panics.
 type Option struct {
 	of    string // "listen", "dial", or "" for both
 	name  string
@@ -30,7 +31,7 @@ type config struct {
 	local    []netip.AddrPort
 }
 
-// WithResolver has r look up hosts. The default is [net.DefaultResolver].
+// WithResolver makes r look up hosts. The default is [net.DefaultResolver].
 func WithResolver(r Resolver) Option {
 	if r == nil {
 		panic("network: WithResolver with a nil resolver")
@@ -38,16 +39,17 @@ func WithResolver(r Resolver) Option {
 	return Option{"", "WithResolver", func(c *config) { c.resolver = r }}
 }
 
-// WithListenConfig has each socket of ListenAll and ListenAllPacket made with lc. Its
-// Control function is the place for options of sockets, SO_REUSEPORT for one.
+// WithListenConfig makes ListenAll and ListenAllPacket create each socket with
+// lc. Its Control function can set socket options such as SO_REUSEPORT.
 func WithListenConfig(lc net.ListenConfig) Option {
 	return Option{"listen", "WithListenConfig", func(c *config) { c.listen = lc }}
 }
 
-// WithDial has DialStaggered connect to one address with dial; network is "tcp4" or
-// "tcp6", and local is not valid if any address will do. The default is a [net.Dialer].
-// Several calls of dial may run at a time; when one has succeeded the ctx of the others
-// ends, and what they connect nonetheless is closed.
+// WithDial makes DialStaggered connect to each address with dial. network is
+// "tcp4" or "tcp6", and local is not valid if any local address will do. The
+// default is a [net.Dialer]. Several calls of dial may run at a time. When one
+// has succeeded, the ctx of the others ends, and connections that they make
+// nonetheless are closed.
 func WithDial(dial func(ctx context.Context, network string, local, remote netip.AddrPort) (net.Conn, error)) Option {
 	if dial == nil {
 		panic("network: WithDial with a nil function")
@@ -55,15 +57,16 @@ func WithDial(dial func(ctx context.Context, network string, local, remote netip
 	return Option{"dial", "WithDial", func(c *config) { c.dial = dial }}
 }
 
-// Delay is how long DialStaggered waits for one address before it tries the next, while
-// none has failed. The default is 250 ms. With a d of 0 or less it tries all at once.
+// Delay is how long DialStaggered waits for one address before it tries the
+// next, as long as none has failed. The default is 250 ms. With d <= 0 it tries
+// all at once.
 func Delay(d time.Duration) Option {
 	return Option{"dial", "Delay", func(c *config) { c.delay = d }}
 }
 
-// LocalAddr has DialStaggered connect from one of these addresses: to each remote
-// address from the first of its family that works; where there is none of the family,
-// that is how the attempt fails.
+// LocalAddr makes DialStaggered connect from one of these addresses: to each
+// remote address from the first one of its family that works. If there is none
+// of its family, the attempt fails.
 func LocalAddr(addrs ...netip.AddrPort) Option {
 	return Option{"dial", "LocalAddr", func(c *config) { c.local = append(c.local, addrs...) }}
 }
@@ -74,7 +77,7 @@ func configured(what, of string, opts []Option) *config {
 		switch {
 		case o.apply == nil:
 		case o.of != "" && o.of != of:
-			panic(fmt.Sprintf("network: %s with %s, which it does not know", what, o.name))
+			panic(fmt.Sprintf("network: %s does not support the option %s", what, o.name))
 		default:
 			o.apply(c)
 		}

@@ -10,19 +10,20 @@ import (
 	"asyncsync.dev/task"
 )
 
-// Serve accepts connections from l until ctx ends or l fails, and has a task of group
-// call handler for each. handler's ctx is the group's; when handler has ended, in
-// whatever way, the connection is closed.
+// Serve accepts connections from l until ctx ends or l fails. For each
+// connection, a task of group calls handler. The ctx of handler is the group's.
+// When handler has ended, in whatever way, the connection is closed.
 //
-// Serve returns the cause of ctx, or the error of l, which matches [net.ErrClosed] if
-// somebody has closed that. It neither closes l nor waits for the handlers, which the
-// group's Wait does. An error of a handler is one of the group: it cancels the other
-// handlers, unless the group was made with [task.NoCancel]. If ctx is the group's, that
-// ends Serve as well.
+// Serve returns the cause of ctx or the error of l, which matches
+// [net.ErrClosed] if l was closed. It neither closes l nor waits for the
+// handlers; the group's Wait waits for them. The error of a handler is an error
+// of the group: it cancels the other handlers unless the group was made with
+// [task.NoCancel]. If ctx is the ctx of the group, that also ends Serve.
 //
-// If the process has no descriptors left, Serve tries again after a while, and a
-// connection that its peer gives up while it waits in the queue of l is no failure. A
-// limit of the group holds Serve back while it is reached.
+// If the process has no file descriptors left, Serve tries again after a pause.
+// A connection that its peer gives up before it is accepted is no failure.
+// While the limit of the group is reached, Serve waits before it starts the
+// next task.
 //
 // It panics if handler or group is nil, and as [task.Group.Go] does.
 func Serve(ctx context.Context, l net.Listener, group *task.Group, handler func(ctx context.Context, c net.Conn) error) error {
@@ -47,7 +48,7 @@ func Serve(ctx context.Context, l net.Listener, group *task.Group, handler func(
 	}
 }
 
-// exhaustedPause is EasyNetwork's.
+// exhaustedPause is EasyNetwork's value.
 const exhaustedPause = 100 * time.Millisecond
 
 var (

@@ -14,14 +14,15 @@ import (
 	"asyncsync.dev/task"
 )
 
-// Read reads from c into b, as c.Read does, until ctx ends, whose cause it then
-// returns. What has been read is returned, also if ctx ends at that moment: no byte is
-// lost. If ctx has ended before, Read reads nothing.
+// Read reads from c into b like c.Read, until ctx ends. Then it returns the
+// cause. Bytes that have been read are returned even if ctx ends at that
+// moment: no byte is lost. If ctx has already ended, Read reads nothing.
 //
-// It works by way of c's read deadline, which is the package's: after an interruption c
-// has none. A deadline that somebody has set, and that passes, ends Read as it ends
-// c.Read. Several Reads of one c do not disturb each other. A c that has no deadlines is
-// not interrupted: then Read waits for c.Read.
+// Read uses c's read deadline, which belongs to this package: after an
+// interruption c has no deadline. If a deadline that somebody else has set
+// passes, it ends Read as it ends c.Read. Several Reads of one c do not disturb
+// each other. If c does not support deadlines, ctx cannot interrupt Read, which
+// then waits for c.Read.
 func Read(ctx context.Context, c net.Conn, b []byte) (int, error) {
 	checkCtx(ctx, "Read")
 	checkConn(c == nil, "Read")
@@ -32,9 +33,10 @@ func Read(ctx context.Context, c net.Conn, b []byte) (int, error) {
 	return n, plain(err)
 }
 
-// Write writes b to c, as c.Write does, until ctx ends, whose cause it then returns,
-// with the number of bytes that were written. Where that is not all of b the stream has
-// been cut in the middle; a TLS connection cannot be written to any more.
+// Write writes b to c like c.Write, until ctx ends. Then it returns the cause
+// and the number of bytes that were written. If that is not all of b, the
+// stream has been cut in the middle; a TLS connection cannot be written to any
+// more.
 //
 // What Read says of deadlines holds here for the write deadline.
 func Write(ctx context.Context, c net.Conn, b []byte) (int, error) {
@@ -53,7 +55,8 @@ type packet struct {
 	addr net.Addr
 }
 
-// ReadFrom is [Read] for packets: it reads one into b, and returns who has sent it.
+// ReadFrom is [Read] for packets: it reads one packet into b and returns its
+// sender.
 func ReadFrom(ctx context.Context, c net.PacketConn, b []byte) (int, net.Addr, error) {
 	checkCtx(ctx, "ReadFrom")
 	checkConn(c == nil, "ReadFrom")
@@ -72,21 +75,23 @@ func WriteTo(ctx context.Context, c net.PacketConn, b []byte, addr net.Addr) (in
 	return n, plain(err)
 }
 
-// Accept waits for the next connection to l, as l.Accept does, until ctx ends, whose
-// cause it then returns. A connection that comes at that moment is returned, or left for
-// the next Accept. Several Accepts of one l do not disturb each other.
+// Accept waits for the next connection to l like l.Accept, until ctx ends. Then
+// it returns the cause. A connection that arrives at that moment is returned,
+// or left for the next Accept. Several Accepts of one l do not disturb each
+// other.
 //
-// It works by way of l's SetDeadline method, which the listeners of package net have.
-// What Read says of deadlines holds for it. Of a listener that has none, such as that of
-// crypto/tls, Accept returns an error matching [errors.ErrUnsupported] if ctx may end:
-// accept from the listener below it, and wrap the connection.
+// Accept uses l's SetDeadline method, which the listeners of package net have.
+// What Read says of deadlines holds for it. If l has no such method, like a
+// listener of crypto/tls, and ctx can end, Accept returns an error that matches
+// [errors.ErrUnsupported]: accept from the listener below it, and wrap the
+// connection.
 func Accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 	checkCtx(ctx, "Accept")
 	checkConn(l == nil, "Accept")
 	d, ok := l.(interface{ SetDeadline(time.Time) error })
 	if !ok {
 		if ctx.Done() != nil {
-			return nil, fmt.Errorf("network: Accept: a ctx cannot end that of a %T, which has no SetDeadline: %w", l, errors.ErrUnsupported)
+			return nil, fmt.Errorf("network: Accept: a ctx cannot interrupt Accept of a %T, which has no SetDeadline: %w", l, errors.ErrUnsupported)
 		}
 		return task.Await(ctx, func(context.Context) (net.Conn, error) { return l.Accept() })
 	}
@@ -104,7 +109,7 @@ func isInterrupted(err error) bool {
 	return yes
 }
 
-// plain returns err as the caller is to see it.
+// plain returns err as the caller should see it.
 func plain(err error) error {
 	if i, ok := err.(interrupted); ok {
 		return i.cause
@@ -112,13 +117,13 @@ func plain(err error) error {
 	return err
 }
 
-// wait runs op until ctx ends. forgo is given what op has come to if nobody is there
-// to have it; it may be nil.
+// wait runs op until ctx ends. If nothing waits for the result of op any more,
+// wait passes it to forgo, which may be nil.
 func wait[R any](ctx context.Context, on direction, set func(time.Time) error, op func() (R, error), forgo func(R)) (R, error) {
 	var got R
 	came, returned := false, false
 	defer func() {
-		// On a thread a call that is served may end the wait in a Goexit.
+		// On a thread, the Goexit of a served call may end the wait.
 		if came && !returned && forgo != nil {
 			forgo(got)
 		}
@@ -134,11 +139,12 @@ func wait[R any](ctx context.Context, on direction, set func(time.Time) error, o
 	return r, err
 }
 
-// run runs op on the calling goroutine, which it blocks.
+// run runs op on the calling goroutine, which op blocks.
 //
-// The end of ctx sets a deadline in the past, and that must be gone before anybody else
-// comes to wait: so whoever has set it takes it back, when op has returned, and others
-// whom it has hit wait for that and begin again.
+// The end of ctx sets a deadline in the past, which must be gone before another
+// operation begins to wait. So the operation that has set it removes it again
+// when its op has returned. Other operations that it has interrupted wait for
+// that and begin again.
 func run[R any](ctx context.Context, on direction, set func(time.Time) error, op func() (R, error)) (R, error) {
 	l := lines.enter(on)
 	defer lines.leave(on, l)
@@ -170,21 +176,22 @@ func run[R any](ctx context.Context, on direction, set func(time.Time) error, op
 		}
 		cut := finish()
 		if hit && (cut || ctx.Err() != nil) {
-			// Where ctx has just ended the deadline may be that of another, still.
+			// Even if ctx has just ended, the deadline may be that of another
+			// operation.
 			err = interrupted{core.Cause(ctx)}
 		}
 		return r, err
 	}
 }
 
-// A direction is what has one deadline: reads of a connection, its writes, or what a
-// listener accepts.
+// A direction is what has one deadline: reads of a connection, its writes, or
+// what a listener accepts.
 type direction struct {
 	of  any
 	way byte
 }
 
-// lines has the lines that are in use.
+// lines holds the lines that are in use.
 var lines = lineTable{of: map[direction]*line{}}
 
 type lineTable struct {
@@ -196,8 +203,8 @@ type lineTable struct {
 type line struct {
 	users int // guarded by lines
 
-	// mu guards the rest. It is held while a deadline is set, which does not block:
-	// one that is set and one that is taken back must not pass each other.
+	// mu guards the rest. It is held while a deadline is set, which does not block,
+	// so that setting a deadline and removing one cannot overtake each other.
 	mu     sync.Mutex
 	count  uint64        // of interruptions
 	active int           // interruptions that were not taken back
@@ -227,7 +234,7 @@ func (t *lineTable) leave(d direction, l *line) {
 	}
 }
 
-// longAgo is a deadline that has passed.
+// longAgo is a deadline in the past.
 var longAgo = time.Unix(1, 0)
 
 func (l *line) interrupt(set func(time.Time) error) {
@@ -255,7 +262,8 @@ func (l *line) restore(set func(time.Time) error) {
 	}
 }
 
-// await waits until nobody interrupts, or ctx ends, and returns the count.
+// await waits until no operation interrupts the line, or ctx ends. It returns
+// the count.
 func (l *line) await(ctx context.Context) uint64 {
 	for {
 		l.mu.Lock()
@@ -280,6 +288,6 @@ func (l *line) interruptedSince(count uint64) bool {
 
 func checkConn(isNil bool, what string) {
 	if isNil {
-		panic("network: " + what + " with nil for a connection or listener")
+		panic("network: " + what + " with a nil connection or listener")
 	}
 }

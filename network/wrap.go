@@ -6,12 +6,12 @@ import (
 	"os"
 )
 
-// WrapConn makes a connection of a file that is a connected stream socket, of TCP or of
-// the Unix kind: one that was inherited, or made by C. The connection takes the file's
-// place, and the file is closed.
+// WrapConn makes a connection of a file that is a connected stream socket, of
+// TCP or of the Unix kind: one that was inherited, or made by C. The connection
+// takes the place of the file, which is closed.
 //
-// If f is anything else, or not connected, WrapConn returns an error and leaves f as it
-// is. It does not wait.
+// If f is anything else, or not connected, WrapConn returns an error and leaves
+// f as it is. It does not wait.
 //
 // It is EasyNetwork's wrap_stream_socket.
 func WrapConn(f *os.File) (net.Conn, error) {
@@ -31,7 +31,7 @@ func WrapConn(f *os.File) (net.Conn, error) {
 	}
 	switch {
 	case !stream:
-		err = fmt.Errorf("network: WrapConn: %s is no stream socket, but of the kind %s", f.Name(), c.LocalAddr().Network())
+		err = fmt.Errorf("network: WrapConn: %s is not a stream socket, but a %s socket", f.Name(), c.LocalAddr().Network())
 	case c.RemoteAddr() == nil:
 		err = fmt.Errorf("network: WrapConn: %s is not connected", f.Name())
 	default:

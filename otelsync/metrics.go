@@ -13,7 +13,7 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// refusals are why calls are refused, and what that is called.
+// refusals are the reasons for which calls are refused, with their names.
 var refusals = []struct {
 	err    error
 	reason string
@@ -26,7 +26,8 @@ var refusals = []struct {
 	{loop.ErrStopped, "loop stopped"},
 }
 
-// outcomeOf returns what a call that has ended has come to, and, if it was refused, why.
+// outcomeOf returns the outcome of a call that has ended and, if it was
+// refused, the reason.
 func outcomeOf(i *asyncsync.CallInfo) (outcome, reason string) {
 	switch {
 	case i.Panic != nil:
@@ -46,7 +47,8 @@ func outcomeOf(i *asyncsync.CallInfo) (outcome, reason string) {
 	return "returned", ""
 }
 
-// Metrics are the instruments of a process. Its methods may be called from anywhere.
+// Metrics are the instruments of a process. Its methods may be called from
+// anywhere.
 //
 //	instrument                        | unit      | what
 //	asyncsync.calls                   | {call}    | that have ended, with asyncsync.way: thread, or inline
@@ -58,20 +60,22 @@ func outcomeOf(i *asyncsync.CallInfo) (outcome, reason string) {
 //	asyncsync.calls.abandoned.running | {call}    | of these, that have not ended
 //	asyncsync.threads.used            | {thread}  | that have a context, adopted ones included
 //	asyncsync.pool.threads            | {thread}  | of a pool, with asyncsync.state: used, or idle
-//	asyncsync.pool.waiting            | {context} | that stand in line for a thread of the pool
+//	asyncsync.pool.waiting            | {context} | that wait in line for a thread of the pool
 //	asyncsync.call.queue.duration     | s         | from when a call was made until it began, or was given up
 //	asyncsync.call.run.duration       | s         | from the beginning of the function to its end
 //	asyncsync.calls.refused           | {call}    | with asyncsync.reason
 //	asyncsync.deadlock.verdicts       | {verdict} | with asyncsync.kind: probable, slow, retracted
 //	asyncsync.deadlock.suspected      | {verdict} | of these, that have not been retracted
 //
-// Those down to the line of a pool are read when somebody collects, and cost calls
-// nothing. The next three need [Metrics.Hooks], the last two [Metrics.Verdict]. Calls of
-// a context that stands in line for a thread are counted as queued when it has one.
+// The instruments down to asyncsync.pool.waiting are read when a reader
+// collects, and cost calls nothing. The next three need [Metrics.Hooks], the
+// last two [Metrics.Verdict]. Calls of a context that waits in line for a
+// thread are counted as queued once it has one.
 //
-// Durations and refusals have the attributes asyncsync.call and asyncsync.context,
-// the names; a run duration has asyncsync.outcome as well (see [Traces]). Names given
-// to calls and contexts should be few, or a view should drop them.
+// Durations and refusals have the attributes asyncsync.call and
+// asyncsync.context, the names. A run duration also has asyncsync.outcome (see
+// [Traces]). Give calls and contexts few different names, or drop the names in
+// a view.
 type Metrics struct {
 	queue, run metric.Float64Histogram
 	refused    metric.Int64Counter
@@ -80,14 +84,16 @@ type Metrics struct {
 	read       metric.Registration
 }
 
-// boundaries of durations, in seconds: those of OpenTelemetry are for milliseconds.
+// boundaries of durations, in seconds: the defaults of OpenTelemetry are for
+// milliseconds.
 var boundaries = []float64{1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, .01, .05, .1, .5, 1, 5, 10, 60}
 
-// NewMetrics makes the instruments with p; nil is the global provider. pools are those
-// to report of, by name, beside the pool of contexts that name none, which is called
-// default. An error is the provider's.
+// NewMetrics makes the instruments with p; nil is the global provider. pools
+// are the pools to report, by name, in addition to the pool of contexts that
+// name none, which is called default. A nil pool panics. An error is the
+// provider's.
 //
-// One for each provider is enough: a second one reports the same once more.
+// One Metrics for each provider is enough: a second one reports the same again.
 func NewMetrics(p metric.MeterProvider, pools map[string]*asyncsync.ThreadPool) (*Metrics, error) {
 	if p == nil {
 		p = otel.GetMeterProvider()
@@ -148,9 +154,9 @@ func NewMetrics(p metric.MeterProvider, pools map[string]*asyncsync.ThreadPool) 
 	return m, nil
 }
 
-// Hooks returns hooks that measure the calls they are told of, for
-// asyncsync.AddHooks or asyncsync.WithHooks. A measurement is made with the ctx of the
-// call: with [Traces] beside it an exemplar leads to the span.
+// Hooks returns hooks that measure calls, for asyncsync.AddHooks or
+// asyncsync.WithHooks. A measurement is made with the ctx of the call: together
+// with [Traces], an exemplar leads to the span.
 func (m *Metrics) Hooks() asyncsync.Hooks { return asyncsync.Hooks{Ended: m.ended} }
 
 func (m *Metrics) ended(i asyncsync.CallInfo) {
@@ -170,7 +176,8 @@ func (m *Metrics) ended(i asyncsync.CallInfo) {
 	}
 }
 
-// Verdict counts v. It is the OnVerdict of a deadlock.Config, or is called there.
+// Verdict counts v. Use it as the OnVerdict of a deadlock.Config, or call it
+// there.
 func (m *Metrics) Verdict(v deadlock.Verdict) {
 	ctx := context.Background()
 	m.verdicts.Add(ctx, 1, metric.WithAttributes(keyKind.String(string(v.Kind))))
@@ -181,8 +188,8 @@ func (m *Metrics) Verdict(v deadlock.Verdict) {
 	}
 }
 
-// Close has nothing be read any more when somebody collects. Hooks are removed by who
-// has added them. An error is the provider's.
+// Close stops the reading of the observed instruments. It does not remove
+// hooks. An error is the provider's.
 func (m *Metrics) Close() error { return m.read.Unregister() }
 
 // A builder makes instruments, and keeps the first error.

@@ -12,7 +12,7 @@ import (
 	"asyncsync.dev/asyncsync"
 )
 
-// The attributes of spans and of metrics.
+// The attributes of spans and metrics.
 const (
 	keyCall    = attribute.Key("asyncsync.call")           // the name of a call
 	keyContext = attribute.Key("asyncsync.context")        // the name of its context
@@ -28,24 +28,27 @@ const (
 )
 
 // Traces returns hooks that make a span of each call they are told of, tasks
-// included. p makes the spans; nil is the global provider, as it is when Traces is
-// called.
+// included. p makes the spans; nil is the global provider at the time of the
+// call of Traces.
 //
-// The span has the name of the call. It begins when the call is made and ends when the
-// function has ended, or when the call is known not to run. Its parent is the span in
-// the caller's ctx; so a nested call is found below the call that made it, whichever
-// threads the two run on, and a call made with a ctx from outside is found outside.
-// The function's ctx carries the span. A span that is begun there is its child, and
-// should end before the function does. Tasks are children of the span they were
-// started in, which they may outlive; so may the function of an abandoned call.
+// The span has the name of the call. It begins when the call is made. It ends
+// when the function has ended, or when it is certain that the call does not
+// run. Its parent is the span in the caller's ctx. So a nested call appears
+// below the call that made it, whichever threads the two run on, and a call
+// made with a ctx from outside appears outside.
 //
-// When the function begins the span gets the event "begun", and the attribute
-// asyncsync.queue.duration, in seconds, which a call that did not run gets at its end.
-// The wait has no span of its own: that would double what is exported for what one
-// number says, and a number can be searched for. Other attributes are
-// asyncsync.context, the name of the context; asyncsync.thread.id, the OS thread;
-// asyncsync.inline, if the caller was on that thread already, where there is no wait
-// and no event; and asyncsync.outcome:
+// The ctx of the function carries the span. A span that is begun with it is a
+// child, and should end before the function does. Tasks are children of the
+// span in which they were started, and may outlive it; so may the function of
+// an abandoned call.
+//
+// When the function begins, the span gets the event "begun" and the attribute
+// asyncsync.queue.duration, in seconds. A call that did not run gets that
+// attribute at its end. The wait has no span of its own: that would double the
+// exported data, and an attribute can be searched for. Other attributes are
+// asyncsync.context, the name of the context; asyncsync.thread.id, the OS
+// thread; asyncsync.inline, if the caller was on that thread already, where
+// there is no wait and no event; and asyncsync.outcome:
 //
 //	outcome   | the function                         | status
 //	returned  | returned nil                         | unset
@@ -55,12 +58,12 @@ const (
 //	refused   | did not run: no place, closed, …     | Error, with the reason
 //	cancelled | did not run: its ctx ended in time   | Error, with the cause
 //
-// An error and a panic are events too, a panic where it began, with the stack of that
-// place, and not again in the calls that it passes through.
+// Errors and panics are also events. A panic is an event of the call in which
+// it began, with its stack, and not of the calls that it passes through.
 //
-// A call that the tracer does not sample costs what a span that is not recorded
-// costs, and what a hook does. A call should be told to the hooks of one Traces: of
-// two, each makes a span, and those of the first are the parents of both.
+// A call that the tracer does not sample costs one hook and one span that is
+// not recorded. Tell each call to the hooks of one Traces only: with two, each
+// makes a span, and the spans of the first are the parents of both.
 func Traces(p trace.TracerProvider) asyncsync.Hooks {
 	if p == nil {
 		p = otel.GetTracerProvider()
@@ -69,8 +72,8 @@ func Traces(p trace.TracerProvider) asyncsync.Hooks {
 	return asyncsync.Hooks{Values: t.queued, Started: t.started, Ended: t.ended, Panicked: t.panicked}
 }
 
-// tracing is what the hooks of one Traces share. It is also the key of their spans:
-// others' are not theirs to end.
+// tracing is what the hooks of one Traces share. It is also the key of their
+// spans, so that they end no spans of others.
 type tracing struct{ tracer trace.Tracer }
 
 // A spanned is the span of a call.
@@ -92,7 +95,7 @@ func (t *tracing) queued(i asyncsync.CallInfo) context.Context {
 	return context.WithValue(ctx, t, &spanned{span, i.ID})
 }
 
-// span returns that of the call, nil if there is none that is recorded.
+// span returns the span of the call, or nil if no span is recorded.
 func (t *tracing) span(i *asyncsync.CallInfo) trace.Span {
 	s, _ := i.Ctx.Value(t).(*spanned)
 	if s == nil || s.id != i.ID || !s.IsRecording() {

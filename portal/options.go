@@ -8,7 +8,7 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// An Option of [Start] or [NewProvider]. The zero Option does nothing.
+// An Option configures [Start] or [NewProvider]. The zero Option does nothing.
 type Option struct{ apply func(*config) }
 
 type config struct {
@@ -18,11 +18,12 @@ type config struct {
 	lingering bool
 }
 
-// WithBackend has Start run b, which must be of package loop and not have been run.
-// The default is a [loop.NewThread]: an OS thread of its own.
+// WithBackend makes Start run b, which must be a backend of package loop that
+// has not been run. The default is a [loop.NewThread]: an OS thread of its own.
+// A nil b panics.
 //
-// A Provider runs b for its first portal. A loop is run once, so each further portal
-// gets a new one of the same kind and name.
+// A Provider runs b for its first portal. Since a backend can be run only once,
+// each further portal gets a new one of the same kind and name.
 func WithBackend(b loop.Backend) Option {
 	if b == nil {
 		panic("portal: WithBackend with a nil backend")
@@ -30,15 +31,16 @@ func WithBackend(b loop.Backend) Option {
 	return Option{func(c *config) { c.backend = b }}
 }
 
-// Named names the loop that Start makes: see [loop.Named]. The default is "portal" and
-// a number. With WithBackend it has no effect: that loop has its name.
+// Named names the loop that Start makes: see [loop.Named]. The default is
+// "portal" and a number. With WithBackend it has no effect: that loop keeps its
+// name.
 func Named(name string) Option {
 	return Option{func(c *config) { c.name = name }}
 }
 
-// Linger has a Provider keep a portal that nobody uses for d more, so that users who
-// come in bursts find the loop running. The default, and a d of 0 or less, is to
-// close it with the last release.
+// Linger makes a Provider keep an unused portal for d, so that users who come
+// in bursts find the loop running. By default, and with d <= 0, the last
+// release closes the portal.
 func Linger(d time.Duration) Option {
 	return Option{func(c *config) { c.linger, c.lingering = d, true }}
 }
@@ -55,7 +57,7 @@ func configured(opts []Option) config {
 
 var portals atomic.Uint64
 
-// newBackend returns what a portal is to run on.
+// newBackend returns the backend for a new portal.
 func (c *config) newBackend() loop.Backend {
 	if c.backend != nil {
 		return c.backend

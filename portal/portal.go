@@ -11,40 +11,40 @@ import (
 	"asyncsync.dev/task"
 )
 
-// A Portal accepts functions from anywhere and runs them as tasks of its loop, until
-// it is stopped. It is made by [Open] or [Start]. Its methods may be called from any
-// goroutine, thread or task.
+// A Portal accepts functions from anywhere and runs them as tasks of its loop,
+// until it is stopped. Make one with [Open] or [Start]. Its methods may be
+// called from any goroutine, thread or task.
 type Portal struct {
-	// Fixed at birth.
+	// Fixed by newPortal.
 	backend  loop.Backend
 	home     *core.Home              // of backend
-	region   core.Region             // what StartSoon starts is below it
+	region   core.Region             // tasks of StartSoon are below it
 	ctx      context.Context         // of the region
 	cancel   context.CancelCauseFunc // of ctx
-	alive    context.Context         // ends when what remains is cancelled, or the backend stops; no values
+	alive    context.Context         // ends when the remaining functions are cancelled, or the backend stops; has no values
 	endLife  context.CancelCauseFunc // of alive
-	own      bool                    // the loop is the portal's, made by Start
+	own      bool                    // the loop belongs to the portal: Start made it
 	stopping chan struct{}           // closed by the first Stop
-	ended    core.Gate               // opened when all is over: that of the loop too, if it is own
+	ended    core.Gate               // opened when everything has ended, including the loop if own is set
 
 	mu       sync.Mutex // guards the rest; a leaf lock
-	unwatch  func()     // lets go of what ends the portal; nil if nothing else does
+	unwatch  func()     // stops watching the ctx that ends the portal; may be nil
 	stopped  bool       // nothing more is accepted
-	cause    error      // what remains was cancelled with this, nil if it was not
-	running  int        // calls and tasks that were accepted and have not ended
+	cause    error      // the cause with which the remaining functions were cancelled, or nil
+	running  int        // accepted calls and tasks that have not ended
 	visits   *visit
 	over     bool      // stopped, and nothing runs
-	wake     func()    // ends the wait of the loop's main task, if it is own
-	outcomes []outcome // failures that nobody may have been told of
+	wake     func()    // ends the wait of the loop's main task, if own is set
+	outcomes []outcome // failures that may be unreported
 }
 
-// A visit is something that runs in a portal with the ctx of who has sent it.
+// A visit is something that runs in a portal with the ctx of its caller.
 type visit struct {
 	region  core.Region
-	cancel  context.CancelCauseFunc // nil: it ends with the portal's alive
-	stopped func(cause error)       // told when the portal stops; may be nil
+	cancel  context.CancelCauseFunc // if nil, it ends with the portal's alive
+	stopped func(cause error)       // called when the portal stops; may be nil
 
-	taken         bool // into the portal's region; under the portal's mu
+	taken         bool // added to the portal's region; under the portal's mu
 	before, after *visit
 }
 
@@ -65,13 +65,14 @@ func newPortal(ctx context.Context, b loop.Backend) *Portal {
 	return p
 }
 
-// Open opens a portal on the loop of the calling task. In any other code, also in sync
-// code that a task has called, it returns [loop.ErrNoLoop].
+// Open opens a portal on the loop of the calling task. In any other code,
+// including sync code that a task has called, it returns [loop.ErrNoLoop].
 //
-// The functions of StartSoon get a ctx below ctx. When ctx ends, which that of a task
-// may do with the task and does when the loop stops, the portal stops, and cancels what
-// runs with the cause. If it has ended Open returns the cause. The task must call
-// [Portal.Close] in the end, which waits for what runs.
+// The functions of StartSoon get a ctx below ctx. When ctx ends, the portal
+// stops and cancels the running functions with the cause. (The ctx of a task
+// ends when the loop stops, and may end with the task.) If ctx has already
+// ended, Open returns the cause. The task must finally call [Portal.Close],
+// which waits for the running functions.
 func Open(ctx context.Context) (*Portal, error) {
 	checkCtx(ctx, "Open")
 	b, ok := loop.Current(ctx)
@@ -93,8 +94,9 @@ func Open(ctx context.Context) (*Portal, error) {
 	return p, nil
 }
 
-// watch has the portal stop with ctx, and with the backend: ctx need not end with that,
-// and what [Call] runs has no other way to learn that the backend stops.
+// watch makes the portal stop with ctx and with the backend. ctx need not end
+// when the backend stops, and functions of [Call] have no other way to learn of
+// that.
 func (p *Portal) watch(ctx context.Context) (unwatch func()) {
 	stopWith := func(ctx context.Context) func() bool {
 		return context.AfterFunc(ctx, func() { p.stop(core.Cause(ctx)) })
@@ -110,12 +112,12 @@ func (p *Portal) watch(ctx context.Context) (unwatch func()) {
 	}
 }
 
-// Start starts a new loop with a portal, on a goroutine of its own, and returns when it
-// runs. [Portal.Close] ends both.
+// Start starts a new loop with a portal, on a goroutine of its own, and returns
+// when the loop runs. [Portal.Close] ends both.
 //
-// It returns [loop.ErrStopped] if the backend of WithBackend was run before, and
-// panics if that is not one of package loop. Functions of StartSoon get a ctx that
-// ends with the portal and has no values.
+// If the backend of WithBackend was run before, Start returns
+// [loop.ErrStopped]. If it is not a backend of package loop, Start panics.
+// Functions of StartSoon get a ctx that ends with the portal and has no values.
 func Start(opts ...Option) (*Portal, error) {
 	c := configured(opts)
 	if c.lingering {
@@ -127,7 +129,7 @@ func Start(opts ...Option) (*Portal, error) {
 func start(c *config) (*Portal, error) {
 	p := newPortal(context.Background(), c.newBackend())
 	p.own = true
-	began := make(chan struct{}) // closed when the loop runs, or will not
+	began := make(chan struct{}) // closed when the loop runs or has failed to start
 	var refused error            // both are written before began is closed
 	var broken any
 	go func() {
@@ -176,9 +178,9 @@ func (p *Portal) host() {
 	}
 }
 
-// Loop returns the loop. It is not stopped by the end of a portal that Open has
-// opened. What is posted to the loop of a Start, or spawned there, past the portal
-// does not keep it running.
+// Loop returns the loop. The end of a portal from Open does not stop the loop.
+// Functions that were posted or spawned directly on the loop of a Start, not
+// through the portal, do not keep the loop running.
 func (p *Portal) Loop() loop.Backend {
 	p.check("Loop")
 	return p.backend
@@ -190,7 +192,7 @@ func (p *Portal) String() string {
 	return fmt.Sprint(p.backend)
 }
 
-// admit accepts one more call or task, v if it has a ctx of its own.
+// admit accepts one more call or task. v is nil unless it has a ctx of its own.
 func (p *Portal) admit(v *visit) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,7 +209,7 @@ func (p *Portal) admit(v *visit) error {
 	return nil
 }
 
-// leave says that what was admitted has ended.
+// leave records the end of something that was admitted.
 func (p *Portal) leave(v *visit) {
 	p.mu.Lock()
 	if v != nil {
@@ -227,8 +229,8 @@ func (p *Portal) leave(v *visit) {
 	finish()
 }
 
-// finishLocked looks whether the portal is over and returns what is to be done
-// without the lock.
+// finishLocked checks whether the portal is over, and returns what remains to
+// be done without the lock.
 func (p *Portal) finishLocked() func() {
 	if !p.stopped || p.running > 0 || p.over {
 		return func() {}
@@ -240,7 +242,7 @@ func (p *Portal) finishLocked() func() {
 			unwatch()
 		}
 		p.region.End()
-		p.cancel(loop.ErrStopped) // lets go of Open's ctx
+		p.cancel(loop.ErrStopped) // releases Open's ctx
 		p.endLife(loop.ErrStopped)
 		switch {
 		case wake != nil:
@@ -251,7 +253,8 @@ func (p *Portal) finishLocked() func() {
 	}
 }
 
-// stop stops the portal, and cancels what runs if cause is not nil.
+// stop stops the portal. If cause is not nil, it also cancels the running
+// functions.
 func (p *Portal) stop(cause error) {
 	p.mu.Lock()
 	first := !p.stopped
@@ -277,7 +280,7 @@ func (p *Portal) stop(cause error) {
 	}
 	for _, v := range visits {
 		if cancels && v.cancel != nil {
-			v.cancel(cause) // first: who is told of the stop sees it
+			v.cancel(cause) // before stopped, which must see it
 		}
 		if first && v.stopped != nil {
 			v.stopped(cause)
@@ -294,14 +297,15 @@ func (p *Portal) visitsLocked() (all []*visit) {
 	return all
 }
 
-// Stop has the portal accept nothing more, and does not wait: calls and tasks that
-// come later get [loop.ErrStopped]. What was accepted before runs to its end, also if
-// it has not begun; cancelRemaining cancels it, with ErrStopped, and what has not
-// begun does not. Resources of [Wrap] are closed.
+// Stop makes the portal refuse later calls and tasks with [loop.ErrStopped]. It
+// does not wait. What was accepted before runs to its end, even if it has not
+// begun. With cancelRemaining, running functions are cancelled with ErrStopped
+// instead, and those that have not begun do not begin. Resources of [Wrap] are
+// closed.
 //
-// It may be called from anywhere, posted functions and the portal's own tasks
-// included, and any number of times. Only the first call stops; a later one with
-// cancelRemaining still cancels what remains.
+// Stop may be called from anywhere, including posted functions and the portal's
+// own tasks, and any number of times. Only the first call stops; a later one
+// with cancelRemaining still cancels what remains.
 func (p *Portal) Stop(cancelRemaining bool) {
 	p.check("Stop")
 	if cancelRemaining {
@@ -311,16 +315,17 @@ func (p *Portal) Stop(cancelRemaining bool) {
 	}
 }
 
-// Stopping returns a channel that is closed when the portal is stopped. Tasks and
-// calls may run still.
+// Stopping returns a channel that is closed when the portal is stopped. Tasks
+// and calls may still run then.
 func (p *Portal) Stopping() <-chan struct{} {
 	p.check("Stopping")
 	return p.stopping
 }
 
-// Wait waits until the portal is stopped, or ctx ends, whose cause it returns. It is
-// for the task that has opened the portal: others stop it. Inside a function posted to
-// a loop with one thread it returns [loop.ErrOnLoop].
+// Wait waits until the portal is stopped or ctx ends. It returns nil or the
+// cause of ctx. It is for the task that has opened the portal and is stopped by
+// others. Inside a function posted to a loop with one thread it returns
+// [loop.ErrOnLoop].
 //
 // It is anyio's sleep_until_stopped.
 func (p *Portal) Wait(ctx context.Context) error {
@@ -346,20 +351,21 @@ func (p *Portal) Wait(ctx context.Context) error {
 	}
 }
 
-// Close stops the portal and waits for what runs, and for the loop if [Start] has made
-// it. With a cause what remains is cancelled with that; with nil it is waited for.
+// Close stops the portal and waits for the running functions, and for the loop
+// if [Start] has made it. If cause is not nil, the functions are cancelled with
+// it.
 //
-// It returns, joined, the errors of the tasks whose outcome nobody was told by a Wait;
-// the cancellations that the portal has caused, and the cause itself, are none. A
-// further Close waits as well, and returns what has come since. A panic or Goexit
-// that nobody waited for is not raised: the hooks have heard of it (AddHooks of package
-// asyncsync).
+// Close returns, joined, the errors of tasks that no Wait has reported. The
+// cancellations that the portal has caused, and the cause itself, do not count.
+// A further Close waits as well, and returns the errors since the last one.
+// Close does not raise a panic or Goexit that nobody waited for: the hooks are
+// told of it (AddHooks of package asyncsync).
 //
-// On a thread it serves meanwhile whatever the portal runs. Where it would wait for
-// itself it stops the portal and returns [loop.ErrOnLoop]; what is open goes on ending,
-// and another Close tells the rest. That is so in the portal's own calls and tasks and
-// what they call or have started, in any task of a loop that Start has made, and inside
-// a function posted to a loop with one thread.
+// A thread serves the functions of the portal meanwhile. Where Close would wait
+// for itself, it stops the portal and returns [loop.ErrOnLoop]; the end goes
+// on, and another Close reports the rest. That is so in the portal's own calls
+// and tasks and what they call or have started, in any task of a loop that
+// Start has made, and inside a function posted to a loop with one thread.
 func (p *Portal) Close(cause error) error {
 	p.check("Close")
 	_, blocks := core.OnLoop()
@@ -417,15 +423,18 @@ func (p *Portal) inside() bool {
 	return false
 }
 
-// Call runs fn as a task of the portal's loop and waits for it. It is [loop.Call],
-// which says how fn's ending, its ctx and its local variables relate to the caller's,
-// for as long as the portal accepts: after that it returns [loop.ErrStopped].
+// Call runs fn as a task of the portal's loop and waits for it. It is like
+// [loop.Call], which describes how the ending, the ctx and the local variables
+// of fn relate to those of the caller. Once the portal is stopped, Call returns
+// [loop.ErrStopped].
 //
-// fn's ctx also ends when the portal cancels what remains, with the cause of that. If
-// fn has not begun then, it does not, and Call returns the cause.
+// The ctx of fn also ends when the portal cancels its remaining functions, with
+// the cause of that. If fn has not begun then, it does not begin, and Call
+// returns the cause.
 //
-// Inside a function posted to a loop with one thread it returns [loop.ErrOnLoop],
-// also if the portal has stopped. It panics if fn is nil.
+// Inside a function posted to a loop with one thread Call returns
+// [loop.ErrOnLoop], also if the portal has stopped. It panics if ctx or fn is
+// nil.
 func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, error)) (R, error) {
 	p.check("Call")
 	checkCtx(ctx, "Call")
@@ -454,11 +463,12 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 	return c.result, c.err
 }
 
-// callOptions are none; core does not change them.
+// callOptions is empty; core does not change it.
 var callOptions core.Options
 
-// A call is one of [Call], as package loop has it. The visit is apart: a ctx that outlives
-// the call keeps that, and must not keep the function and its result.
+// A call is one call of [Call], as in package loop. The visit is separate: a
+// ctx that outlives the call keeps the visit, and must not keep the function
+// and its result.
 type call[R any] struct {
 	core.Call
 	job    core.Job
@@ -483,7 +493,7 @@ func (p *Portal) receive(ctx context.Context, v *visit) (context.Context, error)
 	return ctx, nil
 }
 
-// see sees v off.
+// see ends the visit v.
 func (p *Portal) see(v *visit) {
 	v.over()
 	p.leave(v)
@@ -496,15 +506,15 @@ func (v *visit) over() {
 	}
 }
 
-// StartSoon starts fn as a task of the portal's loop and does not wait, not even for
-// the loop. After a stop it returns [loop.ErrStopped], and fn does not run; what was
-// accepted before a plain Stop runs. What one goroutine sends to a loop with one thread
-// begins there in the order in which it was sent.
+// StartSoon starts fn as a task of the portal's loop. It does not wait, not
+// even for the loop. After a stop it returns [loop.ErrStopped] and fn does not
+// run; tasks accepted before a plain Stop still run. On a loop with one thread,
+// tasks from one goroutine begin in the order in which it started them.
 //
-// fn's ctx is the portal's, and [task.Task.Cancel] ends it. fn starts with a fork of
-// the caller's local variables. How it ends, who waits for the task is told; of an
-// error that nobody waits for [Portal.Close] tells. An [task.On] among opts has no
-// effect. It panics if fn is nil.
+// The ctx of fn is the portal's, and [task.Task.Cancel] ends it. fn starts with
+// a fork of the caller's local variables. Waiters for the task get its outcome;
+// an error that nobody waits for is returned by [Portal.Close]. A [task.On]
+// among opts has no effect. StartSoon panics if fn is nil.
 //
 // It is anyio's start_task_soon.
 func StartSoon[R any](p *Portal, fn func(context.Context) (R, error), opts ...task.Option) (*task.Task[R], error) {
@@ -521,20 +531,20 @@ func StartSoon[R any](p *Portal, fn func(context.Context) (R, error), opts ...ta
 // A member is a task of a portal.
 type member struct {
 	portal *Portal
-	visit  *visit // nil: it has the portal's own ctx
+	visit  *visit // nil if it has the portal's own ctx
 	pc     uintptr
-	ended  func() // told when the task has; may be nil
+	ended  func() // called when the task has ended; may be nil
 
 	task  *core.Task
 	ran   bool
-	cause error // of the end of its ctx, seen when the function had returned
+	cause error // of the end of its ctx, as of when the function returned
 }
 
-// launch starts fn as the task m, which was admitted.
+// launch starts fn as the task m, which must have been admitted.
 func launch[R any](ctx context.Context, m *member, fn func(context.Context) (R, error), opts []task.Option) *task.Task[R] {
 	launched := false
 	defer func() {
-		if !launched { // an Option or a hook has panicked
+		if !launched { // an Option or a hook panicked
 			m.leave()
 		}
 	}()
@@ -551,12 +561,12 @@ func launch[R any](ctx context.Context, m *member, fn func(context.Context) (R, 
 	return t
 }
 
-// option makes m known to its task, and has it run on the portal's loop.
+// option makes the task known to m, and makes it run on the portal's loop.
 func (m *member) option(o *core.Options) {
 	o.PC, o.Home, o.Into, o.OnEnd = m.pc, m.portal.home, &m.task, m.over
 }
 
-// over is called when the task has ended, before anybody is woken.
+// over is called when the task has ended, before any waiter is woken.
 func (m *member) over() {
 	if err := without(m.task.Err(), m.cause); err != nil && m.ran {
 		m.portal.failed(outcome{m.task, err})
@@ -580,7 +590,8 @@ func (p *Portal) failed(o outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := len(p.outcomes); n == cap(p.outcomes) {
-		// Make room: a portal that lives long must not keep what others were told.
+		// Make room: a portal that lives long must not keep outcomes that were
+		// reported.
 		kept := p.outcomes[:0]
 		for _, o := range p.outcomes {
 			if !o.task.Heard() {
@@ -593,7 +604,8 @@ func (p *Portal) failed(o outcome) {
 	p.outcomes = append(p.outcomes, o)
 }
 
-// without returns err without what only tells of a cancellation with cause.
+// without returns err without the parts that only report the cancellation with
+// cause.
 func without(err, cause error) error {
 	if err == nil || cause == nil {
 		return err

@@ -10,47 +10,50 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// A Provider has those who need a portal at the same time share one. The first to
-// acquire it starts it, the last to release it closes it. Of the portals of one Provider
-// there is never more than one, also while the last one ends. It is made by
-// [NewProvider]; its methods may be called from anywhere.
+// A Provider lets all users that need a portal at the same time share one. The
+// first Acquire starts it, the last release closes it. A Provider never has
+// more than one portal at a time, not even while the previous one ends. Make
+// one with [NewProvider]. Its methods may be called from anywhere.
 type Provider struct {
 	config config
 
 	mu      sync.Mutex    // guards the rest; a leaf lock
-	portal  *Portal       // nil while there is none to be had
-	leases  int           // that were not released
-	busy    chan struct{} // closed when the start or the end that is under way is over; nil if none is
-	ending  *Portal       // that is under way to its end
+	portal  *Portal       // nil while there is none
+	leases  int           // not released yet
+	busy    chan struct{} // closed when the start or end under way is over; nil if there is none
+	ending  *Portal       // the portal that is ending
 	started bool          // one was started
-	idle    uint64        // counts how often the portal has come to linger
-	timer   *time.Timer   // that ends it then
-	late    []error       // of ends that nobody waited for
+	idle    uint64        // counts how often the portal began to linger
+	timer   *time.Timer   // ends the lingering
+	late    []error       // errors of ends that nobody waited for
 }
 
-// NewProvider returns a Provider whose portals are started with opts, which may have
-// [Linger] among them. It starts nothing.
+// NewProvider returns a Provider that starts its portals with opts, which may
+// include [Linger]. It starts nothing.
 //
 // It is anyio's BlockingPortalProvider.
 func NewProvider(opts ...Option) *Provider {
 	return &Provider{config: configured(opts)}
 }
 
-// Acquire returns the portal, which it starts if there is none, and a function that
-// releases it. While the last portal ends it waits for that.
+// Acquire returns the portal and a function that releases it. If there is no
+// portal, Acquire starts one. If the previous portal is still ending, Acquire
+// first waits for that end.
 //
-// The last release closes the portal, unless the Provider lingers: it waits for what
-// runs, and returns what [Portal.Close] does. Where Close would have to wait for its
-// own caller it returns nil at once, and the end goes on behind it. The errors of an
-// end that nobody waited for are returned by the next release. A second call of the
-// same release does nothing and returns nil.
+// The last release closes the portal, unless the Provider lingers: it waits for
+// the running functions and returns what [Portal.Close] returns. Where Close
+// would have to wait for its own caller, release returns nil at once and the
+// end goes on in the background. The next release returns the errors of an end
+// that nobody waited for. A second call of the same release does nothing and
+// returns nil.
 //
-// Users must not stop the portal: it is lent to others, who would get ErrStopped until
-// all have released it.
+// Users must not stop the portal. It is shared, and other users would get
+// ErrStopped until all have released it.
 //
-// Acquire returns the cause of ctx if that ends before, the error of [Start] if that
-// fails, [loop.ErrOnLoop] inside a function posted to a loop with one thread, and
-// [loop.ErrStopped] in a task of the very portal whose end it would have to wait for.
+// Acquire returns the cause of ctx if ctx ends first, and the error of [Start]
+// if that fails. Inside a function posted to a loop with one thread it returns
+// [loop.ErrOnLoop]. In a task of the very portal whose end it would have to
+// wait for, it returns [loop.ErrStopped].
 func (v *Provider) Acquire(ctx context.Context) (p *Portal, release func() error, err error) {
 	if v == nil {
 		panic("portal: Acquire of a nil Provider")
@@ -76,7 +79,7 @@ func (v *Provider) Acquire(ctx context.Context) (p *Portal, release func() error
 			}
 			continue
 		case v.portal != nil && v.leases == 0 && isStopped(v.portal):
-			// It lingers, and somebody has stopped it.
+			// It lingers, and a user has stopped it.
 			finish := v.endLocked()
 			v.mu.Unlock()
 			v.keep(finish())
@@ -109,7 +112,7 @@ func (v *Provider) Acquire(ctx context.Context) (p *Portal, release func() error
 	}
 }
 
-// another is what the backends of package loop have, for a Provider.
+// another is implemented by the backends of package loop, for a Provider.
 type another interface{ Another() loop.Backend }
 
 func isStopped(p *Portal) bool {
@@ -123,7 +126,7 @@ func isStopped(p *Portal) bool {
 
 // start starts the portal. busy is set.
 func (v *Provider) start(c *config) (p *Portal, err error) {
-	defer func() { // also when Start panics
+	defer func() { // deferred, because Start may panic
 		v.mu.Lock()
 		if p != nil {
 			v.portal, v.leases, v.started = p, 1, true
@@ -159,7 +162,7 @@ func (v *Provider) release() error {
 	return errors.Join(late...)
 }
 
-// expire closes the portal if it has been idle since the time that is meant.
+// expire closes the portal if it has been lingering since the given count.
 func (v *Provider) expire(idle uint64) {
 	v.mu.Lock()
 	if v.portal == nil || v.leases > 0 || v.idle != idle {
@@ -171,15 +174,15 @@ func (v *Provider) expire(idle uint64) {
 	v.keep(finish())
 }
 
-// endLocked begins the end of the portal and returns what goes on with it, without the
-// lock.
+// endLocked begins the end of the portal. It returns a function that completes
+// the end without the lock.
 func (v *Provider) endLocked() (finish func() error) {
 	p, busy := v.portal, make(chan struct{})
 	v.portal, v.ending, v.busy, v.timer = nil, p, busy, nil
 	return func() error {
 		waited := false
 		defer func() {
-			if !waited { // by this caller
+			if !waited { // the end goes on without this caller
 				go func() {
 					v.keep(p.Close(nil))
 					v.over(busy)
@@ -187,7 +190,7 @@ func (v *Provider) endLocked() (finish func() error) {
 			}
 		}()
 		err := p.Close(nil)
-		// Compared, and not matched: a task may have returned such an error, and then
+		// Compare, do not match: a task may have returned such an error, and then
 		// it is joined.
 		if _, deadlock := err.(*core.DeadlockError); deadlock || err == loop.ErrOnLoop {
 			return nil
@@ -198,7 +201,7 @@ func (v *Provider) endLocked() (finish func() error) {
 	}
 }
 
-// keep has the next release return err.
+// keep makes the next release return err.
 func (v *Provider) keep(err error) {
 	if err != nil {
 		v.mu.Lock()
@@ -207,7 +210,7 @@ func (v *Provider) keep(err error) {
 	}
 }
 
-// over says that the portal has ended.
+// over records that the portal has ended.
 func (v *Provider) over(busy chan struct{}) {
 	v.mu.Lock()
 	v.busy, v.ending = nil, nil

@@ -9,23 +9,26 @@ import (
 	"asyncsync.dev/task"
 )
 
-// StartTask starts fn as a task of the portal's loop and waits until fn says that it
-// has started. It returns the task and what fn has given to started.
+// StartTask starts fn as a task of the portal's loop and waits until fn calls
+// started. It returns the task and the value given to started.
 //
-// The ctx that fn gets has the values of ctx, and lives as long as the portal, as that
-// of StartSoon does. Only until fn has started does it end with ctx, too: then StartTask
-// waits for fn's end, and returns the error that fn has returned, or else ctx's cause.
+// The ctx of fn has the values of ctx and, as with StartSoon, lives as long as
+// the portal. Only until fn has called started does the end of ctx end it too:
+// then StartTask waits for the end of fn and returns the error of fn, or else
+// the cause of ctx.
 //
-// If fn ends before it has started StartTask ends as fn has, with the same panic or
-// [runtime.Goexit]; where that is a return without an error, with
-// [task.ErrNotStarted]. It returns the task then as well, which has ended. What comes
-// after the start, who waits for the task is told.
+// If fn ends without calling started, StartTask ends in the same way: with its
+// error, panic or [runtime.Goexit], or with [task.ErrNotStarted] if fn returned
+// nil. It then also returns the task, which has ended. After the start, only
+// waiters for the task learn its outcome.
 //
-// started may be called from anywhere. A second call returns [task.ErrStartedTwice];
-// one that comes when StartTask waits no more returns the cause of that.
+// started may be called from anywhere. A second call returns
+// [task.ErrStartedTwice]. If StartTask no longer waits, started returns the
+// cause of that.
 //
-// After a stop StartTask returns [loop.ErrStopped], inside a function posted to a loop
-// with one thread [loop.ErrOnLoop]. It panics if fn is nil.
+// After a stop StartTask returns [loop.ErrStopped]; inside a function posted to
+// a loop with one thread it returns [loop.ErrOnLoop]. It panics if ctx or fn is
+// nil.
 //
 // It is the start_task of anyio's portal.
 func StartTask[S, R any](ctx context.Context, p *Portal, fn func(ctx context.Context, started func(S) error) (R, error), opts ...task.Option) (*task.Task[R], S, error) {
@@ -56,7 +59,7 @@ func startTask[S, R any](ctx context.Context, p *Portal, v *visit, what string, 
 
 	settled := false
 	defer func() {
-		if !settled { // a call that was served meanwhile has taken this wait with it
+		if !settled { // a call that this wait served called Goexit
 			s.settle(context.Canceled)
 			t.Cancel(nil)
 		}
@@ -67,27 +70,27 @@ func startTask[S, R any](ctx context.Context, p *Portal, v *visit, what string, 
 		if s.settle(gaveUp) {
 			t.Cancel(gaveUp)
 		} else {
-			gaveUp = nil // it came at the same moment
+			gaveUp = nil // started was called at the same moment
 		}
 	}
 	if s.err == nil {
 		return t, s.value, nil
 	}
-	// The task has ended, or is to.
+	// The task has ended or is about to.
 	if _, err := t.Wait(context.WithoutCancel(ctx)); err != nil {
 		return t, none, err
 	}
 	return t, none, s.err
 }
 
-// A starting is the wait for one start.
+// A starting is one wait for a start.
 type starting[S any] struct {
 	settled chan struct{} // closed when the rest is set
 
 	mu    sync.Mutex // a leaf
 	over  bool
 	value S
-	err   error // why it will not come
+	err   error // why started will not be called
 }
 
 func (s *starting[S]) started(v S) error {
@@ -105,7 +108,8 @@ func (s *starting[S]) started(v S) error {
 	return nil
 }
 
-// settle says that the start will not come, unless it has.
+// settle ends the wait with err, unless started has been called. It reports
+// whether it did.
 func (s *starting[S]) settle(err error) bool {
 	s.mu.Lock()
 	if s.over {

@@ -8,27 +8,31 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// Wrap makes an asynchronous resource usable from outside the loop. It runs open as a
-// task there, and returns what open has opened, and a function that closes it.
+// Wrap makes an asynchronous resource usable from outside the loop. It runs
+// open as a task on the loop. It returns the resource that open returned, and a
+// function that closes it.
 //
-// open and the function that it returns run in one task, and so on one OS thread where
-// the loop has one: a group or a scope that open has made may be waited for there. That
-// function is called once: with the error that the close function of Wrap was given,
-// which says how the use of the resource has ended; or, if the portal stops before, with
-// [loop.ErrStopped] or the cause of its Close. A Stop that cancels, or a Close with a
-// cause, ends open's ctx, but not the one that closing gets.
+// open and its closing function run in one task, and so on one OS thread if the
+// loop has one. So the closing function may wait for a group or close a scope
+// that open has made. The closing function is called once. Its error argument
+// says how the use of the resource ended: it is the error given to the close
+// function of Wrap or, if the portal stops first, [loop.ErrStopped] or the
+// cause of the portal's Close. A Stop that cancels, or a Close with a cause,
+// ends the ctx of open, but not the ctx of the closing function.
 //
-// The close function waits for that, and returns or ends as closing has, also if it was
-// the portal that has closed the resource. Further calls tell the same. Inside a
-// function posted to a loop with one thread it has the resource closed, does not wait,
-// and returns [loop.ErrOnLoop]. If it is not called, what closing has returned is one of
-// the errors of [Portal.Close].
+// The close function of Wrap waits for the closing function and ends in the
+// same way, also if the portal has closed the resource. Further calls report
+// the same. Inside a function posted to a loop with one thread it starts the
+// closing, does not wait, and returns [loop.ErrOnLoop]. If the close function
+// is never called, [Portal.Close] returns the error of the closing function
+// among others.
 //
-// Wrap ends as open does if that fails: with its error, panic or [runtime.Goexit]. If
-// ctx ends while open runs, open's ctx ends, and Wrap waits for it; should open have
-// succeeded, the resource is closed with the cause. Once it is open ctx does not
-// matter. Wrap returns ErrStopped after a stop, and ErrOnLoop, as [Call] does. It panics
-// if open is nil.
+// If open fails, Wrap ends in the same way: with its error, panic or
+// [runtime.Goexit]. If ctx ends while open runs, the ctx of open ends and Wrap
+// waits for open; if open still succeeds, the resource is closed with the
+// cause. Once the resource is open, ctx does not matter. Like [Call], Wrap
+// returns ErrStopped after a stop, and ErrOnLoop. It panics if ctx or open is
+// nil.
 //
 // It is anyio's wrap_async_context_manager.
 func Wrap[R any](ctx context.Context, p *Portal, open func(context.Context) (R, func(context.Context, error) error, error)) (R, func(error) error, error) {
@@ -47,7 +51,7 @@ func Wrap[R any](ctx context.Context, p *Portal, open func(context.Context) (R, 
 			panic("portal: Wrap: open has returned neither an error nor a function that closes")
 		}
 		if err := started(r); err != nil {
-			u.end(err) // nobody is there to use it
+			u.end(err) // Wrap has given up: nothing will use the resource
 		} else if err := core.Park(ctx, u.over, "portal resource"); err != nil {
 			u.end(err)
 		}
@@ -67,10 +71,10 @@ func Wrap[R any](ctx context.Context, p *Portal, open func(context.Context) (R, 
 	}, nil
 }
 
-// A use is how long a resource is used.
+// A use is the time during which a resource is used.
 type use struct {
 	once sync.Once
-	err  error         // how it has ended
+	err  error         // how it ended
 	over chan struct{} // closed then
 }
 

@@ -16,7 +16,8 @@ import (
 	"strings"
 )
 
-// A family is one type of the driver and what it may have beside its methods.
+// A family is one type of the driver with the interfaces that it may have in
+// addition to its methods.
 type family struct {
 	name, iface string
 	parts       []string // of package driver, and the types here that have them

@@ -8,8 +8,8 @@ import (
 	"asyncsync.dev/asyncsync"
 )
 
-// A conn is what all connections have. The handle's value is touched in
-// functions of the handle alone.
+// A conn is what all connections have. Only functions of the handle touch the
+// handle's value.
 type conn struct {
 	h *asyncsync.Handle[driver.Conn]
 }
@@ -50,7 +50,7 @@ func (c *conn) begun(ctx context.Context, begin func(context.Context, driver.Con
 	return w, nil
 }
 
-// queried runs a query and wraps its rows, the first of which come with it.
+// queried runs a query and wraps its rows. The first rows come with it.
 func (c *conn) queried(ctx context.Context, query func(context.Context, driver.Conn) (driver.Rows, error)) (driver.Rows, error) {
 	var w driver.Rows
 	err := c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
@@ -120,7 +120,7 @@ func (x connQueryerContext) QueryContext(ctx context.Context, query string, args
 	})
 }
 
-// plain drops names, which methods without a ctx do not take.
+// plain drops names, which methods without a ctx do not accept.
 func plain(args []driver.NamedValue) ([]driver.Value, error) {
 	values := make([]driver.Value, len(args))
 	for i, a := range args {
@@ -172,7 +172,7 @@ func (x connNamedValueChecker) CheckNamedValue(v *driver.NamedValue) error {
 	return x.c.on(func(p driver.Conn) error { return p.(driver.NamedValueChecker).CheckNamedValue(v) })
 }
 
-// A tx is a transaction of a connection, and on its thread.
+// A tx is a transaction of a connection, on its thread.
 type tx struct {
 	c *conn
 	t driver.Tx

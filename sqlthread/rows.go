@@ -7,17 +7,18 @@ import (
 	"reflect"
 )
 
-// How many rows are fetched in one call: few with the query itself, for many
-// queries have no more, and for those that have eight times as many each time.
+// How many rows one call fetches: few with the query itself, because many
+// queries have no more, and then eight times as many each time.
 const (
 	firstRows = 16
 	mostRows  = 1024
-	// mostBytes ends a call early: what has been copied is to stay in the caches.
+	// mostBytes ends a call early, so that what has been copied stays in the
+	// caches.
 	mostBytes = 256 << 10
 )
 
-// A rows has what all rows have. database/sql calls its methods one at a time.
-// The driver's rows are touched on the connection's thread alone; what is known
+// A rows is what all rows have. database/sql calls its methods one at a time.
+// The driver's rows are touched only on the connection's thread; what is known
 // of them here was read there.
 type rows struct {
 	c       *conn
@@ -56,8 +57,8 @@ func newRows(c *conn, parent driver.Rows) driver.Rows {
 }
 
 // begin reads what is known of a result set before its first row, and the first
-// rows. It is called on the thread. The order matters: of some drivers the types
-// depend on the row at hand.
+// rows. It is called on the thread. The order matters: with some drivers the
+// types depend on the current row.
 func (r *rows) begin() {
 	r.columns = r.parent.Columns()
 	r.types = nil
@@ -90,8 +91,8 @@ func (r *rows) columnType(i int) (t columnType) {
 	return t
 }
 
-// fetch fetches rows. It is called on the thread. After the last row of the last
-// result set it closes the driver's rows, which saves a call for that.
+// fetch fetches rows. It is called on the thread. After the last row of the
+// last result set it closes the driver's rows, which saves a call.
 func (r *rows) fetch() {
 	n, size := len(r.columns), 0
 	r.next, r.have, r.fetched = 0, 0, r.fetched[:0]
@@ -109,7 +110,7 @@ func (r *rows) fetch() {
 		for i, v := range dest {
 			switch v := v.(type) {
 			case []byte:
-				// The driver's own, until its next row.
+				// The bytes belong to the driver until its next row.
 				dest[i] = bytes.Clone(v)
 				size += len(v)
 			case string:
@@ -158,7 +159,7 @@ func (r *rows) Next(dest []driver.Value) error {
 	return nil
 }
 
-// Close returns the error of closing the driver's rows, whenever that was.
+// Close returns the error of closing the driver's rows, whenever that happened.
 func (r *rows) Close() error {
 	if !r.closed {
 		if err := r.c.on(func(driver.Conn) error { r.close(); return nil }); err != nil {

@@ -5,8 +5,8 @@ import (
 	"database/sql/driver"
 )
 
-// A stmt is what all statements have. The driver's is touched on the thread of
-// the connection alone.
+// A stmt is what all statements have. The driver's statement is touched only on
+// the connection's thread.
 type stmt struct {
 	c     *conn
 	s     driver.Stmt

@@ -6,13 +6,13 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// Shield calls fn with a ctx that does not end when ctx does, and returns what fn
-// returns. That ctx has the values of ctx, and says the same of who calls: fn runs
-// in the same task. A fn that has to be done although ctx has ended, such as the
-// undoing of something, is called through Shield.
+// Shield calls fn with a ctx that does not end when ctx does, and returns what
+// fn returns. The new ctx has the values of ctx, and fn runs in the same task.
+// Use it for work that must be done although ctx has ended, such as cleaning
+// up.
 //
-// Shield itself does not look at ctx. If that ends meanwhile, or has ended before,
-// the next wait with ctx tells it.
+// Shield itself does not look at ctx. If ctx has ended, or ends meanwhile, the
+// next wait with ctx returns its cause. A nil ctx or fn panics.
 //
 // It is EasyNetwork's ignore_cancellation.
 func Shield[R any](ctx context.Context, fn func(context.Context) (R, error)) (R, error) {
@@ -23,21 +23,26 @@ func Shield[R any](ctx context.Context, fn func(context.Context) (R, error)) (R,
 	return fn(core.Shield(ctx))
 }
 
-// Await calls fn, which blocks in a way that this module does not see (in I/O, in a
-// system call, in C), and returns what fn returns. A task of a thread loop is
-// parked meanwhile, so that the loop runs others, and a thread serves the calls of
-// fn and of what the calling function has started, under the policy All
-// everybody's; then fn runs on a goroutine of its own. On an ordinary goroutine it
-// is called directly.
+// Await calls fn, which blocks in a way that this module does not see (in I/O,
+// in a system call, in C), and returns what fn returns. How Await waits depends
+// on the caller:
 //
-// If ctx has ended before, fn is not called, and Await returns the cause. If it
-// ends later, fn's ctx ends, and Await waits for fn all the same: fn's own result
-// counts. A panic of fn reaches the caller with the same value, and so does a
-// [runtime.Goexit]. Both see the same goroutine-local variables, both ways. What fn
-// did synchronizes before the return of Await.
+//   - A task of a thread loop is parked, so that the loop runs other tasks.
+//   - A thread serves the calls of fn and of code that the calling function has
+//     started; with the policy All, every call.
+//   - An ordinary goroutine calls fn directly.
 //
-// It is anyio's to_thread.run_sync, where asyncsync.ToThread with
-// asyncsync.Insensitive has the options.
+// In the first two cases fn runs on a goroutine of its own.
+//
+// If ctx has already ended, Await returns the cause and does not call fn. If
+// ctx ends later, the ctx of fn ends too; Await still waits for fn and returns
+// what fn returns. A panic of fn reaches the caller with the same value, and so
+// does a [runtime.Goexit]. fn and the caller see the same goroutine-local
+// variables, in both directions. What fn did synchronizes before the return of
+// Await. A nil ctx or fn panics.
+//
+// It is anyio's to_thread.run_sync. asyncsync.ToThread with
+// asyncsync.Insensitive does the same and takes options.
 func Await[R any](ctx context.Context, fn func(context.Context) (R, error)) (R, error) {
 	checkCtx(ctx, "Await")
 	if fn == nil {
@@ -75,16 +80,17 @@ type awaitBody[R any] struct{ c *awaited[R] }
 func (b awaitBody[R]) Run(ctx context.Context) { b.c.result, b.c.err = b.c.fn(ctx) }
 func (b awaitBody[R]) Err() error              { return b.c.err }
 
-// Recv receives from ch, as `v, ok := <-ch` does, but as a wait that this module
-// sees: a task of a thread loop is parked meanwhile, and a thread serves what the
-// calling function has started. ok is false if ch is closed.
+// Recv receives from ch like `v, ok := <-ch`, in a wait that this module sees:
+// a task of a thread loop is parked meanwhile, and a thread serves the calls of
+// code that the calling function has started. ok is false if ch is closed. A
+// nil ch never delivers.
 //
-// When ctx ends first Recv returns its cause, and has received nothing; a value
-// that comes at the same moment may be received instead, and is never lost. A ctx
-// that has ended before receives nothing. A nil ch delivers nothing.
+// If ctx ends first, Recv returns its cause and has received nothing. A value
+// that arrives at that moment may be received instead; it is never lost. If ctx
+// has already ended, Recv receives nothing.
 //
-// Where the value is there already it costs about what the receive does. To wait
-// for one costs a goroutine, save on an ordinary one.
+// If a value is ready, Recv costs about as much as a plain receive. Otherwise
+// it costs a goroutine, except on an ordinary goroutine.
 func Recv[T any](ctx context.Context, ch <-chan T) (v T, ok bool, err error) {
 	checkCtx(ctx, "Recv")
 	ctx = core.Afterlife(ctx)
@@ -99,7 +105,8 @@ func Recv[T any](ctx context.Context, ch <-chan T) (v T, ok bool, err error) {
 	return recv(ctx, ch)
 }
 
-// recv is apart, so that what it shares with a goroutine is allocated here only.
+// recv is separate so that variables shared with a goroutine are allocated only
+// here.
 func recv[T any](ctx context.Context, ch <-chan T) (v T, ok bool, err error) {
 	err = core.Receive(ctx, func(quit <-chan struct{}) bool {
 		select {
@@ -112,10 +119,13 @@ func recv[T any](ctx context.Context, ch <-chan T) (v T, ok bool, err error) {
 	return v, ok, err
 }
 
-// Send sends v to ch, as `ch <- v` does, but as a wait that this module sees: see
-// [Recv]. When ctx ends first it returns its cause, and has sent nothing; at the same
-// moment it may have sent v, and then returns nil. A ctx that has ended before sends
-// nothing. Nobody receives from a nil ch. A closed one panics, as a plain send does.
+// Send sends v to ch like `ch <- v`, in a wait that this module sees: see
+// [Recv]. A nil ch never takes a value. A closed one panics, as a plain send
+// does.
+//
+// If ctx ends first, Send returns its cause and has sent nothing. If ch takes v
+// at that moment, Send may return nil instead. If ctx has already ended, Send
+// sends nothing.
 func Send[T any](ctx context.Context, ch chan<- T, v T) error {
 	checkCtx(ctx, "Send")
 	ctx = core.Afterlife(ctx)
@@ -130,9 +140,9 @@ func Send[T any](ctx context.Context, ch chan<- T, v T) error {
 	return send(ctx, ch, v)
 }
 
-// send is apart for the reason that recv is.
+// send is separate for the same reason as recv.
 func send[T any](ctx context.Context, ch chan<- T, v T) error {
-	var closed any // what the send has panicked with, which may be on another goroutine
+	var closed any // the panic value of the send, which may run on another goroutine
 	err := core.Receive(ctx, func(quit <-chan struct{}) (over bool) {
 		defer func() {
 			if closed = recover(); closed != nil {

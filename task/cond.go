@@ -8,9 +8,9 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// A Cond is where those who hold a [Mutex] wait until somebody has changed what it
-// guards, and says so. It is made by [NewCond]. Its methods may be called from
-// anywhere.
+// A Cond is a condition variable: holders of a [Mutex] wait on it until another
+// one has changed what the Mutex guards and says so. Make one with [NewCond].
+// Its methods may be called from anywhere.
 //
 // It is asyncio's Condition, and [sync.Cond] with a ctx.
 type Cond struct {
@@ -20,7 +20,7 @@ type Cond struct {
 	line bells
 }
 
-// NewCond returns a Cond of m. Several may belong to one Mutex. A nil m panics.
+// NewCond returns a Cond of m. A Mutex may have several Conds. A nil m panics.
 func NewCond(m *Mutex) *Cond {
 	if m == nil {
 		panic("task: NewCond: nil Mutex")
@@ -34,13 +34,14 @@ func (c *Cond) check(what string) {
 	}
 }
 
-// Wait unlocks the Mutex, which the caller must hold, waits until it is chosen by
-// Signal or Broadcast, and locks the Mutex again. When it returns the caller holds
-// the Mutex in any case, also when ctx has ended first and Wait returns the cause,
-// and when a [runtime.Goexit] or a panic passes through.
+// Wait unlocks the Mutex, waits until Signal or Broadcast chooses the caller,
+// and locks the Mutex again. The caller must hold the Mutex; if the Mutex is
+// not locked, Wait panics. When Wait returns, the caller holds the Mutex in
+// every case: also when ctx has ended, where Wait returns the cause, and when a
+// [runtime.Goexit] or a panic passes through.
 //
-// Other than the first who is woken may have changed things again, so Wait belongs
-// into a loop that looks:
+// Another waiter that was woken first may have changed things again. So call
+// Wait in a loop that checks the condition:
 //
 //	for !ready {
 //		if err := c.Wait(ctx); err != nil {
@@ -48,17 +49,16 @@ func (c *Cond) check(what string) {
 //		}
 //	}
 //
-// Those who are woken get the Mutex in the order in which they have come to Wait,
-// before those who call Lock later. If ctx ends after the caller was chosen and
-// before it has the Mutex again, Wait returns the cause, and another waiter is
-// chosen in its place: no Signal is lost.
+// Woken callers get the Mutex in the order in which they called Wait, before
+// any later call of Lock. If ctx ends after the caller was chosen and before it
+// has the Mutex again, Wait returns the cause and another waiter is chosen
+// instead: no Signal is lost.
 //
-// Nothing is known of who will signal: in a task of a thread loop Wait parks the
-// task, and on a thread it serves the calls of what the calling function has
-// started, under the policy All everybody's; while it waits for the Mutex again,
-// those of who holds that as well. That part is never refused as a deadlock.
-//
-// If the Mutex is not locked Wait panics.
+// The library does not know who will signal. So Wait parks a task of a thread
+// loop, and a thread serves the calls of code that the calling function has
+// started; with the policy All, every call. While Wait waits for the Mutex
+// again, a thread also serves the calls of the Mutex's holder. That part is
+// never refused as a deadlock.
 func (c *Cond) Wait(ctx context.Context) error {
 	c.check("Wait")
 	checkCtx(ctx, "Cond.Wait")
@@ -94,8 +94,8 @@ func (c *Cond) Wait(ctx context.Context) error {
 	return err
 }
 
-// relock locks the Mutex again for p, in the place that Signal has put it in, or
-// else at the end of the line.
+// relock locks the Mutex again for p, in the place that Signal has reserved, or
+// otherwise at the end of the line.
 func (c *Cond) relock(ctx context.Context, p *bellPlace) {
 	c.mu.Lock()
 	left := c.line.remove(p)
@@ -106,15 +106,15 @@ func (c *Cond) relock(ctx context.Context, p *bellPlace) {
 	p.turn.Await(ctx)
 }
 
-// passOn signals another in the place of p, if p was signalled.
+// passOn signals another waiter instead of p, if p was signalled.
 func (c *Cond) passOn(p *bellPlace) {
 	if p.bell.Rung() {
 		c.signal(1)
 	}
 }
 
-// Signal wakes the n who have waited longest, or all if there are fewer. The caller
-// may hold the Mutex, and mostly does. A negative n panics.
+// Signal wakes the n callers that have waited longest, or all if there are
+// fewer. The caller usually holds the Mutex, but need not. A negative n panics.
 func (c *Cond) Signal(n int) {
 	c.check("Signal")
 	if n < 0 {
@@ -123,13 +123,13 @@ func (c *Cond) Signal(n int) {
 	c.signal(n)
 }
 
-// Broadcast wakes all who wait.
+// Broadcast wakes all callers of Wait.
 func (c *Cond) Broadcast() {
 	c.check("Broadcast")
 	c.signal(-1)
 }
 
-// signal wakes n, or all if n is negative.
+// signal wakes n callers, or all if n is negative.
 func (c *Cond) signal(n int) {
 	for ; n != 0; n-- {
 		c.mu.Lock()
@@ -140,7 +140,7 @@ func (c *Cond) signal(n int) {
 		}
 		c.line.remove(p)
 		c.mu.Unlock()
-		// In line for the Mutex first: the place is kept for it.
+		// Enter the line for the Mutex first, so that the place is reserved.
 		p.turn.Enter()
 		p.bell.Ring()
 	}

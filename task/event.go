@@ -8,10 +8,10 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// An Event happens once. Those who wait for it are woken then, and whoever comes
-// later does not wait. The zero Event has not happened and is ready. It must not be
-// copied after its first use. Its methods may be called from anywhere: from
-// ordinary goroutines, threads, tasks and functions posted to a loop.
+// An Event happens once. Set wakes those that wait for it; later calls of Wait
+// return at once. The zero Event has not happened and is ready to use. It must
+// not be copied after its first use. Its methods may be called from anywhere:
+// ordinary goroutines, threads, tasks, and functions posted to a loop.
 //
 // Its model is asyncio's Event, without clear.
 type Event struct {
@@ -22,16 +22,17 @@ type Event struct {
 	line bells
 }
 
-// closed is Done of an Event that nobody has asked for Done before it was set.
+// closed is returned by Done of an Event that was set before the first call of
+// Done.
 var closed = func() chan struct{} {
 	done := make(chan struct{})
 	close(done)
 	return done
 }()
 
-// Set makes the event happen. It wakes all who wait, those who came first first. A
-// further Set does nothing. What was done before Set synchronizes before the return
-// of Wait, and the close of Done.
+// Set makes the event happen and wakes all waiters, in the order in which they
+// came. A further Set does nothing. What was done before Set synchronizes
+// before the return of Wait and the close of Done.
 func (e *Event) Set() {
 	e.mu.Lock()
 	if e.set.Load() {
@@ -41,7 +42,7 @@ func (e *Event) Set() {
 	e.set.Store(true)
 	done, first := e.done, e.line.first
 	for p := first; p != nil; p = p.next {
-		p.inLine = false // from now on next is ours
+		p.inLine = false // from here on Set owns next
 	}
 	e.line = bells{}
 	e.mu.Unlock()
@@ -56,14 +57,14 @@ func (e *Event) Set() {
 // IsSet reports whether Set was called.
 func (e *Event) IsSet() bool { return e.set.Load() }
 
-// Wait waits until Set is called, or ctx ends, whose cause it returns. If the event
-// has happened by the time it returns, that is nil, whatever ctx says: so a Wait
-// that returns an error was not told of anything.
+// Wait waits until Set is called or ctx ends. It returns nil if the event has
+// happened by the time it returns, even if ctx has ended, and otherwise the
+// cause of ctx.
 //
-// In a task of a thread loop it parks the task. On a thread it serves the calls of
-// what the calling function has started, under the policy All everybody's.
+// It parks a task of a thread loop. A thread serves the calls of code that the
+// calling function has started; with the policy All, every call.
 //
-// Where the event has happened it costs about as much as a function call.
+// If the event has happened, Wait costs about as much as a function call.
 func (e *Event) Wait(ctx context.Context) error {
 	checkCtx(ctx, "Event.Wait")
 	if e.set.Load() {
@@ -85,7 +86,7 @@ func (e *Event) wait(ctx context.Context) error {
 	}
 	e.line.push(p)
 	e.mu.Unlock()
-	defer func() { // also when a Goexit passes through
+	defer func() { // also after a Goexit
 		e.mu.Lock()
 		e.line.remove(p)
 		e.mu.Unlock()
@@ -98,7 +99,7 @@ func (e *Event) wait(ctx context.Context) error {
 }
 
 // Done returns a channel that is closed when the event happens, for a select in
-// async code. Waiting for it is a wait that this module does not see.
+// async code. The module does not see a wait on that channel.
 func (e *Event) Done() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -112,10 +113,10 @@ func (e *Event) Done() <-chan struct{} {
 	return e.done
 }
 
-// bells is a line of those who wait. The zero value is empty.
+// bells is a line of waiters. The zero value is empty.
 type bells struct{ first, last *bellPlace }
 
-// A bellPlace is one place in it.
+// A bellPlace is one place in the line.
 type bellPlace struct {
 	bell       *core.Bell
 	turn       *core.Turn // in the line of a Cond
@@ -133,7 +134,7 @@ func (l *bells) push(p *bellPlace) {
 	l.last = p
 }
 
-// remove takes p out, and reports whether it was there.
+// remove takes p out of the line. It reports whether p was in it.
 func (l *bells) remove(p *bellPlace) bool {
 	if !p.inLine {
 		return false

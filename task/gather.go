@@ -9,24 +9,25 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// Gather runs the functions as tasks side by side, waits for all of them, and
-// returns what they return, in the order of the functions. Without functions it
-// returns an empty slice.
+// Gather runs the functions as concurrent tasks, waits for all of them, and
+// returns their results in the order of the functions. Without functions it
+// returns an empty slice. A nil ctx or function panics.
 //
-// When one fails the others are cancelled, but not before all have begun: the first
-// may fail as soon as it likes, the last one is run all the same. The errors of those
-// that failed are joined, in the order of the functions; a single one is returned as
-// it is. Those who returned because Gather has cancelled them did not fail. The
-// results of all who returned nil are there beside the error.
+// If a function fails, Gather cancels the others, but not before all have
+// begun: a function runs even if another one failed before it began. Gather
+// joins the errors of the functions that failed, in the order of the functions,
+// and returns a single error unchanged. A function that returned because Gather
+// had cancelled it did not fail. Results of functions that returned nil are
+// valid even if there is an error.
 //
-// When ctx ends the tasks are cancelled with its cause, and Gather waits on: what
-// they return is what it returns. If one panics, or calls [runtime.Goexit], the
-// others are cancelled, and when they have ended so does Gather, as [Group.Wait]
-// does.
+// If ctx ends, Gather cancels the tasks with its cause and waits on; it returns
+// what they return. If a function panics or calls [runtime.Goexit], Gather
+// cancels the others and ends in the same way when they have ended, like
+// [Group.Wait].
 //
-// Like [Group.Wait] it joins the tasks. On a thread it serves their calls.
+// Like [Group.Wait], Gather joins the tasks: a thread serves their calls.
 //
-// It is asyncio's gather, but waits for all, as EasyNetwork's does.
+// It is asyncio's gather, but waits for all functions, as EasyNetwork's does.
 func Gather[R any](ctx context.Context, fns ...func(context.Context) (R, error)) ([]R, error) {
 	checkCtx(ctx, "Gather")
 	for i, fn := range fns {
@@ -35,7 +36,7 @@ func Gather[R any](ctx context.Context, fns ...func(context.Context) (R, error))
 		}
 	}
 	results, errs := make([]R, len(fns)), make([]error, len(fns))
-	told := make([]bool, len(fns)) // it returned after it was cancelled
+	told := make([]bool, len(fns)) // the function returned after it was cancelled
 	if len(fns) == 0 {
 		return results, nil
 	}
@@ -61,7 +62,7 @@ func Gather[R any](ctx context.Context, fns ...func(context.Context) (R, error))
 			return nil
 		}, func(o *core.Options) { o.PC = core.FuncPC(fn) })
 	}
-	// What it returns is about those that have not begun.
+	// Its error concerns tasks that have not begun.
 	other := g.Wait(ctx)
 	if own := f.own; own != nil {
 		forget := forgiven{own: own, bare: context.Cause(inner) == error(own) && ctx.Err() == nil}
@@ -83,10 +84,10 @@ func Gather[R any](ctx context.Context, fns ...func(context.Context) (R, error))
 	return results, errors.Join(failed...)
 }
 
-// errNotReturned is why the others are cancelled if one panics or calls Goexit.
+// errNotReturned cancels the other functions if one panics or calls Goexit.
 var errNotReturned = errors.New("a function of Gather panicked, or called runtime.Goexit")
 
-// A fellow is what the functions of one Gather have in common.
+// A fellow is the state that the functions of one Gather share.
 type fellow struct {
 	cancel context.CancelCauseFunc
 
@@ -95,7 +96,7 @@ type fellow struct {
 	own  *gatherError // the first failure; also read when all have ended
 }
 
-// begin says that one more has begun.
+// begin counts a function that begins.
 func (f *fellow) begin() {
 	f.mu.Lock()
 	f.left--
@@ -107,7 +108,7 @@ func (f *fellow) begin() {
 	}
 }
 
-// fail says that one has failed.
+// fail records the failure of a function.
 func (f *fellow) fail(err error) {
 	f.mu.Lock()
 	first := f.own == nil
@@ -130,6 +131,5 @@ func (e *gatherError) Error() string {
 }
 func (e *gatherError) Unwrap() error { return e.err }
 
-// Is has it match context.Canceled: to those who are cancelled it is no error of
-// theirs.
+// Is makes it match context.Canceled: a cancelled function did not itself fail.
 func (e *gatherError) Is(target error) bool { return target == context.Canceled }

@@ -11,37 +11,38 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// A Group runs tasks that belong together: the first to fail cancels the
-// others, and Wait tells how all of them ended. Its methods may be called from
-// any goroutine or thread, its own tasks' included.
+// A Group runs tasks that belong together. The first one to fail cancels the
+// others, and Wait reports how all of them ended. Its methods may be called
+// from any goroutine or thread, including the group's own tasks.
 //
-// It is made by [NewGroup]. The zero Group is ready as well: its tasks hang from
-// no ctx, so that they call the default thread, and a failure cancels nothing.
-// Only a Wait whose ctx ends cancels them.
+// Make one with [NewGroup]. The zero Group is also ready to use. Its tasks are
+// below no ctx: they call the default thread, and a failure cancels nothing.
+// Only a Wait with a ctx that ends cancels them.
 //
-// It is errgroup's Group, conc's pool and anyio's TaskGroup in one: errors are
-// joined, not dropped but for the first, and panics and Goexits reach the waiter.
+// It combines errgroup's Group, conc's pool and anyio's TaskGroup. Errors are
+// joined instead of dropped after the first, and panics and Goexits reach the
+// waiter.
 type Group struct {
 	core   core.Group
 	cancel context.CancelCauseFunc // nil before it is made; under mu, for the zero Group
 
-	first   bool // Wait tells the first error alone; this and carryOn are fixed by NewGroup
+	first   bool // Wait returns only the first error; this and carryOn are fixed by NewGroup
 	carryOn bool // a failure cancels nothing
 	zero    bool // it was not made by NewGroup; under mu
 
 	mu      sync.Mutex // guards the rest; a leaf lock
-	running int        // tasks, and places that were given to those who wait in line
-	idle    *core.Gate // opened when running is 0; nil while nobody waits for that
+	running int        // tasks, and places given to those waiting in line
+	idle    *core.Gate // opened when running is 0; nil while nothing waits for that
 	limited bool
 	limit   int
-	line    *list.List // of *entrant: who waits in Go for a place; nil before the first
+	line    *list.List // of *entrant: calls of Go that wait for a place; nil before the first
 	over    bool       // Wait has returned
 	errs    []error
 	panic   *core.Panic // the first
 	goexit  bool
 }
 
-// An entrant is a Go that waits for a place.
+// An entrant is a call of Go that waits for a place.
 type entrant struct {
 	turn chan struct{} // closed when the wait is over
 	may  bool          // it has a place
@@ -57,17 +58,19 @@ var (
 // A GroupOption changes what a group does.
 type GroupOption func(*Group)
 
-// FirstError has Wait return the error of the task that failed first, as
-// errgroup does, instead of all of them joined.
+// FirstError makes Wait return only the error of the task that failed first, as
+// errgroup does, instead of all errors joined.
 func FirstError() GroupOption { return func(g *Group) { g.first = true } }
 
-// NoCancel has the tasks of the group go on when one of them fails. The end of
-// Wait still ends their ctx, and a Wait whose own ctx ends cancels them.
+// NoCancel lets the other tasks of the group go on when one fails. Their ctx
+// still ends when Wait returns, and a Wait with a ctx that ends still cancels
+// them.
 func NoCancel() GroupOption { return func(g *Group) { g.carryOn = true } }
 
-// NewGroup returns a group and the ctx of its tasks, which ends when one of
-// them returns an error, panics or calls Goexit, and when Wait returns. Its
-// cause is the error; in all other cases it matches [context.Canceled].
+// NewGroup returns a group and the ctx of its tasks. That ctx ends when a task
+// returns an error, panics or calls Goexit, and when Wait returns. Its cause is
+// the error of the task; in all other cases the cause matches
+// [context.Canceled]. A nil ctx panics.
 func NewGroup(ctx context.Context, opts ...GroupOption) (context.Context, *Group) {
 	if ctx == nil {
 		panic("task: NewGroup: nil ctx")
@@ -83,7 +86,7 @@ func NewGroup(ctx context.Context, opts ...GroupOption) (context.Context, *Group
 	return ctx, g
 }
 
-// lock locks mu, and makes a group of the zero Group.
+// lock locks mu. It initializes a zero Group.
 func (g *Group) lock(what string) {
 	if g == nil {
 		panic("task: Group." + what + ": nil Group")
@@ -95,24 +98,24 @@ func (g *Group) lock(what string) {
 	}
 }
 
-// Go starts fn as a task of the group. It may be called from the group's own
-// tasks, and until Wait has returned; after that it panics. The task runs on the
-// backend that the ctx of NewGroup is on, as [Go] says. There it does not begin if
-// the group has been cancelled before, of which Wait tells if it has no other error
-// to tell.
+// Go starts fn as a task of the group. It may be called until Wait has
+// returned, also by the group's own tasks; after that it panics. The task runs
+// on the backend of the ctx of NewGroup, as described at [Go]. On a backend it
+// does not begin if the group has already been cancelled; Wait returns that
+// cancellation if there is no other error.
 //
-// Where SetLimit has set a limit that is reached, Go waits until a task has
-// ended, first come first served; on a thread it serves meanwhile, the calls of
-// the group's tasks included. No ctx ends that wait. If it could never end,
-// because all tasks of the group wait for the caller, or are the caller, fn does
-// not run, and counts as a task that has returned an error which matches
+// If the limit of SetLimit is reached, Go waits until a task has ended, first
+// come first served. A thread serves meanwhile, including the calls of the
+// group's tasks. No ctx ends that wait. If it could never end, because every
+// task of the group waits for the caller or is the caller, fn does not run. It
+// then counts as a task that has returned an error which matches
 // deadlock.ErrDeadlock.
 func (g *Group) Go(fn func(ctx context.Context) error, opts ...Option) {
 	g.start("Go", fn, opts, true)
 }
 
-// TryGo is Go for those who do not wait: where the limit is reached, or others
-// wait for a place, it starts nothing and returns false.
+// TryGo is Go without the wait: if the limit is reached, or others wait for a
+// place, it starts nothing and returns false.
 func (g *Group) TryGo(fn func(ctx context.Context) error, opts ...Option) bool {
 	return g.start("TryGo", fn, opts, false)
 }
@@ -131,7 +134,7 @@ func (g *Group) start(what string, fn func(context.Context) error, opts []Option
 	g.core.Add(&m.task)
 	started := false
 	defer func() {
-		if !started { // a Queued hook has panicked
+		if !started { // a Queued hook panicked
 			g.core.Done(&m.task)
 			g.leave()
 		}
@@ -168,7 +171,7 @@ func (g *Group) enter(what string, wait bool) bool {
 
 	ended := false
 	defer func() {
-		// Also when a call served meanwhile takes this wait with it in a Goexit.
+		// Also if the Goexit of a call that this wait served ends it.
 		if !ended {
 			g.giveUp(e, place)
 		}
@@ -189,7 +192,8 @@ func (g *Group) full() bool {
 	return g.limited && (g.running >= g.limit || g.line != nil && g.line.Len() > 0)
 }
 
-// giveUp leaves the line. A place that came at the same moment goes to the next.
+// giveUp leaves the line. A place that was given at the same moment goes to the
+// next.
 func (g *Group) giveUp(e *entrant, place *list.Element) {
 	g.mu.Lock()
 	may := e.may
@@ -203,7 +207,7 @@ func (g *Group) giveUp(e *entrant, place *list.Element) {
 }
 
 // admit gives free places to the first in line. g.mu is held; closing a channel
-// runs nobody's code.
+// runs no user code.
 func (g *Group) admit() {
 	for g.line != nil && g.line.Len() > 0 && (!g.limited || g.running < g.limit) {
 		e := g.line.Remove(g.line.Front()).(*entrant)
@@ -228,8 +232,8 @@ func (g *Group) leave() {
 	}
 }
 
-// SetLimit bounds how many tasks of the group run at a time; a negative n is no
-// limit, and with 0 nothing starts. It panics while a task of the group runs.
+// SetLimit bounds how many tasks of the group run at a time. A negative n means
+// no limit; with 0 no task starts. It panics while a task of the group runs.
 func (g *Group) SetLimit(n int) {
 	g.lock("SetLimit")
 	if running := g.running; running > 0 {
@@ -253,7 +257,7 @@ type member struct {
 func (m *member) Run(ctx context.Context) { m.err = m.fn(ctx) }
 func (m *member) Err() error              { return m.err }
 
-// ended takes the outcome into the group before anybody is woken.
+// ended records the outcome in the group before any waiter is woken.
 func (m *member) ended() {
 	g, e := m.group, m.task.Ending()
 	g.core.Done(&m.task)
@@ -278,7 +282,7 @@ func (m *member) ended() {
 	g.leave()
 }
 
-// failed takes the error of a task into the group.
+// failed records the error of a task.
 func (g *Group) failed(err error) {
 	g.mu.Lock()
 	if !g.first || len(g.errs) == 0 {
@@ -288,9 +292,9 @@ func (g *Group) failed(err error) {
 	g.fail(err)
 }
 
-// refused takes into the group that a task did not begin, on a loop, because its ctx
-// had ended or the loop stopped. That is told if nothing else is: where one has
-// failed, the others do not begin for that reason.
+// refused records that a task on a loop did not begin, because its ctx had
+// ended or the loop had stopped. Wait returns that only if there is no other
+// failure, since a failure is what keeps the other tasks from beginning.
 func (g *Group) refused(why error) {
 	g.mu.Lock()
 	if len(g.errs) == 0 && g.panic == nil && !g.goexit {
@@ -300,7 +304,7 @@ func (g *Group) refused(why error) {
 	g.fail(why)
 }
 
-// fail cancels the others.
+// fail cancels the other tasks.
 func (g *Group) fail(cause error) {
 	if !g.carryOn {
 		g.cancel(cause)
@@ -314,20 +318,20 @@ func (g *Group) end() {
 	}
 }
 
-// Wait waits until no task of the group runs. If one has panicked it panics
-// with the value of the first; else if one has called [runtime.Goexit] so does
-// Wait; else it returns the errors of all, joined in the order in which the
-// tasks ended, or nil.
+// Wait waits until no task of the group runs. If tasks have panicked, it panics
+// with the value of the first panic. Otherwise, if a task has called
+// [runtime.Goexit], so does Wait. Otherwise it returns the errors of the tasks,
+// joined in the order in which the tasks ended, or nil.
 //
-// When ctx ends first the group's tasks are cancelled with its cause, and Wait
-// goes on waiting: a group leaves nothing behind. What the tasks made of the
-// cancellation is what Wait returns.
+// If ctx ends first, Wait cancels the tasks with its cause and waits on: a
+// group leaves no task behind. It returns what the tasks returned.
 //
-// Like [Task.Wait] it joins the tasks and may be called from sync code. Where a
-// task of the group waits for the caller, or is the caller, it returns an error
-// matching deadlock.ErrDeadlock, and the group goes on without this wait.
+// Wait joins the tasks like [Task.Wait], and may be called from sync code. If a
+// task of the group waits for the caller, or is the caller, Wait returns an
+// error that matches deadlock.ErrDeadlock, and the group goes on as if Wait had
+// not been called.
 //
-// A further Wait tells the same. The group takes no further tasks.
+// A further Wait returns the same. The group accepts no further tasks.
 func (g *Group) Wait(ctx context.Context) error {
 	g.lock("Wait")
 	g.mu.Unlock()
@@ -336,7 +340,7 @@ func (g *Group) Wait(ctx context.Context) error {
 	}
 	done := false
 	defer func() {
-		// Also when a call served meanwhile takes this wait with it in a Goexit.
+		// Also if the Goexit of a call that this wait served ends it.
 		if !done {
 			g.end()
 		}

@@ -7,25 +7,27 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// A Limiter bounds how many do something at a time: it has a number of tokens,
-// taken by Acquire and given back by Release. Who finds none waits in line,
-// first come first served. It is made by [NewLimiter] and safe for concurrent
-// use.
+// A Limiter bounds how many do something at a time. It has a number of tokens:
+// Acquire takes one, Release gives it back. Callers that find no token wait in
+// line, first come first served. Make one with [NewLimiter]. It is safe for
+// concurrent use.
 //
 // # Nested work
 //
-// A function that is called with asyncsync.WithLimiter holds one token while it
-// runs, however deep what it calls is limited by the same limiter again. While it
-// waits, through this module, nobody uses its token, and what it waits for may: a
-// function that it calls, a task, a member of a group, and so on down. So never
-// more than there are tokens run at once, and nobody waits for a token that is held
-// for his own sake. If the wait ends while another has the token, because its ctx
-// has ended, it returns when the token is back or another is not used.
+// A function called with asyncsync.WithLimiter holds one token while it runs,
+// however often the calls below it use the same limiter. While the function
+// waits through this module, it does not need its token. The token is lent to
+// what it waits for: a function that it calls, a task, a member of a group, and
+// so on down. So no more functions run at once than there are tokens, and no
+// caller waits for a token that is held by a function waiting for that caller.
+// If the wait ends early, because its ctx has ended, while the token is lent,
+// the function waits for the token to come back, or for another free one,
+// before it returns.
 //
-// Tokens taken with Acquire are not lent: they may have been handed on.
+// Tokens taken with Acquire are not lent, because they may have been handed on.
 //
-// Its model is anyio's CapacityLimiter; unlike there, one goroutine may hold
-// several tokens and another may release them. With AcquireN it is x/sync's
+// Its model is anyio's CapacityLimiter. Unlike there, one goroutine may hold
+// several tokens, and another may release them. With AcquireN it is x/sync's
 // semaphore.
 type Limiter struct{ resource core.Resource }
 
@@ -33,7 +35,7 @@ type Limiter struct{ resource core.Resource }
 // the limiter has.
 var ErrTooMany = core.ErrTooMany
 
-// NewLimiter returns a limiter with n tokens. n must not be negative.
+// NewLimiter returns a limiter with n tokens. A negative n panics.
 func NewLimiter(n int) *Limiter {
 	checkTotal("NewLimiter", n)
 	l := &Limiter{}
@@ -66,27 +68,26 @@ func checkTotal(what string, n int) {
 	}
 }
 
-// Acquire takes a token, waiting for one if need be. When ctx ends first it
-// returns its cause and has taken none. A ctx that has ended already takes no
-// token.
+// Acquire takes a token. If none is free it waits for one. If ctx ends first,
+// or has already ended, Acquire returns its cause and has taken no token.
 //
-// From sync code the thread serves while Acquire waits. Who holds a token is
-// joined meanwhile, as a task that is waited for: its calls to the thread are
-// run, so that it can come to its Release.
+// On a thread, Acquire serves while it waits. The holders of tokens are joined
+// like a task that is waited for: the thread runs their calls, so that they can
+// reach Release.
 //
-// If no token is free, one is lent by a function of asyncsync.WithLimiter that
-// waits for the caller. Where all tokens are held by such functions, and these
-// wait for the caller without lending theirs, because they are the caller or it
-// is a stranger to them, it returns an error matching deadlock.ErrDeadlock. A
-// token taken with Acquire may be given back by anybody, and so never counts as
-// lost.
+// If no token is free, a function of asyncsync.WithLimiter that waits for the
+// caller lends its own. If all tokens are held by such functions, and these
+// wait for the caller but cannot lend, because the caller is one of them or is
+// a stranger to them, Acquire returns an error that matches
+// deadlock.ErrDeadlock. A token taken with Acquire may be released by anybody,
+// so it never counts as lost.
 func (l *Limiter) Acquire(ctx context.Context) error { return l.acquire("Acquire", ctx, 1) }
 
 // AcquireN takes n tokens at once, or none. It waits like Acquire, in the same
-// line: while many are waited for at its head nobody behind gets one. If the
-// limiter has fewer than n it returns an error that matches [ErrTooMany], at
-// once. A total that SetTotal lowers later makes it wait, and so does a total of
-// 0, for as long as it lasts.
+// line: while a large request waits at the head of the line, nobody behind it
+// gets a token. If the limiter has fewer than n tokens, AcquireN returns an
+// error that matches [ErrTooMany] at once. If SetTotal lowers the total later,
+// AcquireN waits; it also waits while the total is 0. A negative n panics.
 func (l *Limiter) AcquireN(ctx context.Context, n int) error { return l.acquire("AcquireN", ctx, n) }
 
 func (l *Limiter) acquire(what string, ctx context.Context, n int) error {
@@ -94,7 +95,7 @@ func (l *Limiter) acquire(what string, ctx context.Context, n int) error {
 	if ctx == nil {
 		panic("task: Limiter." + what + ": nil ctx")
 	}
-	if n < 0 { // or the name would be put together each time
+	if n < 0 { // checked here first, to build the name only for the panic
 		checkTotal("Limiter."+what, n)
 	}
 	if n == 0 {
@@ -104,20 +105,22 @@ func (l *Limiter) acquire(what string, ctx context.Context, n int) error {
 	return err
 }
 
-// TryAcquire takes a token if one is free and nobody waits for it.
+// TryAcquire takes a token if one is free and nobody waits for it. It reports
+// whether it did.
 func (l *Limiter) TryAcquire() bool {
 	l.check("TryAcquire")
 	return l.resource.TryAcquire(1)
 }
 
-// TryAcquireN takes n tokens if they are free and nobody waits, or none.
+// TryAcquireN takes n tokens, or none, if they are free and nobody waits. It
+// reports whether it did.
 func (l *Limiter) TryAcquireN(n int) bool {
 	l.check("TryAcquireN")
 	checkTotal("Limiter.TryAcquireN", n)
 	return n == 0 || l.resource.TryAcquire(n)
 }
 
-// Release gives a token back. Without one taken it panics.
+// Release gives a token back. It panics if no token is taken.
 func (l *Limiter) Release() {
 	l.check("Release")
 	if !l.resource.Release(1) {
@@ -125,8 +128,8 @@ func (l *Limiter) Release() {
 	}
 }
 
-// ReleaseN gives n tokens back, taken at once or one by one. If fewer are taken
-// it panics, and has given none back.
+// ReleaseN gives n tokens back, taken together or one by one. If fewer are
+// taken, it panics and gives none back.
 func (l *Limiter) ReleaseN(n int) {
 	l.check("ReleaseN")
 	checkTotal("Limiter.ReleaseN", n)
@@ -135,8 +138,9 @@ func (l *Limiter) ReleaseN(n int) {
 	}
 }
 
-// SetTotal changes the number of tokens. Those taken stay taken: after a
-// reduction nobody gets one until enough have been released.
+// SetTotal changes the number of tokens. Taken tokens stay taken: after a
+// reduction nobody gets a token until enough have been released. A negative n
+// panics.
 func (l *Limiter) SetTotal(n int) {
 	l.check("SetTotal")
 	checkTotal("Limiter.SetTotal", n)
@@ -145,10 +149,10 @@ func (l *Limiter) SetTotal(n int) {
 
 // LimiterStats is the state of a limiter at one moment.
 type LimiterStats struct {
-	Total   int // tokens there are
+	Total   int // tokens in all
 	Used    int // tokens taken; more than Total after a reduction
 	Waiting int // callers in line
-	Lent    int // functions that have no token now: another has it while they wait
+	Lent    int // functions whose token is lent while they wait
 }
 
 // Stats returns the state of the limiter.

@@ -7,19 +7,22 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// Map calls fn with each of args, as tasks that are all started before Map returns,
-// in order, and returns what they return, in the same order: in each pair a result
-// and its error. A result is there when it and all before it are.
+// Map calls fn with each of args and returns the results in the same order, as
+// pairs of a result and its error. Each call is a task. All tasks are started,
+// in order, before Map returns. A pair is available when its task and all tasks
+// before it have ended.
 //
-// Who ranges over it waits as [Task.WaitOrCancel] does with ctx. An error does not end
-// the loop. When the loop is left early the tasks that are left are cancelled and
-// waited for. A panic of fn, or a Goexit, ends the loop like that where its result
-// would have come. The tasks run on if nobody ranges over them. A second loop panics.
+// Ranging over the results waits like [Task.WaitOrCancel] with ctx. An error
+// does not end the loop. If the loop ends early, the remaining tasks are
+// cancelled and waited for. A panic or Goexit of fn ends the loop in that way
+// at its place in the order. Without a loop the tasks still run. A second loop
+// panics.
 //
-// opts are those of [Go]. With [On] and an asyncsync.PoolExecutor fn is called on its
-// threads, as many at a time as there are. A nil ctx or fn panics.
+// opts are those of [Go]. With [On] and an asyncsync.PoolExecutor, fn runs on
+// the executor's threads, as many calls at a time as there are threads. A nil
+// ctx or fn panics.
 //
-// It is the map of concurrent.futures, and of EasyNetwork's AsyncExecutor.
+// It is the map of concurrent.futures and of EasyNetwork's AsyncExecutor.
 func Map[A, R any](ctx context.Context, fn func(context.Context, A) (R, error), args []A, opts ...Option) iter.Seq2[R, error] {
 	checkCtx(ctx, "Map")
 	if fn == nil {
@@ -38,13 +41,13 @@ func Map[A, R any](ctx context.Context, fn func(context.Context, A) (R, error), 
 		}
 		ranged = true
 		left := tasks
-		tasks = nil // a result is not kept for longer than its loop
+		tasks = nil // so that results are not kept longer than the loop
 		defer func() {
 			for _, t := range left {
 				t.Cancel(nil)
 			}
 			for _, t := range left {
-				// Nobody asks what they come to. A wait that is refused as a
+				// Nobody asks for the outcome. A wait that is refused as a
 				// deadlock would never have ended.
 				_ = t.task.Wait(context.WithoutCancel(ctx))
 			}

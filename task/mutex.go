@@ -7,63 +7,67 @@ import (
 )
 
 // A Mutex is a lock for code that waits: one holder at a time, first come first
-// served. The zero Mutex is unlocked and ready. It must not be copied after its
-// first use. Its methods may be called from anywhere.
+// served. The zero Mutex is unlocked and ready to use. It must not be copied
+// after its first use. Its methods may be called from anywhere.
 //
-// Unlike with a [sync.Mutex], who waits for it in a task of a thread loop is
-// parked, and on a thread serves: the calls of what the calling function has
-// started, and those of the holder, who is joined meanwhile, as a task is that is
-// waited for. So a thread that waits for the Mutex does not keep the holder from
-// coming to its Unlock. And the wait has a ctx.
+// Unlike [sync.Mutex], it has a Lock that takes a ctx, that parks a task of a
+// thread loop, and that makes a thread serve: the calls of code that the
+// calling function has started, and those of the holder. The holder is joined
+// like a task that is waited for. So a thread that waits for the Mutex does not
+// keep the holder from reaching Unlock.
 //
-// A thread that waits and runs a call on top of that, at the moment of an Unlock, is
-// passed over, and keeps its place: what runs there may lock the Mutex itself.
+// If a waiting thread runs a call on top of its wait at the moment of an
+// Unlock, it is passed over and keeps its place: the call may lock the Mutex
+// itself.
 //
 // # Who holds it
 //
-// The Mutex belongs to the task, call or function that locked it. That one unlocks
-// it, or something that it waits for. A wait for a Mutex whose holder waits,
-// through whatever waits of this module, for the one who would wait, or is that
-// one, is refused at once, with an error matching deadlock.ErrDeadlock.
+// The Mutex belongs to the task, call or function that locked it. That one
+// unlocks it, or something that it waits for does. If the holder is the caller,
+// or waits for the caller through any waits of this module, Lock is refused at
+// once with an error that matches deadlock.ErrDeadlock.
 //
-// The holder is joined as whoever the ctx of Lock belongs to; for TryLock, as what
-// the goroutine runs. A holder on a plain goroutine with a ctx that knows nothing
-// of this module is unknown: nothing is joined, and nothing refused for it. One on a
-// plain goroutine with the ctx of a task is joined with that, and nothing is
-// refused: the task may do otherwise.
+// The holder is known by the ctx of Lock, or after TryLock by what the
+// goroutine runs. If neither belongs to this module, as on a plain goroutine,
+// the holder is unknown: nothing is joined and nothing is refused because of
+// it. On a plain goroutine with the ctx of a task, the holder is joined as that
+// task, and nothing is refused, since the task may be doing something else.
 //
 // # Cost
 //
-// Where nobody else has it, Lock and Unlock are one compare-and-swap each and
-// allocate nothing; on a thread, and with a ctx that belongs to another function
-// than the goroutine runs, they take a [sync.Mutex] for a moment as well. Who waits allocates. Its
-// model is asyncio's Lock, and anyio's; EasyNetwork's create_lock and
-// create_fair_lock are both this.
+// If the Mutex is free, Lock and Unlock are one compare-and-swap each and
+// allocate nothing. On a thread, and with a ctx that belongs to another
+// function than the goroutine runs, each also locks a [sync.Mutex] briefly. A
+// Lock that waits allocates.
+//
+// Its model is the Lock of asyncio and anyio. It is both create_lock and
+// create_fair_lock of EasyNetwork.
 type Mutex struct{ lock core.Lock }
 
-// Lock locks m, and waits for it if need be, until ctx ends: then it returns the
-// cause, and m is not locked by it. A ctx that has ended does not lock, not even a
-// free Mutex, nor one that is handed over at that very moment: that goes to the
-// next in line.
+// Lock locks m. If m is in use, Lock waits until m is handed over or ctx ends.
+// If ctx ends first it returns the cause and has not locked m. A ctx that has
+// already ended never locks m: not even if m is free, or handed over at that
+// moment. In the latter case m goes to the next in line.
 //
-// What was done before an Unlock synchronizes before the return of the Lock that
-// comes after it.
+// What was done before an Unlock synchronizes before the return of the next
+// Lock.
 func (m *Mutex) Lock(ctx context.Context) error {
 	checkCtx(ctx, "Mutex.Lock")
 	return m.lock.Lock(ctx)
 }
 
-// TryLock locks m if nobody has it, and reports whether it did. While m is handed
-// over to somebody who has waited it is not free.
+// TryLock locks m if nobody holds it, and reports whether it did. While m is
+// being handed over to a waiter it is not free.
 func (m *Mutex) TryLock() bool { return m.lock.TryLock() }
 
-// Unlock hands m over to the one who has waited longest, or frees it. It panics if
-// m is not locked.
+// Unlock hands m over to the caller that has waited longest, or frees it. It
+// panics if m is not locked.
 func (m *Mutex) Unlock() {
 	if !m.lock.Unlock() {
 		panic("task: Mutex.Unlock of a Mutex that is not locked: call Unlock once for each Lock that returned nil")
 	}
 }
 
-// Locked reports whether m was locked a moment ago. During a hand-over it is.
+// Locked reports whether m is locked. The answer may be out of date at once.
+// While m is being handed over it is locked.
 func (m *Mutex) Locked() bool { return m.lock.Locked() }

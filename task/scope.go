@@ -10,10 +10,11 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// ErrScopeClosed is returned by [Scope.Close] of a Scope that was closed before.
-var ErrScopeClosed = errors.New("task: the scope was closed before")
+// ErrScopeClosed is returned by [Scope.Close] for a Scope that is already
+// closed.
+var ErrScopeClosed = errors.New("task: the scope is already closed")
 
-// errClosed is the cause of the end of a Scope's ctx by Close.
+// errClosed is the cause of a Scope's ctx after Close.
 var errClosed error = closedError{}
 
 type closedError struct{}
@@ -21,57 +22,57 @@ type closedError struct{}
 func (closedError) Error() string        { return "task: the scope has been closed" }
 func (closedError) Is(target error) bool { return target == context.Canceled }
 
-// ErrTimeout is matched by the errors of [Timeout] and [TimeoutAt] whose own time
-// was over. They match [context.DeadlineExceeded] and [os.ErrDeadlineExceeded] as
-// well, and so does ErrTimeout.
+// ErrTimeout is matched by the errors of [Timeout] and [TimeoutAt] after their
+// own time has expired. These errors, and ErrTimeout itself, also match
+// [context.DeadlineExceeded] and [os.ErrDeadlineExceeded].
 var ErrTimeout error = &timeoutError{}
 
 // A timeoutError is the error of one Timeout.
-type timeoutError struct{ _ byte } // a size, so that each has an address of its own
+type timeoutError struct{ _ byte } // not empty, so that each has its own address
 
 func (*timeoutError) Error() string { return "task: timed out" }
 
-// Timeout says that it is one, as package net asks.
+// Timeout makes it a timeout for package net.
 func (*timeoutError) Timeout() bool { return true }
 
 func (*timeoutError) Is(target error) bool {
 	return target == ErrTimeout || target == context.DeadlineExceeded || target == os.ErrDeadlineExceeded
 }
 
-// A Scope is a stretch of code that can be cancelled by itself. [OpenScope] opens
-// it, with a ctx for that code; [Scope.Cancel] or a deadline end the ctx; and
-// [Scope.Close], which is told what the code came to, forgives it what was the
-// Scope's own doing.
+// A Scope is a section of code that can be cancelled by itself. [OpenScope]
+// opens it and returns a ctx for the code. [Scope.Cancel] or a deadline ends
+// that ctx. [Scope.Close] takes the error of the code and removes the part that
+// is the Scope's own cancellation.
 //
 // # Whose cancellation
 //
-// Scopes nest, and each may end what is inside of it. Who has done it is told by
-// the identity of an error: each Scope wraps the cause that it is cancelled with in
-// an error of its own, which matches what the cause matches, and is the cause of its
-// ctx. Close looks for that very error in what it is given, also within joined and
-// wrapped errors, and takes no notice of why anybody else's ctx has ended.
+// Scopes nest, and each can end what is inside it. Errors are told apart by
+// identity. Each Scope wraps the cause of its cancellation in an error of its
+// own, which matches what the cause matches and is the cause of its ctx. Close
+// looks for that very error in its argument, also within joined and wrapped
+// errors. It ignores why any other ctx has ended.
 //
-// Other packages return [context.Canceled], and not the cause, for a ctx that has
-// ended. That one counts as the Scope's own if the Scope has ended its ctx, and the
-// ctx above has not ended too.
+// Other packages return [context.Canceled] for a ctx that has ended, not the
+// cause. Close treats that as the Scope's own if the Scope has ended its ctx
+// and the ctx above has not ended too.
 //
-// A Scope that is cancelled after its code has done what it had to do has nothing to
-// forgive: then CancelCalled is true and CancelledCaught is not.
+// If a Scope is cancelled after its code has finished, there is nothing to
+// remove: then CancelCalled is true and CancelledCaught is false.
 //
-// Its methods may be called from anywhere. It is anyio's CancelScope, and
-// EasyNetwork's.
+// Its methods may be called from anywhere. It is the CancelScope of anyio and
+// EasyNetwork.
 type Scope struct {
-	ctx    context.Context // foreign, ended by cancel
-	up     context.Context // what that hangs from
+	ctx    context.Context // a foreign ctx, ended by cancel
+	up     context.Context // the parent of ctx
 	cancel context.CancelCauseFunc
 
-	mu       sync.Mutex  // guards the rest; a leaf lock, but for that of a timer
-	own      *scopeError // that ctx was ended with; nil before
+	mu       sync.Mutex  // guards the rest; a leaf lock, except for the lock of a timer
+	own      *scopeError // the cause of the end of ctx; nil before
 	caught   bool
 	closed   bool
 	deadline time.Time // zero for none
 	timer    *time.Timer
-	set      int // how often the deadline was set: a timer of an earlier one is late
+	set      int // counts settings of the deadline, to ignore timers of earlier ones
 }
 
 // A scopeError is the cancellation of one Scope.
@@ -83,7 +84,7 @@ type scopeError struct {
 func (e *scopeError) Error() string { return "task: scope cancelled: " + e.cause.Error() }
 func (e *scopeError) Unwrap() error { return e.cause }
 
-// A ScopeOption changes what a Scope is.
+// A ScopeOption configures a Scope.
 type ScopeOption func(*scopeOptions)
 
 type scopeOptions struct {
@@ -91,18 +92,19 @@ type scopeOptions struct {
 	shielded bool
 }
 
-// Deadline has the Scope cancelled at the time t, with
-// [context.DeadlineExceeded]. It is not told by ctx.Deadline, because it can be
-// moved: see [Scope.Reschedule]. A zero t is no deadline.
+// Deadline cancels the Scope at the time t with [context.DeadlineExceeded].
+// ctx.Deadline does not report it, because it can be moved: see
+// [Scope.Reschedule]. A zero t means no deadline.
 func Deadline(t time.Time) ScopeOption { return func(o *scopeOptions) { o.deadline = t } }
 
-// Shielded has the end of the ctx above not end that of the Scope. The Scope itself
-// can be cancelled all the same. See also [Shield].
+// Shielded keeps the end of the ctx above from ending the ctx of the Scope. The
+// Scope itself can still be cancelled. See also [Shield].
 func Shielded() ScopeOption { return func(o *scopeOptions) { o.shielded = true } }
 
-// OpenScope opens a Scope below ctx and returns it, with the ctx of what runs
-// inside. Close must be called, or resources are kept until ctx ends. A deadline
-// that is past cancels it at once: what runs inside is told at its first wait.
+// OpenScope opens a Scope below ctx and returns it with the ctx for the code
+// inside. Close must be called; without it, resources are kept until ctx ends.
+// A deadline in the past cancels the Scope at once: the code inside learns of
+// it at its first wait. A nil ctx panics.
 func OpenScope(ctx context.Context, opts ...ScopeOption) (context.Context, *Scope) {
 	checkCtx(ctx, "OpenScope")
 	var o scopeOptions
@@ -133,9 +135,9 @@ func (s *Scope) check(what string) {
 	}
 }
 
-// Cancel ends the ctx of the Scope with the cause, nil meaning
-// [context.Canceled], and does not wait. Only the first cancellation of a Scope
-// counts, and none after Close.
+// Cancel ends the ctx of the Scope with the given cause; nil means
+// [context.Canceled]. It does not wait. Only the first cancellation of a Scope
+// counts. After Close it has no effect.
 func (s *Scope) Cancel(cause error) {
 	s.check("Cancel")
 	if cause == nil {
@@ -144,7 +146,8 @@ func (s *Scope) Cancel(cause error) {
 	s.end(&scopeError{cause: cause}, 0)
 }
 
-// end cancels the scope with own, if the deadline was set times often; 0 for any.
+// end cancels the scope with own. If times is not 0, it does so only if the
+// deadline has been set exactly times times.
 func (s *Scope) end(own *scopeError, times int) {
 	s.mu.Lock()
 	if s.closed || s.own != nil || times != 0 && times != s.set {
@@ -157,7 +160,7 @@ func (s *Scope) end(own *scopeError, times int) {
 	s.cancel(own)
 }
 
-// stopTimer forgets the timer. s.mu is held.
+// stopTimer stops the timer. s.mu is held.
 func (s *Scope) stopTimer() {
 	s.set++
 	if s.timer != nil {
@@ -167,7 +170,7 @@ func (s *Scope) stopTimer() {
 }
 
 // CancelCalled reports whether the Scope was cancelled, by Cancel or by its
-// deadline. The end of the ctx above is no such thing.
+// deadline. The end of the ctx above does not count.
 func (s *Scope) CancelCalled() bool {
 	s.check("CancelCalled")
 	s.mu.Lock()
@@ -175,8 +178,8 @@ func (s *Scope) CancelCalled() bool {
 	return s.own != nil
 }
 
-// CancelledCaught reports whether Close was given the Scope's own cancellation. It
-// is false before Close.
+// CancelledCaught reports whether Close found and removed the Scope's own
+// cancellation. It is false before Close.
 func (s *Scope) CancelledCaught() bool {
 	s.check("CancelledCaught")
 	s.mu.Lock()
@@ -184,8 +187,8 @@ func (s *Scope) CancelledCaught() bool {
 	return s.caught
 }
 
-// When returns the deadline, or false if there is none. It goes on telling one that
-// has passed.
+// When returns the deadline, or false if there is none. A deadline in the past
+// is still reported.
 func (s *Scope) When() (time.Time, bool) {
 	s.check("When")
 	s.mu.Lock()
@@ -193,8 +196,9 @@ func (s *Scope) When() (time.Time, bool) {
 	return s.deadline, !s.deadline.IsZero()
 }
 
-// Reschedule moves the deadline to t, which may be past: then the Scope is cancelled
-// now. A zero t is none. It has no effect on a Scope that was cancelled or closed.
+// Reschedule moves the deadline to t. If t is in the past, the Scope is
+// cancelled now. A zero t removes the deadline. Reschedule has no effect on a
+// Scope that was cancelled or closed.
 func (s *Scope) Reschedule(t time.Time) {
 	s.check("Reschedule")
 	s.mu.Lock()
@@ -220,18 +224,18 @@ func (s *Scope) Reschedule(t time.Time) {
 	}
 }
 
-// ClearDeadline takes the deadline away.
+// ClearDeadline removes the deadline.
 func (s *Scope) ClearDeadline() {
 	s.check("ClearDeadline")
 	s.Reschedule(time.Time{})
 }
 
-// Close ends the Scope, and its ctx. err is what the code inside has come to; Close
-// returns it without what is the Scope's own cancellation: nil if nothing else is
-// left, and the other errors of joined ones. An error that has nothing of it is
-// returned as it is.
+// Close ends the Scope and its ctx. err is the error of the code inside. Close
+// returns err without the Scope's own cancellation: nil if nothing else is
+// left, and the other errors if several were joined. An err without that
+// cancellation is returned unchanged.
 //
-// It is mostly called as
+// It is usually called as
 //
 //	ctx, s := task.OpenScope(ctx)
 //	err := s.Close(inside(ctx))
@@ -254,7 +258,7 @@ func (s *Scope) Close(err error) error {
 
 	if own != nil {
 		f := forgiven{own: own}
-		// The ctx has ended for this reason alone.
+		// The ctx has ended only because of the Scope.
 		f.bare = context.Cause(s.ctx) == error(own) && s.up.Err() == nil
 		rest, caught := f.strip(err)
 		err = rest
@@ -266,22 +270,23 @@ func (s *Scope) Close(err error) error {
 	return err
 }
 
-// expired reports whether the scope's own deadline was given to Close.
+// expired reports whether the error given to Close contained the scope's own
+// deadline.
 func (s *Scope) expired() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.caught && s.own.expired
 }
 
-// forgiven is what is taken out of errors: own, and, if bare, context.Canceled,
-// which is what code says that does not look at causes.
+// forgiven is what strip removes from errors: own and, if bare is set,
+// context.Canceled, which code returns that does not look at causes.
 type forgiven struct {
 	own  error
 	bare bool
 }
 
-// strip returns err without that, and whether there was any. What was not touched is
-// returned as it is.
+// strip returns err without what is forgiven, and whether there was any. An
+// error that contains none of it is returned unchanged.
 func (f forgiven) strip(err error) (rest error, found bool) {
 	if err == nil {
 		return nil, false
@@ -291,10 +296,10 @@ func (f forgiven) strip(err error) (rest error, found bool) {
 	}
 	switch x := err.(type) {
 	case *scopeError, *gatherError:
-		// Somebody else's cancellation, whatever the cause of that was.
+		// Another cancellation, whatever its cause.
 	case interface{ Unwrap() error }:
 		if inner, found := f.strip(x.Unwrap()); found {
-			return inner, true // what it said was about the cancellation
+			return inner, true // the wrapper described the cancellation
 		}
 	case interface{ Unwrap() []error }:
 		var left []error
@@ -322,22 +327,24 @@ func same(a, b error) (yes bool) {
 	return a == b
 }
 
-// MoveOn calls fn with a ctx that ends after d, and gives up on it then: if fn
-// returns because of that MoveOn returns true and no error. Otherwise it returns
-// false and what fn returned; a real error that comes together with the end of the
-// time is returned, with true. The time counts from the call of MoveOn. With a d that
-// is not positive it is over at once, and fn learns of it at its first wait.
+// MoveOn calls fn with a ctx that ends after d. If fn returns because of that,
+// MoveOn returns true and no error. Otherwise it returns false and the error of
+// fn. If fn returns another error together with the expiry, MoveOn returns that
+// error and true.
 //
-// MoveOn does not leave fn running: it returns when fn does. A fn that does not look
-// at its ctx, or finishes in spite of it, was not given up on.
+// The time counts from the call of MoveOn. If d is not positive, the ctx ends
+// at once, and fn learns of it at its first wait. MoveOn does not leave fn
+// running: it returns when fn does. If fn ignores its ctx, or finishes in spite
+// of its end, MoveOn returns false.
 //
-// It is anyio's move_on_after, and EasyNetwork's.
+// It is the move_on_after of anyio and EasyNetwork.
 func MoveOn(ctx context.Context, d time.Duration, fn func(context.Context) error) (moved bool, err error) {
 	checkCtx(ctx, "MoveOn")
 	return moveOn(ctx, "MoveOn", time.Now().Add(d), fn)
 }
 
-// MoveOnAt is [MoveOn] with the time at which it is over. A zero t is none.
+// MoveOnAt is [MoveOn] with a point in time instead of a duration. A zero t
+// means no limit.
 func MoveOnAt(ctx context.Context, t time.Time, fn func(context.Context) error) (moved bool, err error) {
 	checkCtx(ctx, "MoveOnAt")
 	return moveOn(ctx, "MoveOnAt", t, fn)
@@ -365,18 +372,19 @@ func within(ctx context.Context, what string, t time.Time, fn func(context.Conte
 	return s, s.Close(err)
 }
 
-// Timeout is [MoveOn] for which the end of the time is an error: one of its own,
-// which matches [ErrTimeout]. A fn that returns nil in spite of it has not timed
-// out, and a real error of fn is returned instead. The cancellation of ctx, or of an
-// outer Timeout, passes through unchanged.
+// Timeout is [MoveOn] that turns the expiry into an error of its own, which
+// matches [ErrTimeout]. If fn returns nil after the expiry, so does Timeout,
+// and any other error of fn is returned instead. The cancellation of ctx, or of
+// an outer Timeout, passes through unchanged.
 //
-// It is anyio's fail_after, asyncio's and EasyNetwork's timeout.
+// It is anyio's fail_after, and the timeout of asyncio and EasyNetwork.
 func Timeout(ctx context.Context, d time.Duration, fn func(context.Context) error) error {
 	checkCtx(ctx, "Timeout")
 	return timeout(ctx, "Timeout", time.Now().Add(d), fn)
 }
 
-// TimeoutAt is [Timeout] with the time at which it is over. A zero t is none.
+// TimeoutAt is [Timeout] with a point in time instead of a duration. A zero t
+// means no limit.
 func TimeoutAt(ctx context.Context, t time.Time, fn func(context.Context) error) error {
 	checkCtx(ctx, "TimeoutAt")
 	return timeout(ctx, "TimeoutAt", t, fn)

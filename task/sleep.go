@@ -14,18 +14,17 @@ func checkCtx(ctx context.Context, what string) {
 	}
 }
 
-// Sleep waits for d, or until ctx ends, whose cause it returns. One that has ended
-// already is not waited with. With d <= 0 Sleep is [Yield].
+// Sleep waits for d or until ctx ends. It returns the cause of ctx if ctx has
+// ended, before or meanwhile. With d <= 0 Sleep is [Yield]. In a
+// testing/synctest bubble it uses the bubble's clock.
 //
-// In a testing/synctest bubble the time is that of the bubble.
-//
-// It is EasyNetwork's sleep, and anyio's.
+// It is the sleep of anyio and EasyNetwork.
 func Sleep(ctx context.Context, d time.Duration) error {
 	checkCtx(ctx, "Sleep")
 	return sleep(ctx, d)
 }
 
-// SleepUntil is [Sleep] until the time t; if that is past it is [Yield].
+// SleepUntil is [Sleep] until the time t. If t is in the past it is [Yield].
 func SleepUntil(ctx context.Context, t time.Time) error {
 	checkCtx(ctx, "SleepUntil")
 	return sleep(ctx, time.Until(t))
@@ -49,7 +48,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	return core.Ended(ctx)
 }
 
-// SleepForever waits until ctx ends, and returns its cause.
+// SleepForever waits until ctx ends, and returns the cause.
 func SleepForever(ctx context.Context) error {
 	checkCtx(ctx, "SleepForever")
 	ctx = core.Afterlife(ctx)
@@ -59,14 +58,15 @@ func SleepForever(ctx context.Context) error {
 	return core.Park(ctx, nil, "sleep")
 }
 
-// Yield lets others run, and returns the cause of ctx if that has ended, before or
-// meanwhile. Who the others are depends on the caller:
+// Yield lets others run. It returns the cause of ctx if ctx has ended, before
+// or meanwhile. Who the others are depends on the caller:
 //
-//   - In a task of a thread loop it is everybody who is ready to run there.
-//   - On a thread it is the calls that are queued at that moment and may run on
-//     top of the caller: those of what the function has started, and under the
-//     policy All everybody's.
-//   - On an ordinary goroutine it is whom [runtime.Gosched] chooses.
+//   - In a task of a thread loop: all tasks and functions that are ready to run
+//     on the loop.
+//   - On a thread: the calls that are queued at that moment and may run on top
+//     of the caller. These are the calls of code that the function has started;
+//     with the policy All, every call.
+//   - On an ordinary goroutine: the goroutines that [runtime.Gosched] chooses.
 //
 // It is asyncio's sleep(0), anyio's checkpoint and EasyNetwork's coro_yield.
 func Yield(ctx context.Context) error {
@@ -76,8 +76,8 @@ func Yield(ctx context.Context) error {
 	return core.Ended(ctx)
 }
 
-// YieldShielded is [Yield] for one who does not want to know whether ctx has ended.
-// The next wait with ctx tells it.
+// YieldShielded is [Yield] without the check of ctx. The next wait with ctx
+// reports whether ctx has ended.
 //
 // It is EasyNetwork's cancel_shielded_coro_yield.
 func YieldShielded(ctx context.Context) {

@@ -8,32 +8,33 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// ErrNotStarted is returned by [Start] if the function has ended, without an error,
-// and not called started.
+// ErrNotStarted is returned by [Start] if the function has returned nil without
+// calling started.
 var ErrNotStarted = errors.New("task: the function has ended without calling started")
 
-// ErrStartedTwice is returned by the started function of [Start] when it is called
-// again.
+// ErrStartedTwice is returned by the started function of [Start] from its
+// second call on.
 var ErrStartedTwice = errors.New("task: started was called twice")
 
-// Start starts fn as [Go] does and waits until it says that it is ready, by calling
-// started, from any goroutine. Then it returns the task, which goes on, and what
-// was given to started.
+// Start starts fn like [Go] and waits until fn says that it is ready by calling
+// started, from any goroutine. Start then returns the task, which goes on, and
+// the value given to started. A nil ctx or fn panics.
 //
-// If fn ends before, so does Start: it returns the task and fn's error, or
-// [ErrNotStarted] if that is nil, and a panic or a [runtime.Goexit] of fn is raised
-// in the caller. What fn comes to after started, only the task's Wait tells.
+// If fn ends first, Start returns the task and the error of fn, or
+// [ErrNotStarted] if that is nil. A panic or [runtime.Goexit] of fn is raised
+// in the caller. After started was called, only the task's Wait reports the
+// outcome of fn.
 //
-// When ctx ends before, the task is cancelled with its cause, as its ctx is derived
-// from ctx, and Start waits until it has ended: then it returns fn's error, or the
-// cause if that is nil. So Start leaves nothing behind that nobody knows of. A call
-// of started when ctx has ended is too late, and returns the cause.
+// If ctx ends first, the ctx of the task ends too, with the same cause. Start
+// waits until the task has ended and returns the error of fn, or the cause if
+// that is nil. So Start leaves no task behind that nobody knows of. If ctx has
+// ended before started is called, started returns the cause.
 //
-// While Start waits the task is joined, as in [Task.Wait]. A thread serves its
-// calls; in a task of a thread loop the loop runs others. started never blocks. What
-// was done before it synchronizes before the return of Start.
+// While Start waits, the task is joined as in [Task.Wait]: a thread serves its
+// calls, and a thread loop runs other tasks. started never blocks. What was
+// done before started synchronizes before the return of Start.
 //
-// It is anyio's TaskGroup.start, with its task_status as a function.
+// It is anyio's TaskGroup.start, with a function in place of task_status.
 func Start[S, R any](ctx context.Context, fn func(ctx context.Context, started func(S) error) (R, error), opts ...Option) (*Task[R], S, error) {
 	checkCtx(ctx, "Start")
 	if fn == nil {
@@ -47,7 +48,7 @@ func Start[S, R any](ctx context.Context, fn func(ctx context.Context, started f
 
 	returned := false
 	defer func() {
-		if !returned { // a call that was served meanwhile has called Goexit
+		if !returned { // a call that this wait served called Goexit
 			s.giveUp(context.Canceled)
 			t.Cancel(nil)
 		}
@@ -69,7 +70,7 @@ func Start[S, R any](ctx context.Context, fn func(ctx context.Context, started f
 	return t, zero, err
 }
 
-// outcomeAfter waits for the end of the task, whatever happens to ctx, and ends the
+// outcomeAfter waits for the end of the task even if ctx ends, and ends the
 // caller as the task has ended.
 func (t *Task[R]) outcomeAfter(ctx context.Context) (R, error) {
 	if err := t.task.WaitOr(core.Shield(ctx), t.Done()); err != nil {
@@ -82,7 +83,7 @@ func (t *Task[R]) outcomeAfter(ctx context.Context) (R, error) {
 // starting is one call of Start.
 type starting[S any] struct {
 	ctx  context.Context // of Start
-	done chan struct{}   // closed when state is not waiting any more
+	done chan struct{}   // closed when state is no longer notStarted
 
 	mu    sync.Mutex // guards the rest; a leaf lock
 	state startState
@@ -98,7 +99,7 @@ const (
 	startFailed // fn has ended, or Start does not wait for started any more
 )
 
-// started is what the function calls.
+// started is the function that fn gets.
 func (s *starting[S]) started(v S) error {
 	if err := core.Ended(s.ctx); err != nil {
 		s.giveUp(err) // Start may not have noticed
@@ -119,7 +120,7 @@ func (s *starting[S]) started(v S) error {
 // end is called when the function has ended.
 func (s *starting[S]) end() { s.giveUp(ErrNotStarted) }
 
-// giveUp has later calls of started return why.
+// giveUp makes later calls of started return why.
 func (s *starting[S]) giveUp(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,8 +130,8 @@ func (s *starting[S]) giveUp(why error) {
 	}
 }
 
-// value returns what was given to started. If that was not called, it is too late
-// for it now, because of cause, if that is not nil.
+// value returns the value that was given to started. If started was not called
+// and cause is not nil, later calls of started return cause.
 func (s *starting[S]) value(cause error) (v S, ok bool) {
 	if cause != nil {
 		s.giveUp(cause)

@@ -11,19 +11,19 @@ import (
 // An Option changes how a task is started.
 type Option func(*core.Options)
 
-// Named gives the task a name, for hooks, traces and reports. The default is
-// that of its function.
+// Named names the task in hooks, traces and reports. The default is the name of
+// its function.
 func Named(name string) Option {
 	return func(o *core.Options) { o.Name = name }
 }
 
-// On says where the task runs: on the backend l as a task of that, or on another
-// loop as a function posted to it, which must not wait for anything that takes
-// long. Without it the task runs on the backend that its ctx is on, as [Go] says.
+// On makes the task run on l: as a task if l is a backend, otherwise as a
+// posted function, which must not wait for anything that takes long. Without
+// On, the task runs on the backend of its ctx: see [Go].
 //
-// A task that has not begun when the loop stops does not begin: Wait returns
-// [loop.ErrStopped]. One that runs on a backend is cancelled then, with that as the
-// cause. A nil l panics.
+// If the loop stops before the task has begun, the task does not begin, and
+// Wait returns [loop.ErrStopped]. If the loop is a backend and stops while the
+// task runs, the task is cancelled with that cause. A nil l panics.
 func On(l loop.Loop) Option {
 	if l == nil {
 		panic("task: On: nil Loop")
@@ -31,8 +31,9 @@ func On(l loop.Loop) Option {
 	return func(o *core.Options) { o.Home = core.HomeOf(l) }
 }
 
-// A Task is a function that runs by itself, on a goroutine of its own or on a loop,
-// and the promise of its outcome. Its methods may be called from any goroutine or thread.
+// A Task is a function that runs concurrently, on a goroutine of its own or on
+// a loop, and the promise of its outcome. Make one with [Go]. Its methods may
+// be called from any goroutine or thread.
 type Task[R any] struct {
 	task   core.Task
 	fn     func(context.Context) (R, error)
@@ -46,28 +47,32 @@ type body[R any] struct{ t *Task[R] }
 func (b body[R]) Run(ctx context.Context) { b.t.result, b.t.err = b.t.fn(ctx) }
 func (b body[R]) Err() error              { return b.t.err }
 
-// Go starts fn as a task and returns at once.
+// Go starts fn as a task and returns at once. A nil ctx or fn panics.
 //
-// The task runs on the backend that ctx is on (see package loop): in a task of a
-// thread loop, and in sync code that one has called, it is a task of that loop, to
-// which no goroutine is added but a coroutine of the loop's. Where ctx is on no
-// backend, and in a function posted to a loop that is none, it runs on a new
-// goroutine. [On] names another. What counts is ctx, not the goroutine that calls.
-// On a backend that has stopped the task does not run, and Wait returns
-// [loop.ErrStopped].
+// ctx selects where the task runs; the calling goroutine does not matter:
 //
-// fn's ctx is derived from ctx; [Task.Cancel] ends it, and with it the tasks
-// started from it. It ends with fn, too, but that does not cancel tasks that
-// fn leaves behind, nor keep new ones from being started with it. A task may
-// outlive whatever started it: it keeps the ThreadSensitiveContext of ctx, and
-// what it calls is related to those who wait for it. It starts with a fork of
-// the caller's local variables: it sees them, and its own changes stay with it.
+//   - If ctx is on a backend (see package loop), the task runs on that backend.
+//     A ctx is on a thread loop in a task of that loop, and in sync code that
+//     such a task has called. There the task needs no goroutine scheduled by
+//     Go; it is a coroutine of the loop.
+//   - Otherwise, and in a function posted to a loop that is no backend, the
+//     task runs on a new goroutine.
 //
-// A nil ctx or fn panics. That the values of ctx and the writes made before Go
-// are visible to fn goes without saying; what fn did synchronizes before the
-// return of [Task.Wait] and the close of [Task.Done].
+// [On] selects another loop. If the backend has stopped, the task does not run,
+// and Wait returns [loop.ErrStopped].
 //
-// The idea is asyncio's create_task, whose context is a fork as well.
+// The ctx of fn is derived from ctx. [Task.Cancel] ends it, and thereby the ctx
+// of tasks started from it. It also ends when fn ends, but that neither cancels
+// tasks that fn leaves behind nor keeps new ones from being started with it. A
+// task may outlive the function that started it: it keeps the
+// ThreadSensitiveContext of ctx, and its calls are related to those that wait
+// for the task. It starts with a fork of the caller's local variables: it sees
+// their values, and its own changes are not visible to the caller.
+//
+// What was done before Go synchronizes before fn begins. What fn did
+// synchronizes before the return of [Task.Wait] and the close of [Task.Done].
+//
+// The idea is asyncio's create_task, which forks the context as well.
 func Go[R any](ctx context.Context, fn func(context.Context) (R, error), opts ...Option) *Task[R] {
 	if ctx == nil {
 		panic("task: Go: nil ctx")
@@ -95,22 +100,23 @@ func options(what string, pc uintptr, opts []Option) *core.Options {
 	return o
 }
 
-// Wait waits for the task to end and returns what its function returned. If
-// the function panicked Wait panics with the same value, and if it called
-// [runtime.Goexit] so does Wait: every waiter is told the same. A panic of a task that
-// nobody has waited for goes to the Panicked hook of package asyncsync, or, if there is
-// none, to standard error when the task has been collected.
+// Wait waits for the task to end and returns what its function returned. If the
+// function panicked, Wait panics with the same value; if it called
+// [runtime.Goexit], so does Wait. Every waiter gets the same outcome. If nobody
+// waits for a task that panicked, the panic goes to the Panicked hook of
+// package asyncsync. Without such a hook it goes to standard error when the
+// task has been garbage collected.
 //
-// When ctx ends first, Wait returns its cause and the task goes on. A task
-// that has ended is reported as such even if ctx has ended too.
+// If ctx ends first, Wait returns its cause and the task goes on. If the task
+// has ended, Wait returns its outcome even if ctx has ended too.
 //
-// Wait may be called from sync code: then the thread goes on serving. While
-// Wait waits the task is joined: its calls, those queued already included, are
-// related to whatever thread is blocked for the sake of the waiter, so that
-// what a blocked thread waits for can always run there. (The join is that of
-// Visual Studio's JoinableTaskFactory.) Where the task waits for the caller,
-// itself or through whatever waits of this module, Wait returns an error
-// matching deadlock.ErrDeadlock at once.
+// Wait may be called from sync code: the thread serves meanwhile. While Wait
+// waits, the task is joined: its calls, including those already queued, become
+// related to every thread that is blocked in a wait for the waiter. So what a
+// blocked thread waits for can always run there. (This is the join of Visual
+// Studio's JoinableTaskFactory.) If the task waits for the caller, directly or
+// through other waits of this module, Wait returns an error that matches
+// deadlock.ErrDeadlock at once.
 func (t *Task[R]) Wait(ctx context.Context) (R, error) {
 	t.check("Wait")
 	if ctx == nil {
@@ -134,9 +140,9 @@ func (t *Task[R]) outcome() (R, error) {
 	return t.result, t.err
 }
 
-// WaitOrCancel is Wait, but when ctx ends it cancels the task with ctx's cause
-// and goes on waiting: nothing is left running behind the caller's back. The
-// task's own outcome is returned, whatever it made of the cancellation.
+// WaitOrCancel is Wait, except that when ctx ends it cancels the task with the
+// cause and waits on, so that the task does not keep running unnoticed. It
+// returns the task's own outcome, whatever the task made of the cancellation.
 func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
 	t.check("WaitOrCancel")
 	if ctx == nil {
@@ -156,10 +162,10 @@ func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
 	return t.outcome()
 }
 
-// Cancel ends the ctx of the task's function with the given cause, nil meaning
-// [context.Canceled]. A task that waits for its turn on a loop does not begin any
-// more, and its Wait returns the cause. It does not wait. It reports whether it was the one to
-// do so: false if the task has ended, or was cancelled before.
+// Cancel ends the ctx of the task's function with the given cause; nil means
+// [context.Canceled]. A task that has not begun yet on its loop does not begin,
+// and its Wait returns the cause. Cancel does not wait. It reports whether it
+// cancelled the task: false if the task has ended or was cancelled before.
 func (t *Task[R]) Cancel(cause error) bool {
 	t.check("Cancel")
 	return t.task.Cancel(cause)
@@ -172,11 +178,11 @@ func (t *Task[R]) check(what string) {
 	}
 }
 
-// Cancelled reports whether Cancel has ended the task's ctx while the task
-// ran. What the function made of it, Wait tells.
+// Cancelled reports whether Cancel ended the task's ctx while the task ran.
+// Wait returns what the function made of that.
 func (t *Task[R]) Cancelled() bool { return t.task.Cancelled() }
 
-// Done returns a channel that is closed when the task has ended. Waiting for
-// it is a wait that this module does not see: a thread does not serve, and
-// nothing is joined. It is meant for select in async code.
+// Done returns a channel that is closed when the task has ended. The module
+// does not see a wait on it: a thread does not serve, and nothing is joined. It
+// is meant for select in async code.
 func (t *Task[R]) Done() <-chan struct{} { return t.task.Done() }

@@ -32,7 +32,7 @@ func runHandleEscape(p *pass) {
 	}
 }
 
-// secondParam returns the second parameter of fn, nil if it has no name.
+// secondParam returns the second parameter of fn, or nil if it has no name.
 func (p *pass) secondParam(fn ast.Node) *types.Var {
 	i := 0
 	for _, field := range sites.Type(fn).Params.List {
@@ -49,8 +49,8 @@ func (p *pass) secondParam(fn ast.Node) *types.Var {
 	return nil
 }
 
-// refers reports whether who has a copy of a value of type t has a way to what
-// the original has a way to. A number, although it may be a C handle, is a copy.
+// refers reports whether a copy of a value of type t leads to what the original
+// leads to. A number is an independent copy, although it may be a C handle.
 func refers(t types.Type, depth int) bool {
 	switch u := t.Underlying().(type) {
 	case *types.Basic:
@@ -88,8 +88,9 @@ func (p *pass) escape(s *sites.Site, v *types.Var, do bool) {
 	}
 }
 
-// escapes reports a use of the value by which it leaves its thread. It returns
-// the variable of the function that the value is assigned to there, if any.
+// escapes reports a use of the value that makes it leave its thread. If the
+// value is assigned to a variable of the function there, escapes returns that
+// variable.
 func (p *pass) escapes(s *sites.Site, id *ast.Ident, do bool) *types.Var {
 	fn := s.Fn
 	if what := p.elsewhere(id, s); what != "" {
@@ -164,7 +165,8 @@ func (p *pass) escapes(s *sites.Site, id *ast.Ident, do bool) *types.Var {
 	}
 }
 
-// elsewhere says where a use of the value is, if not on the handle's thread.
+// elsewhere says where a use of the value is, if it is not on the handle's
+// thread.
 func (p *pass) elsewhere(id *ast.Ident, s *sites.Site) string {
 	// The arguments of a go statement are evaluated here, and go there.
 	var e ast.Expr = id

@@ -14,7 +14,7 @@ import (
 )
 
 // waits are the functions of the library that wait, apart from calls of values
-// of asyncsync.Func.
+// of type asyncsync.Func.
 var waits = map[sites.Name]bool{
 	{Pkg: "asyncsync", Name: "ToThread"}:                                 true,
 	{Pkg: "asyncsync", Name: "FromThread"}:                               true,
@@ -55,30 +55,31 @@ var waits = map[sites.Name]bool{
 	{Pkg: "loop", Recv: "Backend", Name: "Park"}:                         true,
 }
 
-// own says that on a thread a call of this function is for that thread, and no
-// wait, unless it says which thread it is for.
+// own says that on a thread a call of this function goes to that thread and
+// does not wait, unless it names another thread.
 var own = map[sites.Name]bool{
 	{Pkg: "asyncsync", Name: "ToThread"}: true,
 	{Pkg: "asyncsync", Name: "Do"}:       true,
 	{Pkg: "asyncsync", Name: "Func"}:     true,
 }
 
-// waitOf returns the name of the library's function that call waits in.
+// waitOf returns the name of the library function in which call waits.
 func (p *pass) waitOf(call *ast.CallExpr) (sites.Name, bool) {
 	n, ok := sites.Library(p.TypesInfo, call)
 	return n, ok && waits[n]
 }
 
-// A hold is what is taken and given back: a mutex, a lock on the thread.
+// A hold is something that is taken and given back: a mutex, or a lock on the
+// thread.
 type hold struct {
 	key  any // comparable
 	name string
 	at   token.Pos
 }
 
-// heldAt goes through the control flow of fn and calls at for each call in it,
-// with what is held there on every way that leads there. change says what a call
-// takes or gives back; function literals, and what is deferred, are left out.
+// heldAt goes through the control flow of fn. It calls at for each call, with
+// what is held there on every path that leads to it. change says what a call
+// takes or gives back. Function literals and deferred calls are left out.
 func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gives bool), at func(*ast.CallExpr, []hold)) {
 	cfgs := p.ResultOf[ctrlflow.Analyzer].(*ctrlflow.CFGs)
 	var g *cfg.CFG
@@ -110,8 +111,8 @@ func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gi
 		}
 		return s
 	}
-	// What is held at the beginning of a block is what all blocks before it
-	// leave held. It only ever gets less.
+	// What is held at the beginning of a block is what all its predecessors leave
+	// held. It only ever shrinks.
 	in := map[*cfg.Block]state{g.Blocks[0]: {}}
 	work := []*cfg.Block{g.Blocks[0]}
 	for len(work) > 0 {
@@ -140,8 +141,8 @@ func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gi
 	}
 }
 
-// callsIn returns the calls that n makes itself, arguments before the calls that
-// they are for.
+// callsIn returns the calls that n makes itself, arguments before the calls
+// that they are for.
 func callsIn(n ast.Node) (calls []*ast.CallExpr) {
 	switch n := n.(type) {
 	case *ast.DeferStmt, *ast.GoStmt:

@@ -60,8 +60,8 @@ func runHeldMutex(p *pass) {
 	})
 }
 
-// servesInside reports whether the call is seen to be one of AsyncToSync's
-// functions, which waits on a thread.
+// servesInside reports whether call is known to be a call of one of
+// AsyncToSync's functions, which waits on a thread.
 func (p *pass) servesInside(call *ast.CallExpr) bool {
 	v := p.sites.Var(call.Fun)
 	if v == nil {
@@ -79,13 +79,14 @@ func (p *pass) servesInside(call *ast.CallExpr) bool {
 	return ok && n.Name == "AsyncToSync"
 }
 
-// sameHandle reports whether call goes to the handle on whose thread it is made.
+// sameHandle reports whether call goes to the handle on whose thread it is
+// made.
 func (p *pass) sameHandle(call *ast.CallExpr, s *sites.Site) bool {
 	h := p.handle(call)
 	return h != nil && h == p.handle(s.Call)
 }
 
-// A mutexKey is one mutex: a variable or field, and how the code names it.
+// A mutexKey is one mutex: a variable or field, and its name in the code.
 type mutexKey struct {
 	v    *types.Var
 	root *types.Var
@@ -116,7 +117,7 @@ func (p *pass) mutex(call *ast.CallExpr) (h hold, locks, unlocks bool) {
 	return h, name == "Lock" || name == "RLock", name == "Unlock" || name == "RUnlock"
 }
 
-// A mutexLock is a place where sync code locks a mutex. If the thread is known
+// A mutexLock is a place where sync code locks a mutex. If the thread is known,
 // handle is the variable of its handle, or nil for the thread of a ctx.
 type mutexLock struct {
 	at     token.Pos
@@ -124,8 +125,9 @@ type mutexLock struct {
 	handle *types.Var
 }
 
-// lockedOnThread returns the mutexes that functions on a thread lock, and where:
-// in their own text, or in that of functions of the package that they call.
+// lockedOnThread returns the mutexes that functions on a thread lock, and
+// where: in their own text, or in that of functions of the package that they
+// call.
 func (p *pass) lockedOnThread() map[*types.Var][]mutexLock {
 	locked := make(map[*types.Var][]mutexLock)
 	for _, s := range p.sites.Sites {

@@ -21,8 +21,8 @@ What asyncsync.NewThreadSensitiveContext, Open and NewThreadPool return is to be
 closed on every path. A context that is not keeps its thread until it is
 collected, and a handle its value; a pool keeps idle threads.`, runLostClose, ctrlflow.Analyzer)
 
-// opened says what the functions return that is to be closed, which of their
-// results it is, and which its error, -1 if none.
+// opened says what the functions return that must be closed: which of their
+// results it is, and which is the error, or -1.
 var opened = map[string]struct {
 	what        string
 	result, err int
@@ -121,8 +121,8 @@ func (p *pass) lostClose(call *ast.CallExpr, id *ast.Ident, v *types.Var, what s
 	}
 }
 
-// keeps reports whether a use of what is to be closed neither closes it nor
-// gives it to somebody who may.
+// keeps reports whether a use of the variable neither closes its value nor
+// passes it to code that may.
 func (p *pass) keeps(id *ast.Ident) bool {
 	switch up := p.sites.Parent(id).(type) {
 	case *ast.SelectorExpr:
@@ -153,9 +153,9 @@ func isBlank(e ast.Expr) bool {
 	return id != nil && id.Name == "_"
 }
 
-// deferClose is the fix for a context that is used in this function alone: a
-// deferred Close right below. Of a handle the place is below the check of the
-// error, and a pool may have contexts that outlive the function.
+// deferClose is the fix for a context that only this function uses: a deferred
+// Close on the next line. For a handle it belongs below the check of the error,
+// and the contexts of a pool may outlive the function.
 func (p *pass) deferClose(call *ast.CallExpr, v *types.Var) []analysis.SuggestedFix {
 	stmt, ok := p.sites.Parent(call).(*ast.AssignStmt)
 	if !ok || len(stmt.Lhs) != 2 {
@@ -183,9 +183,9 @@ func (p *pass) deferClose(call *ast.CallExpr, v *types.Var) []analysis.Suggested
 	}}
 }
 
-// leaks returns a return statement that is reached from the call without
-// passing one of the closing uses, nil if there is none. Where the error of the
-// call is not nil there is nothing to close.
+// leaks returns a return statement that can be reached from the call without
+// one of the closing uses, or nil. If the error of the call is not nil there is
+// nothing to close.
 func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*ast.Ident]bool, errVar ast.Expr) *ast.ReturnStmt {
 	if g == nil {
 		return nil

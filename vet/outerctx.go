@@ -18,7 +18,7 @@ that it makes with a ctx from around it belong to somebody else: a thread that i
 blocked for the function takes them for a stranger's, and does not serve them.
 Cancelling the function does not reach them either.`, runOuterCtx)
 
-// runOuterCtx looks at literals alone: a declared function has no ctx around it.
+// runOuterCtx looks at literals only: a declared function has no ctx around it.
 func runOuterCtx(p *pass) {
 	seen := make(map[ast.Node]bool)
 	for _, s := range p.sites.Sites {
@@ -100,8 +100,8 @@ func (p *pass) outerCtx(s *sites.Site, lit *ast.FuncLit) {
 	}
 }
 
-// handsOn reports whether id is an argument that somebody takes as his ctx.
-// Reading its values, its end or its cause is no mistake, nor is detaching it.
+// handsOn reports whether id is an argument that is used as a ctx. Reading the
+// values, the end or the cause of a ctx is no mistake, nor is detaching it.
 func (p *pass) handsOn(id *ast.Ident) bool {
 	var arg ast.Expr = id
 	for {
@@ -138,8 +138,8 @@ func (p *pass) handsOn(id *ast.Ident) bool {
 	return n.Name != "Detach"
 }
 
-// patience reports whether the ctx that id is says how long something waits, and
-// not who calls: that is the goroutine.
+// patience reports whether the ctx id only says how long something waits. There
+// the goroutine says who calls.
 func (p *pass) patience(id *ast.Ident) bool {
 	call, ok := p.sites.Parent(id).(*ast.CallExpr)
 	if !ok {
@@ -153,7 +153,7 @@ func (p *pass) patience(id *ast.Ident) bool {
 	return false
 }
 
-// isAbove reports whether v is from, or from was made of it.
+// isAbove reports whether v is from, or from was derived from it.
 func (p *pass) isAbove(v, from *types.Var) bool {
 	for range 32 {
 		if from == nil {
@@ -167,9 +167,9 @@ func (p *pass) isAbove(v, from *types.Var) bool {
 	return false
 }
 
-// related reports whether v says a caller that is around the function: it was
-// made of what the function's own ctx was made of, or is itself one that a
-// function around was given, and no context or detached ctx came in between.
+// related reports whether v stands for a caller around the function: it was
+// derived from what the function's own ctx was derived from, or a surrounding
+// function was given it; and no new context or detached ctx came in between.
 func (p *pass) related(v, from *types.Var, known bool) bool {
 	for range 32 {
 		if from != nil && p.isAbove(v, from) {
@@ -208,7 +208,7 @@ func (p *pass) related(v, from *types.Var, known bool) bool {
 	return false
 }
 
-// sees reports whether the name of v means v at pos.
+// sees reports whether the name of v refers to v at pos.
 func (p *pass) sees(pos token.Pos, v *types.Var) bool {
 	scope := p.Pkg.Scope().Innermost(pos)
 	if scope == nil {

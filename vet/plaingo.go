@@ -51,8 +51,8 @@ func runPlainGo(p *pass) {
 	})
 }
 
-// callsBack returns the first call in n, a goroutine, that goes to the thread of
-// the function on it that was given ctx.
+// callsBack returns the first call in n, a goroutine, that goes to the thread
+// of the function that was given ctx.
 func (p *pass) callsBack(n ast.Node, ctx *types.Var, s *sites.Site) (found *ast.CallExpr) {
 	ast.Inspect(n, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -79,8 +79,8 @@ func (p *pass) callsBack(n ast.Node, ctx *types.Var, s *sites.Site) (found *ast.
 	return found
 }
 
-// handle returns the variable of the handle that call goes to, nil if it is no
-// call to one.
+// handle returns the variable of the handle that call goes to, or nil if it
+// does not call a handle.
 func (p *pass) handle(call *ast.CallExpr) *types.Var {
 	switch n, _ := sites.Library(p.TypesInfo, call); {
 	case n == sites.Name{Pkg: "asyncsync", Recv: "Handle", Name: "Do"}:

@@ -151,8 +151,8 @@ func (p *pass) receive(ch ast.Expr) raw {
 	return w
 }
 
-// inSelect reports whether n is what a case of a select waits for: the select as
-// a whole is looked at.
+// inSelect reports whether n is the operation of a select case: the select is
+// checked as a whole.
 func (p *pass) inSelect(n ast.Node) bool {
 	for child, n := n, p.sites.Parent(n); n != nil; child, n = n, p.sites.Parent(n) {
 		switch n := n.(type) {
@@ -166,8 +166,8 @@ func (p *pass) inSelect(n ast.Node) bool {
 	return false
 }
 
-// buffered reports whether the channel is seen to be made with a buffer, and
-// only so.
+// buffered reports whether every known definition of the channel makes it with
+// a buffer.
 func (p *pass) buffered(ch ast.Expr) bool {
 	v := p.sites.Var(ch)
 	if v == nil {
@@ -191,9 +191,9 @@ func identOf(e ast.Expr) *ast.Ident {
 	return id
 }
 
-// harmless reports whether those who end a wait on the channel or group e are
-// goroutines that were started in fn and cannot come to call the library: all
-// that is done with it elsewhere is the waiting itself.
+// harmless reports whether the wait on the channel or group e is ended only by
+// goroutines that were started in fn and cannot call the library. Apart from
+// these goroutines, e may only be waited on.
 func (p *pass) harmless(e ast.Expr, fn, wait ast.Node) bool {
 	v := p.sites.Root(e)
 	if v == nil || v.IsField() || v.Pos() < fn.Pos() || v.Pos() >= fn.End() {
@@ -256,8 +256,8 @@ func (p *pass) harmless(e ast.Expr, fn, wait ast.Node) bool {
 	return peers > 0
 }
 
-// knowsLibrary reports whether there is a ctx in n, or something of the library:
-// without one nothing calls a thread.
+// knowsLibrary reports whether n contains a ctx or something of the library.
+// Without one, nothing in n calls a thread.
 func (p *pass) knowsLibrary(n ast.Node) bool {
 	knows := false
 	ast.Inspect(n, func(n ast.Node) bool {

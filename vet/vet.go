@@ -1,33 +1,36 @@
-// Package vet has analyzers for programs that use asyncsync.dev: they find the
-// mistakes that end in a hang, or would on another day.
+// Package vet has analyzers for programs that use asyncsync.dev. They find
+// mistakes that can end in a hang.
 //
 //   - outerctx: a ctx from outside in a function that was given its own
-//   - rawwait: a wait on a thread, or a loop's thread, that the library cannot see
+//   - rawwait: a wait on a thread, or a loop's thread, that the library cannot
+//     see
 //   - plaingo: a go statement whose calls wait for the function that made it
 //   - lostclose: a context, handle or pool that is not closed
 //   - handleescape: a handle's value that leaves its thread
 //   - heldmutex: a mutex held across a wait of the library
 //   - lockedtask: a task that waits with its thread locked
 //
-// The command asyncsync.dev/vet/cmd/asyncsyncvet runs them, by itself or below
-// go vet; docs/vet has a page for each. Analyzers returns them for other
+// The command asyncsync.dev/vet/cmd/asyncsyncvet runs them, by itself or under
+// go vet. docs/vet has a page for each. Analyzers returns them for other
 // drivers.
 //
-// They know the library by its types, and follow a function that is given to it
-// through variables, and through functions of any package that hand it on. Where
-// they cannot tell what runs where they are silent. Packages that have nothing
-// of the library below their imports are not looked at.
+// The analyzers recognize the library by its types. They follow a function that
+// is given to the library through variables, and through functions of any
+// package that pass it on. If they cannot tell what runs where, they report
+// nothing. They skip packages that do not import the library, directly or
+// indirectly.
 //
 // A comment silences one of them on its own line, or on the line below if it
 // stands alone:
 //
 //	//asyncsync:ignore rawwait nobody who sends here needs the thread
 //
-// The words after the name are the reason; without one the comment does nothing,
-// and the report says so.
+// The words after the name are the reason. Without a reason the comment has no
+// effect, and the report says so.
 //
-// The form is that of Visual Studio's threading analyzers, which have a page for
-// each diagnosis as well; lostclose is go vet's lostcancel, for what is closed.
+// The form is that of Visual Studio's threading analyzers, which also have a
+// page for each diagnostic. lostclose is go vet's lostcancel, for things to be
+// closed.
 package vet
 
 import (
@@ -42,9 +45,9 @@ import (
 	"asyncsync.dev/vet/internal/sites"
 )
 
-// Analyzers returns the analyzers, in alphabetical order, in a new slice. Any
-// driver of golang.org/x/tools/go/analysis may run them, some of them or all,
-// and at the same time.
+// Analyzers returns the analyzers in alphabetical order, in a new slice. Any
+// driver of golang.org/x/tools/go/analysis may run all or some of them, also
+// concurrently.
 func Analyzers() []*analysis.Analyzer {
 	return []*analysis.Analyzer{
 		handleEscape,
@@ -108,7 +111,7 @@ func (p *pass) reportf(at ast.Node, format string, args ...any) {
 }
 
 // readIgnored collects the lines that comments silence for this analyzer: the
-// comment's own and, where nothing else is on that, the next.
+// comment's own line and, if nothing else is on it, the next line.
 func (p *pass) readIgnored() {
 	p.ignored = make(map[line]bool)
 	for _, f := range p.Files {

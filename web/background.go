@@ -11,8 +11,8 @@ import (
 	"asyncsync.dev/task"
 )
 
-// A Background is the work that requests leave behind. Its zero value is ready. It
-// must not be copied. Its methods may be called from anywhere.
+// A Background is the work that requests leave behind. The zero value is ready
+// to use. It must not be copied. Its methods may be called from anywhere.
 type Background struct {
 	mu      sync.Mutex // guards the rest; a leaf lock
 	closed  bool
@@ -20,14 +20,15 @@ type Background struct {
 	idle    chan struct{} // closed when nothing runs; made when somebody waits
 }
 
-// work is one function that runs. Its fields never change.
+// work is one running function. Its fields never change.
 type work struct{ cancel context.CancelCauseFunc }
 
-// Go runs fn as a task that outlives the request: its ctx has the values of ctx and
-// ends neither with the request nor with the client, but only when fn has ended or a
-// Shutdown has given up. It carries a context of its own, with a thread from the
-// pool of the request, named after it with "(background)" behind; below no
-// [Middleware], one of the default pool.
+// Go runs fn as a task that outlives the request. The ctx of fn has the values
+// of ctx. It does not end with the request or the client, only when fn has
+// ended or a Shutdown has given up. It carries a context of its own with a
+// thread from the pool of the request, named like the request's with
+// "(background)" appended. Outside of a [Middleware] the thread comes from the
+// default pool. A nil ctx or fn panics.
 //
 // A panic of fn goes to the ErrorLog of the server, with the stack, and to the
 // Panicked hook of package asyncsync; the process goes on. After Shutdown, Go
@@ -94,11 +95,12 @@ func (b *Background) done(w *work) {
 	}
 }
 
-// Shutdown refuses new work and waits until what runs has ended. When ctx ends
-// first, the ctx of what runs ends with the same cause, and the error, which wraps
-// that, says how many functions there are. Call it when [http.Server.Shutdown] has
-// returned, for until then handlers may have more to do. Any further Shutdown waits
-// as well. What the functions did synchronizes before a return of nil.
+// Shutdown refuses new work and waits until the running functions have ended.
+// If ctx ends first, the ctx of these functions ends with the same cause, and
+// Shutdown returns an error that wraps the cause and says how many functions
+// still run. Call it after [http.Server.Shutdown] has returned, because until
+// then handlers may start more work. Any further Shutdown waits as well. What
+// the functions did synchronizes before a return of nil. A nil ctx panics.
 func (b *Background) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		panic("web: Background.Shutdown: nil ctx")

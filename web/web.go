@@ -13,7 +13,7 @@ import (
 	"asyncsync.dev/internal/core"
 )
 
-// What the pool of a [Middleware] without [Pool] is bounded by, beside the
+// The bounds of the pool of a [Middleware] without [Pool], in addition to the
 // defaults of [asyncsync.ThreadPoolConfig].
 const (
 	defaultMaxWaiting = 256
@@ -21,17 +21,17 @@ const (
 	defaultRetryAfter = time.Second
 )
 
-// ErrAborted is the cause that the ctx of a request ends with when its handler has
-// panicked or called [runtime.Goexit].
+// ErrAborted is the cause of the ctx of a request whose handler has panicked or
+// called [runtime.Goexit].
 var ErrAborted = errors.New("web: the handler was aborted")
 
-// An Option changes what [Middleware] does.
+// An Option configures [Middleware].
 type Option func(*middleware)
 
-// Pool has requests take their threads from p. Without it, all handlers of one
-// [Middleware] share a pool of their own, of at most 128 threads, in which 256
-// requests may stand in line for at most 5 seconds. A pool without MaxWaiting and
-// MaxWait lets them stand there as long as their clients wait.
+// Pool makes requests take their threads from p. Without it, all handlers of
+// one [Middleware] share a pool of their own with at most 128 threads, in which
+// 256 requests may wait in line for at most 5 seconds. In a pool without
+// MaxWaiting and MaxWait, requests wait as long as their clients do.
 func Pool(p *asyncsync.ThreadPool) Option {
 	if p == nil {
 		panic("web: Pool: nil ThreadPool; without this option there is a pool already")
@@ -39,10 +39,10 @@ func Pool(p *asyncsync.ThreadPool) Option {
 	return func(m *middleware) { m.opts = append(m.opts, asyncsync.WithPool(p)) }
 }
 
-// Name has the context of a request named by name, which must be safe to be called
-// by many goroutines. Without it that is the pattern that the request has matched,
-// or is going to match if the handler is an [http.ServeMux], else its method and
-// path.
+// Name sets the function that names the context of a request. It must be safe
+// for concurrent use. The default is the pattern that the request has matched,
+// or will match if the handler is an [http.ServeMux], and otherwise its method
+// and path.
 func Name(name func(*http.Request) string) Option {
 	if name == nil {
 		panic("web: Name: nil function")
@@ -50,9 +50,9 @@ func Name(name func(*http.Request) string) Option {
 	return func(m *middleware) { m.name = name }
 }
 
-// Context makes the contexts of requests with opts: exit functions, hooks, a queue
-// limit. With [asyncsync.Unpinned] they take no threads, and nothing is full. Options
-// of one Middleware apply in their order, of which the last counts.
+// Context adds opts to the contexts of requests: exit functions, hooks, a queue
+// limit. With [asyncsync.Unpinned] they take no threads, so the pool is never
+// full. Options of one Middleware apply in order; the last one counts.
 func Context(opts ...asyncsync.ContextOption) Option {
 	for _, o := range opts {
 		if o == nil {
@@ -62,8 +62,8 @@ func Context(opts ...asyncsync.ContextOption) Option {
 	return func(m *middleware) { m.opts = append(m.opts, opts...) }
 }
 
-// RetryAfter says when a client that is refused is to come again, one second if
-// nobody says. It is told in whole seconds, rounded up.
+// RetryAfter sets when a refused client should try again. The default is one
+// second. It is sent in whole seconds, rounded up. d must be positive.
 func RetryAfter(d time.Duration) Option {
 	if d <= 0 {
 		panic("web: RetryAfter: the time must be positive")
@@ -79,26 +79,28 @@ type middleware struct {
 	retry time.Duration
 }
 
-// Middleware returns a function that wraps handlers: each request gets a
-// [asyncsync.ThreadSensitiveContext], which is in the ctx that the handler finds in
-// it. It may be called for many handlers, which share the pool. Inside of another
-// one, or of any context, the request uses the thread that there is.
+// Middleware returns a function that wraps handlers. Each request gets an
+// [asyncsync.ThreadSensitiveContext], which the handler finds in the request's
+// ctx. The returned function may wrap many handlers, which share the pool.
+// Inside another wrapped handler, or any other context, the request uses the
+// thread of that context.
 //
-// Wrap a handler before it is given to a mux, or the mux, but not more than that:
-// names are best there, and what needs no thread (files, health checks) need not
-// stand in line for one when the pool is full.
+// Wrap handlers before they are added to a mux, or wrap the mux, but nothing
+// larger: then requests get the best names, and handlers that need no thread
+// (files, health checks) need not wait for one when the pool is full.
 //
-// When the handler has returned, the tasks that were started with the request's ctx
-// are waited for, and not cancelled: they may go on calling the thread. One that
-// waits for the end of that very ctx would wait for itself; give it one that the
-// handler ends. If the handler panics or calls [runtime.Goexit], the ctx ends first,
-// with [ErrAborted] as its cause; the panic goes on with its value when the tasks
-// have ended. Calls that plain goroutines have left behind, such as those of
-// a handler that [http.TimeoutHandler] has given up, are not waited for: the thread
-// is given back when they have ended. In any case the ctx ends with the request.
+// When the handler has returned, the tasks that were started with the request's
+// ctx are waited for and not cancelled; they may still call the thread. A task
+// that waits for the end of that ctx would wait for itself: give it a ctx that
+// the handler ends. If the handler panics or calls [runtime.Goexit], the ctx
+// ends first, with [ErrAborted] as its cause; the panic continues when the
+// tasks have ended. Calls of plain goroutines that the handler has left behind,
+// such as a handler that [http.TimeoutHandler] has given up, are not waited
+// for: the thread is given back when they have ended. In any case the ctx ends
+// with the request.
 //
-// What the functions of [asyncsync.OnThreadExit] come to goes to the ErrorLog of
-// the server.
+// Failures of [asyncsync.OnThreadExit] functions go to the ErrorLog of the
+// server.
 func Middleware(opts ...Option) func(http.Handler) http.Handler {
 	m := &middleware{retry: defaultRetryAfter}
 	for _, o := range opts {
@@ -116,8 +118,8 @@ func Middleware(opts ...Option) func(http.Handler) http.Handler {
 	}
 }
 
-// prepare looks at the options of contexts once, for what they cannot have
-// together, and makes the pool if they name none.
+// prepare checks once that the options of the contexts fit together, and makes
+// the pool if they name none.
 func (m *middleware) prepare() {
 	var cfg core.Config
 	for _, o := range m.opts {
@@ -139,7 +141,7 @@ func (m *middleware) prepare() {
 	m.pool = cfg.Pool
 }
 
-// A handler is one that was wrapped.
+// A handler is a wrapped handler.
 type handler struct {
 	*middleware
 	next http.Handler
@@ -166,7 +168,7 @@ func (h *handler) nameOf(r *http.Request) string {
 	return pattern
 }
 
-// A request is what the ctx of a request knows of the middleware.
+// A request is what the ctx of a request carries for the middleware.
 type request struct {
 	*middleware
 	name string
@@ -185,9 +187,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	inside := core.ScopeOf(r.Context()) != nil
 	q.within(context.WithValue(r.Context(), requestKey{}, q), q.name, func(ctx context.Context) {
 		if q.pool != nil && !inside && q.pool.Full() {
-			// In line before the handler has begun, who can be refused by a
-			// status. Whom this finds no place for may get one all the same: it
-			// is the handler's calls that decide.
+			// Wait in line before the handler begins, while a status can still
+			// refuse the request. A request that finds no place here may still get
+			// a thread later: the handler's calls decide.
 			_, err := asyncsync.ToThread(ctx, admit, asyncsync.Named("admission"))
 			if err != nil {
 				q.refuse(w, err)
@@ -196,8 +198,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		in := r.WithContext(ctx)
 		defer func() {
-			// The server, and who has wrapped us, look for these in the request
-			// that they know: the one for the files of a form, to remove them.
+			// The server, and handlers around this one, read these from the request
+			// that they know: the server removes the files of the form.
 			r.Pattern = in.Pattern
 			if in.MultipartForm != nil {
 				r.MultipartForm = in.MultipartForm
@@ -209,8 +211,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func admit(context.Context) (struct{}, error) { return struct{}{}, nil }
 
-// within calls fn with a ctx that carries a new context, and closes that when fn
-// and the tasks in it have ended.
+// within calls fn with a ctx that carries a new context. It closes the context
+// when fn and the tasks in it have ended.
 func (m *middleware) within(ctx context.Context, name string, fn func(context.Context)) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	tasks := &core.Tasks{}
@@ -224,8 +226,8 @@ func (m *middleware) within(ctx context.Context, name string, fn func(context.Co
 		}
 		tasks.Wait()
 		cancel(nil)
-		// What still runs was left behind by plain goroutines, and need not be
-		// waited for: an answer of http.TimeoutHandler is to be sent now.
+		// What still runs was left behind by plain goroutines and need not be
+		// waited for: an answer of http.TimeoutHandler should be sent now.
 		if s := tsc.Stats(); s.Running || s.Queued > 0 {
 			go end(ctx, name, tsc)
 		} else {
@@ -251,10 +253,11 @@ func logf(ctx context.Context, format string, args ...any) {
 	}
 }
 
-// Unavailable answers a request that could not be served because there was too
-// much to do: if err matches [asyncsync.ErrPoolFull] or [asyncsync.ErrQueueFull],
-// with 503 Service Unavailable and Retry-After. It reports whether that was so; if
-// not, it has written nothing. A handler that has begun its answer must not call it.
+// Unavailable answers a request that could not be served because of overload:
+// if err matches [asyncsync.ErrPoolFull] or [asyncsync.ErrQueueFull], it
+// answers with 503 Service Unavailable and Retry-After, and returns true.
+// Otherwise it writes nothing and returns false. A handler that has begun its
+// answer must not call it.
 //
 //	if web.Unavailable(w, r, err) {
 //		return
@@ -271,8 +274,8 @@ func Unavailable(w http.ResponseWriter, r *http.Request, err error) bool {
 	return true
 }
 
-// refuse answers who was not let in. The reason is for the log of the client's
-// author: it names no function and no file.
+// refuse answers a request that was not admitted. The reason is for the
+// client's log: it names no function and no file.
 func (m *middleware) refuse(w http.ResponseWriter, err error) {
 	seconds := (m.retry + time.Second - 1) / time.Second
 	w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))

@@ -114,7 +114,7 @@ type SavedCritical struct {
 	v   criticalValue // if had
 }
 
-// SaveCritical returns what the thread-critical variable id is now.
+// SaveCritical returns the current state of the thread-critical variable id.
 func (r *Record) SaveCritical(id uint64) SavedCritical {
 	s := SavedCritical{id: id, of: r.criticals()}
 	if v := s.of.values[id]; v != nil {
@@ -226,7 +226,7 @@ func (e *ending) run() {
 	}
 }
 
-// next takes out the value whose exit function is to run next.
+// next takes out the value whose exit function runs next.
 func (e *ending) next() (v criticalValue, ok bool) {
 	for {
 		for len(e.pass) > 0 {
@@ -303,20 +303,20 @@ func (e *ending) call(v criticalValue) {
 	returned = true
 }
 
-// SetAside takes r's thread-critical values away and returns them for PutBack:
-// for a function that runs on the goroutine without being part of what runs
-// there. The function's own are to be ended before PutBack.
+// SetAside takes r's thread-critical values away and returns them for PutBack.
+// It is for a function that runs on the goroutine without being part of what
+// runs there. End the function's own values before PutBack.
 func (r *Record) SetAside() Aside {
 	a := Aside{r.critical}
 	r.critical = nil
 	return a
 }
 
-// PutBack makes the values that were set aside r's again.
+// PutBack gives the values that were set aside back to r.
 func (r *Record) PutBack(a Aside) { r.critical = a.c }
 
-// GiveAway is SetAside for values that another goroutine is to have: they belong
-// to none until that calls Adopt.
+// GiveAway is SetAside for values that go to another goroutine: they belong to
+// none until that goroutine calls Adopt.
 func (r *Record) GiveAway() Aside {
 	r.critical.home.Store(0)
 	return r.SetAside()
@@ -328,5 +328,5 @@ func (r *Record) Adopt(a Aside) {
 	r.critical = a.c
 }
 
-// An Aside is what SetAside has taken away.
+// An Aside holds the values that SetAside has taken away.
 type Aside struct{ c *criticals }

@@ -1,26 +1,28 @@
-// Package goroutine answers the question "which goroutine is this?" and keeps one
-// [Record] for each goroutine the library has something to remember about: its
-// goroutine-local values, the thread it is locked to, and the call-tree node it runs.
+// Package goroutine answers the question "which goroutine is this?" and keeps
+// one [Record] for each goroutine that the library remembers something about:
+// its goroutine-local values, the thread it is locked to, and the call-tree
+// node it runs.
 //
-// # Whose fields
+// # Who may use a record
 //
-// A record belongs to its goroutine. Nothing in it but ID may be read or written from
-// elsewhere, and so nothing in it needs a lock: the only shared structure is the table
-// from id to record (table.go), whose readers take no lock either.
+// A record belongs to its goroutine. Only its ID may be read or written from
+// elsewhere, so it needs no lock. The only shared structure is the table from
+// id to record (table.go), and its readers take no lock either.
 //
-// # Whose life
+// # How long a record lives
 //
-// Go does not tell when a goroutine ends. Whoever starts a goroutine that may get a
-// record calls [Record.Release] at its end, in a deferred function. A goroutine that
-// nobody here started keeps its record until the record is [Record.Empty] and somebody
-// releases it. Goroutine ids are never used twice, so a record left behind costs memory
-// but can never be mistaken for another goroutine's.
+// Go does not tell when a goroutine ends. The code that starts a goroutine that
+// may get a record must call [Record.Release] at its end, in a deferred
+// function. A goroutine started by other code keeps its record until the record
+// is [Record.Empty] and is released. Goroutine ids are never reused, so a
+// record left behind costs memory but can never be mistaken for another
+// goroutine's.
 //
 // # Where it comes from
 //
-// The values are Python's contextvars (one immutable map, swapped whole, so that forking
-// it is copying a pointer), the critical values are asgiref's Local(thread_critical=True)
-// with the exit functions of POSIX thread keys.
+// The values are Python's contextvars (one immutable map, swapped as a whole,
+// so that a fork copies a pointer). The critical values are asgiref's
+// Local(thread_critical=True) with the exit functions of POSIX thread keys.
 package goroutine
 
 import (

@@ -1,14 +1,14 @@
 package goroutine
 
-// A Record is what the library keeps for one goroutine. Only that goroutine may use it;
-// ID alone may be read by others.
+// A Record is what the library keeps for one goroutine. Only that goroutine may
+// use it; others may read its ID only.
 type Record struct {
 	ID     int64  // fixed at birth
 	Values Values // the goroutine-local values: immutable, swapped whole
 	Owner  any    // the thread the goroutine is locked to, nil otherwise; set by internal/core
 	Node   any    // the call-tree node the goroutine runs, nil otherwise; set by internal/core
 	Task   any    // what of a loop the goroutine runs, nil otherwise; set by internal/sched and loop
-	Told   bool   // whoever waits has been told of the Goexit that is under way; set by internal/core, for loop
+	Told   bool   // the waiter has been told of the Goexit under way; set by internal/core, for loop
 
 	critical *criticals // made by the first SetCritical, or shared with the thread's record
 	holds    int        // Hold calls not yet undone
@@ -50,10 +50,10 @@ func (r *Record) Empty() bool {
 		!r.HasCritical() && !r.SharesCritical()
 }
 
-// Hold makes Empty false until the matching [Record.Unhold]. Whoever keeps a *Record
-// while foreign code runs on its goroutine needs this, or an Owner, a Node or a Task:
-// that code may delete the last value, and whoever deletes the last value releases the
-// record, so that a later write to it would be lost.
+// Hold makes Empty false until the matching [Record.Unhold]. Code that keeps a
+// *Record while foreign code runs on its goroutine needs Hold, or an Owner, a
+// Node or a Task: the foreign code may delete the last value, which releases
+// the record, and a later write to it would be lost.
 func (r *Record) Hold() { r.holds++ }
 
 // Unhold undoes one Hold. It does not release the record.

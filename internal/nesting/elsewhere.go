@@ -51,7 +51,7 @@ func (g *generator) insensitive(s *state, inner state) *Op {
 			inner = inner.holding(l)
 			inner.kept = append(slices.Clip(inner.kept), l)
 			if s.sync == nil {
-				where = placeLoop // else its holder would be whoever calls
+				where = placeLoop // else its holder would be the caller
 				inner.bare = false
 			}
 		}

@@ -16,12 +16,12 @@ type Config struct {
 	Pools    int // how many small pools, up to 2 if 0
 	Loops    int // how many thread loops
 
-	// Loose has everything cancelled at any moment: see loose.go.
+	// Loose makes everything subject to cancellation at any moment: see loose.go.
 	Loose bool
 
-	// Plant puts one wait into the program that closes a cycle, where there is
-	// a place for it: [Program.Planted]. What such a program comes to the model
-	// does not know; that it ends, and that somebody is told, is the point.
+	// Plant puts one wait that closes a cycle into the program, if there is a place
+	// for it: [Program.Planted]. The model does not know the outcome of such a
+	// program; the test is that it ends, and that some wait is refused.
 	Plant bool
 }
 
@@ -43,8 +43,8 @@ const epsilon = 1e-6
 //     stay equal the call is one to the very thread that waits for it, which
 //     therefore serves it.
 //
-//  2. A task begins with an empty chain, for nobody waits for it yet. Whoever
-//     waits for it must itself hold nothing of higher rank than the lowest that
+//  2. A task begins with an empty chain, because nothing waits for it yet. A
+//     waiter for it must itself hold nothing of higher rank than the lowest that
 //     the task (or what that waits for in turn) ever calls. Tasks wait only for
 //     tasks whose generation was complete before, so that waits form no cycle.
 //
@@ -57,17 +57,17 @@ const epsilon = 1e-6
 //
 //  4. A context with policy None is never called from below itself: rule 1 with
 //     "above" in place of "not below". And a function on one with policy All may
-//     be on top of any other there. So whoever holds a context with one of these
+//     be on top of any other there. So a holder of a context with one of these
 //     does not wait for a task that calls it: rule 2 with "above".
 //
-//  5. A detached call is nobody's relative, so the default thread, which has
+//  5. A detached call is related to nothing, so the default thread, which has
 //     the highest rank of the shared ones, must not be in the chain; and what
 //     it calls is never related to what came before.
 //
 //  6. A small pool is a resource of its own, held from the making of a context
 //     that uses it to its Close. Its contexts are private, have the pool's rank,
 //     and are closed however their scope ends. Never in the chain of a context
-//     with policy All: a stranger on top of whoever holds the capacity could
+//     with policy All: a stranger on top of the holder of the capacity could
 //     want it too. From within, other contexts of the pool are made only where
 //     they get threads beyond the bound if need be: below a function on a
 //     thread of the pool. Each of those makes one at a time, so that there are
@@ -234,7 +234,7 @@ func (s state) on(c *Context) state {
 	return s
 }
 
-// nearest is the context that code which is called on s.sync finds nearest.
+// nearest is the nearest context of code that is called on s.sync.
 func (s *state) nearest() *Context {
 	if s.scope == nil || s.scope.Root != s.sync {
 		return s.syncScope
@@ -649,10 +649,10 @@ func (g *generator) try(s *state) *Op {
 	}
 }
 
-// plant is a wait for something that waits for it: for a task that this is
-// below of and that is joined where it was made, or, with a ctx that says
-// nothing of where it comes from, for a thread whose function waits for this.
-// What is between the two are waits of the library alone.
+// plant is a wait for something that waits for it: for a task that it is below
+// and that is joined where it was made; or, with a ctx that does not say where
+// it comes from, for a thread whose function waits for it. All waits between
+// the two are waits of the library.
 func (g *generator) plant(s *state) *Op {
 	if s.raw || s.loose {
 		return nil
@@ -678,15 +678,15 @@ func (g *generator) plant(s *state) *Op {
 	return o
 }
 
-// with makes o, whose target is known, an operation.
+// with makes o, whose target is known, into an operation.
 func (g *generator) with(k kind, o *Op) *Op {
 	n := g.newOp(k)
 	n.Target, n.On, n.Queued, n.Detached, n.Options, n.Loop = o.Target, o.On, o.Queued, o.Detached, o.Options, o.Loop
 	return n
 }
 
-// between is what a strand does while what it will join runs: nothing that
-// could keep it from joining.
+// between is what a strand does while the task that it will join runs: nothing
+// that could keep it from joining.
 func (g *generator) between(s *state) *Body {
 	f := s.silent()
 	f.alone = true

@@ -9,7 +9,7 @@ import (
 	"asyncsync.dev/asyncsync"
 )
 
-// A Ledger counts what the hooks of the process are told while it is open.
+// A Ledger counts the calls of the process hooks while it is open.
 type Ledger struct {
 	restore func()
 
@@ -18,7 +18,7 @@ type Ledger struct {
 	abandoned int
 }
 
-// A tally counts calls of one name.
+// A tally counts the calls with one name.
 type tally struct{ queued, started, ended int }
 
 // OpenLedger sets the hooks. No call may be under way.
@@ -51,9 +51,9 @@ func (l *Ledger) told() int {
 	return l.abandoned
 }
 
-// Close takes the hooks away, and says what does not add up. All calls have
-// ended, those that were abandoned too, but the hook may be told of these a
-// moment later, and be told of one of a program before.
+// Close removes the hooks, and reports inconsistent counts. All calls must have
+// ended, including abandoned ones. The hook may be told of the latter a moment
+// later, also of those of an earlier program.
 func (l *Ledger) Close(got *Result) error {
 	want := 0
 	if got != nil {

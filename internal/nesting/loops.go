@@ -9,7 +9,7 @@ import (
 )
 
 // Thread loops. Tasks of a loop hold nothing while they wait, so a loop has no rank:
-// whoever calls one gets his turn, as long as no task blocks it. So what is below a
+// a caller gets its turn, as long as no task blocks the loop. So what is below a
 // task of a loop waits through the library alone.
 //
 // Async code below such a task is a task of the same loop, whatever lies between,

@@ -298,7 +298,7 @@ func (p *Program) exits() bool {
 	return slices.ContainsFunc(p.Contexts, func(c *Context) bool { return c.Exits })
 }
 
-// begun counts what is to be drained.
+// begun counts what must be drained.
 func (x *run) begun() int {
 	x.complaints.Lock()
 	defer x.complaints.Unlock()

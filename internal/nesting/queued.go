@@ -25,7 +25,7 @@ func (g *generator) queue(s *state) *Op {
 	return o
 }
 
-// spawn is a task that whoever likes may wait for.
+// spawn is a task that any later code may wait for.
 func (g *generator) spawn(s *state) *Op {
 	if s.alone || s.mustJoin {
 		return nil
@@ -99,7 +99,7 @@ func (g *generator) joined(s *state) *Op {
 	return o
 }
 
-// wait is one for a task that was started before.
+// wait is a wait for a task that was started before.
 func (g *generator) wait(s *state) *Op {
 	if s.cb >= 0 {
 		return nil

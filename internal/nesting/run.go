@@ -17,7 +17,7 @@ import (
 // ErrHung is matched by the error of a Run that gave up.
 var ErrHung = errors.New("the program hangs")
 
-// A HungError says where everybody was.
+// A HungError has the stacks of all goroutines.
 type HungError struct{ Stacks string }
 
 // Error returns all stacks.
@@ -30,15 +30,15 @@ func (e *HungError) Is(target error) bool { return target == ErrHung }
 type Mode int
 
 const (
-	// Watched keeps a record of who waits for whom, and checks for every
-	// function that runs on top of another that this one depends on it. The
-	// record has a lock, which orders what the library may have left unordered.
+	// Watched keeps a record of who waits for whom, and checks for every function
+	// that runs on top of another that the latter depends on it. The record has a
+	// lock, which orders what the library may have left unordered.
 	Watched Mode = 0
-	// Unwatched takes no lock that the library does not take: for the race
+	// Unwatched takes no lock that the library does not take, for the race
 	// detector.
 	Unwatched Mode = 1
-	// Bubble is added to either in a synctest bubble, where the default thread
-	// goes when nothing runs on it.
+	// Bubble is added to either in a synctest bubble, where the default thread ends
+	// when nothing runs on it.
 	Bubble Mode = 2
 )
 
@@ -146,8 +146,9 @@ type run struct {
 	dead   map[int]*contextState // of tainted ones that are not
 }
 
-// contextState is a context that exists. Its fields are plain, for only
-// functions on the context's thread touch them: they are probes.
+// contextState is a context that exists. Its fields need no lock, because only
+// functions on the context's thread touch them: they are probes for the race
+// detector.
 type contextState struct {
 	*Context
 	ctx    context.Context
@@ -216,13 +217,14 @@ func (x *run) during(a, target *activity, f func()) {
 	f()
 }
 
-// waits notes that a waits for target until over is called. Nothing runs on top
-// of a for it.
+// waits records that a waits for target until over is called. Nothing runs on
+// top of a in this wait.
 func (x *run) waits(a, target *activity) (over func()) {
 	return x.note(&wait{by: a, target: target})
 }
 
-// closes notes that by waits for all that c has accepted until over is called.
+// closes records that by waits for everything that c has accepted until over is
+// called.
 func (x *run) closes(by *activity, c *contextState) (over func()) {
 	return x.note(&wait{by: by, closed: c})
 }
@@ -244,9 +246,9 @@ func (x *run) note(w *wait) (over func()) {
 	}
 }
 
-// depends reports whether what w waits for is, or may wait for, the caller of
-// a, by the waits there have been at some time since a was submitted: what was
-// so then, the library may have acted upon.
+// depends reports whether the target of w is, or may wait for, the caller of a.
+// It considers all waits since a was submitted, because the library may have
+// acted on any of them.
 func (x *run) depends(w *wait, a *activity) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -271,7 +273,7 @@ func (x *run) depends(w *wait, a *activity) bool {
 	return false
 }
 
-// enter says that a begins to run on its thread; leave that it ends.
+// enter records that a begins to run on its thread; leave records its end.
 func (x *run) enter(a *activity) {
 	c := a.on
 	tid := osThread()

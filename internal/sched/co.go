@@ -14,21 +14,21 @@ type co struct {
 	stop   func() // ends it; only while it has nothing to run
 	yield  func(struct{}) bool
 	task   *Task  // that it runs; nil when that has ended
-	fn     func() // that it is to run, if it has no task
+	fn     func() // to run, if it has no task
 	ended  bool   // it cannot be used again
 	record *goroutine.Record
 }
 
 // newCo makes a coroutine.
 //
-// A Goexit that got to its end in it would have iter.Pull's next call Goexit on the
-// loop's goroutine. What next does with a panic, in contrast, can be recovered
-// there. So the coroutine panics while the Goexit unwinds it: Pull recovers that,
-// notes it for next, and the Goexit goes on and ends this goroutine alone. A panic
-// of a task ends the coroutine too.
+// If a Goexit reached the end of the coroutine, iter.Pull's next would call
+// Goexit on the loop's goroutine, which cannot be stopped. A panic of next can
+// be recovered there. So the coroutine panics while the Goexit unwinds it: Pull
+// recovers the panic and passes it to next, and the Goexit ends only the
+// coroutine's goroutine. A panic of a task ends the coroutine too.
 //
 // It is one function, and tasks have no deferred function of their own, so that
-// little lies on the stack of a task that waits.
+// the stacks of waiting tasks stay small.
 func newCo(l *Loop) *co {
 	c := &co{loop: l}
 	c.next, c.stop = iter.Pull(func(yield func(struct{}) bool) {
@@ -69,16 +69,16 @@ func (c *co) begin() bool {
 	return t.Body.Begin()
 }
 
-// errGoexit is what a coroutine panics with when a Goexit has ended it.
+// errGoexit is the panic value of a coroutine that a Goexit has ended.
 var errGoexit = errors.New("sched: a coroutine was ended by Goexit")
 
-// clear makes the coroutine one that runs nothing.
+// clear marks the coroutine as running nothing.
 func (c *co) clear() {
 	c.task = nil
 	c.record.Task, c.record.Values = nil, goroutine.Values{}
 }
 
-// failed ends the coroutine: what it ran has panicked with v, or, if that is nil,
+// failed ends the coroutine. What it ran has panicked with v or, if v is nil,
 // called Goexit.
 func (c *co) failed(v any) {
 	c.ended = true
@@ -91,7 +91,7 @@ func (c *co) failed(v any) {
 		}
 	}()
 	if c.task == nil && !goexit {
-		panic(v) // a fault of ours: see New
+		panic(v) // a bug in this module: see New
 	}
 	if c.task != nil {
 		over := false
@@ -114,7 +114,8 @@ func (c *co) functions() {
 	r.Task = nil
 }
 
-// resume runs the coroutine until it yields. It reports false if it has ended.
+// resume runs the coroutine until it yields. It reports false if the coroutine
+// has ended.
 func (c *co) resume() (alive bool) {
 	defer func() {
 		if v := recover(); v != nil && v != errGoexit {
@@ -125,8 +126,8 @@ func (c *co) resume() (alive bool) {
 	return !c.ended
 }
 
-// Fence runs fn on a coroutine of the calling goroutine's thread, so that a Goexit
-// in it ends the coroutine alone. No panic may come out of fn.
+// Fence runs fn on a coroutine on the calling goroutine's thread, so that a
+// Goexit in fn ends only the coroutine. fn must not panic.
 func Fence(fn func()) {
 	next, stop := iter.Pull(func(func(struct{}) bool) {
 		returned := false

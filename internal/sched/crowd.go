@@ -5,25 +5,27 @@ import (
 	"time"
 )
 
-// A crowd is many callers of one loop who are ready to run on this processor. The
-// first of them would wake the loop, which goes before them in the run queue, finds
-// one task, and sleeps again: two kernel switches for each. Where that is likely the
-// first lets the others call before it wakes the loop, and all share one wake.
-// Guarded by the mu of the loop.
+// A crowd is a number of callers of one loop that are ready to run on this
+// processor. The first of them would wake the loop. The loop goes before the
+// others in the run queue, finds one task, and sleeps again: two kernel
+// switches for each caller. If a crowd is likely, the first caller lets the
+// others call before it wakes the loop, so that all share one wake. Guarded by
+// the mu of the loop.
 type crowd struct {
-	ran    int  // entries of the queue since the loop has slept
-	likely bool // the last time it was awake it ran several
-	wakes  int  // since it was not likely any more
-	spare  int  // wakes that are not to be put off, because that has taken long
-	fine   int  // how many the next time
+	ran    int  // entries of the queue since the loop last slept
+	likely bool // it ran several entries when it was last awake
+	wakes  int  // since it stopped being likely
+	spare  int  // wakes not to delay, because delaying took long
+	fine   int  // the value of spare next time
 }
 
-// A crowd that has dispersed by chance does not come together by itself, since each
-// of its callers is served alone: one wake of crowdTry is put off to see.
+// A crowd that has dispersed by chance does not form again by itself, since
+// each of its callers is served alone. So every crowdTry wakes, one wake is
+// delayed to see whether there is a crowd.
 //
-// A wake is not put off for some wakes after it has taken crowdLong to come back to
-// it: there are others in the run queue who do not call. If it takes long again, it
-// is for longer.
+// After a delay that took longer than crowdLong, some wakes are not delayed:
+// the run queue has goroutines that do not call. If it happens again, more
+// wakes are not delayed.
 const (
 	crowdTry   = 32
 	crowdLong  = 500 * time.Microsecond
@@ -31,7 +33,7 @@ const (
 	crowdMost  = 4096
 )
 
-// expected reports whether a wake is to be put off.
+// expected reports whether a wake should be delayed.
 func (c *crowd) expected() bool {
 	if c.spare > 0 {
 		c.spare--
@@ -41,13 +43,13 @@ func (c *crowd) expected() bool {
 	return c.likely || c.wakes%crowdTry == 0
 }
 
-// slept says that the loop has nothing to do.
+// slept records that the loop has nothing to do.
 func (c *crowd) slept() {
 	c.likely = c.ran > 1
 	c.ran = 0
 }
 
-// took says how long it took to come back to a wake that was put off.
+// took records how long a delayed wake took.
 func (c *crowd) took(d time.Duration) {
 	if d <= crowdLong {
 		c.fine = 0
@@ -57,7 +59,8 @@ func (c *crowd) took(d time.Duration) {
 	c.spare = c.fine
 }
 
-// gather lets the other callers run. mu is not held, and the caller is no thread.
+// gather lets the other callers run. mu is not held, and the caller is no
+// thread.
 func (l *Loop) gather() {
 	start := time.Now()
 	runtime.Gosched()

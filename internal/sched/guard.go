@@ -5,26 +5,26 @@ import (
 	"strings"
 )
 
-// A guard keeps tasks from waiting below a C callback. There the goroutine has one
-// thread lock more than its coroutine was made with, and a switch would end the
-// process.
+// A guard keeps tasks from waiting below a C callback. There the goroutine has
+// one thread lock more than its coroutine was made with, and a switch would end
+// the process.
 //
-// Whether it is there only its stack tells, which takes long to read. So it is
-// read only if there has been a call to C, by anybody, since it was last known
-// that there is none on the stack.
+// Only the stack shows whether there is a callback, and reading it takes long.
+// So the guard reads it only if C has been called, by any goroutine, since the
+// stack was last known to have no callback.
 //
-// In a program without C there has been no such call, not even the runtime's own at
-// the start, and there is nothing to look at.
+// In a program without C there are no such calls, not even by the runtime at
+// the start, and the guard never reads the stack.
 //
-// Nothing tells how often a goroutine has called LockOSThread. Guarding against
-// locks that a task holds is not possible.
+// Go does not tell how often a goroutine has called LockOSThread, so the guard
+// cannot detect locks that a task holds.
 type guard struct {
 	off    bool
 	calls  int64            // calls to C up to the last look
 	judged map[uintptr]bool // whether a place is the runtime's entry for calls from C
 }
 
-// errCallback is what a wait panics with.
+// errCallback is the panic value of such a wait.
 const errCallback = "loop: a task waits inside a C callback, where it cannot be suspended"
 
 // start is called on the loop's goroutine before any task runs.

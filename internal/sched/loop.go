@@ -9,9 +9,9 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// A Loop runs functions and tasks on the thread of whoever calls Run.
+// A Loop runs functions and tasks on the thread of the caller of Run.
 type Loop struct {
-	// Fixed at birth.
+	// Fixed by New.
 	home    any             // what the loop is to its user
 	call    func(func())    // runs a posted function; no panic comes out of it
 	failed  exitFailed      // is told of exit functions that fail
@@ -31,11 +31,11 @@ type Loop struct {
 	took     int  // how many were taken from queue last
 	tasks    List // that have begun and not ended; the loop's goroutine alone changes it, and reads it without mu
 
-	// What the loop's goroutine alone writes, and others look at.
+	// Written only by the loop's goroutine, read by others.
 	at  atomic.Int64         // the first of batch that has not been run
 	now atomic.Pointer[Task] // what runs, or has run last
 
-	// Of the loop's goroutine and its coroutines alone.
+	// Used only by the loop's goroutine and its coroutines.
 	batch     []entry // taken from queue, and run from at on
 	record    *goroutine.Record
 	idle      []*co // without a task, the one used last at the end
@@ -44,24 +44,24 @@ type Loop struct {
 	guard     guard
 }
 
-// An entry of the queue: a function, or a task that is to begin or to go on.
+// An entry of the queue: a function, or a task that begins or goes on.
 type entry struct {
 	fn   func()
 	task *Task
 }
 
 // maxIdle is how many coroutines without a task a loop keeps. A burst of tasks
-// makes as many as it needs; what is beyond this ends with the burst.
+// makes as many as it needs; the surplus ends with the burst.
 const maxIdle = 256
 
-// exitFailed is told of exit functions of thread-critical values: see
-// [goroutine.Record.EndCritical].
+// exitFailed is called for failures of exit functions of thread-critical
+// values: see [goroutine.Record.EndCritical].
 type exitFailed = func(v any, goexit bool, stack []byte)
 
-// New returns a loop. Home is returned by Home. Call is to run each posted
-// function so that no panic comes out of it. Failed is told of exit functions of the
-// thread's critical values that fail. Stopped is the cause with which what the loop
-// ends is cancelled.
+// New returns a loop. The Home method returns home. call runs each posted
+// function, and must recover its panics. failed is called for failures of exit
+// functions of the thread's critical values. stopped is the cause with which
+// the end of the loop cancels what runs.
 func New(home any, call func(func()), failed exitFailed, stopped error) *Loop {
 	l := &Loop{home: home, call: call, failed: failed, stopped: stopped, done: make(chan struct{})}
 	l.life, l.endLife = context.WithCancelCause(context.Background())
@@ -78,18 +78,18 @@ func (l *Loop) Life() context.Context { return l.life }
 // Done is closed when everything has ended, just before Run returns.
 func (l *Loop) Done() <-chan struct{} { return l.done }
 
-// Post has fn run on the loop. It reports false if the loop stops: then fn is
-// not run.
+// Post runs fn on the loop. It reports false if the loop is stopping: then fn
+// does not run.
 func (l *Loop) Post(fn func()) bool { return l.accept(entry{fn: fn}, false) }
 
-// Start has t begin on the loop. It reports false if the loop stops: then
+// Start begins t on the loop. It reports false if the loop is stopping: then
 // nothing of t is called.
 func (l *Loop) Start(t *Task) bool {
 	t.loop = l
 	return l.accept(entry{task: t}, false)
 }
 
-// StartAndWait is Start for an ordinary goroutine that is going to wait for t.
+// StartAndWait is Start for an ordinary goroutine that will wait for t.
 func (l *Loop) StartAndWait(t *Task) bool {
 	t.loop = l
 	return l.accept(entry{task: t}, true)
@@ -126,13 +126,14 @@ func (l *Loop) put(e entry, waits bool) {
 	}
 }
 
-// Run makes the calling goroutine that of the loop, and runs main as a task of it.
-// When main has ended the loop accepts nothing more, runs the functions that it
-// had accepted, does not begin tasks that had not begun, cancels those that run
-// and waits for them. Run reports false, and does nothing, if it was called before.
+// Run makes the calling goroutine the loop's goroutine, and runs main as a
+// task. When main has ended the loop accepts nothing more. It runs the
+// functions that it had accepted, does not begin tasks that had not begun,
+// cancels running tasks and waits for them. Run reports false, and does
+// nothing, if it was called before.
 //
-// It calls enlist, if that is not nil, when the goroutine is locked, and what that
-// returns at the end.
+// If enlist is not nil, Run calls it when the goroutine is locked, and calls
+// its result at the end.
 func (l *Loop) Run(main *Task, enlist func() (over func())) bool {
 	l.mu.Lock()
 	if l.begun {
@@ -140,8 +141,8 @@ func (l *Loop) Run(main *Task, enlist func() (over func())) bool {
 		return false
 	}
 	l.begun = true
-	// A channel belongs to the synctest bubble that it was made in: that of the
-	// goroutine which sleeps on it.
+	// A channel belongs to the synctest bubble in which it was made, so make it in
+	// the bubble of the goroutine that sleeps on it.
 	l.wake = make(chan struct{}, 1)
 	main.loop, l.main = l, main
 	l.put(entry{task: main}, false)
@@ -184,8 +185,8 @@ func (l *Loop) Run(main *Task, enlist func() (over func())) bool {
 	}
 }
 
-// next takes what is first in the queue, and sleeps while there is nothing. It
-// reports false when nothing will come any more.
+// next takes the first entry of the queue, and sleeps while there is none. It
+// reports false when no more will come.
 func (l *Loop) next() (entry, bool) {
 	for int(l.at.Load()) == len(l.batch) {
 		if !l.fill() {
@@ -203,10 +204,10 @@ func (l *Loop) take() entry {
 	return e
 }
 
-// keepCap is how large an array the queue keeps that it does not need.
+// keepCap is the largest unused array that the queue keeps.
 const keepCap = 4096
 
-// fill makes what has come meanwhile the batch, or sleeps.
+// fill makes the entries that have come meanwhile the new batch, or sleeps.
 func (l *Loop) fill() bool {
 	used := l.batch[:0]
 	if cap(used) > keepCap && l.at.Load() < keepCap {
@@ -233,8 +234,7 @@ func (l *Loop) fill() bool {
 	return true
 }
 
-// nextFunction is next for functions: it takes what is first if it is one, and
-// does not sleep.
+// nextFunction takes the first entry if it is a function. It does not sleep.
 func (l *Loop) nextFunction() func() {
 	if at := l.at.Load(); int(at) == len(l.batch) || l.batch[at].fn == nil {
 		return nil
@@ -242,7 +242,7 @@ func (l *Loop) nextFunction() func() {
 	return l.take().fn
 }
 
-// runFunctions runs fn, and those that stand right behind it.
+// runFunctions runs fn, and the functions right behind it in the queue.
 func (l *Loop) runFunctions(fn func()) {
 	if l.functions == nil {
 		l.functions = newCo(l)
@@ -254,7 +254,7 @@ func (l *Loop) runFunctions(fn func()) {
 	}
 }
 
-// begin has t begin on a coroutine.
+// begin starts t on a coroutine.
 func (l *Loop) begin(t *Task) {
 	var c *co
 	if n := len(l.idle); n > 0 {
@@ -303,14 +303,14 @@ func (l *Loop) advance(c *co) {
 // stopping reports whether main has ended.
 func (l *Loop) stopping() bool { return l.main == nil }
 
-// stop refuses what comes from now on, and cancels what runs.
+// stop refuses new entries, and cancels what runs.
 func (l *Loop) stop() {
 	l.main = nil
 	l.mu.Lock()
 	l.refusing = true
 	l.mu.Unlock()
 	l.endLife(l.stopped)
-	// Nobody else changes the list: no task runs meanwhile.
+	// Nothing else changes the list: no task runs meanwhile.
 	l.tasks.All(func(t *Task) bool {
 		t.Body.Stop()
 		if t.onLife {
@@ -320,7 +320,7 @@ func (l *Loop) stop() {
 	})
 }
 
-// A Look is what a loop did at one moment.
+// A Look is the state of a loop at one moment.
 type Look struct {
 	Now     *Task   // that runs, nil if the loop sleeps
 	Posted  bool    // that is a posted function, and the same for all of them
@@ -330,8 +330,9 @@ type Look struct {
 	Tasks   int     // how many have begun and not ended
 }
 
-// Look looks, from anywhere, and calls see with what it has seen. While see runs
-// the tasks are there; it must not call the loop. Most bounds Waiting.
+// Look calls see with the state of the loop. It may be called from anywhere.
+// The tasks exist while see runs; see must not call the loop. most bounds
+// Waiting.
 func (l *Loop) Look(most int, see func(Look)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

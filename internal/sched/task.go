@@ -8,26 +8,27 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// A Body is what a task is part of. One of Begin and Refused is called, once.
+// A Body is the owner of a task. Exactly one of Begin and Refused is called,
+// once.
 type Body interface {
-	// Begin reports whether Run is to be called now.
+	// Begin reports whether Run should be called now.
 	Begin() bool
 	// Run is the task's function.
 	Run()
-	// Over is called when Begin and Run have returned, or panicked with v, or
-	// called Goexit. No panic comes out of Over. If it calls Goexit itself it is
-	// called once more.
+	// Over is called when Begin and Run have returned, panicked with v, or called
+	// Goexit. Over must not panic. If it calls Goexit itself, it is called once
+	// more.
 	Over(v any, goexit bool)
-	// Refused says that the loop stops before the task has begun. It runs as a
-	// posted function does.
+	// Refused says that the loop stops before the task has begun. It runs like a
+	// posted function.
 	Refused()
-	// Stop says that the loop stops while the task runs: its ctx is to end. It
-	// is called on the loop's own goroutine, and runs nobody's code.
+	// Stop says that the loop stops while the task runs: the ctx of the task should
+	// end. It is called on the loop's own goroutine, and runs no user code.
 	Stop()
 }
 
-// A Task is a coroutine on a loop, or will be. It is part of something larger,
-// which is its Body.
+// A Task is a coroutine on a loop, or will be one. It is part of something
+// larger, its Body.
 type Task struct {
 	// Set before the task starts.
 	Body   Body
@@ -36,27 +37,27 @@ type Task struct {
 
 	loop *Loop
 
-	// state is the number of the task's last wait, times 4, and how that has
-	// ended. Only the task counts up; everybody may mark the end.
+	// state is the number of the task's last wait, times 4, plus how that wait has
+	// ended. Only the task increases the number; any goroutine may mark the end.
 	state atomic.Uint64
 
-	// gid is the goroutine of its coroutine; 0 before it has begun.
+	// gid is the goroutine of its coroutine, or 0 before the task has begun.
 	gid atomic.Int64
 
 	before, after *Task // in a List
 
-	// Of the loop's goroutine and its coroutines alone.
+	// Used only by the loop's goroutine and its coroutines.
 	begun       bool
 	onLife      bool            // it waits until the loop's life ends, at the latest
 	co          *co             // that it runs on, from then until it ends
 	spare       func()          // a waker, made by the loop's goroutine
 	spareNumber uint64          // of the wait that it is for
-	watch       context.Context // whose end is to be watched while it waits
+	watch       context.Context // watched while it waits; its end ends the wait
 	unwatch     func() bool
 	failed      any // what watching has panicked with
 }
 
-// A List is tasks that have begun and not ended. Its user guards it.
+// A List holds tasks that have begun and not ended. Its user guards it.
 type List struct {
 	first *Task
 	len   int
@@ -85,7 +86,7 @@ func (l *List) Remove(t *Task) {
 	l.len--
 }
 
-// All calls yield for each task, until that returns false.
+// All calls yield for each task until yield returns false.
 func (l *List) All(yield func(*Task) bool) {
 	for t := l.first; t != nil && yield(t); t = t.after {
 	}
@@ -98,8 +99,8 @@ const (
 	ways       = 4
 )
 
-// Here returns the task that the calling goroutine runs, nil if it runs none of a
-// Loop. For a posted function it is one that may not wait.
+// Here returns the task that the calling goroutine runs, or nil if it runs
+// none. In a posted function it returns a task that may not wait.
 func Here() *Task {
 	if r := goroutine.Current(); r != nil {
 		return Of(r)
@@ -107,37 +108,37 @@ func Here() *Task {
 	return nil
 }
 
-// Of is Here for a caller who has the goroutine's record.
+// Of is Here for a caller that has the goroutine's record.
 func Of(r *goroutine.Record) *Task {
 	t, _ := r.Task.(*Task)
 	return t
 }
 
-// Record returns the record of the goroutine that the task, which has begun, runs
-// on.
+// Record returns the record of the goroutine that the task runs on. The task
+// must have begun.
 func (t *Task) Record() *goroutine.Record { return t.co.record }
 
-// Goroutine returns the id of the goroutine that the task runs on, 0 before it has
-// begun. Anybody may ask.
+// Goroutine returns the id of the goroutine that the task runs on, or 0 before
+// it has begun. It may be called from anywhere.
 func (t *Task) Goroutine() int64 { return t.gid.Load() }
 
 // Loop returns the loop that the task runs on.
 func (t *Task) Loop() *Loop { return t.loop }
 
-// MayWait reports whether there is a coroutine that can be suspended, which is
-// not so for posted functions.
+// MayWait reports whether there is a coroutine that can be suspended. That is
+// not so in posted functions.
 func (t *Task) MayWait() bool { return t != &t.loop.posted }
 
 func (t *Task) number() uint64 { return t.state.Load() / ways }
 
-// due reports whether the task is suspended in a wait that has been ended. It is
-// not if it comes out of the queue for a wait that it has begun and not waited for.
+// due reports whether the task is suspended in a wait that has been ended. A
+// task that comes out of the queue because of an abandoned wait is not due.
 func (t *Task) due() bool { return t.co != nil && t.state.Load()%ways != waiting }
 
-// Check panics where Prepare would: below a C callback.
+// Check panics below a C callback, where Prepare would.
 func (t *Task) Check() { t.loop.guard.check() }
 
-// Prepare begins a wait of the task that calls it, and returns the number of the
+// Prepare begins a wait of the calling task, and returns the number of the
 // wait. Then the task calls Suspend; if it does not, the wait is forgotten.
 //
 // It panics below a C callback, where the runtime could not switch: see guard.
@@ -148,9 +149,9 @@ func (t *Task) Prepare() (number uint64) {
 	return number
 }
 
-// Wake ends the wait of that number. It may be called from anywhere, at any time
-// after Prepare, any number of times: only the first call has an effect, and none
-// once the wait is over.
+// Wake ends the wait with that number. It may be called from anywhere, at any
+// time after Prepare, any number of times. Only the first call has an effect,
+// and none has once the wait is over.
 func (t *Task) Wake(number uint64) { t.wake(number, woken) }
 
 func (t *Task) wake(number, how uint64) {
@@ -161,8 +162,8 @@ func (t *Task) wake(number, how uint64) {
 
 // Waker returns a function that calls Wake for the wait that Prepare has begun.
 //
-// It was made in advance, on the loop's goroutine: to allocate takes much stack,
-// and would make those of tasks that wait grow.
+// The function was made in advance, on the loop's goroutine: allocation takes
+// much stack, which would make the stacks of waiting tasks grow.
 func (t *Task) Waker() (wake func()) {
 	n := t.number()
 	wake, t.spare = t.spare, nil
@@ -178,11 +179,11 @@ func (t *Task) makeSpare() {
 	t.spare, t.spareNumber = func() { t.Wake(n) }, n
 }
 
-// Suspend lets the loop run others until somebody has called Wake, or ctx has
-// ended. It reports whether it was ctx.
+// Suspend lets the loop run others until Wake was called or ctx has ended. It
+// reports whether ctx has ended.
 //
-// Code of ctx is run on the loop, but not on this goroutine: it takes stack, and
-// there may be many tasks that wait. If it panics, or calls Goexit, Suspend does.
+// Code of ctx runs on the loop but not on this goroutine, because it takes
+// stack and many tasks may wait. If it panics or calls Goexit, so does Suspend.
 func (t *Task) Suspend(ctx context.Context) (ended bool) {
 	switch done := ctx.Done(); {
 	case done == nil:
@@ -210,7 +211,7 @@ func (t *Task) Suspend(ctx context.Context) (ended bool) {
 	return t.state.Load()%ways == endedByCtx
 }
 
-// watchOver has the task woken when ctx ends.
+// watchOver wakes the task when ctx ends.
 func (t *Task) watchOver() {
 	ctx := t.watch
 	number := t.number()
@@ -231,7 +232,7 @@ func (t *Task) watchOver() {
 	returned = true
 }
 
-// Yield lets everybody run who is in the queue already.
+// Yield lets everything run that is already in the queue.
 func (t *Task) Yield() {
 	t.loop.guard.check()
 	t.state.Store((t.number()+1)*ways + woken)

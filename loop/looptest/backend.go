@@ -12,14 +12,15 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// TestBackend tests a Backend. It calls make for each subtest, to get a backend
-// that is running; make has [testing.T.Cleanup] stop it, by letting the main
-// function of its Run return.
+// TestBackend tests a Backend. It calls make in each subtest to get a running
+// backend. make must arrange, with [testing.T.Cleanup], that the backend stops,
+// by letting the main function of its Run return.
 //
 // C7 is tested if tasks turn out to run one at a time.
 //
-// It counts what the hooks of the process are told (AddHooks of package asyncsync),
-// so it cannot run side by side with tests of which they are told as well.
+// TestBackend counts what the hooks of the process are told (AddHooks of
+// package asyncsync), so it cannot run in parallel with tests that these hooks
+// are told of too.
 func TestBackend(t *testing.T, make func(t *testing.T) loop.Backend) {
 	testLoop(t, make)
 	on := func(name string, test func(t *testing.T, b loop.Backend)) {
@@ -74,7 +75,7 @@ func spawn(t *testing.T, ctx context.Context, b loop.Backend, fn func(context.Co
 	}
 }
 
-// spawns is spawn for the goroutine of the test.
+// spawns is spawn for the test's own goroutine.
 func spawns(t *testing.T, ctx context.Context, b loop.Backend, fn func(context.Context)) {
 	t.Helper()
 	promptly(t, "Spawn does not return", func() { spawn(t, ctx, b, fn) })
@@ -569,9 +570,9 @@ func panicOfArm(t *testing.T, b loop.Backend) {
 	goesOn(t, b, "after a panic of arm")
 }
 
-// oneAtATime finds out whether a task runs while another one blocks. That it does
-// not takes a moment to see; if the moment is too short for a slow machine, it is
-// longer the next time.
+// oneAtATime finds out whether a task runs while another one blocks. It takes a
+// moment to see that none does. If the moment is too short for a slow machine,
+// the next one is longer.
 func oneAtATime(t *testing.T, b loop.Backend) bool {
 	for moment := 20 * time.Millisecond; moment < 500*time.Millisecond; moment *= 2 {
 		met, side := make(chan struct{}), make(chan bool, 1)

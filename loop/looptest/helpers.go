@@ -10,11 +10,11 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// patience is how long something may take before the test calls it hung. It bounds
-// a hang, and is no part of any assertion.
+// patience is how long something may take before the test calls it hung. It
+// bounds a hang, and is no part of any assertion.
 var patience = 10 * time.Second
 
-// await waits for done, and fails the test if that does not come.
+// await waits until done is closed, and fails the test if it takes too long.
 func await(t *testing.T, done <-chan struct{}, what string) {
 	t.Helper()
 	select {
@@ -33,7 +33,7 @@ func await(t *testing.T, done <-chan struct{}, what string) {
 	}
 }
 
-// awaitAll is await for a number of things.
+// awaitAll is await for a WaitGroup.
 func awaitAll(t *testing.T, all *sync.WaitGroup, what string) {
 	t.Helper()
 	done := make(chan struct{})
@@ -44,15 +44,15 @@ func awaitAll(t *testing.T, all *sync.WaitGroup, what string) {
 	await(t, done, what)
 }
 
-// complain fails the test, also from a function that a broken loop runs when the
-// test is over.
+// complain fails the test, also from a function that a broken loop runs after
+// the test is over.
 func complain(t *testing.T, format string, args ...any) {
 	t.Helper()
 	defer func() { _ = recover() }() // what testing does then
 	t.Errorf(format, args...)
 }
 
-// promptly runs fn, which should not take long, and fails the test if it does.
+// promptly runs fn, and fails the test if it takes too long.
 func promptly(t *testing.T, what string, fn func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -63,7 +63,7 @@ func promptly(t *testing.T, what string, fn func()) {
 	await(t, done, what)
 }
 
-// posts is post for the goroutine of the test.
+// posts is post for the test's own goroutine.
 func posts(t *testing.T, l loop.Loop, fn func()) {
 	t.Helper()
 	promptly(t, "Post does not return", func() { post(t, l, fn) })
@@ -85,7 +85,7 @@ func settle(t *testing.T, l loop.Loop, what string) {
 	await(t, done, what+": a function that was posted later does not run")
 }
 
-// untilStopped runs fn with a loop that make has made, which is stopped when fn has
+// untilStopped runs fn with a loop made by make, and stops the loop when fn has
 // returned.
 func untilStopped[L loop.Loop](t *testing.T, make func(*testing.T) L, fn func(t *testing.T, l L)) (l L) {
 	t.Helper()

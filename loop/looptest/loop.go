@@ -11,8 +11,8 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// TestLoop tests a Loop. It calls make for each subtest, to get a loop that is
-// running; make has [testing.T.Cleanup] stop it.
+// TestLoop tests a Loop. It calls make in each subtest to get a running loop.
+// make must arrange, with [testing.T.Cleanup], that the loop stops.
 func TestLoop(t *testing.T, make func(t *testing.T) loop.Loop) {
 	testLoop(t, make)
 }

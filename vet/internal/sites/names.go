@@ -7,11 +7,11 @@ import (
 	"golang.org/x/tools/go/types/typeutil"
 )
 
-// module is the path of the library's module. Other packages below it, examples
-// say, are programs like any.
+// module is the path of the library's module. Other packages below it, such as
+// the examples, are programs like any other.
 const module = "asyncsync.dev"
 
-// packages are those of the library that the analyzers are about.
+// packages are the packages of the library that the analyzers know.
 var packages = map[string]bool{
 	module + "/asyncsync": true,
 	module + "/task":      true,
@@ -22,7 +22,7 @@ var packages = map[string]bool{
 // package's path, the receiver's type or "", and its own name.
 type Name struct{ Pkg, Recv, Name string }
 
-// A giver describes a function of the library that is given functions.
+// A giver describes a function of the library that takes functions.
 type giver struct {
 	ctx, fn int // where they are among the arguments; ctx is -1 if there is none
 	role    Role
@@ -31,8 +31,8 @@ type giver struct {
 	rest    bool // all arguments from fn on are functions
 }
 
-// givers are the functions that are given functions which get a ctx of their
-// own. A test compares them with the library.
+// givers are the functions that take functions which get a ctx of their own. A
+// test compares them with the library.
 var givers = map[Name]giver{
 	{"asyncsync", "", "ToThread"}:                   {0, 1, Thread, -1, true, false},
 	{"asyncsync", "", "SyncToAsync"}:                {-1, 0, Thread, -1, true, false},
@@ -67,8 +67,8 @@ var givers = map[Name]giver{
 	{"loop", "PosterFunc", "Post"}:                  {-1, 0, Loop, -2, false, false},
 }
 
-// Givers returns the names of the library's functions that are given functions,
-// and where among the arguments of each the function is.
+// Givers returns the names of the library's functions that take functions, and
+// the index of that argument.
 func Givers() map[Name]int {
 	m := make(map[Name]int)
 	for n, g := range givers {
@@ -77,7 +77,7 @@ func Givers() map[Name]int {
 	return m
 }
 
-// NameOf returns the name of f, if it is of the library.
+// NameOf returns the name of f, if it belongs to the library.
 func NameOf(f *types.Func) (Name, bool) {
 	if f == nil || f.Pkg() == nil {
 		return Name{}, false
@@ -94,8 +94,8 @@ func NameOf(f *types.Func) (Name, bool) {
 	return n, true
 }
 
-// Callee returns the function that call calls, nil if that is not known before
-// the program runs. Of a generic function it is the generic one.
+// Callee returns the function that call calls, or nil if it is only known at
+// run time. For a generic function it is the generic one.
 func Callee(info *types.Info, call *ast.CallExpr) *types.Func {
 	f, _ := typeutil.Callee(info, call).(*types.Func)
 	if f == nil {
@@ -123,7 +123,7 @@ func OfLibrary(t types.Type) bool {
 }
 
 // IsType reports whether t is the named type of that package, or a pointer to
-// it, whatever its type arguments.
+// it, with any type arguments.
 func IsType(t types.Type, pkg, name string) bool {
 	n := named(t)
 	return n != nil && n.Obj().Name() == name && n.Obj().Pkg() != nil && n.Obj().Pkg().Path() == pkg

@@ -1,5 +1,5 @@
-// Package sites finds the functions that a package gives to the library, and
-// says where they will run. The analyzers are about what such functions do.
+// Package sites finds the functions that a package passes to the library, and
+// determines where they will run. The analyzers check what such functions do.
 package sites
 
 import (
@@ -19,7 +19,7 @@ type Role int
 
 // The roles.
 const (
-	// Unknown is what cannot be said: an option or a caller is not known.
+	// Unknown means that an option or a caller is not known.
 	Unknown Role = iota
 	// Thread is sync code: it runs on a thread.
 	Thread
@@ -27,7 +27,7 @@ const (
 	Async
 	// Loop is a task of a loop, or a function that is posted to one.
 	Loop
-	// Inline is on the goroutine of the caller, with a ctx of its own.
+	// Inline is the goroutine of the caller, with a ctx of its own.
 	Inline
 	// Plain is a goroutine of the program's own.
 	Plain
@@ -43,8 +43,8 @@ const (
 	Goroutines          // loop.Goroutines: nobody is blocked by anybody
 )
 
-// A Site is one function that is given to the library, directly or through
-// functions that hand it on.
+// A Site is one function that is passed to the library, directly or through
+// functions that pass it on.
 type Site struct {
 	Call  *ast.CallExpr // that it is an argument of
 	Fn    ast.Node      // a *ast.FuncLit, a *ast.FuncDecl of the package, or nil
@@ -57,12 +57,12 @@ type Site struct {
 	param *types.Var // of the enclosing function, if that is what is given
 }
 
-// Param returns the ctx that the site's function is given, nil if it has no
+// Param returns the ctx parameter of the site's function, or nil if it has no
 // name there.
 func (r *Result) Param(s *Site) *types.Var { return r.CtxParam(s.Fn) }
 
-// A Result is what is known of one package. It is empty if no package of the
-// library is below the package's imports.
+// A Result is what is known of one package. It is empty if the package does not
+// import the library, directly or indirectly.
 type Result struct {
 	Active bool // whether the library can be reached at all
 	Sites  []*Site
@@ -76,15 +76,15 @@ type Result struct {
 	reaches func(*types.Func) bool
 }
 
-// A Def is one value that a variable is given: expression X, or its Index-th
-// result.
+// A Def is one value that a variable is assigned: expression X, or its result
+// number Index.
 type Def struct {
 	X     ast.Expr
 	Index int // -1 if X has one value
 	Of    int // how many it has
 }
 
-// A fact is what other packages are told of a function.
+// A fact is what other packages learn about a function.
 type fact struct {
 	Params  []handed // functions that it hands on to the library
 	Reaches bool     // it calls a thread with its ctx
@@ -100,8 +100,9 @@ type handed struct {
 
 func (*fact) AFact() {}
 
-// Everywhere has packages looked at from which the library cannot be reached. It
-// is for a test, which sets it before any analysis: there is nothing to be found.
+// Everywhere makes the analyzers also look at packages that cannot reach the
+// library. It is for a test, which sets it before any analysis: nothing should
+// be found.
 var Everywhere bool
 
 // Analyzer computes a *Result.
@@ -243,7 +244,8 @@ func (r *Result) assign(lhs, rhs []ast.Expr) {
 	}
 }
 
-// Var returns the variable or field that e names, nil if it is anything else.
+// Var returns the variable or field that e names, or nil if it is anything
+// else.
 func (r *Result) Var(e ast.Expr) *types.Var {
 	switch e := e.(type) {
 	case *ast.Ident:
@@ -258,7 +260,8 @@ func (r *Result) Var(e ast.Expr) *types.Var {
 	return nil
 }
 
-// find sets the sites, with what is known so far of functions that hand on.
+// find sets the sites, using what is known so far of functions that pass
+// functions on.
 func (r *Result) find(pass *analysis.Pass, lookup func(*types.Func) *fact) {
 	r.Sites, r.byFn = nil, make(map[ast.Node][]*Site)
 	add := func(s *Site, arg ast.Expr) {
@@ -350,8 +353,8 @@ func (r *Result) options(s *Site, call *ast.CallExpr, i int) {
 	}
 }
 
-// function returns the function that e is, if the package has its text, or else
-// the parameter of the enclosing function that it is.
+// function returns the function that e is, if the package has its text.
+// Otherwise it returns the parameter of the enclosing function that e is.
 func (r *Result) function(e ast.Expr) (ast.Node, *types.Var) {
 	switch e := ast.Unparen(e).(type) {
 	case *ast.FuncLit:
@@ -387,7 +390,7 @@ func (r *Result) function(e ast.Expr) (ast.Node, *types.Var) {
 	return nil, nil
 }
 
-// loopKind says of which kind the loop is that e is. It follows variables.
+// loopKind returns the kind of the loop that e is. It follows variables.
 func (r *Result) loopKind(e ast.Expr, depth int) LoopKind {
 	if e == nil || depth > 4 {
 		return AnyLoop
@@ -420,7 +423,7 @@ func (r *Result) loopKind(e ast.Expr, depth int) LoopKind {
 }
 
 // learn adds to facts what the sites say of the functions around them. It
-// reports whether there was anything new.
+// reports whether anything was new.
 func (r *Result) learn(pass *analysis.Pass, facts map[*types.Func]*fact) bool {
 	news := false
 	get := func(f *types.Func) *fact {
@@ -525,8 +528,8 @@ func index(f *types.Func, p *types.Var) int {
 	return -1
 }
 
-// threadCalls are the functions that run something on the thread which the ctx
-// says, or on that of a handle.
+// threadCalls are the functions that run something on the thread of the ctx or
+// of a handle.
 var threadCalls = map[Name]bool{
 	{"asyncsync", "", "ToThread"}:     true,
 	{"asyncsync", "", "Go"}:           true,
@@ -540,7 +543,7 @@ var threadCalls = map[Name]bool{
 }
 
 // CallsThread reports whether call calls a thread, itself or below a function
-// that it hands its ctx to.
+// to which it passes its ctx.
 func (r *Result) CallsThread(call *ast.CallExpr) bool {
 	if name, ok := Library(r.info, call); ok && threadCalls[name] {
 		return !r.HasOption(call, "Insensitive")

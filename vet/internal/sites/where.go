@@ -12,10 +12,10 @@ func (r *Result) Parent(n ast.Node) ast.Node { return r.parents[n] }
 // Info returns the types of the package.
 func (r *Result) Info() *types.Info { return r.info }
 
-// Defs returns what the variable is given in the package.
+// Defs returns the values that the package assigns to the variable.
 func (r *Result) Defs(v types.Object) []Def { return r.defs[v] }
 
-// Uses returns where the package names the object, but for its declaration.
+// Uses returns where the package names the object, except for its declaration.
 func (r *Result) Uses(v types.Object) []*ast.Ident { return r.uses[v] }
 
 // Decl returns the declaration of f in the package, or nil.
@@ -24,7 +24,7 @@ func (r *Result) Decl(f *types.Func) *ast.FuncDecl { return r.decls[f] }
 // SitesOf returns the sites of a function literal or declaration.
 func (r *Result) SitesOf(fn ast.Node) []*Site { return r.byFn[fn] }
 
-// Func returns the innermost function that n is in, n itself not counted.
+// Func returns the innermost function around n, not counting n itself.
 func (r *Result) Func(n ast.Node) ast.Node {
 	for n = r.parents[n]; n != nil; n = r.parents[n] {
 		switch n.(type) {
@@ -58,7 +58,7 @@ func Type(fn ast.Node) *ast.FuncType {
 }
 
 // CtxParam returns the parameter of fn that is a context.Context and has a
-// name, nil if there is none.
+// name, or nil.
 func (r *Result) CtxParam(fn ast.Node) *types.Var {
 	t := Type(fn)
 	if t == nil {
@@ -97,10 +97,10 @@ type Place struct {
 	Site *Site    // nil if it is not given away
 }
 
-// Where says where n runs: in the function of a site, on a plain goroutine, or
-// in a function of which nothing is known. Function literals that are called on
-// the spot, deferred, or kept in a variable that is only called, run where they
-// are.
+// Where returns where n runs: in the function of a site, on a plain goroutine,
+// or in a function of which nothing is known. A function literal that is called
+// on the spot, deferred, or kept in a variable that is only called runs where
+// it is.
 func (r *Result) Where(n ast.Node) Place {
 	for fn := r.Func(n); fn != nil; fn = r.Func(fn) {
 		if ss := r.byFn[fn]; len(ss) > 0 {
@@ -132,7 +132,7 @@ func (r *Result) Where(n ast.Node) Place {
 	return Place{}
 }
 
-// use says how a literal that is no site is run: Inline, Plain or Unknown.
+// use returns how a literal that is no site is run: Inline, Plain or Unknown.
 func (r *Result) use(e ast.Expr, depth int) Role {
 	p := r.parents[e]
 	if paren, ok := p.(*ast.ParenExpr); ok {
@@ -190,8 +190,8 @@ func Starts(info *types.Info, call *ast.CallExpr) bool {
 	return recv != nil && (IsType(recv.Type(), "sync", "WaitGroup") || IsType(recv.Type(), "golang.org/x/sync/errgroup", "Group"))
 }
 
-// Given returns the innermost site that n is in the function of, nil if a
-// function of which nothing is known comes first, or none.
+// Given returns the innermost site whose function n is in. It returns nil if
+// there is none, or if a function of which nothing is known comes first.
 func (r *Result) Given(n ast.Node) *Site {
 	for fn := r.Func(n); fn != nil; fn = r.Func(fn) {
 		if ss := r.byFn[fn]; len(ss) > 0 {
@@ -207,10 +207,10 @@ func (r *Result) Given(n ast.Node) *Site {
 
 // Parents of a ctx.
 
-// Above returns what the ctx v was made of: the ctx that the call was given
-// whose function has v as its own, or the ctx that it was derived from. It is
-// nil where that is not known, and where v is detached: made of context.Background
-// or by asyncsync.Detach.
+// Above returns the ctx from which v was made: the ctx that the call was given
+// whose function has v as its own, or the ctx that v was derived from. It
+// returns nil if that is not known, and if v is detached: made from
+// context.Background or by asyncsync.Detach.
 func (r *Result) Above(v *types.Var) (from *types.Var, detached bool) {
 	if defs := r.defs[v]; len(defs) > 0 {
 		for _, d := range defs {
@@ -233,8 +233,8 @@ func (r *Result) Above(v *types.Var) (from *types.Var, detached bool) {
 	return nil, false
 }
 
-// KnowsNothing reports whether v was made of context.Background or TODO alone,
-// and so says nobody to the library: there the goroutine says who calls.
+// KnowsNothing reports whether v was made from context.Background or TODO
+// alone. Such a ctx does not tell the library who calls: the goroutine does.
 func (r *Result) KnowsNothing(v *types.Var) bool {
 	for range 32 {
 		defs := r.defs[v]
@@ -267,8 +267,9 @@ func (r *Result) KnowsNothing(v *types.Var) bool {
 	return false
 }
 
-// Handed returns the ctx that the call of s was given. For a function of a group
-// that is the ctx that NewGroup has returned, or else was given.
+// Handed returns the ctx that the call of s was given. For a function of a
+// group that is the ctx that NewGroup returned or, if that is not known, was
+// given.
 func (r *Result) Handed(s *Site) (from *types.Var, detached bool) {
 	if s.Ctx != nil {
 		return r.source(s.Ctx)
@@ -298,7 +299,8 @@ func (r *Result) Handed(s *Site) (from *types.Var, detached bool) {
 }
 
 // source returns the variable that a ctx expression was derived from. detached
-// says that there is none, on purpose: it was detached, or made of nothing.
+// reports that there is none on purpose: the ctx was detached, or made from
+// nothing.
 func (r *Result) source(e ast.Expr) (from *types.Var, detached bool) {
 	for range 8 {
 		switch x := ast.Unparen(e).(type) {
@@ -336,8 +338,8 @@ func (r *Result) source(e ast.Expr) (from *types.Var, detached bool) {
 	return nil, false
 }
 
-// DerivedFrom reports whether ctx expression e is v or was derived from it,
-// through contexts and functions that were given one, and not detached.
+// DerivedFrom reports whether ctx expression e is v or was derived from it
+// through contexts and functions that were given one, without being detached.
 func (r *Result) DerivedFrom(e ast.Expr, v *types.Var) bool {
 	if v == nil || e == nil || !IsContext(r.info.TypeOf(e)) {
 		return false
@@ -355,8 +357,8 @@ func (r *Result) DerivedFrom(e ast.Expr, v *types.Var) bool {
 	return false
 }
 
-// Root returns the variable at the root of a chain of selections, nil if there
-// is something else.
+// Root returns the variable at the root of a chain of selections, or nil if the
+// root is something else.
 func (r *Result) Root(e ast.Expr) *types.Var {
 	for {
 		switch x := ast.Unparen(e).(type) {
