@@ -222,15 +222,22 @@ func (t *Thread) next() *Call {
 	return t.take(c)
 }
 
-// accept gives c its number. t.mu is held.
-func (t *Thread) accept(c *Call) {
+// number gives c its place in the order of the calls to t. t.mu is held.
+func (t *Thread) number(c *Call) {
 	t.seq++
 	c.seq = t.seq
 }
 
+// put queues c in l, a list of t. It is the only way into a queue; next and remove
+// are the only ways out. t.mu is held.
+func (t *Thread) put(c *Call, l *list) {
+	t.number(c)
+	l.push(c)
+	t.waiting++
+}
+
 // take puts c on top of the stack. t.mu is held.
 func (t *Thread) take(c *Call) *Call {
-	c.state = running
 	c.outer, t.run = t.run, c
 	t.crowd.batch++
 	t.seen = t.signal.Load()
@@ -294,10 +301,7 @@ func (t *Thread) submit(c *Call) error {
 		return err
 	}
 	c.timed = !related && t.timed(c)
-	t.accept(c)
-	c.state = queued
-	box.push(c)
-	t.waiting++
+	t.put(c, box)
 	serves := t.serves(box)
 	c.late = !serves && t.blocks(box)
 	wake := serves && t.rouse()
@@ -372,7 +376,7 @@ func (t *Thread) gather() {
 // revoke takes c out of its queue. It reports false if c runs or has ended.
 func (c *Call) revoke(why error) bool {
 	t := c.lock()
-	if c.state != queued {
+	if !c.isQueued() {
 		t.mu.Unlock()
 		return false
 	}
@@ -387,7 +391,8 @@ func (c *Call) revoke(why error) bool {
 // must call removed when t.mu, which is held, is not.
 func (t *Thread) remove(c *Call, why error) {
 	t.unlist(c)
-	c.state, c.refusal = revoked, why
+	c.stage.Store(refused)
+	c.refusal = why
 }
 
 // unlist takes c out of its list. t.mu is held.
@@ -423,15 +428,16 @@ func (t *Thread) exec(c *Call) {
 		l.taken()
 	}
 	err := Ended(c.ctx)
-	if err == nil && !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+	if err == nil && !c.begin() {
 		err = Cause(c.ctx)
 	}
 	if err != nil {
+		c.forbid()
 		// The ctx ended while c was queued and its caller has not come to
 		// take it out: it must not run all the same.
 		t.mu.Lock()
 		t.run, c.outer = c.outer, nil
-		c.state, c.refusal = revoked, err
+		c.refusal = err
 		t.mu.Unlock()
 		count.cancelled.Add(1)
 		c.scope.leave()
@@ -464,7 +470,6 @@ func (t *Thread) exec(c *Call) {
 func (t *Thread) retire(c *Call) {
 	t.lock()
 	t.run, c.outer = c.outer, nil
-	c.state = ended
 	t.calls++
 	if c.ending.Goexit && t.top != nil {
 		t.top.edge.off(true) // the wait that c was served in ends with it
