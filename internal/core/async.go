@@ -289,7 +289,8 @@ func adopt(name string) (*Thread, *Scope) {
 	rec := goroutine.Ensure()
 	s := &Scope{kind: adoptedScope, cfg: &Config{Name: name}}
 	s.root = s
-	t := &Thread{id: threadIDs.Add(1), adopted: true, name: name, record: rec, wake: make(chan struct{}, 1)}
+	t := &Thread{identity: identity{id: threadIDs.Add(1), adopted: true, name: name}}
+	t.record, t.wake = rec, make(chan struct{}, 1)
 	t.spin.never = bubble() != 0
 	t.first = onFirstThread()
 	t.gid.Store(rec.ID)

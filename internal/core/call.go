@@ -117,10 +117,7 @@ type Call struct {
 
 	stage atomic.Uint32 // whether the function begins: see the states of a call
 
-	// Guarded by the mu of thread.
-	prev, next *Call
-	list       *list
-	seq        uint64
+	position
 
 	// thread is the thread whose lock guards the call, nil until it is queued.
 	thread atomic.Pointer[Thread]
@@ -129,37 +126,71 @@ type Call struct {
 	// read by the caller after; values, too.
 	ending Ending
 
-	// Set by the submitter before the call is shared.
-	by    *Node  // who submitted it
-	born  uint32 // the epoch of by
-	pin   *Frame // the frame that must run it, nil for any
-	name  string
-	pc    uintptr // the wrapped function, for its name
-	gate  *Gate   // of a task: opened when it has ended
-	onEnd func()  // of a task: called before that
-	life  *life   // of a task: ended before that
+	source
+	asTask
 
-	refusal error // why it was revoked by somebody else than its caller; guarded by the mu of thread
+	refusal error // why it was refused by somebody else than its caller; guarded by the mu of thread
 	lender  *Call // of an errand: the call whose caller runs it
 
-	wait    atomic.Uint32    // where the caller is: see the states of a call
-	abandon bool             // its caller may leave it when ctx ends; set by the submitter
-	long    bool             // it is meant to take long; set by the submitter
-	try     bool             // it is not to wait for others; set by the submitter
-	bound   bool             // the caller runs no errands; set by the submitter, or by the thread after a Goexit
-	inline  bool             // runs where it was made
-	loose   bool             // made with a detached ctx; set by the submitter
-	values  goroutine.Values // the caller's at first, what the call left at last
-	frame   *Frame           // the frame that waits for it, nil if a goroutine does
+	wait atomic.Uint32 // where the caller is: see the states of a call
+	manner
+	values goroutine.Values // the caller's at first, what the call left at last
+	frame  *Frame           // the frame that waits for it, nil if a goroutine does
+
 	watched *watch
 	stop    *interrupt
-	errand  *Call         // an async function for the caller's goroutine: see lend
-	parker  chan struct{} // set by the caller before callerParked
-	task    *sched.Task   // the caller, if it parks; set before callerParked
-	turn    atomic.Uint64 // its wait
-	edge    edge          // of a caller off the threads: its wait
+	errand  *Call // an async function for the caller's goroutine: see lend
+	callerSleep
+	edge edge // of a caller off the threads: its wait
 
-	// Of the submitter's goroutine only.
+	submission
+}
+
+// A position is where a call is queued. Guarded by the mu of the thread.
+type position struct {
+	prev, next *Call
+	list       *list // nil while it is not queued
+	seq        uint64
+}
+
+// A source is where a call comes from. Set by the submitter before it is shared.
+type source struct {
+	by   *Node  // who submitted it
+	born uint32 // the epoch of by
+	pin  *Frame // the frame that must run it, nil for any
+	name string
+	pc   uintptr // the wrapped function, for its name
+}
+
+// An asTask is what a call that is a task does at its end. Set by the submitter
+// before it is shared.
+type asTask struct {
+	gate  *Gate  // opened then
+	onEnd func() // called before that
+	life  *life  // ended before that
+}
+
+// A manner is how a call is made.
+type manner struct {
+	abandon bool // its caller may leave it when ctx ends; set by the submitter
+	long    bool // it is meant to take long; set by the submitter
+	try     bool // it is not to wait for others; set by the submitter
+	bound   bool // the caller runs no errands; set by the submitter, or by the thread after a Goexit
+	inline  bool // runs where it was made
+	loose   bool // made with a detached ctx; set by the submitter
+}
+
+// A callerSleep is where a caller sleeps that is no thread. It is written before Call.wait
+// becomes callerParked.
+type callerSleep struct {
+	parker chan struct{}
+	task   *sched.Task   // the caller, if it parks
+	turn   atomic.Uint64 // its wait
+}
+
+// A submission is what submitting a call has found. It is of the submitter's goroutine
+// only.
+type submission struct {
 	woke  bool // submitting has woken the thread
 	lined bool // the thread had no worker yet
 	late  bool // something blocks the thread that may wait for the caller
@@ -194,8 +225,7 @@ func (c *Call) Reset() (done bool) {
 	if c.pc != 0 {
 		c.pc = 0
 	}
-	c.abandon, c.long, c.try, c.bound = false, false, false, false
-	c.woke, c.lined, c.late, c.timed, c.yield, c.loose = false, false, false, false, false, false
+	c.manner, c.submission = manner{inline: c.inline}, submission{}
 	c.edge = edge{}
 	c.values = goroutine.Values{}
 	c.frame, c.parker = nil, nil
