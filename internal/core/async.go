@@ -53,14 +53,6 @@ func Host(ctx context.Context) *Home {
 	return nil
 }
 
-// A claim settles whether a function begins, between whoever is to run it and a
-// caller who gives it up or abandons it.
-const (
-	unclaimed = iota
-	claimedByRunner
-	claimedByCaller
-)
-
 // Away runs body elsewhere and waits for it. A calling thread serves
 // meanwhile, for this is a wait in a frame; an ordinary goroutine sleeps.
 // After nil the caller must look at c.Ending.
@@ -76,7 +68,7 @@ func Away(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) erro
 	}
 	err := away(ctx, t, rec, s, c, body, o, e)
 	if err != nil && c.watched != nil {
-		c.refused(ctx, err)
+		c.tellRefused(ctx, err)
 	}
 	return err
 }
@@ -152,7 +144,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	if o.Interrupt != nil {
 		c.stop = newInterrupt(o)
 	}
-	c.begin(ctx)
+	c.tellQueued(ctx)
 	ctx = c.ctx // ends with the loop as well
 	c.ctx = c.watched.carry(c.ctx)
 	c.node.Start()
@@ -209,9 +201,9 @@ func (c *Call) post(e Elsewhere) error {
 	case e.Home != nil:
 		err = c.send(e.Home, e.Job)
 	case e.Post != nil:
-		err = e.Post(func() { c.begun() })
+		err = e.Post(func() { c.runElsewhere() })
 	default:
-		go c.begun()
+		go c.runElsewhere()
 	}
 	if err != nil {
 		c.node.End()
@@ -219,9 +211,9 @@ func (c *Call) post(e Elsewhere) error {
 	return err
 }
 
-// begun runs c's function on the calling goroutine, unless its ctx has ended
+// runElsewhere runs c's function on the calling goroutine, unless its ctx has ended
 // or its caller has given up. It reports whether that has woken somebody.
-func (c *Call) begun() (woke bool) {
+func (c *Call) runElsewhere() (woke bool) {
 	switch why := c.mayBegin(); why {
 	case nil:
 		return c.runAsync()
@@ -297,7 +289,8 @@ func adopt(name string) (*Thread, *Scope) {
 	rec := goroutine.Ensure()
 	s := &Scope{kind: adoptedScope, cfg: &Config{Name: name}}
 	s.root = s
-	t := &Thread{id: threadIDs.Add(1), adopted: true, name: name, record: rec, wake: make(chan struct{}, 1)}
+	t := &Thread{identity: identity{id: threadIDs.Add(1), adopted: true, name: name}}
+	t.record, t.wake = rec, make(chan struct{}, 1)
 	t.spin.never = bubble() != 0
 	t.first = onFirstThread()
 	t.gid.Store(rec.ID)

@@ -13,23 +13,90 @@ type Body interface {
 	Run(ctx context.Context)
 }
 
-// State of a call. Whoever moves it out of queued owns what happens next; this
-// is the one claim that settles running against cancelling against closing.
+// # The states of a call
+//
+// Where the function of a call is, and where its caller is, are two things that
+// change independently, so there are two machines.
+//
+// The function. Its place is guarded by the mu of the thread: a call is in a list
+// (Call.list), or on the stack (Thread.run and Call.outer), or in neither. What can
+// be decided by either side at any moment is one atomic word, Call.stage. It leaves
+// undecided once.
+//
+//	            put             take            begin
+//	  ┌──────┐ ────▶ ┌────────┐ ────▶ ┌───────┐ ────▶ ┌───────┐ retire  ┌───────┐
+//	  │ made │       │ queued │       │ taken │       │ begun │ ──────▶ │ ended │
+//	  └──────┘       └────────┘       └───────┘       └───────┘         └───────┘
+//	      │               │ remove        │ forbid        ▲
+//	      │               ▼               ▼               │
+//	      │          ┌──────────────────────┐             │
+//	      │  forbid  │       refused        │             │
+//	      ├─────────▶└──────────────────────┘             │
+//	      └───────────────────────────────────────────────┘
+//	        begin, of a function that runs elsewhere
+//
+//	state     Call.list   on the stack   Call.stage
+//	made      nil         no             undecided
+//	queued    its list    no             undecided
+//	taken     nil         yes            undecided
+//	begun     nil         yes, if it     begun
+//	                      is on a thread
+//	refused   nil         no             refused
+//	ended     nil         no             begun
+//
+// A call to a thread that its caller holds (see [Scope.hold]) has one goroutine on
+// both sides, and so nothing to decide: it stays undecided while it runs.
+//
+// The caller. Call.wait is the word that the end of the call and its caller race for.
+//
+//	  awake ⇄ parked        the caller sleeps, or is woken
+//	  awake, parked → errand   the thread asks it to run an async function: see lend
+//	  errand → awake           it runs that
+//	  awake, parked → gone     it has abandoned the call, which has begun
+//	  any but gone → callEnded the ending is recorded
+//
+// Who changes the word to callEnded wakes the caller if it was parked. After that the
+// record is the caller's, who may use it again.
+
+// The values of Call.stage.
 const (
-	queued  = iota // in a list of its thread
-	running        // taken by the thread
-	ended          // the function has ended
-	revoked        // taken out before it ran
+	undecided = iota
+	begun     // the function runs, or has ended
+	refused   // it will never begin
 )
 
-// Who waits for a call: the word that the ending and the waiter race for.
+// The values of Call.wait.
 const (
-	nobodyParked = iota
-	waiterParked // the caller sleeps on its parker
+	callerAwake  = iota
+	callerParked // the caller sleeps on its parker, or its task is parked
 	callEnded    // the ending is recorded
 	callerGone   // the caller has abandoned the call
-	errand       // the caller is asked to run c.errand meanwhile
+	callErrand   // the caller is asked to run c.errand meanwhile
 )
+
+// begin claims c for the one who is about to run its function, and reports whether
+// that may be done.
+func (c *Call) begin() bool { return c.stage.CompareAndSwap(undecided, begun) }
+
+// forbid keeps the function from beginning, and reports whether it is the one who has
+// done so: false says that it has begun, or was refused already. It is not for calls
+// that are queued: these are removed.
+func (c *Call) forbid() bool { return c.stage.CompareAndSwap(undecided, refused) }
+
+// hasBegun reports whether the function has begun.
+func (c *Call) hasBegun() bool { return c.stage.Load() == begun }
+
+// isQueued reports whether c is in a list. The mu of its thread is held.
+func (c *Call) isQueued() bool { return c.list != nil }
+
+// isRunning reports whether c is on the stack of its thread, perhaps without having
+// begun. The mu of the thread is held. It may be true for a moment after the end.
+func (c *Call) isRunning() bool {
+	return c.list == nil && c.stage.Load() != refused && !c.hasEnded()
+}
+
+// hasEnded reports whether the end of c is recorded.
+func (c *Call) hasEnded() bool { return c.wait.Load() == callEnded }
 
 // A Call is one function on its way to a thread and back.
 //
@@ -47,14 +114,10 @@ type Call struct {
 
 	// Guarded by the mu of thread.
 	outer *Call // the call below on the thread's stack, while running
-	state uint32
 
-	claim atomic.Uint32 // settles whether the function begins: see unclaimed
+	stage atomic.Uint32 // whether the function begins: see the states of a call
 
-	// Guarded by the mu of thread.
-	prev, next *Call
-	list       *list
-	seq        uint64
+	position
 
 	// thread is the thread whose lock guards the call, nil until it is queued.
 	thread atomic.Pointer[Thread]
@@ -63,37 +126,71 @@ type Call struct {
 	// read by the caller after; values, too.
 	ending Ending
 
-	// Set by the submitter before the call is shared.
-	by    *Node  // who submitted it
-	born  uint32 // the epoch of by
-	pin   *Frame // the frame that must run it, nil for any
-	name  string
-	pc    uintptr // the wrapped function, for its name
-	gate  *Gate   // of a task: opened when it has ended
-	onEnd func()  // of a task: called before that
-	life  *life   // of a task: ended before that
+	source
+	asTask
 
-	refusal error // why it was revoked by somebody else than its caller; guarded by the mu of thread
+	refusal error // why it was refused by somebody else than its caller; guarded by the mu of thread
 	lender  *Call // of an errand: the call whose caller runs it
 
-	wait    atomic.Uint32
-	abandon bool             // its caller may leave it when ctx ends; set by the submitter
-	long    bool             // it is meant to take long; set by the submitter
-	try     bool             // it is not to wait for others; set by the submitter
-	bound   bool             // the caller runs no errands; set by the submitter, or by the thread after a Goexit
-	inline  bool             // runs where it was made
-	loose   bool             // made with a detached ctx; set by the submitter
-	values  goroutine.Values // the caller's at first, what the call left at last
-	frame   *Frame           // the frame that waits for it, nil if a goroutine does
+	wait atomic.Uint32 // where the caller is: see the states of a call
+	manner
+	values goroutine.Values // the caller's at first, what the call left at last
+	frame  *Frame           // the frame that waits for it, nil if a goroutine does
+
 	watched *watch
 	stop    *interrupt
-	errand  *Call         // an async function for the caller's goroutine: see lend
-	parker  chan struct{} // set by the caller before waiterParked
-	task    *sched.Task   // the caller, if it parks; set before waiterParked
-	turn    atomic.Uint64 // its wait
-	edge    edge          // of a caller off the threads: its wait
+	errand  *Call // an async function for the caller's goroutine: see lend
+	callerSleep
+	edge edge // of a caller off the threads: its wait
 
-	// Of the submitter's goroutine only.
+	submission
+}
+
+// A position is where a call is queued. Guarded by the mu of the thread.
+type position struct {
+	prev, next *Call
+	list       *list // nil while it is not queued
+	seq        uint64
+}
+
+// A source is where a call comes from. Set by the submitter before it is shared.
+type source struct {
+	by   *Node  // who submitted it
+	born uint32 // the epoch of by
+	pin  *Frame // the frame that must run it, nil for any
+	name string
+	pc   uintptr // the wrapped function, for its name
+}
+
+// An asTask is what a call that is a task does at its end. Set by the submitter
+// before it is shared.
+type asTask struct {
+	gate  *Gate  // opened then
+	onEnd func() // called before that
+	life  *life  // ended before that
+}
+
+// A manner is how a call is made.
+type manner struct {
+	abandon bool // its caller may leave it when ctx ends; set by the submitter
+	long    bool // it is meant to take long; set by the submitter
+	try     bool // it is not to wait for others; set by the submitter
+	bound   bool // the caller runs no errands; set by the submitter, or by the thread after a Goexit
+	inline  bool // runs where it was made
+	loose   bool // made with a detached ctx; set by the submitter
+}
+
+// A callerSleep is where a caller sleeps that is no thread. It is written before Call.wait
+// becomes callerParked.
+type callerSleep struct {
+	parker chan struct{}
+	task   *sched.Task   // the caller, if it parks
+	turn   atomic.Uint64 // its wait
+}
+
+// A submission is what submitting a call has found. It is of the submitter's goroutine
+// only.
+type submission struct {
 	woke  bool // submitting has woken the thread
 	lined bool // the thread had no worker yet
 	late  bool // something blocks the thread that may wait for the caller
@@ -114,7 +211,7 @@ func (c *Call) Reset() (done bool) {
 		return true
 	}
 	c.body, c.ctx, c.scope, c.node = nil, nil, nil, nil
-	c.claim, c.wait = atomic.Uint32{}, atomic.Uint32{}
+	c.stage, c.wait = atomic.Uint32{}, atomic.Uint32{}
 	c.thread = atomic.Pointer[Thread]{}
 	if c.ending.Panic != nil {
 		c.ending = Ending{}
@@ -128,8 +225,7 @@ func (c *Call) Reset() (done bool) {
 	if c.pc != 0 {
 		c.pc = 0
 	}
-	c.abandon, c.long, c.try, c.bound = false, false, false, false
-	c.woke, c.lined, c.late, c.timed, c.yield, c.loose = false, false, false, false, false, false
+	c.manner, c.submission = manner{inline: c.inline}, submission{}
 	c.edge = edge{}
 	c.values = goroutine.Values{}
 	c.frame, c.parker = nil, nil
@@ -200,13 +296,13 @@ func (c *Call) finish() (woke bool) {
 		c.onEnd()
 	}
 	switch c.wait.Swap(callEnded) {
-	case waiterParked:
+	case callerParked:
 		c.rouse()
 		return true
 	case callerGone:
 		count.left.Add(-1)
-		c.abandoned()
-	case errand:
+		c.tellAbandoned()
+	case callErrand:
 		// Its caller is awake, or has a token under way.
 	default:
 		if f != nil {
@@ -253,7 +349,7 @@ func (c *Call) turnAway() {
 		}
 		c.finish()
 	}()
-	c.refused(c.ctx, c.refusal)
+	c.tellRefused(c.ctx, c.refusal)
 	told = true
 }
 
@@ -283,17 +379,17 @@ func (c *Call) lend(a *Call) (lent, woke bool) {
 	}
 	for {
 		s := c.wait.Load()
-		if s != nobodyParked && s != waiterParked {
+		if s != callerAwake && s != callerParked {
 			return false, false
 		}
 		// The caller reads c.errand while wait says errand, also one that was
 		// given up and not picked up yet. So it is not written before now.
 		c.errand, a.lender = a, c
-		if c.wait.CompareAndSwap(s, errand) {
-			if s == waiterParked {
+		if c.wait.CompareAndSwap(s, callErrand) {
+			if s == callerParked {
 				c.rouse()
 			}
-			return true, s == waiterParked
+			return true, s == callerParked
 		}
 		a.lender = nil
 	}
@@ -303,13 +399,13 @@ func (c *Call) lend(a *Call) (lent, woke bool) {
 // end has woken the thread. ran is false if there is nothing to run, but c has
 // ended.
 func (c *Call) runErrand() (ran, woke bool) {
-	if c.wait.Load() != errand {
+	if c.wait.Load() != callErrand {
 		return false, false
 	}
 	a := c.errand
 	// The thread may have given the errand up, and c may have ended since.
-	if !c.wait.CompareAndSwap(errand, nobodyParked) {
+	if !c.wait.CompareAndSwap(callErrand, callerAwake) {
 		return false, false
 	}
-	return true, a.begun()
+	return true, a.runElsewhere()
 }

@@ -530,7 +530,7 @@ func (s *search) anyEnded() bool {
 func (c *Call) take(why error) bool {
 	t := c.lock()
 	defer t.mu.Unlock()
-	if c.state != queued || c.list == nil {
+	if !c.isQueued() {
 		return false
 	}
 	t.remove(c, why)
@@ -802,7 +802,7 @@ func (s *search) ofCall(c *Call, first bool) finding {
 	}
 	t := c.lock()
 	low, line, blocked := t.needs(c)
-	leaves := c.state == queued || c.abandon
+	leaves := c.isQueued() || c.abandon
 	var ctx context.Context
 	if blocked {
 		ctx = c.ctx // one that has ended may be without
@@ -827,11 +827,8 @@ func (s *search) ofCall(c *Call, first bool) finding {
 // or that t must get a worker from its pool; blocked is false if there is no
 // such thing. t.mu is held; it is the thread of c.
 func (t *Thread) needs(c *Call) (low int, line, blocked bool) {
-	switch c.state {
-	case queued:
+	if c.isQueued() {
 		switch {
-		case c.list == nil:
-			return 0, false, false
 		case t.worker == nil && !t.adopted && !t.held:
 			return 0, t.pool != nil && t.asked, t.pool != nil && t.asked
 		case t.serves(c.list):
@@ -843,20 +840,18 @@ func (t *Thread) needs(c *Call) (low int, line, blocked bool) {
 			}
 		}
 		return 0, false, true
-	case running:
-		// The frames of c, and of what runs on top of it, are those down to the
-		// first whose call lies below c.
-		r := t.run
-		for f := t.top; f != nil; f = f.below {
-			for r != nil && r != f.call && r != c {
-				r = r.outer
-			}
-			if r == nil || r != f.call {
-				break
-			}
+	}
+	// The frames of c, and of what runs on top of it, are those down to the first
+	// whose call lies below c. A c that is not on the stack has ended, or was not
+	// queued yet.
+	f := t.top
+	for r := t.run; r != nil; r = r.outer {
+		for ; f != nil && f.call == r; f = f.below {
 			low, blocked = f.level, true
 		}
-		return low, false, blocked
+		if r == c {
+			return low, false, blocked
+		}
 	}
 	return 0, false, false
 }
@@ -1302,23 +1297,23 @@ func message(cycle []Link) string {
 type block int
 
 const (
-	begun    block = iota // nothing does, or it is no call
-	stranger              // its thread is blocked, and serves others
-	unserved              // its thread is blocked, and serves nobody
-	inLine                // its context waits for a thread of a full pool
+	unblocked block = iota // nothing does, or it is no call
+	stranger               // its thread is blocked, and serves others
+	unserved               // its thread is blocked, and serves nobody
+	inLine                 // its context waits for a thread of a full pool
 )
 
 // block returns what keeps the call that e waits for from beginning.
 func (e *edge) block() block {
 	c := e.call()
 	if c == nil || c.thread.Load() == nil {
-		return begun
+		return unblocked
 	}
 	t := c.lock()
 	defer t.mu.Unlock()
 	switch {
-	case c.state != queued:
-		return begun
+	case !c.isQueued():
+		return unblocked
 	case t.inLine():
 		return inLine
 	case t.policy == None:

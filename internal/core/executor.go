@@ -87,7 +87,9 @@ func (e *Executor) Post(fn func()) bool {
 func (e *Executor) send(p *posted) error {
 	nc := newNodeCtx(context.Background(), e.scope, nil, nil)
 	c := &Call{
-		body: p, scope: e.scope, ctx: &nc.Ctx, node: nc.node, by: p.by, pin: e.frame, bound: true, name: "posted function",
+		body: p, scope: e.scope, ctx: &nc.Ctx, node: nc.node,
+		source: source{by: p.by, pin: e.frame, name: "posted function"},
+		manner: manner{bound: true},
 	}
 	c.note(&Options{})
 	c.edge.slept()

@@ -369,7 +369,7 @@ func (e *edge) state(what string) *WaitState {
 		if c.thread.Load() != nil {
 			t := c.lock()
 			w.Thread, w.Seq = t.id, c.seq
-			if c.state == running {
+			if c.isRunning() {
 				w.Goroutine = t.gid.Load()
 			}
 			t.mu.Unlock()

@@ -302,9 +302,9 @@ func (w *watch) carry(ctx context.Context) context.Context {
 	return carry(ctx, w.values)
 }
 
-// begin tells the hooks that a call was made. After it the caller has c.ctx carry
+// tellQueued tells the hooks that a call was made. After it the caller has c.ctx carry
 // what they have given.
-func (c *Call) begin(ctx context.Context) {
+func (c *Call) tellQueued(ctx context.Context) {
 	if !hooked(c.scope) {
 		return
 	}
@@ -323,8 +323,8 @@ func (c *Call) begin(ctx context.Context) {
 	w.tell(kindQueued, i)
 }
 
-// started tells them that its function begins.
-func (c *Call) started(t *Thread) {
+// tellStarted tells them that its function begins.
+func (c *Call) tellStarted(t *Thread) {
 	if c.watched == nil {
 		return
 	}
@@ -334,8 +334,8 @@ func (c *Call) started(t *Thread) {
 	}
 }
 
-// over tells them how it ended.
-func (c *Call) over(t *Thread) {
+// tellEnded tells them how it ended.
+func (c *Call) tellEnded(t *Thread) {
 	if c.ending.Panic != nil && c.life != nil && !audienceOf(c.scope).wants(kindPanicked) {
 		c.ending.Panic.mayBeLost(c.Name())
 	}
@@ -355,9 +355,9 @@ func (c *Call) over(t *Thread) {
 	}
 }
 
-// refused tells them that a call did not run, and why. It is told by the
+// tellRefused tells them that a call did not run, and why. It is told by the
 // caller; an abandoned call has run.
-func (c *Call) refused(ctx context.Context, err error) {
+func (c *Call) tellRefused(ctx context.Context, err error) {
 	if !c.watched.wants(kindEnded) || errors.Is(err, ErrAbandoned) {
 		return
 	}
@@ -392,9 +392,9 @@ func (c *Call) outcome(t *Thread) CallInfo {
 	return i
 }
 
-// abandoned gives the outcome of a call whose caller has gone to the hooks, on
+// tellAbandoned gives the outcome of a call whose caller has gone to the hooks, on
 // a goroutine of its own: what a hook does, the thread need not survive.
-func (c *Call) abandoned() {
+func (c *Call) tellAbandoned() {
 	a := audienceOf(c.scope)
 	if p := c.ending.Panic; p != nil && !a.wants(kindAbandoned) && !a.wants(kindPanicked) {
 		os.Stderr.WriteString(p.unheard(c.Name() + ", which was abandoned,"))

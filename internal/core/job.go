@@ -210,7 +210,7 @@ func (j *Job) end(cause error) {
 // posted runs c's function on the goroutine that it was posted to.
 func (c *Call) posted() {
 	if c.life == nil {
-		c.begun()
+		c.runElsewhere()
 		return
 	}
 	switch why := c.mayBegin(); {
@@ -236,7 +236,7 @@ func (c *Call) mayBegin() error {
 		}
 		return err
 	}
-	if !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+	if !c.begin() {
 		return errGivenUp
 	}
 	if c.life != nil {
@@ -248,7 +248,7 @@ func (c *Call) mayBegin() error {
 // turnDown sees to it that c does not begin, for the reason why, and reports
 // whether that is so. Who waits has to be told.
 func (c *Call) turnDown(why error) bool {
-	if !c.claim.CompareAndSwap(unclaimed, claimedByCaller) {
+	if !c.forbid() {
 		return false
 	}
 	c.refusal = why
@@ -271,7 +271,7 @@ func (j *Job) Begin() bool {
 	rec := j.record()
 	rec.Node = c.node
 	c.edge.gid.Store(rec.ID)
-	c.started(nil)
+	c.tellStarted(nil)
 	if c.stop != nil {
 		c.stop.arm(c.ctx, nil)
 	}
@@ -310,7 +310,7 @@ func (j *Job) Over(v any, goexit bool) {
 	if j.Own {
 		endCritical(rec, &c.ending)
 	}
-	c.over(nil)
+	c.tellEnded(nil)
 	told = true
 }
 

@@ -36,12 +36,12 @@ func (c *Call) run(own *Thread, raised **Panic, critical *goroutine.Record, star
 		if critical != nil {
 			endCritical(critical, &c.ending)
 		}
-		c.over(own)
+		c.tellEnded(own)
 	}()
 	if starts {
 		own.lease.start(own)
 	}
-	c.started(own)
+	c.tellStarted(own)
 	if c.stop != nil {
 		c.stop.arm(c.ctx, own)
 	}

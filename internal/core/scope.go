@@ -498,7 +498,9 @@ func (e *closedError) Is(target error) bool { return target == ErrClosed }
 var errPoolClosed error = &closedError{"the pool that the context takes its thread from is closed"}
 
 // Named is the same of a call that has this name, which may be "".
-func (s *Scope) Named(err error, call string) error { return s.named(err, &Call{name: call}) }
+func (s *Scope) Named(err error, call string) error {
+	return s.named(err, &Call{source: source{name: call}})
+}
 
 // named says more of an err that is ErrClosed: that s is, and which call this was.
 func (s *Scope) named(err error, c *Call) error {

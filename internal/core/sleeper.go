@@ -225,13 +225,13 @@ func (w *sleeper) park(task *sched.Task) wakeup {
 	for {
 		// Who ends the call looks at turn when it has changed wait.
 		c.turn.Store(task.Prepare())
-		if c.wait.Load() == nobodyParked {
+		if c.wait.Load() == callerAwake {
 			c.task = task
-			c.wait.CompareAndSwap(nobodyParked, waiterParked)
+			c.wait.CompareAndSwap(callerAwake, callerParked)
 		}
-		if c.wait.Load() == waiterParked {
+		if c.wait.Load() == callerParked {
 			how := w.suspend(task)
-			if c.wait.Load() == waiterParked {
+			if c.wait.Load() == callerParked {
 				if how == came {
 					continue // woken for an earlier turn
 				}
@@ -354,11 +354,11 @@ func (w *sleeper) giveUp(why error, abandon bool) error {
 	if c == nil || c.withdraw(why) {
 		return why
 	}
-	from := uint32(nobodyParked)
+	from := uint32(callerAwake)
 	if w.own == nil {
-		from = waiterParked
+		from = callerParked
 	}
-	if abandon && c.begunAlready() && c.walkAway(from) {
+	if abandon && c.begunOrForbid() && c.walkAway(from) {
 		count.abandoned.Add(1)
 		return &abandonedError{why}
 	}
@@ -378,7 +378,7 @@ func (w *sleeper) unwind() {
 		why = c.refusal
 	}
 	if why != nil && c.watched != nil {
-		c.refused(w.ctx, why)
+		c.tellRefused(w.ctx, why)
 	}
 }
 
@@ -393,7 +393,7 @@ func (w *sleeper) outlast() {
 		case w.own == nil:
 			w.outlast() // another Goexit, in another errand
 		default:
-			c.walkAway(nobodyParked)
+			c.walkAway(callerAwake)
 			if c.lender != nil {
 				// Its goroutine is not free for the errands of functions
 				// deferred below.
@@ -417,7 +417,7 @@ func (c *Call) withdraw(why error) bool {
 	if c.thread.Load() != nil {
 		return c.revoke(why)
 	}
-	if !c.claim.CompareAndSwap(unclaimed, claimedByCaller) {
+	if !c.forbid() {
 		return false
 	}
 	c.node.End()
@@ -425,22 +425,19 @@ func (c *Call) withdraw(why error) bool {
 	return true
 }
 
-// begunAlready reports whether c's function has begun, and sees to it that
-// otherwise it will not.
-func (c *Call) begunAlready() bool {
-	return !c.claim.CompareAndSwap(unclaimed, claimedByCaller) && c.claim.Load() == claimedByRunner
-}
+// begunOrForbid reports whether c's function has begun. If it has not, it never will.
+func (c *Call) begunOrForbid() bool { return !c.forbid() && c.hasBegun() }
 
 // park says that the caller of c is about to sleep, unless there is something
 // for it to do.
 func (c *Call) park() bool {
-	if c.wait.Load() != nobodyParked {
+	if c.wait.Load() != callerAwake {
 		return false
 	}
 	if c.parker == nil {
 		c.parker = c.thread.Load().parker()
 	}
-	return c.wait.CompareAndSwap(nobodyParked, waiterParked)
+	return c.wait.CompareAndSwap(callerAwake, callerParked)
 }
 
 // parker returns a channel for a caller to sleep on.
@@ -485,7 +482,7 @@ func (c *Call) look(woke bool) {
 	if woke || t == nil || !t.spin.on.Load() {
 		return
 	}
-	if !lookout(&c.wait, nobodyParked, t.spin.patience()) {
+	if !lookout(&c.wait, callerAwake, t.spin.patience()) {
 		t.spin.missed.Add(1)
 	}
 }

@@ -548,7 +548,7 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 			return
 		}
 	}
-	c.begin(ctx) // a hook may panic: nothing is held yet
+	c.tellQueued(ctx) // a hook may panic: nothing is held yet
 	if s := ScopeOf(ctx); s != nil && s.tasks != nil {
 		s.tasks.counted(c)
 	}
@@ -648,9 +648,6 @@ func (t *Task) Err() error {
 
 // Done is closed when the task has ended.
 func (t *Task) Done() <-chan struct{} { return t.gate.Done() }
-
-// hasEnded reports whether the task has ended.
-func (c *Call) hasEnded() bool { return c.wait.Load() == callEnded }
 
 // Ending is how it ended. Only after Done.
 func (t *Task) Ending() Ending { return t.call.ending }

@@ -44,27 +44,12 @@ func (p Policy) String() string {
 // A Thread never refers to a Scope but through calls that are queued or run,
 // so that a context nobody holds can be collected.
 type Thread struct {
-	// Fixed before the thread is shared.
-	name     string
-	id       uint64  // orders the locks of threads: see relate
-	made     uintptr // where its context was made, for reports; 0 if that is not known
-	policy   Policy
-	pool     *Pool  // nil for a thread with a worker of its own
-	unpinned bool   // exclusive, but not bound to an OS thread
-	adopted  bool   // the goroutine is its user's, not ours
-	first    bool   // adopted, on the first OS thread of the process
-	home     *Scope // of an adopted thread: that of what runs there in no call
-
-	// gid is the goroutine that runs the calls, 0 while there is none; tid its
-	// OS thread.
-	gid, tid atomic.Int64
+	identity
 
 	// taint asks the pool to destroy the OS thread when it is given back.
 	taint atomic.Bool
 
-	// Set when the goroutine is found, before anybody can see parked.
-	wake   chan struct{} // 1-buffered
-	record *goroutine.Record
+	runner
 
 	_ [64]byte // from here on both sides write
 
@@ -72,18 +57,10 @@ type Thread struct {
 	// thread's own goroutine, which alone changes run, may read run without it.
 	// Node.mu is locked under it, and live for a thread that is not listed
 	// yet; no callback runs and, but for Scope.enter, nobody is woken.
-	mu      sync.Mutex
-	main    list   // calls of strangers, and of everybody while no frame stands
-	top     *Frame // the frame that serves
-	seq     uint64
-	waiting int     // calls in main and in all boxes
-	parked  bool    // the goroutine sleeps; whoever clears it sends one token to wake
-	asked   bool    // a worker has been asked for
-	held    bool    // a caller's goroutine is the thread: see hold
-	ending  bool    // no scope uses it any more: leave when there is nothing to do
-	over    bool    // the lease is over; nothing is accepted
-	worker  *worker // nil before the pool has given one, and after the lease
-	run     *Call   // the call on top of the stack
+	mu sync.Mutex
+	queue
+	nesting
+	tenure
 	crowd   crowd
 	calls   uint64    // that have ended, inline ones not counted
 	closers []*closer // who wait for the end of its contexts
@@ -96,28 +73,92 @@ type Thread struct {
 	_ [60]byte
 
 	spin spin // says itself who may touch what
+	pace
 
-	// Touched by the thread's goroutine only.
-	woke   bool          // its last caller slept
-	spun   bool          // it has spun in vain since it last found something
-	seen   uint32        // what signal was when it last took a call
-	raised *Panic        // see Ending.Raise
-	inline atomic.Uint64 // calls that ran inline; read by others
+	raised *Panic        // see Ending.Raise; of the thread's goroutine only
+	inline atomic.Uint64 // calls that ran inline; written by the thread's goroutine only
 
 	_ [64]byte
 
-	parkMu  sync.Mutex      // a leaf lock, apart from mu so as not to add to its load
-	parkers []chan struct{} // of callers; never used beyond this lease, see parker
+	parking
 
-	listed     bool            // it is among the live ones, or was; guarded by mu
-	workerOnly bool            // it is not to be held any more; guarded by mu
-	critical   goroutine.Aside // what a holder has left for the worker; guarded by mu
-
-	marks []*Mark // of queued calls; guarded by mu
-
+	remains
+	marks   []*Mark // of queued calls; guarded by mu
 	lease   lease
-	cleanup runtime.Cleanup  // guarded by the mu of the scope that the thread was made for
+	cleanup runtime.Cleanup // guarded by the mu of the scope that the thread was made for
+}
+
+// An identity is what a thread is from the start. It is fixed before the thread is
+// shared.
+type identity struct {
+	name     string
+	id       uint64  // orders the locks of threads: see relate
+	made     uintptr // where its context was made, for reports; 0 if that is not known
+	policy   Policy
+	pool     *Pool  // nil for a thread with a worker of its own
+	unpinned bool   // exclusive, but not bound to an OS thread
+	adopted  bool   // the goroutine is its user's, not ours
+	first    bool   // adopted, on the first OS thread of the process
+	home     *Scope // of an adopted thread: that of what runs there in no call
+}
+
+// A runner is the goroutine that runs the calls of a thread.
+type runner struct {
+	// gid is that goroutine, 0 while there is none; tid its OS thread.
+	gid, tid atomic.Int64
+
+	// Set when the goroutine is found, before anybody can see Thread.parked.
+	wake   chan struct{} // 1-buffered
+	record *goroutine.Record
+}
+
+// A queue is the calls that a thread has accepted and not begun. Those of a wait are
+// in the box of its frame. Guarded by the mu of the thread.
+type queue struct {
+	main    list // calls of strangers, and of everybody while no frame stands
+	seq     uint64
+	waiting int // calls in main and in all boxes
+}
+
+// A nesting is the calls that a thread runs, and their waits, one on top of the other.
+// Guarded by the mu of the thread.
+type nesting struct {
+	top *Frame // the frame that serves
+	run *Call  // the call on top
+}
+
+// A tenure is how a thread comes by its goroutine, and loses it, and whether that sleeps. Guarded by the mu of
+// the thread.
+type tenure struct {
+	worker *worker // nil before the pool has given one, and after the lease
+	asked  bool    // a worker has been asked for
+	held   bool    // a caller's goroutine is the thread: see hold
+	ending bool    // no scope uses it any more: leave when there is nothing to do
+	over   bool    // the lease is over; nothing is accepted
+	parked bool    // the goroutine sleeps; whoever clears it sends one token to wake
+}
+
+// A pace is what the goroutine of a thread has learned about looking out. It is of
+// that goroutine only.
+type pace struct {
+	woke bool   // its last caller slept
+	spun bool   // it has spun in vain since it last found something
+	seen uint32 // what signal was when it last took a call
+}
+
+// A parking is the channels for callers to sleep on; never used beyond the lease.
+type parking struct {
+	parkMu  sync.Mutex // a leaf lock, apart from mu so as not to add to its load
+	parkers []chan struct{}
 	few     [2]chan struct{} // backs parkers
+}
+
+// Remains are what a thread without a worker may leave for one. Guarded by the mu of
+// the thread.
+type remains struct {
+	listed     bool            // it is among the live ones, or was
+	workerOnly bool            // it is not to be held any more
+	critical   goroutine.Aside // what a holder has left for the worker
 }
 
 // A Frame is a wait of the library made on a thread.
@@ -222,15 +263,22 @@ func (t *Thread) next() *Call {
 	return t.take(c)
 }
 
-// accept gives c its number. t.mu is held.
-func (t *Thread) accept(c *Call) {
+// number gives c its place in the order of the calls to t. t.mu is held.
+func (t *Thread) number(c *Call) {
 	t.seq++
 	c.seq = t.seq
 }
 
+// put queues c in l, a list of t. It is the only way into a queue; next and remove
+// are the only ways out. t.mu is held.
+func (t *Thread) put(c *Call, l *list) {
+	t.number(c)
+	l.push(c)
+	t.waiting++
+}
+
 // take puts c on top of the stack. t.mu is held.
 func (t *Thread) take(c *Call) *Call {
-	c.state = running
 	c.outer, t.run = t.run, c
 	t.crowd.batch++
 	t.seen = t.signal.Load()
@@ -294,10 +342,7 @@ func (t *Thread) submit(c *Call) error {
 		return err
 	}
 	c.timed = !related && t.timed(c)
-	t.accept(c)
-	c.state = queued
-	box.push(c)
-	t.waiting++
+	t.put(c, box)
 	serves := t.serves(box)
 	c.late = !serves && t.blocks(box)
 	wake := serves && t.rouse()
@@ -372,7 +417,7 @@ func (t *Thread) gather() {
 // revoke takes c out of its queue. It reports false if c runs or has ended.
 func (c *Call) revoke(why error) bool {
 	t := c.lock()
-	if c.state != queued {
+	if !c.isQueued() {
 		t.mu.Unlock()
 		return false
 	}
@@ -387,7 +432,8 @@ func (c *Call) revoke(why error) bool {
 // must call removed when t.mu, which is held, is not.
 func (t *Thread) remove(c *Call, why error) {
 	t.unlist(c)
-	c.state, c.refusal = revoked, why
+	c.stage.Store(refused)
+	c.refusal = why
 }
 
 // unlist takes c out of its list. t.mu is held.
@@ -423,15 +469,16 @@ func (t *Thread) exec(c *Call) {
 		l.taken()
 	}
 	err := Ended(c.ctx)
-	if err == nil && !c.claim.CompareAndSwap(unclaimed, claimedByRunner) {
+	if err == nil && !c.begin() {
 		err = Cause(c.ctx)
 	}
 	if err != nil {
+		c.forbid()
 		// The ctx ended while c was queued and its caller has not come to
 		// take it out: it must not run all the same.
 		t.mu.Lock()
 		t.run, c.outer = c.outer, nil
-		c.state, c.refusal = revoked, err
+		c.refusal = err
 		t.mu.Unlock()
 		count.cancelled.Add(1)
 		c.scope.leave()
@@ -464,7 +511,6 @@ func (t *Thread) exec(c *Call) {
 func (t *Thread) retire(c *Call) {
 	t.lock()
 	t.run, c.outer = c.outer, nil
-	c.state = ended
 	t.calls++
 	if c.ending.Goexit && t.top != nil {
 		t.top.edge.off(true) // the wait that c was served in ends with it

@@ -56,7 +56,7 @@ func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 		t.listed = true
 		enlist(t)
 	}
-	t.accept(c)
+	t.number(c)
 	c.bound = true // its caller is the thread
 	t.parked = false
 	t.held = true
@@ -136,7 +136,6 @@ func (t *Thread) putDown(c *Call, node any) {
 	holders[uint64(t.gid.Load())%uint64(len(holders))].CompareAndSwap(t, nil)
 	t.lock()
 	t.run, c.outer = nil, nil
-	c.state = ended
 	t.calls++
 	t.crowd.batch = 0 // it has not slept, but nor has it been woken
 	t.held = false

@@ -58,7 +58,7 @@ func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) error {
 		err = s.named(err, c)
 	}
 	if err != nil && c.watched != nil {
-		c.refused(ctx, err)
+		c.tellRefused(ctx, err)
 	}
 	return err
 }
@@ -82,7 +82,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 	if o.Interrupt != nil {
 		c.stop = newInterrupt(o)
 	}
-	c.begin(ctx)
+	c.tellQueued(ctx)
 	if repeats.busy.Load() != 0 {
 		if err := s.refuseInterrupt(rec, c); err != nil {
 			return err
@@ -306,7 +306,7 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 		c.stop = newInterrupt(o)
 	}
 	own, rec := current()
-	c.begin(ctx)
+	c.tellQueued(ctx)
 	c.ctx = c.watched.carry(ctx)
 	if own == nil && (rec == nil || rec.Node == nil) {
 		// Somewhere to remember a panic that passes through.

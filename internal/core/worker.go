@@ -296,10 +296,8 @@ var threadIDs atomic.Uint64
 
 func newThread(cfg *Config) *Thread {
 	t := &Thread{
-		id:     threadIDs.Add(1),
-		name:   cfg.Name,
-		policy: cfg.Policy,
-		lease:  lease{onStart: cfg.OnStart, onExit: cfg.OnExit},
+		identity: identity{id: threadIDs.Add(1), name: cfg.Name, policy: cfg.Policy},
+		lease:    lease{onStart: cfg.OnStart, onExit: cfg.OnExit},
 	}
 	t.spin.limit, t.spin.never = cfg.Spin, cfg.NoSpin
 	if cfg.Unpinned {
