@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -117,6 +118,7 @@ func declared(t *testing.T) map[string]bool {
 			}
 		}
 	}
+	promote(names)
 	return names
 }
 
@@ -146,6 +148,25 @@ func fields(names map[string]bool, of string, e ast.Expr) {
 	for _, f := range list.List {
 		for _, n := range f.Names {
 			names[of+"."+n.Name] = true
+		}
+		if id, ok := f.Type.(*ast.Ident); ok && len(f.Names) == 0 {
+			embedded[of] = append(embedded[of], id.Name)
+		}
+	}
+}
+
+// embedded has the names of the types that a struct embeds, of its own package.
+var embedded = map[string][]string{}
+
+// promote adds the fields and methods that structs have from what they embed.
+func promote(names map[string]bool) {
+	for of, parts := range embedded {
+		for _, part := range parts {
+			for name := range maps.Clone(names) {
+				if rest, ok := strings.CutPrefix(name, part+"."); ok {
+					names[of+"."+rest] = true
+				}
+			}
 		}
 	}
 }
