@@ -56,9 +56,9 @@ func TestMaxWaiting(t *testing.T) {
 			}
 			require.Equal(t, c.line, pool.Stats().Waiting)
 			close(leave)
-			require.NoError(t, first.wait().err)
+			require.NoError(t, first.Wait().Err)
 			for _, r := range rs {
-				require.NoError(t, r.wait().err)
+				require.NoError(t, r.Wait().Err)
 			}
 			require.Equal(t, []int{0, 1}[:c.line], append([]int{}, order...))
 			require.NoError(t, inPool(pool, on(nil0)))
@@ -125,8 +125,8 @@ func TestQueueWait(t *testing.T) {
 		})
 		synctest.Wait()
 		close(leave)
-		require.NoError(t, first.wait().err)
-		require.NoError(t, second.wait().err)
+		require.NoError(t, first.Wait().Err)
+		require.NoError(t, second.Wait().Err)
 	})
 }
 
@@ -165,7 +165,7 @@ func TestQueueWaitInLine(t *testing.T) {
 		_, err = asyncsync.Go(ctx, with0(neverRuns(t))).Wait(context.Background())
 		require.ErrorIs(t, err, asyncsync.ErrPoolFull)
 		close(leave)
-		require.NoError(t, first.wait().err)
+		require.NoError(t, first.Wait().Err)
 		require.NoError(t, to(ctx, on(nil0)), "the context is as good as before")
 	})
 }
@@ -197,14 +197,14 @@ func TestMaxWait(t *testing.T) {
 			require.Zero(t, pool.Stats().Waiting)
 			time.Sleep(10 * time.Second)
 			if queueWait > 0 {
-				require.ErrorIs(t, second.wait().err, asyncsync.ErrQueueFull)
+				require.ErrorIs(t, second.Wait().Err, asyncsync.ErrQueueFull)
 			} else {
-				require.False(t, second.over())
+				require.False(t, second.Over())
 			}
 			close(leave)
-			require.NoError(t, first.wait().err)
+			require.NoError(t, first.Wait().Err)
 			if queueWait == 0 {
-				require.NoError(t, second.wait().err)
+				require.NoError(t, second.Wait().Err)
 			}
 			require.NoError(t, tsc.Close())
 		})
@@ -219,7 +219,7 @@ func TestQueueWaitRace(t *testing.T) {
 	for range 2000 {
 		r := start(func() error { return to(ctx, func(context.Context) error { ran++; return nil }) })
 		err := to(ctx, func(context.Context) error { ran++; return nil })
-		for _, err := range []error{err, r.wait().err} {
+		for _, err := range []error{err, r.Wait().Err} {
 			if err != nil {
 				full := errors.Is(err, asyncsync.ErrQueueFull) || errors.Is(err, asyncsync.ErrPoolFull)
 				require.True(t, full, err)
@@ -252,10 +252,10 @@ func TestMaxWaitingWithoutOverflow(t *testing.T) {
 			return inPool(pool, func(ctx context.Context) error { return to(ctx, on(nil0), asyncsync.On(other)) })
 		})
 		time.Sleep(time.Minute)
-		require.False(t, second.over())
+		require.False(t, second.Over())
 		require.ErrorIs(t, inPool(pool, neverRuns(t)), asyncsync.ErrPoolFull)
 		close(leave)
-		require.NoError(t, first.wait().err)
-		require.NoError(t, second.wait().err)
+		require.NoError(t, first.Wait().Err)
+		require.NoError(t, second.Wait().Err)
 	})
 }

@@ -174,7 +174,7 @@ func TestAdoptionIsUndone(t *testing.T) {
 			return from(context.Background(), func(ctx context.Context) error {
 				return to(ctx, func(context.Context) error { ids[tid()] = true; return nil })
 			})
-		}).wait()
+		}).Wait()
 	}
 	for id := range ids {
 		_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", id))

@@ -135,7 +135,7 @@ func TestAwakeThreadIsToldOfTheEndOfStrict(t *testing.T) {
 			stranger := start(func() error { return to(context.Background(), on(nil0), asyncsync.On(tsc)) })
 			awaitQueued(t, tsc, 1)
 			core.SetStrict(false)
-			return stranger.wait().err
+			return stranger.Wait().Err
 		})
 	})
 	require.NoError(t, err)

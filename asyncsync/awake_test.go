@@ -135,10 +135,10 @@ func TestAwakeEndings(t *testing.T) {
 								return err
 							}
 						}
-						return from(ctx, func(ctx context.Context) error { return to(ctx, on(e.do)) })
+						return from(ctx, func(ctx context.Context) error { return to(ctx, on(e.Do)) })
 					})
 				})
-				requireEnd(t, e, o)
+				e.CheckIs(t, o)
 				require.Equal(t, home, threadOf(t, ctx))
 			}
 		}
@@ -170,15 +170,15 @@ func TestAwakeEndingsAreNotMixedUp(t *testing.T) {
 					})
 					switch (me + i) % 3 {
 					case 0:
-						if o.how != "panic" || o.value != any(mine) {
+						if o.How != "panic" || o.Value != any(mine) {
 							t.Errorf("%+v", o)
 						}
 					case 1:
-						if o.how != "goexit" {
+						if o.How != "goexit" {
 							t.Errorf("%+v", o)
 						}
 					default:
-						if o.how != "return" || o.err != nil {
+						if o.How != "return" || o.Err != nil {
 							t.Errorf("%+v", o)
 						}
 					}
@@ -205,7 +205,7 @@ func TestAwakeAndCancel(t *testing.T) {
 					t.Errorf("%v, and it has run: %t", err, ran)
 				}
 				before := ran
-				ending.wait()
+				ending.Wait()
 				if err := to(ctx, on(nil0)); err != nil { // what was before has run
 					t.Error(err)
 				}
@@ -252,8 +252,8 @@ func TestAwakeAndQueueLimit(t *testing.T) {
 		awaitQueued(t, tsc, 1)
 		require.ErrorIs(t, to(ctx, neverRuns(t)), asyncsync.ErrQueueFull)
 		release()
-		require.NoError(t, r.wait().err)
-		require.NoError(t, queued.wait().err)
+		require.NoError(t, r.Wait().Err)
+		require.NoError(t, queued.Wait().Err)
 		inStep(t, ctx)
 	})
 }
@@ -279,9 +279,9 @@ func TestAwakeAndHooks(t *testing.T) {
 		}
 		all.Wait()
 		for _, what := range []string{"queued", "started", "ended"} {
-			require.Equal(t, 4*rounds, log.count(what), what)
+			require.Equal(t, 4*rounds, log.Count(what), what)
 		}
-		require.Equal(t, 2*rounds, log.count("panicked"))
+		require.Equal(t, 2*rounds, log.Count("panicked"))
 		require.EqualValues(t, 4*rounds, tsc.Stats().Calls)
 	})
 }

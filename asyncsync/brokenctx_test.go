@@ -72,10 +72,10 @@ func TestCtxThatBreaksItsContract(t *testing.T) {
 						return to(broken(context.Background()), func(context.Context) error { ran = true; return nil }, asyncsync.On(tsc))
 					})
 					if busy && name == "mute" {
-						require.ErrorIs(t, o.wait().err, context.Canceled, "it waits for nobody")
+						require.ErrorIs(t, o.Wait().Err, context.Canceled, "it waits for nobody")
 					}
 					release()
-					told(t, ran, o.wait().err)
+					told(t, ran, o.Wait().Err)
 				}
 			})
 			t.Run("FromThread", func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestCtxThatBreaksItsContract(t *testing.T) {
 				require.ErrorIs(t, err, context.Canceled)
 				require.NotContains(t, err.Error(), "%!w")
 				release()
-				require.NoError(t, held.wait().err)
+				require.NoError(t, held.Wait().Err)
 			})
 			require.NoError(t, tsc.Close())
 		})

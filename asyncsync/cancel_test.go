@@ -114,11 +114,11 @@ func TestCancelQueued(t *testing.T) {
 				})
 				awaitQueued(t, tsc, 1)
 				cancel(errCause)
-				require.Same(t, errCause, r.wait().err, "at once, and not as abandoned: it never ran")
+				require.Same(t, errCause, r.Wait().Err, "at once, and not as abandoned: it never ran")
 				require.Zero(t, tsc.Stats().Queued, "taken out")
 				require.True(t, tsc.Stats().Running)
 				release()
-				require.NoError(t, first.wait().err)
+				require.NoError(t, first.Wait().Err)
 				threadOf(t, base)
 				require.False(t, ranSecond)
 			})
@@ -156,11 +156,11 @@ func TestCancelQueuedBehindBlockedFrame(t *testing.T) {
 		r := start(func() error { return to(ctx, neverRuns(t)) })
 		awaitQueued(t, tsc, 1)
 		cancel(errCause)
-		require.Same(t, errCause, r.wait().err, name)
+		require.Same(t, errCause, r.Wait().Err, name)
 		require.Zero(t, tsc.Stats().Queued, name)
 	}
 	close(leave)
-	require.NoError(t, first.wait().err)
+	require.NoError(t, first.Wait().Err)
 }
 
 // With the policy None a nested call cannot run. Made where the library does
@@ -176,11 +176,11 @@ func TestCancelNestedCallThatNobodyServes(t *testing.T) {
 					awaitQueued(t, tsc, 1)
 					cancel(errCause)
 				}()
-				return start(func() error { return to(ctx, neverRuns(t)) }).wait().err
+				return start(func() error { return to(ctx, neverRuns(t)) }).Wait().Err
 			})
 		})
 	})
-	require.Same(t, errCause, r.wait().err)
+	require.Same(t, errCause, r.Wait().Err)
 }
 
 // A running function sees the end of its ctx; what it returns is what the
@@ -263,7 +263,7 @@ func TestCancelWaitingForCapacity(t *testing.T) {
 			return ""
 		})
 		cancel(errCause)
-		require.Same(t, errCause, r.wait().err)
+		require.Same(t, errCause, r.Wait().Err)
 		poll(t, func() string {
 			if w := pool.Stats().Waiting; w != 0 {
 				return fmt.Sprintf("%d still in line, for nobody", w)
@@ -273,7 +273,7 @@ func TestCancelWaitingForCapacity(t *testing.T) {
 	}
 	require.Zero(t, tsc.Stats().Queued)
 	release()
-	require.NoError(t, first.wait().err)
+	require.NoError(t, first.Wait().Err)
 	require.NoError(t, tsc.Close())
 }
 
@@ -291,11 +291,11 @@ func TestCancelOneOfTwoWaitingForCapacity(t *testing.T) {
 	stays := start(func() error { return to(base, func(context.Context) error { return errOwn }) })
 	awaitQueued(t, tsc, 2)
 	cancel(errCause)
-	require.Same(t, errCause, gone.wait().err)
+	require.Same(t, errCause, gone.Wait().Err)
 	release()
-	require.NoError(t, first.wait().err)
+	require.NoError(t, first.Wait().Err)
 	require.NoError(t, held.Close())
-	require.Same(t, errOwn, settles(t, stays).err)
+	require.Same(t, errOwn, stays.Settle(t).Err)
 }
 
 // Waiting for a limiter's token.
@@ -322,7 +322,7 @@ func TestCancelWaitingForToken(t *testing.T) {
 			return ""
 		})
 		cancel(errCause)
-		require.Same(t, errCause, r.wait().err)
+		require.Same(t, errCause, r.Wait().Err)
 		require.Equal(t, task.LimiterStats{Total: 1, Used: 1}, l.Stats())
 	}
 }
@@ -340,7 +340,7 @@ func TestCancelPostedElsewhere(t *testing.T) {
 		})
 		fn := <-posted
 		cancel(errCause)
-		require.Same(t, errCause, r.wait().err)
+		require.Same(t, errCause, r.Wait().Err)
 		fn() // too late
 	}
 }
@@ -366,9 +366,9 @@ func TestCancelQueuedRace(t *testing.T) {
 		}
 		cancel(errCause)
 		close(leave)
-		require.Same(t, errCause, r.wait().err)
+		require.Same(t, errCause, r.Wait().Err)
 		require.False(t, ran)
-		require.NoError(t, first.wait().err)
+		require.NoError(t, first.Wait().Err)
 	}
 }
 
@@ -516,9 +516,9 @@ func TestAbandon(t *testing.T) {
 			require.True(t, tsc.Stats().Running, "the thread is busy")
 			next := start(func() error { return to(base, func(context.Context) error { return errOwn }) })
 			awaitQueued(t, tsc, 1)
-			require.False(t, next.over())
+			require.False(t, next.Over())
 			close(leave)
-			require.Same(t, errOwn, next.wait().err)
+			require.Same(t, errOwn, next.Wait().Err)
 		})
 	}
 }
@@ -552,7 +552,7 @@ func TestAbandonedRunning(t *testing.T) {
 	}
 	for name, way := range ways {
 		for _, e := range ends {
-			t.Run(name+"/"+e.how, func(t *testing.T) {
+			t.Run(name+"/"+e.How, func(t *testing.T) {
 				guard(t)
 				base, _ := newContext(t)
 				before := asyncsync.ReadStats().AbandonedRunning
@@ -562,7 +562,7 @@ func TestAbandonedRunning(t *testing.T) {
 					ctx, cancel := context.WithCancel(own)
 					end := make(chan struct{})
 					leave = append(leave, end)
-					err := way(base, ctx, func(context.Context) error { cancel(); <-end; return e.do() })
+					err := way(base, ctx, func(context.Context) error { cancel(); <-end; return e.Do() })
 					require.ErrorIs(t, err, asyncsync.ErrAbandoned)
 					require.Equal(t, before+i+1, asyncsync.ReadStats().AbandonedRunning)
 				}
@@ -770,9 +770,9 @@ func TestInterruptNotCalled(t *testing.T) {
 		r := start(func() error { return to(ctx, neverRuns(t), opt) })
 		synctest.Wait()
 		cancel(errCause)
-		require.Same(t, errCause, r.wait().err)
+		require.Same(t, errCause, r.Wait().Err)
 		release()
-		require.NoError(t, first.wait().err)
+		require.NoError(t, first.Wait().Err)
 		synctest.Wait()
 	})
 }
@@ -792,9 +792,9 @@ func TestCallWaitsForInterrupt(t *testing.T) {
 				asyncsync.InterruptOnce(func() { close(begun); <-leave; finished = true }))
 		})
 		synctest.Wait()
-		require.False(t, r.over())
+		require.False(t, r.Over())
 		close(leave)
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 		require.True(t, finished)
 	})
 }
@@ -889,9 +889,9 @@ func TestLoopStops(t *testing.T) {
 			r := start(call)
 			fn := <-l.posted
 			close(l.done)
-			require.ErrorIs(t, r.wait().err, loop.ErrStopped)
+			require.ErrorIs(t, r.Wait().Err, loop.ErrStopped)
 			fn()
-			require.ErrorIs(t, outcomeOf(call).err, loop.ErrStopped)
+			require.ErrorIs(t, outcomeOf(call).Err, loop.ErrStopped)
 		})
 	}
 }
@@ -914,9 +914,9 @@ func TestLoopStopsWhileRunning(t *testing.T) {
 			return from(base, fn, asyncsync.WithLoop(l))
 		})
 		go (<-l.posted)()
-		o := r.wait()
-		require.ErrorIs(t, o.err, errOwn)
-		require.NotErrorIs(t, o.err, loop.ErrStopped)
+		o := r.Wait()
+		require.ErrorIs(t, o.Err, errOwn)
+		require.NotErrorIs(t, o.Err, loop.ErrStopped)
 	}
 }
 

@@ -41,7 +41,7 @@ func TestClose(t *testing.T) {
 		},
 		"running": func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadPool) func() {
 			release, r := occupy(ctx)
-			return func() { release(); require.NoError(t, r.wait().err) }
+			return func() { release(); require.NoError(t, r.Wait().Err) }
 		},
 		"queued": func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadPool) func() {
 			release, first := occupy(ctx)
@@ -56,7 +56,7 @@ func TestClose(t *testing.T) {
 			return func() {
 				release()
 				for _, r := range append(rs, first) {
-					require.NoError(t, r.wait().err, "accepted is run")
+					require.NoError(t, r.Wait().Err, "accepted is run")
 				}
 				require.Equal(t, []int{0, 1, 2}, order)
 			}
@@ -78,7 +78,7 @@ func TestClose(t *testing.T) {
 			synctest.Wait()
 			return func() {
 				close(leave)
-				require.NoError(t, r.wait().err)
+				require.NoError(t, r.Wait().Err)
 				require.NotZero(t, where)
 			}
 		},
@@ -97,9 +97,9 @@ func TestClose(t *testing.T) {
 			require.Equal(t, 1, pool.Stats().Waiting)
 			return func() {
 				release()
-				require.NoError(t, first.wait().err)
+				require.NoError(t, first.Wait().Err)
 				require.NoError(t, tsc.Close())
-				require.NoError(t, r.wait().err)
+				require.NoError(t, r.Wait().Err)
 			}
 		},
 	}
@@ -133,12 +133,12 @@ func TestClose(t *testing.T) {
 						require.ErrorIs(t, to(ctx, neverRuns(t)), asyncsync.ErrClosed, "refused from now on")
 						if release != nil {
 							for _, c := range cs {
-								require.False(t, c.over(), "Close waits")
+								require.False(t, c.Over(), "Close waits")
 							}
 							release()
 						}
 						for _, c := range cs {
-							require.NoError(t, c.wait().err)
+							require.NoError(t, c.Wait().Err)
 						}
 						require.NoError(t, tsc.Close())
 						requireClosed(t, ctx, tsc)
@@ -195,7 +195,7 @@ func TestCloseFromInside(t *testing.T) {
 					return err
 				})
 				refused := start(func() error { return to(asyncsync.Detach(ctx), neverRuns(t), asyncsync.On(tsc)) })
-				require.ErrorIs(t, refused.wait().err, asyncsync.ErrClosed)
+				require.ErrorIs(t, refused.Wait().Err, asyncsync.ErrClosed)
 				require.False(t, exited.Load(), "the function still runs")
 				return err
 			})
@@ -227,7 +227,7 @@ func TestCloseFromTaskThatIsWaitedForLater(t *testing.T) {
 			return err
 		})
 	})
-	require.NoError(t, settles(t, r).err)
+	require.NoError(t, r.Settle(t).Err)
 	require.NoError(t, tsc.Close())
 }
 
@@ -264,8 +264,8 @@ func TestCloseFromThreadThatIsNeeded(t *testing.T) {
 					return tsc.Close()
 				})
 			})
-			require.NoError(t, settles(t, closer).err)
-			require.NoError(t, r.wait().err)
+			require.NoError(t, closer.Settle(t).Err)
+			require.NoError(t, r.Wait().Err)
 			require.Equal(t, away, got)
 			requireClosed(t, ctx, tsc)
 		})
@@ -344,23 +344,23 @@ func TestShutdownGivesUp(t *testing.T) {
 		closer := start(func() error { return tsc.Shutdown(patience) })
 		waiter := start(tsc.Close)
 		synctest.Wait()
-		require.False(t, closer.over())
+		require.False(t, closer.Over())
 		require.Equal(t, 3, tsc.Stats().Queued)
 		cancel(errCause)
-		err := closer.wait().err
+		err := closer.Wait().Err
 		require.ErrorIs(t, err, errCause)
 		require.ErrorContains(t, err, "stubborn")
 		require.ErrorContains(t, err, "the long one")
 		for _, q := range queued {
-			require.ErrorIs(t, q.wait().err, asyncsync.ErrClosed)
+			require.ErrorIs(t, q.Wait().Err, asyncsync.ErrClosed)
 		}
 		synctest.Wait()
-		require.False(t, waiter.over(), "Close is more patient")
-		require.False(t, first.over())
+		require.False(t, waiter.Over(), "Close is more patient")
+		require.False(t, first.Over())
 		require.ErrorIs(t, to(ctx, neverRuns(t)), asyncsync.ErrClosed)
 		release()
-		require.NoError(t, first.wait().err, "what ran is not disturbed")
-		require.NoError(t, waiter.wait().err)
+		require.NoError(t, first.Wait().Err, "what ran is not disturbed")
+		require.NoError(t, waiter.Wait().Err)
 		require.True(t, exited)
 		require.Equal(t, 1, pool.Stats().Idle)
 		require.NoError(t, pool.Close())
@@ -377,7 +377,7 @@ func TestShutdownImpatient(t *testing.T) {
 	release, first := occupy(ctx)
 	require.ErrorIs(t, tsc.Shutdown(over), errCause)
 	release()
-	require.NoError(t, first.wait().err)
+	require.NoError(t, first.Wait().Err)
 	require.NoError(t, tsc.Close())
 
 	_, unused := newContext(t)
@@ -407,7 +407,7 @@ func TestShutdownServesNested(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, tsc.Shutdown(over), context.Canceled)
 	close(leave)
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	require.Equal(t, home, got)
 }
 
@@ -446,11 +446,11 @@ func TestShutdownWaitingForCapacity(t *testing.T) {
 	over, cancel := context.WithCancelCause(context.Background())
 	cancel(errCause)
 	require.ErrorIs(t, tsc.Shutdown(over), errCause)
-	require.ErrorIs(t, r.wait().err, asyncsync.ErrClosed)
+	require.ErrorIs(t, r.Wait().Err, asyncsync.ErrClosed)
 	require.Zero(t, pool.Stats().Waiting)
 	require.NoError(t, tsc.Close())
 	release()
-	require.NoError(t, first.wait().err)
+	require.NoError(t, first.Wait().Err)
 }
 
 // Giving up on a context that overflows is no matter of the one that it is
@@ -475,8 +475,8 @@ func TestShutdownOfNestedLeavesOuterAlone(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, b.Shutdown(over), context.Canceled)
 	close(leave)
-	require.NoError(t, first.wait().err)
-	require.Same(t, errOwn, queued.wait().err, "it was not shut down")
+	require.NoError(t, first.Wait().Err)
+	require.Same(t, errOwn, queued.Wait().Err, "it was not shut down")
 	require.ErrorIs(t, to(inner, neverRuns(t)), asyncsync.ErrClosed)
 }
 
@@ -547,17 +547,17 @@ func TestCloseNestedWaitsForItsOwn(t *testing.T) {
 		release, first := occupy(inner)
 		closer := start(i.Close)
 		synctest.Wait()
-		require.False(t, closer.over())
+		require.False(t, closer.Over())
 		release()
-		require.NoError(t, closer.wait().err)
-		require.NoError(t, first.wait().err)
+		require.NoError(t, closer.Wait().Err)
+		require.NoError(t, first.Wait().Err)
 
 		second, s := asyncsync.NewThreadSensitiveContext(outer)
 		_ = second
 		release, first = occupy(outer)
 		require.NoError(t, s.Close(), "it has nothing to wait for")
 		release()
-		require.NoError(t, first.wait().err)
+		require.NoError(t, first.Wait().Err)
 		require.NoError(t, o.Close())
 	})
 }
@@ -598,17 +598,17 @@ func TestDetach(t *testing.T) {
 				})
 				awaitQueued(t, tsc, 1)
 				require.Equal(t, home, threadOf(t, ctx), "relatives are served")
-				require.False(t, back.over())
+				require.False(t, back.Over())
 				close(blocked)
 				<-leave
-				go func() { back.wait() }()
+				go func() { back.Wait() }()
 				return nil
 			})
 		})
 	})
 	<-blocked
 	close(leave)
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	poll(t, func() string {
 		if tsc.Stats().Queued > 0 || tsc.Stats().Running {
 			return "the stranger has not had its turn"
@@ -723,7 +723,7 @@ func TestContextInUseIsNotCollected(t *testing.T) {
 	}
 	require.Equal(t, 0, pool.Stats().Idle)
 	close(leave)
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	collect(t, func() string {
 		if pool.Stats().Idle != 1 {
 			return "not given back"
@@ -762,9 +762,9 @@ func TestQueueLimit(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, to(nested, neverRuns(t)), context.Canceled)
 	close(leave)
-	require.NoError(t, first.wait().err)
+	require.NoError(t, first.Wait().Err)
 	for _, q := range queued {
-		require.NoError(t, q.wait().err)
+		require.NoError(t, q.Wait().Err)
 	}
 	require.NoError(t, to(ctx, func(context.Context) error { return nil }), "there is room again")
 }
@@ -780,10 +780,10 @@ func TestQueueLimitAfterCancel(t *testing.T) {
 		awaitQueued(t, tsc, 1)
 		require.ErrorIs(t, to(base, neverRuns(t)), asyncsync.ErrQueueFull)
 		cancel(errCause)
-		require.Same(t, errCause, r.wait().err)
+		require.Same(t, errCause, r.Wait().Err)
 	}
 	release()
-	require.NoError(t, first.wait().err)
+	require.NoError(t, first.Wait().Err)
 }
 
 // The policies, seen by a stranger and by a relative of a blocked function.
@@ -814,11 +814,11 @@ func TestServe(t *testing.T) {
 					synctest.Wait()
 					relative := start(func() error { return to(blocked, func(context.Context) error { return nil }) })
 					synctest.Wait()
-					require.Equal(t, want.stranger, stranger.over())
-					require.Equal(t, want.relative, relative.over())
+					require.Equal(t, want.stranger, stranger.Over())
+					require.Equal(t, want.relative, relative.Over())
 					close(leave)
 					for _, r := range []*runningFunc{first, stranger, relative} {
-						require.NoError(t, r.wait().err, "served at the latest when the function has ended")
+						require.NoError(t, r.Wait().Err, "served at the latest when the function has ended")
 					}
 					require.NoError(t, tsc.Close())
 				})
@@ -852,7 +852,7 @@ func TestServeAllInOrder(t *testing.T) {
 				}
 				close(gate)
 				for _, r := range append(rs, holder) {
-					r.wait()
+					r.Wait()
 				}
 				return nil
 			})
@@ -992,7 +992,7 @@ func TestShutdownNamesTheExitFunctionThatHangs(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Regexp(t, `TestShutdownNamesTheExitFunctionThatHangs\.func\d+ still runs`, err.Error())
 	close(leave)
-	require.NoError(t, closing.wait().err)
+	require.NoError(t, closing.Wait().Err)
 }
 
 // An unpinned context that was used has no goroutine while nobody uses it, and is
@@ -1037,7 +1037,7 @@ func TestCloserThatIsLetGoMakesNobodyRelated(t *testing.T) {
 				return nil
 			}, asyncsync.On(tsc))
 			close(queued)
-			require.NoError(t, function.wait().err)
+			require.NoError(t, function.Wait().Err)
 			require.NoError(t, waitFor(stranger))
 			require.NoError(t, tsc.Close())
 		}

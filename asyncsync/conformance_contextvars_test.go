@@ -42,9 +42,9 @@ func TestRow75_ThreadSensitiveWithContextDifferent(t *testing.T) {
 			return v, err
 		}))
 	}
-	one, err := calls[0].wait()
+	one, err := calls[0].Wait()
 	require.NoError(t, err)
-	other, err := calls[1].wait()
+	other, err := calls[1].Wait()
 	require.NoError(t, err)
 	require.NotEqual(t, one.sync.tid, other.sync.tid)
 	for _, v := range []visit{one, other} {
@@ -173,7 +173,7 @@ func TestRow78_SyncToAsyncContextvarsWithCustomContextAndParallelTasks(t *testin
 			}))
 		}
 		for _, call := range calls {
-			after, err := call.wait()
+			after, err := call.Wait()
 			require.NoError(t, err, name)
 			require.Equal(t, is("1"), after, name)
 		}

@@ -37,7 +37,7 @@ func unset[T any]() reading[T] { return reading[T]{} }
 
 // onPlainGoroutine runs fn under a plain go statement and waits for it.
 func onPlainGoroutine(fn func()) {
-	spawn(func() (int, error) { fn(); return 0, nil }).wait()
+	spawn(func() (int, error) { fn(); return 0, nil }).Wait()
 }
 
 // lifeOf goes through everything that can be done with a variable on one
@@ -418,7 +418,7 @@ func TestRow69_LocalThreadsAndTasks(t *testing.T) {
 			return 0, nil
 		}).Wait(ctx)
 		for _, p := range all {
-			_, err := p.wait()
+			_, err := p.Wait()
 			failed = errors.Join(failed, err)
 		}
 		return failed
@@ -568,7 +568,7 @@ func TestRow72_LocalNotInheritedByNewThread(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, is("parent"), onThread)
 	for i, p := range all {
-		seen, err := p.wait()
+		seen, err := p.Wait()
 		require.NoError(t, err)
 		own := fmt.Sprint("raw ", i)
 		require.Equal(t, []reading[string]{unset[string](), is(own), is(own), is(own + ", from T")}, seen)

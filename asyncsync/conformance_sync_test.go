@@ -68,7 +68,7 @@ func TestRow1_SyncToAsync(t *testing.T) {
 				first := spawn(func() (int, error) { return call(t.Context(), 0) })
 				second := spawn(func() (int, error) { return call(t.Context(), 0) })
 				for _, p := range []*pending[int]{first, second} {
-					got, err := p.wait()
+					got, err := p.Wait()
 					require.NoError(t, err)
 					require.Equal(t, 42, got)
 				}
@@ -136,9 +136,9 @@ func TestRow2_SyncToAsyncThreadHandlerChildIsPartial(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(30 * time.Millisecond)
 		close(release)
-		_, err := busy.wait()
+		_, err := busy.Wait()
 		require.NoError(t, err)
-		got, err := withHooks.wait()
+		got, err := withHooks.Wait()
 		require.Same(t, result, got)
 		require.Same(t, failure, err)
 		synctest.Wait() // hooks may run after the caller has gone on
@@ -206,7 +206,7 @@ func TestRow7_SyncToAsyncDecorator(t *testing.T) {
 		calls = append(calls, spawn(func() (int, error) { return next(context.Background(), n) }))
 	}
 	for n, call := range calls {
-		got, err := call.wait()
+		got, err := call.Wait()
 		require.NoError(t, err)
 		require.Equal(t, n+1, got)
 	}
@@ -342,7 +342,7 @@ func TestRow12_AsyncToSyncToAsyncDecorator(t *testing.T) {
 	}
 	require.NotEqual(t, visits[0].own.tid, visits[1].own.tid)
 	for _, v := range visits {
-		ran, err := v.call.wait()
+		ran, err := v.call.Wait()
 		require.NoError(t, err)
 		require.Equal(t, v.own, ran[0], "the outer sync part")
 		require.NotEqual(t, v.own.tid, ran[1].tid, "the async part")
@@ -380,7 +380,7 @@ func TestRow13_AsyncToSyncToThreadDecorator(t *testing.T) {
 			return 42, errors.Join(errs[:]...)
 		})
 		return r, err
-	}).wait()
+	}).Wait()
 	require.NoError(t, err)
 	require.Equal(t, 42, r.value)
 	require.Equal(t, r.caller, r.first.gid, "sync code runs on the goroutine that called A2S")
@@ -506,9 +506,9 @@ func TestRow20_AsyncToSyncInThread(t *testing.T) {
 			})
 		}))
 	}
-	one, err := calls[0].wait()
+	one, err := calls[0].Wait()
 	require.NoError(t, err)
-	other, err := calls[1].wait()
+	other, err := calls[1].Wait()
 	require.NoError(t, err)
 	require.NotEqual(t, one.gid, other.gid)
 	if tid() == 0 {
@@ -523,7 +523,7 @@ func TestRow20_AsyncToSyncInThread(t *testing.T) {
 			return asyncsync.FromThread(context.Background(), func(ctx context.Context) (place, error) {
 				return asyncsync.ToThread(ctx, whereabouts)
 			})
-		}).wait()
+		}).Wait()
 		require.NoError(t, err)
 		used[at.tid] = true
 	}
@@ -671,9 +671,9 @@ func TestRow26_ThreadSensitiveOutsideAsync(t *testing.T) {
 			return here(), nil
 		}, asyncsync.Named("row26 stranger"))
 	})
-	_, err := first.wait()
+	_, err := first.Wait()
 	require.NoError(t, err)
-	strangerAt, err := second.wait()
+	strangerAt, err := second.Wait()
 	require.NoError(t, err)
 
 	require.Equal(t, outerAt, innerAt)
@@ -722,7 +722,7 @@ func TestRow32_ThreadSensitiveWithContextMatches(t *testing.T) {
 			}
 			distinct := map[seen]int{}
 			for _, call := range calls {
-				s, err := call.wait()
+				s, err := call.Wait()
 				require.NoError(t, err)
 				distinct[s]++
 			}
@@ -877,10 +877,10 @@ func TestRow35_ThreadSensitiveContextExitDoesNotBlockEventLoop(t *testing.T) {
 			require.True(t, parked.running())
 
 			close(release)
-			got, err = parked.wait()
+			got, err = parked.Wait()
 			require.NoError(t, err, "what it returned wins over the cancellation")
 			require.Equal(t, 35, got)
-			_, err = closing.wait()
+			_, err = closing.Wait()
 			require.NoError(t, err)
 		})
 	})
@@ -903,7 +903,7 @@ func TestRow35_ThreadSensitiveContextExitDoesNotBlockEventLoop(t *testing.T) {
 			require.True(t, parked.running(), "giving up does not stop it")
 
 			close(release)
-			got, err := parked.wait()
+			got, err := parked.Wait()
 			require.NoError(t, err)
 			require.Equal(t, 35, got)
 			require.NoError(t, tsc.Close())
@@ -959,10 +959,10 @@ func TestRow36_ThreadSensitiveContextExitDoesNotStarveDefaultExecutor(t *testing
 
 		close(release)
 		for i := range contexts {
-			got, err := parked[i].wait()
+			got, err := parked[i].Wait()
 			require.NoError(t, err)
 			require.Equal(t, 36, got)
-			_, err = closing[i].wait()
+			_, err = closing[i].Wait()
 			require.NoError(t, err)
 		}
 	})
@@ -1216,14 +1216,14 @@ func TestRow45_SyncToAsyncWithBlockerThreadSensitive(t *testing.T) {
 			require.Equal(t, 1, stats.Queued)
 
 			cancel()
-			_, err := setter.wait()
+			_, err := setter.Wait()
 			require.ErrorIs(t, err, context.Canceled)
 			synctest.Wait()
 			require.True(t, waiter.running(), "the waiter is nobody's victim")
 			require.Zero(t, tsc.Stats().Queued)
 
 			close(event)
-			got, err := waiter.wait()
+			got, err := waiter.Wait()
 			require.NoError(t, err)
 			require.Equal(t, 45, got)
 			require.NoError(t, tsc.Close())
@@ -1326,7 +1326,7 @@ func TestRow46_SyncToAsyncWithBlockerNonThreadSensitive(t *testing.T) {
 		return here(), nil
 	})
 	require.NoError(t, err)
-	waitedAt, err := waiter.wait()
+	waitedAt, err := waiter.Wait()
 	require.NoError(t, err)
 	require.NotEqual(t, setAt.gid, waitedAt.gid)
 }
@@ -1396,7 +1396,7 @@ func absorb(t *testing.T, n int, sub func(ctx context.Context, inside chan<- str
 	call := spawn(func() (string, error) { return through(ctx, n, view) })
 	<-inView
 	cancel(gone)
-	text, err := call.wait()
+	text, err := call.Wait()
 	require.NoError(t, err, "what was absorbed does not come out above")
 	require.Equal(t, "sub is done", text)
 	require.True(t, subEnded)
@@ -1622,7 +1622,7 @@ func twoEscapedTasks(t *testing.T) {
 		synctest.Wait()
 		require.True(t, outer.running(), "T cannot leave the frame while it runs the first call")
 		close(event)
-		tasks, err := outer.wait()
+		tasks, err := outer.Wait()
 		require.NoError(t, err)
 		require.Len(t, tasks, 2)
 		for _, tk := range tasks {
@@ -1674,7 +1674,7 @@ func twoEscapedTasksBelow(t *testing.T) {
 			return ranAt, err
 		})
 		require.NoError(t, err)
-		_, _ = closer.wait()
+		_, _ = closer.Wait()
 		require.Len(t, ranAt, 2)
 		for _, at := range ranAt {
 			require.Equal(t, main.gid, at.gid)
@@ -1700,10 +1700,10 @@ func TestRow58_AsyncToSyncWithStoppedMainLoop(t *testing.T) {
 	require.NoError(t, tsc.Close())
 
 	for name, call := range map[string]asyncsync.Func[int, int]{"up": made.up, "down": made.down} {
-		got, err := spawn(func() (int, error) { return call(context.Background(), 41) }).wait()
+		got, err := spawn(func() (int, error) { return call(context.Background(), 41) }).Wait()
 		require.NoError(t, err, name)
 		require.Equal(t, 42, got, name)
-		_, err = spawn(func() (int, error) { return call(ctx, 41) }).wait()
+		_, err = spawn(func() (int, error) { return call(ctx, 41) }).Wait()
 		require.ErrorIs(t, err, asyncsync.ErrClosed, name)
 	}
 	_, err = asyncsync.ToThread(context.Background(), func(context.Context) (int, error) {

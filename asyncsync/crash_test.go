@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 )
 
@@ -29,12 +30,19 @@ func TestPanicsAreSeen(t *testing.T) {
 	guard(t)
 	ctx := context.Background()
 	panics := func(context.Context) (int, error) { culprit(); return 0, nil }
-	run := children(t, map[string]func(t *testing.T){
-		"hop": func(*testing.T) {
+	const origin = "testkit.Culprit()"
+	for name, c := range map[string]struct {
+		body   func(t *testing.T)
+		fails  bool
+		silent bool // of the panic
+		once   string
+		has    []string
+	}{
+		"hop": {fails: true, once: "it began at:", has: []string{origin, "panic: net/http: abort Handler"}, body: func(*testing.T) {
 			go asyncsync.ToThread(ctx, panics) // off the test's goroutine, which recovers
 			select {}
-		},
-		"deep": func(*testing.T) {
+		}},
+		"deep": {fails: true, once: "it began at:", has: []string{origin, "panic: net/http: abort Handler"}, body: func(*testing.T) {
 			go asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 				return asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) {
 					return task.Go(ctx, func(ctx context.Context) (int, error) {
@@ -43,8 +51,12 @@ func TestPanicsAreSeen(t *testing.T) {
 				})
 			})
 			select {}
-		},
-		"recovered": func(t *testing.T) {
+		}},
+		"own error": {fails: true, has: []string{"panic: of my own"}, body: func(*testing.T) {
+			go asyncsync.ToThread(ctx, func(context.Context) (int, error) { panic(errors.New("of my own")) })
+			select {}
+		}},
+		"recovered": {silent: true, body: func(t *testing.T) {
 			for range 100 {
 				func() {
 					defer func() {
@@ -56,32 +68,28 @@ func TestPanicsAreSeen(t *testing.T) {
 				}()
 			}
 			collects()
-		},
-		"own error": func(*testing.T) {
-			go asyncsync.ToThread(ctx, func(context.Context) (int, error) { panic(errors.New("of my own")) })
-			select {}
-		},
-		"lost": func(*testing.T) {
-			task.Go(ctx, panics, task.Named("forgotten"))
-			collects()
-		},
-		"lost on a thread": func(*testing.T) {
-			asyncsync.Go(ctx, panics, asyncsync.Named("forgotten"))
-			collects()
-		},
-		"lost, but a hook hears": func(*testing.T) {
+		}},
+		"lost, but a hook hears": {silent: true, body: func(*testing.T) {
 			defer asyncsync.AddHooks(asyncsync.Hooks{Panicked: func(asyncsync.CallInfo) {}})()
 			task.Go(ctx, panics)
 			collects()
-		},
-		"waited for": func(t *testing.T) {
+		}},
+		"waited for": {silent: true, body: func(t *testing.T) {
 			func() {
 				defer func() { recover() }()
 				task.Go(ctx, panics).Wait(ctx)
 			}()
 			collects()
-		},
-		"abandoned": func(t *testing.T) {
+		}},
+		"lost": {once: "asyncsync: task forgotten, which nobody has waited for, panicked: net/http: abort Handler", has: []string{origin}, body: func(*testing.T) {
+			task.Go(ctx, panics, task.Named("forgotten"))
+			collects()
+		}},
+		"lost on a thread": {once: "asyncsync: task forgotten, which nobody has waited for, panicked: net/http: abort Handler", has: []string{origin}, body: func(*testing.T) {
+			asyncsync.Go(ctx, panics, asyncsync.Named("forgotten"))
+			collects()
+		}},
+		"abandoned": {once: "asyncsync: forgotten, which was abandoned, panicked: net/http: abort Handler", has: []string{origin}, body: func(t *testing.T) {
 			ctx, cancel := context.WithCancel(ctx)
 			gate := make(chan struct{})
 			_, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) {
@@ -99,32 +107,20 @@ func TestPanicsAreSeen(t *testing.T) {
 			}
 			asyncsync.ToThread(context.Background(), func(context.Context) (int, error) { return 0, nil }) // behind it
 			os.Stderr.Sync()
-		},
-	})
-	const here, origin = "asyncsync_test.culprit()", "it began at:"
-	for _, name := range []string{"hop", "deep"} {
-		out, err := run(name)
-		require.Error(t, err, name)
-		require.Equal(t, 1, strings.Count(out, origin), "%s: %s", name, out)
-		require.Contains(t, out, here, name)
-		require.Contains(t, out, "panic: net/http: abort Handler", name)
-	}
-	out, err := run("own error")
-	require.Error(t, err)
-	require.Contains(t, out, "panic: of my own")
-	for _, name := range []string{"recovered", "lost, but a hook hears", "waited for"} {
-		out, err := run(name)
-		require.NoError(t, err, "%s: %s", name, out)
-		require.NotContains(t, out, "culprit", name)
-	}
-	for name, says := range map[string]string{
-		"lost":             "asyncsync: task forgotten, which nobody has waited for, panicked: net/http: abort Handler",
-		"lost on a thread": "asyncsync: task forgotten, which nobody has waited for, panicked: net/http: abort Handler",
-		"abandoned":        "asyncsync: forgotten, which was abandoned, panicked: net/http: abort Handler",
+		}},
 	} {
-		out, err := run(name)
-		require.NoError(t, err, "%s: %s", name, out)
-		require.Equal(t, 1, strings.Count(out, says), "%s: %s", name, out)
-		require.Contains(t, out, here, name)
+		t.Run(name, func(t *testing.T) {
+			out, err := testkit.Child(t, c.body)
+			require.Equal(t, c.fails, err != nil, "%v: %s", err, out)
+			if c.once != "" {
+				require.Equal(t, 1, strings.Count(out, c.once), out)
+			}
+			for _, text := range c.has {
+				require.Contains(t, out, text)
+			}
+			if c.silent {
+				require.NotContains(t, out, "Culprit")
+			}
+		})
 	}
 }

@@ -61,11 +61,11 @@ func TestDeadlockBothEndsAtOnce(t *testing.T) {
 		}
 		told := 0
 		for _, r := range rs {
-			switch o := r.wait(); {
-			case errors.Is(o.err, deadlock.ErrDeadlock):
+			switch o := r.Wait(); {
+			case errors.Is(o.Err, deadlock.ErrDeadlock):
 				told++
 			default:
-				require.NoError(t, o.err)
+				require.NoError(t, o.Err)
 			}
 		}
 		require.Equal(t, 1, told, "round %d, %d threads", round, n)
@@ -154,7 +154,7 @@ func TestDeadlockCancelBeforeTheCheck(t *testing.T) {
 		},
 		"queued call": func(ctx context.Context, tk *task.Task[int]) error {
 			release, ended := occupyWaiting(otherTsc, tk)
-			defer func() { release(); ended.wait() }()
+			defer func() { release(); ended.Wait() }()
 			return to(ctx, neverRunsQuietly, asyncsync.On(otherTsc))
 		},
 		"on another thread": func(ctx context.Context, tk *task.Task[int]) error {
@@ -219,7 +219,7 @@ func TestDeadlockEndingBeforeTheCheck(t *testing.T) {
 	guard(t)
 	outer, _ := newContext(t)
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			for range rounds(t) {
 				told := make(chan struct{})
 				late := task.Go(context.Background(), func(ctx context.Context) (int, error) {
@@ -231,10 +231,10 @@ func TestDeadlockEndingBeforeTheCheck(t *testing.T) {
 						// The task has a call served on top of this function.
 						waitsFor := task.Go(in, func(ctx context.Context) (int, error) {
 							outcomeOf(func() error {
-								return to(ctx, func(context.Context) error { return e.do() })
+								return to(ctx, func(context.Context) error { return e.Do() })
 							})
 							close(told)
-							if e.how != "goexit" {
+							if e.How != "goexit" {
 								// The function waits on, and so must nobody for us.
 								return 0, nil
 							}
@@ -243,7 +243,7 @@ func TestDeadlockEndingBeforeTheCheck(t *testing.T) {
 						_, err := waitsFor.Wait(in)
 						return err
 					})
-				}).wait()
+				}).Wait()
 				_, err := late.Wait(context.Background())
 				require.NoError(t, err)
 			}

@@ -341,7 +341,7 @@ var rawShapes = []struct {
 			synctest.Wait()
 			return s.unseen(func() error { return to(in, ok) })
 		})
-		return errors.Join(err, stranger.wait().err)
+		return errors.Join(err, stranger.Wait().Err)
 	}},
 	{"many strangers' calls came first", deadlock.Probable, func(s *stage) error {
 		ctx, _ := s.context("a")
@@ -354,7 +354,7 @@ var rawShapes = []struct {
 			return s.unseen(func() error { return to(in, ok) })
 		})
 		for _, r := range strangers {
-			err = errors.Join(err, r.wait().err)
+			err = errors.Join(err, r.Wait().Err)
 		}
 		return err
 	}},
@@ -401,7 +401,7 @@ var rawShapes = []struct {
 		there := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithExecutor(e)}
 		err := to(ctx, func(in context.Context) error { return s.unseen(func() error { return to(in, ok, there...) }) }, there...)
 		close(over)
-		return errors.Join(err, r.wait().err)
+		return errors.Join(err, r.Wait().Err)
 	}},
 	// The function is in a wait of the library, and only what that waits for in
 	// an unseen way.
@@ -478,7 +478,7 @@ var rawShapes = []struct {
 			called <- tk.Done()
 			return to(in, ok, asyncsync.On(b))
 		})
-		return errors.Join(err, r.wait().err)
+		return errors.Join(err, r.Wait().Err)
 	}},
 	{"so does what is behind a thread, an async function, a task and a group", deadlock.Probable, func(s *stage) error {
 		ctx, _ := s.context("a")
@@ -541,7 +541,7 @@ var rawShapes = []struct {
 				})
 			}))
 		}
-		return errors.Join(rs[0].wait().err, rs[1].wait().err)
+		return errors.Join(rs[0].Wait().Err, rs[1].Wait().Err)
 	}},
 	// It waits for its own end.
 	{"a Close of its own context", deadlock.Probable, func(s *stage) error {
@@ -662,7 +662,7 @@ func playRaw(t *testing.T, h hide, parked string, want deadlock.Kind, play func(
 			stop()
 			s.release()
 			leave()
-			r.wait()
+			r.Wait()
 			s.helpers.Wait()
 			for _, p := range s.pools {
 				p.Close()
@@ -709,9 +709,9 @@ func playRaw(t *testing.T, h hide, parked string, want deadlock.Kind, play func(
 		if strings.Contains(t.Name(), "shape:_full_pool") {
 			leave() // the call in line gets the thread that is given back
 		}
-		o := r.wait()
+		o := r.Wait()
 		require.NoError(t, s.settled())
-		require.Equal(t, outcome{how: "return"}, o)
+		require.Equal(t, outcome{How: "return"}, o)
 		time.Sleep(time.Second)
 		back := take()
 		require.Len(t, back, len(told)+len(late), "each is taken back")
@@ -754,7 +754,7 @@ func TestRawLocks(t *testing.T) {
 				require.Equal(t, deadlock.Probable, v.Kind)
 				require.Equal(t, parked, v.Parked)
 				s.release()
-				require.Equal(t, outcome{how: "return"}, r.wait())
+				require.Equal(t, outcome{How: "return"}, r.Wait())
 				require.NoError(t, s.settled())
 				require.Equal(t, deadlock.Retracted, (<-told).Kind)
 				for _, tsc := range s.tscs {

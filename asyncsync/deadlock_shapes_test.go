@@ -125,8 +125,8 @@ func ring(s *stage, n int) error {
 		}))
 	}
 	for _, r := range rs {
-		if o := r.wait(); o.err != nil {
-			return o.err
+		if o := r.Wait(); o.Err != nil {
+			return o.Err
 		}
 	}
 	return nil
@@ -287,7 +287,7 @@ var shapes = []struct {
 			return to(ctx, func(ctx context.Context) error { return s.wait(ctx, me) }, asyncsync.Insensitive(), asyncsync.WithExecutor(e))
 		}))
 		close(over)
-		return errors.Join(err, r.wait().err)
+		return errors.Join(err, r.Wait().Err)
 	}},
 	{"two tasks", 1, func(s *stage) error {
 		ctx, _ := s.context("a")
@@ -469,7 +469,7 @@ var shapes = []struct {
 				})
 			}))
 		}
-		return errors.Join(rs[0].wait().err, rs[1].wait().err, hs[0].Close(), hs[1].Close())
+		return errors.Join(rs[0].Wait().Err, rs[1].Wait().Err, hs[0].Close(), hs[1].Close())
 	}},
 
 	{"a limited function below itself", 0, func(s *stage) error {
@@ -548,7 +548,7 @@ var shapes = []struct {
 			go func() { synctest.Wait(); close(blocked) }()
 			return s.to(asyncsync.Detach(in), ok, limited...)
 		})
-		return errors.Join(err, holder.wait().err)
+		return errors.Join(err, holder.Wait().Err)
 	}},
 	{"two tokens, and both holders want another", 0, func(s *stage) error {
 		ctx, _ := s.context("a")
@@ -657,7 +657,7 @@ var shapes = []struct {
 		})
 		synctest.Wait()
 		closes <- tk
-		return errors.Join(r.wait().err, s.wait(context.Background(), tk), a.Close())
+		return errors.Join(r.Wait().Err, s.wait(context.Background(), tk), a.Close())
 	}},
 	{"a thread comes to wait for a task that closes it", 0, func(s *stage) error {
 		ctx, a := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("a"))
@@ -669,7 +669,7 @@ var shapes = []struct {
 		tk := s.task(context.Background(), func(context.Context) error { return s.closing(a.Close) })
 		synctest.Wait()
 		closes <- tk
-		return errors.Join(r.wait().err, s.wait(context.Background(), tk), a.Close())
+		return errors.Join(r.Wait().Err, s.wait(context.Background(), tk), a.Close())
 	}},
 
 	{"full pool: detached from the one who holds the thread", 1, func(s *stage) error {
@@ -732,8 +732,8 @@ var shapes = []struct {
 		for {
 			synctest.Wait()
 			for i, r := range rs {
-				if r.over() && s.tscs[i] != nil {
-					err = errors.Join(err, r.wait().err, s.tscs[i].Close())
+				if r.Over() && s.tscs[i] != nil {
+					err = errors.Join(err, r.Wait().Err, s.tscs[i].Close())
 					s.tscs[i] = nil
 				}
 			}
@@ -943,7 +943,7 @@ func TestDeadlockClosedByAJoinThatEnds(t *testing.T) {
 		synctest.Wait() // nobody joins the submitter any more
 		require.Zero(t, tsc.Stats().Queued, "the call is refused")
 		close(release)
-		err := r.wait().err
+		err := r.Wait().Err
 		var d *deadlock.Error
 		require.ErrorAs(t, err, &d)
 		require.NotEmpty(t, d.Cycle)

@@ -29,9 +29,9 @@ func TestDo(t *testing.T) {
 		}, opts...))
 	}
 	for _, e := range ends {
-		requireEnd(t, e, outcomeOf(func() error {
+		e.CheckIs(t, outcomeOf(func() error {
 			return asyncsync.Do(ctx, func(ctx context.Context) error {
-				return asyncsync.DoAsync(ctx, func(context.Context) error { return e.do() })
+				return asyncsync.DoAsync(ctx, func(context.Context) error { return e.Do() })
 			})
 		}))
 	}
@@ -39,7 +39,7 @@ func TestDo(t *testing.T) {
 	requireMisusePanic(t, func() { asyncsync.DoAsync(ctx, nil) })
 	log := listen(t)
 	require.NoError(t, asyncsync.Do(ctx, namedByItself))
-	require.Len(t, log.named("ended", "asyncsync.dev/asyncsync_test.namedByItself"), 1)
+	require.Len(t, log.Named("ended", "asyncsync.dev/asyncsync_test.namedByItself"), 1)
 }
 
 func namedByItself(context.Context) error { return nil }
@@ -75,9 +75,9 @@ func TestInterruptValue(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			r := start(func() error { return do(ctx) })
 			synctest.Wait()
-			require.False(t, r.over(), name)
+			require.False(t, r.Over(), name)
 			cancel()
-			require.Same(t, errOwn, r.wait().err, name)
+			require.Same(t, errOwn, r.Wait().Err, name)
 		}
 		// The last option counts.
 		ctx, cancel := context.WithCancel(context.Background())
@@ -87,7 +87,7 @@ func TestInterruptValue(t *testing.T) {
 		})
 		synctest.Wait()
 		cancel()
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 
 		none := func(context.Context) error { return nil }
 		requireMisusePanic(t, func() { asyncsync.InterruptValue[int](nil) })
@@ -127,7 +127,7 @@ func TestErrorsSayWhat(t *testing.T) {
 	require.ErrorContains(t, h.Do(context.Background(), func(context.Context, *touchy) error { return nil }), `context "bank" is closed`)
 
 	e := asyncsync.NewCurrentThreadExecutor()
-	err = start(func() error { return e.RunUntil(make(chan struct{})) }).wait().err
+	err = start(func() error { return e.RunUntil(make(chan struct{})) }).Wait().Err
 	require.ErrorIs(t, err, asyncsync.ErrWrongThread)
 	require.ErrorContains(t, err, "RunUntil was called on goroutine")
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/local"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
@@ -221,11 +222,11 @@ var routes = []route{
 	}},
 }
 
-// recoverEnd makes a return of a panic with errEnd.
+// recoverEnd makes a return of a panic with testkit.ErrEnd.
 func recoverEnd(fn func() error) (err error) {
 	defer func() {
-		if r := recover(); r == any(errEnd) {
-			err = errEnd
+		if r := recover(); r == any(testkit.ErrEnd) {
+			err = testkit.ErrEnd
 		} else if r != nil {
 			panic(r)
 		}
@@ -246,11 +247,11 @@ func withHandle(ctx context.Context, fn func(*asyncsync.Handle[int]) error) erro
 func TestEndings(t *testing.T) {
 	for _, r := range routes {
 		for _, e := range ends {
-			t.Run(r.name+"/"+e.how, func(t *testing.T) {
+			t.Run(r.name+"/"+e.How, func(t *testing.T) {
 				guard(t)
 				ctx, tsc := newContext(t)
 				home := threadOf(t, ctx)
-				requireEnd(t, e, outcomeOf(func() error { return r.take(ctx, e.do) }))
+				e.CheckIs(t, outcomeOf(func() error { return r.take(ctx, e.Do) }))
 				require.Equal(t, home, threadOf(t, ctx), "the thread goes on")
 				require.False(t, tsc.Stats().Running)
 				require.Zero(t, tsc.Stats().Queued)
@@ -265,15 +266,15 @@ func TestEndings(t *testing.T) {
 func TestEndingsWithHooks(t *testing.T) {
 	for _, r := range routes {
 		for _, e := range ends {
-			t.Run(r.name+"/"+e.how, func(t *testing.T) {
+			t.Run(r.name+"/"+e.How, func(t *testing.T) {
 				guard(t)
 				ctx, _ := newContext(t)
 				home := threadOf(t, ctx)
 				log := listen(t)
-				requireEnd(t, e, outcomeOf(func() error { return r.take(ctx, e.do) }))
+				e.CheckIs(t, outcomeOf(func() error { return r.take(ctx, e.Do) }))
 				require.Equal(t, home, threadOf(t, ctx), "the thread goes on")
-				told := log.told("panicked")
-				if e.how != "panic" {
+				told := log.Told("panicked")
+				if e.How != "panic" {
 					if r.name != "OnThreadStart" { // there an error is a panic
 						require.Zero(t, len(told))
 					}
@@ -285,7 +286,7 @@ func TestEndingsWithHooks(t *testing.T) {
 				}
 				require.Equal(t, 1, len(told))
 				require.Same(t, http.ErrAbortHandler, told[0].Panic)
-				require.Contains(t, string(told[0].Stack), "culprit")
+				require.Contains(t, string(told[0].Stack), "testkit.Culprit")
 			})
 		}
 	}
@@ -297,14 +298,14 @@ func TestEndingsAreToldApart(t *testing.T) {
 	ctx, _ := newContext(t)
 	log := listen(t)
 	for _, e := range ends {
-		outcomeOf(func() error { return to(ctx, on(e.do), asyncsync.Named(e.how)) })
+		outcomeOf(func() error { return to(ctx, on(e.Do), asyncsync.Named(e.How)) })
 	}
 	for _, e := range ends {
-		infos := log.named("ended", e.how)
+		infos := log.Named("ended", e.How)
 		require.Equal(t, 1, len(infos))
-		require.Equal(t, e.how == "goexit", infos[0].Goexit)
-		require.Equal(t, e.how == "panic", infos[0].Panic != nil)
-		require.Equal(t, e.how == "return", infos[0].Err == errEnd)
+		require.Equal(t, e.How == "goexit", infos[0].Goexit)
+		require.Equal(t, e.How == "panic", infos[0].Panic != nil)
+		require.Equal(t, e.How == "return", infos[0].Err == testkit.ErrEnd)
 	}
 }
 
@@ -318,9 +319,9 @@ func TestPanicWithIncomparableValue(t *testing.T) {
 		_, err := through(ctx, 6, func(context.Context) (int, error) { panic(value) })
 		return err
 	})
-	require.Equal(t, "panic", o.how)
-	require.Same(t, &value[0], &o.value.([]string)[0])
-	require.Equal(t, 1, len(log.told("panicked")), "once, however many callers it passes through")
+	require.Equal(t, "panic", o.How)
+	require.Same(t, &value[0], &o.Value.([]string)[0])
+	require.Equal(t, 1, len(log.Told("panicked")), "once, however many callers it passes through")
 }
 
 // A panic that was recovered by a caller and another one later with the same
@@ -340,8 +341,8 @@ func TestTwoPanicsWithTheSameValue(t *testing.T) {
 			return nil
 		})
 	})
-	require.Equal(t, outcome{how: "panic", value: "twice"}, o)
-	told := log.told("panicked")
+	require.Equal(t, outcome{How: "panic", Value: "twice"}, o)
+	told := log.Told("panicked")
 	require.Equal(t, 2, len(told))
 	require.Contains(t, string(told[1].Stack), "secondCulprit")
 }
@@ -366,7 +367,7 @@ func TestPanicIsRecoveredOnTheWay(t *testing.T) {
 // at every level, however it ends: plain variables are the probe.
 func TestEndingSynchronizesAllLevels(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			ctx, _ := newContext(t)
 			for range 200 {
@@ -381,12 +382,12 @@ func TestEndingSynchronizesAllLevels(t *testing.T) {
 							}()
 							return to(ctx, func(context.Context) error {
 								defer func() { order = append(order, "inner") }()
-								return e.do()
+								return e.Do()
 							})
 						})
 					})
 				})
-				requireEnd(t, e, o)
+				e.CheckIs(t, o)
 				require.Equal(t, []string{"inner", "async", "outer"}, order)
 			}
 		})
@@ -404,11 +405,11 @@ func TestNestedGoexitAbandonsNothing(t *testing.T) {
 			_, err := through(ctx, 6, func(context.Context) (int, error) { runtime.Goexit(); return 0, nil })
 			return err
 		})
-		require.Equal(t, "goexit", o.how)
+		require.Equal(t, "goexit", o.How)
 	}
 	threadOf(t, ctx)
 	require.Equal(t, before, asyncsync.ReadStats().Abandoned)
-	require.Zero(t, log.count("abandoned"))
+	require.Zero(t, log.Count("abandoned"))
 }
 
 // A thread outlives many Goexits, more than a pool would put up with.
@@ -418,7 +419,7 @@ func TestThreadSurvivesManyGoexits(t *testing.T) {
 	home := threadOf(t, ctx)
 	for i := range 100 {
 		o := outcomeOf(func() error { return to(ctx, func(context.Context) error { runtime.Goexit(); return nil }) })
-		require.Equal(t, "goexit", o.how)
+		require.Equal(t, "goexit", o.How)
 		if i%10 == 0 {
 			require.Equal(t, home, threadOf(t, ctx))
 		}
@@ -436,7 +437,7 @@ func TestEndingsOfAbandoned(t *testing.T) {
 	for kind, opts := range kinds {
 		for _, fromThread := range []bool{false, true} {
 			for _, e := range ends {
-				t.Run(fmt.Sprintf("%s, from a thread %t/%s", kind, fromThread, e.how), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s, from a thread %t/%s", kind, fromThread, e.How), func(t *testing.T) {
 					guard(t)
 					base, _ := newContext(t)
 					other, _ := newContext(t)
@@ -452,7 +453,7 @@ func TestEndingsOfAbandoned(t *testing.T) {
 						return to(ctx, func(context.Context) error {
 							cancel(cause)
 							<-leave
-							return e.do()
+							return e.Do()
 						}, append(opts, asyncsync.Named("abandoned"))...)
 					}
 					var err error
@@ -469,12 +470,12 @@ func TestEndingsOfAbandoned(t *testing.T) {
 					close(leave)
 					info := <-heard
 					require.Equal(t, "abandoned", info.Name)
-					require.Equal(t, e.how == "goexit", info.Goexit)
-					require.Equal(t, e.how == "panic", info.Panic != nil)
-					require.Equal(t, e.how == "return", info.Err == errEnd)
-					if e.how == "panic" {
+					require.Equal(t, e.How == "goexit", info.Goexit)
+					require.Equal(t, e.How == "panic", info.Panic != nil)
+					require.Equal(t, e.How == "return", info.Err == testkit.ErrEnd)
+					if e.How == "panic" {
 						require.Same(t, http.ErrAbortHandler, info.Panic)
-						require.Contains(t, string(info.Stack), "culprit")
+						require.Contains(t, string(info.Stack), "testkit.Culprit")
 					}
 					require.Equal(t, home, threadOf(t, base))
 					require.Zero(t, limiter.Stats().Used)
@@ -530,7 +531,7 @@ func TestEndingsOfHooks(t *testing.T) {
 				if hook == "Queued" && way == "group" {
 					continue // see TestGroupSurvivesQueuedHook
 				}
-				t.Run(hook+"/"+way+"/"+e.how, func(t *testing.T) {
+				t.Run(hook+"/"+way+"/"+e.How, func(t *testing.T) {
 					guard(t)
 					ctx, tsc := newContext(t)
 					home := threadOf(t, ctx)
@@ -538,7 +539,7 @@ func TestEndingsOfHooks(t *testing.T) {
 					restore := asyncsync.SetHooks(set(func(i asyncsync.CallInfo) {
 						if i.Name == "victim" {
 							times++
-							e.do()
+							e.Do()
 						}
 					}))
 					defer restore()
@@ -552,7 +553,7 @@ func TestEndingsOfHooks(t *testing.T) {
 							return nil
 						})
 					})
-					requireEnd(t, e, o)
+					e.CheckIs(t, o)
 					require.Equal(t, hook == "Ended" || hook == "Panicked", ran)
 					require.Equal(t, 1, times)
 					require.Equal(t, home, threadOf(t, ctx))
@@ -566,15 +567,15 @@ func TestEndingsOfHooks(t *testing.T) {
 // A task that was refused by a hook is none that the group waits for.
 func TestGroupSurvivesQueuedHook(t *testing.T) {
 	for _, e := range ends[1:] {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
-			t.Cleanup(asyncsync.SetHooks(asyncsync.Hooks{Queued: func(asyncsync.CallInfo) { e.do() }}))
+			t.Cleanup(asyncsync.SetHooks(asyncsync.Hooks{Queued: func(asyncsync.CallInfo) { e.Do() }}))
 			ctx, g := task.NewGroup(context.Background())
-			requireEnd(t, e, outcomeOf(func() error {
+			e.CheckIs(t, outcomeOf(func() error {
 				g.Go(func(context.Context) error { t.Error("runs"); return nil })
 				return nil
 			}))
-			require.NoError(t, settles(t, start(func() error { return g.Wait(ctx) })).err)
+			require.NoError(t, start(func() error { return g.Wait(ctx) }).Settle(t).Err)
 		})
 	}
 }
@@ -602,16 +603,16 @@ func TestAbandonedHookGoexit(t *testing.T) {
 // OnThreadStart that fails ends the first call; the next one tries again.
 func TestEndingsOfOnThreadStart(t *testing.T) {
 	for _, e := range ends[1:] {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			times := 0
 			ctx, _ := newContext(t, asyncsync.OnThreadStart(func() {
 				if times++; times < 3 {
-					e.do()
+					e.Do()
 				}
 			}))
 			for range 2 {
-				requireEnd(t, e, outcomeOf(func() error { return to(ctx, func(context.Context) error { t.Error("runs"); return nil }) }))
+				e.CheckIs(t, outcomeOf(func() error { return to(ctx, func(context.Context) error { t.Error("runs"); return nil }) }))
 			}
 			require.NoError(t, to(ctx, func(context.Context) error { return nil }))
 			require.NoError(t, to(ctx, func(context.Context) error { return nil }))
@@ -624,7 +625,7 @@ func TestEndingsOfOnThreadStart(t *testing.T) {
 // returns what went wrong and the thread is not used again.
 func TestEndingsOfOnThreadExit(t *testing.T) {
 	for _, e := range ends[1:] {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			pool := newPool(t, asyncsync.ThreadPoolConfig{})
 			log := listen(t)
@@ -635,7 +636,7 @@ func TestEndingsOfOnThreadExit(t *testing.T) {
 					ran = append(ran, name)
 					where = append(where, here())
 					if name != "last" {
-						e.do()
+						e.Do()
 					}
 				}
 			}
@@ -649,11 +650,11 @@ func TestEndingsOfOnThreadExit(t *testing.T) {
 			require.Equal(t, []string{"value", "first", "second", "last"}, ran)
 			require.Equal(t, []place{home, home, home, home}, where)
 			require.NoError(t, tsc.Close(), "a second Close returns nil")
-			if e.how == "panic" {
+			if e.How == "panic" {
 				require.ErrorContains(t, err, http.ErrAbortHandler.Error())
-				require.Equal(t, 3, len(log.told("panicked")))
-				for _, i := range log.told("panicked") {
-					require.Contains(t, string(i.Stack), "culprit")
+				require.Equal(t, 3, len(log.Told("panicked")))
+				for _, i := range log.Told("panicked") {
+					require.Contains(t, string(i.Stack), "testkit.Culprit")
 				}
 			} else {
 				require.ErrorContains(t, err, "Goexit")
@@ -671,29 +672,29 @@ func TestEndingsOfOnThreadExit(t *testing.T) {
 // The close function of a Handle: Close ends as it did.
 func TestEndingsOfHandleClose(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			exited := false
 			log := listen(t)
 			h, err := asyncsync.Open(context.Background(),
 				func(context.Context) (int, error) { return 7, nil },
-				func(int) error { return e.do() },
+				func(int) error { return e.Do() },
 				asyncsync.OnThreadExit(func() { exited = true }))
 			require.NoError(t, err)
 			o := outcomeOf(h.Close)
-			if e.how == "return" {
-				require.Equal(t, "return", o.how)
-				require.ErrorIs(t, o.err, errEnd)
+			if e.How == "return" {
+				require.Equal(t, "return", o.How)
+				require.ErrorIs(t, o.Err, testkit.ErrEnd)
 			} else {
-				requireEnd(t, e, o)
+				e.CheckIs(t, o)
 			}
 			require.True(t, exited, "the thread's own exit functions run all the same")
-			require.Equal(t, outcome{how: "return"}, outcomeOf(h.Close), "a second Close")
+			require.Equal(t, outcome{How: "return"}, outcomeOf(h.Close), "a second Close")
 			require.ErrorIs(t, h.Do(context.Background(), func(context.Context, int) error { return nil }), asyncsync.ErrClosed)
-			if e.how == "panic" {
-				told := log.told("panicked")
+			if e.How == "panic" {
+				told := log.Told("panicked")
 				require.Equal(t, 1, len(told))
-				require.Contains(t, string(told[0].Stack), "culprit")
+				require.Contains(t, string(told[0].Stack), "testkit.Culprit")
 			}
 		})
 	}
@@ -725,17 +726,17 @@ func TestHandleCloseFromInsidePanics(t *testing.T) {
 // A failed Open leaves nothing behind: no thread, and the value is not closed.
 func TestEndingsOfOpen(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})
 			o := outcomeOf(func() error {
 				_, err := asyncsync.Open(context.Background(),
-					func(context.Context) (int, error) { return 0, e.do() },
+					func(context.Context) (int, error) { return 0, e.Do() },
 					func(int) error { t.Error("there is nothing to close"); return nil },
 					asyncsync.WithPool(pool))
 				return err
 			})
-			requireEnd(t, e, o)
+			e.CheckIs(t, o)
 			require.Zero(t, pool.Stats().Threads-pool.Stats().Idle, "the thread is given back")
 		})
 	}
@@ -744,7 +745,7 @@ func TestEndingsOfOpen(t *testing.T) {
 // Posted functions of a CurrentThreadExecutor on a thread of ours.
 func TestEndingsOfPosted(t *testing.T) {
 	for _, e := range ends[1:] {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			ctx, _ := newContext(t)
 			log := listen(t)
@@ -756,20 +757,20 @@ func TestEndingsOfPosted(t *testing.T) {
 			o := outcomeOf(func() error {
 				return to(ctx, func(context.Context) error {
 					exec = asyncsync.NewCurrentThreadExecutor()
-					exec.Post(func() { ran = append(ran, "one"); e.do() })
+					exec.Post(func() { ran = append(ran, "one"); e.Do() })
 					exec.Post(func() { ran = append(ran, "two") })
 					return exec.RunUntil(done)
 				})
 			})
-			requireEnd(t, e, o)
+			e.CheckIs(t, o)
 			require.Equal(t, []string{"one"}, ran)
 			require.NoError(t, to(ctx, func(context.Context) error { return exec.RunUntil(done) }))
 			require.Equal(t, []string{"one", "two"}, ran, "the rest stays for the next RunUntil")
 			require.Equal(t, home, threadOf(t, ctx))
-			if e.how == "panic" {
-				told := log.told("panicked")
+			if e.How == "panic" {
+				told := log.Told("panicked")
 				require.Equal(t, 1, len(told))
-				require.Contains(t, string(told[0].Stack), "culprit")
+				require.Contains(t, string(told[0].Stack), "testkit.Culprit")
 			}
 		})
 	}
@@ -790,9 +791,9 @@ func TestEndingsOfPostedOnPlainGoroutine(t *testing.T) {
 	require.False(t, ran)
 	require.NoError(t, exec.RunUntil(done))
 	require.True(t, ran)
-	told := log.told("panicked")
+	told := log.Told("panicked")
 	require.Equal(t, 1, len(told), "the panic began in a function that the library ran")
-	require.Contains(t, string(told[0].Stack), "culprit")
+	require.Contains(t, string(told[0].Stack), "testkit.Culprit")
 }
 
 // An insensitive call that is sent to a CurrentThreadExecutor ends its caller,
@@ -807,7 +808,7 @@ func TestEndingsOnCurrentThreadExecutor(t *testing.T) {
 			asyncsync.Insensitive(), asyncsync.WithExecutor(exec))
 	})
 	require.NoError(t, exec.RunUntil(done))
-	requireEnd(t, ends[1], r.wait())
+	ends[1].CheckIs(t, r.Wait())
 }
 
 // Goexit there ends the caller, and the goroutine that ran the function.
@@ -823,8 +824,8 @@ func TestGoexitOnCurrentThreadExecutor(t *testing.T) {
 		return to(context.Background(), func(context.Context) error { runtime.Goexit(); return nil },
 			asyncsync.Insensitive(), asyncsync.WithExecutor(<-ready))
 	})
-	require.Equal(t, "goexit", caller.how)
-	require.Equal(t, "goexit", owner.wait().how)
+	require.Equal(t, "goexit", caller.How)
+	require.Equal(t, "goexit", owner.Wait().How)
 }
 
 // The Interrupt function: its panic is the caller's if the function returned;
@@ -833,7 +834,7 @@ func TestEndingsOfInterrupt(t *testing.T) {
 	for _, where := range []string{"queued", "inline", "insensitive", "async"} {
 		for _, mine := range ends {
 			for _, its := range ends {
-				t.Run(where+"/function "+mine.how+"/interrupt "+its.how, func(t *testing.T) {
+				t.Run(where+"/function "+mine.How+"/interrupt "+its.How, func(t *testing.T) {
 					guard(t)
 					base, _ := newContext(t)
 					home := threadOf(t, base)
@@ -843,15 +844,15 @@ func TestEndingsOfInterrupt(t *testing.T) {
 					again := sync.OnceFunc(func() { close(interrupted) })
 					opt := asyncsync.Interrupt(func() {
 						again()
-						if its.how == "panic" {
+						if its.How == "panic" {
 							panic("the interrupt's own")
 						}
-						its.do()
+						its.Do()
 					})
 					fn := func(context.Context) error {
 						cancel()
 						<-interrupted
-						return mine.do()
+						return mine.Do()
 					}
 					o := outcomeOf(func() error {
 						switch where {
@@ -865,10 +866,10 @@ func TestEndingsOfInterrupt(t *testing.T) {
 							return to(ctx, func(ctx context.Context) error { return from(ctx, fn, opt) })
 						}
 					})
-					if mine.how == "return" && its.how == "panic" {
-						require.Equal(t, outcome{how: "panic", value: "the interrupt's own"}, o)
+					if mine.How == "return" && its.How == "panic" {
+						require.Equal(t, outcome{How: "panic", Value: "the interrupt's own"}, o)
 					} else {
-						requireEnd(t, mine, o)
+						mine.CheckIs(t, o)
 					}
 					require.Equal(t, home, threadOf(t, base))
 				})
@@ -904,10 +905,10 @@ func TestGoexitOnTopOfBlockedFrames(t *testing.T) {
 	<-upperBlocked
 
 	stranger := start(func() error { return to(ctx, func(context.Context) error { runtime.Goexit(); return nil }) })
-	require.Equal(t, "goexit", stranger.wait().how)
+	require.Equal(t, "goexit", stranger.Wait().How)
 	close(leave)
-	require.Equal(t, "goexit", upper.wait().how)
-	require.Equal(t, "goexit", lower.wait().how)
+	require.Equal(t, "goexit", upper.Wait().How)
+	require.Equal(t, "goexit", lower.Wait().How)
 	require.Equal(t, home, threadOf(t, ctx))
 	require.NoError(t, tsc.Close())
 }
@@ -926,9 +927,9 @@ func TestGoexitOnTopOfCallToAnotherThread(t *testing.T) {
 	})
 	<-begun
 	o := outcomeOf(func() error { return to(ctx, func(context.Context) error { runtime.Goexit(); return nil }) })
-	require.Equal(t, "goexit", o.how)
+	require.Equal(t, "goexit", o.How)
 	close(leave)
-	require.Equal(t, "goexit", lower.wait().how)
+	require.Equal(t, "goexit", lower.Wait().How)
 	require.Equal(t, home, threadOf(t, ctx))
 	require.Equal(t, away, threadOf(t, other))
 }
@@ -953,7 +954,7 @@ func TestDeferredCallsDuringGoexit(t *testing.T) {
 			return nil
 		})
 	})
-	require.Equal(t, "goexit", o.how)
+	require.Equal(t, "goexit", o.How)
 	require.Equal(t, []string{"below", "other", "inline"}, got)
 	require.Equal(t, home, threadOf(t, ctx))
 }
@@ -973,13 +974,13 @@ func TestEndingsUnderLoad(t *testing.T) {
 					_, err := through(ctx, 1+2*(j%2), func(ctx context.Context) (struct{}, error) {
 						return struct{}{}, to(ctx, func(context.Context) error {
 							inside.run(nil)
-							return e.do()
+							return e.Do()
 						})
 					})
 					return err
 				})
-				if o.how != e.how {
-					t.Errorf("%s became %+v", e.how, o)
+				if o.How != e.How {
+					t.Errorf("%s became %+v", e.How, o)
 				}
 			}
 		})

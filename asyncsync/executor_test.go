@@ -122,7 +122,7 @@ func TestExecutorTakesCalls(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, exec.RunUntil(done))
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 }
 
 // Posted functions may go down to async code and back: the goroutine is a
@@ -176,7 +176,7 @@ func TestExecutorNested(t *testing.T) {
 		})
 		return exec.RunUntil(closedChan())
 	})
-	require.NoError(t, settles(t, r).err)
+	require.NoError(t, r.Settle(t).Err)
 	require.Equal(t, []string{"outer begins", "inner", "outer ends"}, got)
 }
 
@@ -311,7 +311,7 @@ func TestExecutorClosed(t *testing.T) {
 		"a call from elsewhere": func() error {
 			return outcomeOf(func() error {
 				return to(context.Background(), neverRuns(t), asyncsync.Insensitive(), asyncsync.WithExecutor(exec))
-			}).err
+			}).Err
 		},
 		"a call from a thread": func() error {
 			return to(base, func(ctx context.Context) error {
@@ -320,7 +320,7 @@ func TestExecutorClosed(t *testing.T) {
 		},
 		"an async function": func() error { return from(context.Background(), neverRuns(t), asyncsync.WithLoop(exec)) },
 		"an async function from elsewhere": func() error {
-			return outcomeOf(func() error { return from(base, neverRuns(t), asyncsync.WithLoop(exec)) }).err
+			return outcomeOf(func() error { return from(base, neverRuns(t), asyncsync.WithLoop(exec)) }).Err
 		},
 		"an async function from a thread": func() error {
 			return to(base, func(ctx context.Context) error { return from(ctx, neverRuns(t), asyncsync.WithLoop(exec)) })
@@ -363,7 +363,7 @@ func TestExecutorCloseTellsWhoWaits(t *testing.T) {
 					}
 					synctest.Wait()
 					for _, w := range waiters {
-						require.False(t, w.over())
+						require.False(t, w.Over())
 					}
 				}
 				if during {
@@ -382,7 +382,7 @@ func TestExecutorCloseTellsWhoWaits(t *testing.T) {
 					require.NoError(t, exec.Close())
 				}
 				for _, w := range waiters {
-					require.ErrorIs(t, w.wait().err, loop.ErrStopped)
+					require.ErrorIs(t, w.Wait().Err, loop.ErrStopped)
 				}
 				require.NoError(t, to(base, on(nil0)))
 				require.NoError(t, tsc.Close())
@@ -415,10 +415,10 @@ func TestExecutorCloseFromElsewhere(t *testing.T) {
 				synctest.Wait()
 				require.NoError(t, exec.Close())
 				synctest.Wait()
-				require.Equal(t, asleep, run.over(), "not before the function has ended")
+				require.Equal(t, asleep, run.Over(), "not before the function has ended")
 				close(leave)
-				require.ErrorIs(t, run.wait().err, loop.ErrStopped)
-				require.Same(t, errOwn, call.wait().err)
+				require.ErrorIs(t, run.Wait().Err, loop.ErrStopped)
+				require.Same(t, errOwn, call.Wait().Err)
 			})
 		})
 	}
@@ -461,7 +461,7 @@ func TestExecutorCloseEndsEveryRunUntil(t *testing.T) {
 		require.Equal(t, []string{"innermost", "inner", "outer"}, got)
 		return err
 	})
-	require.ErrorIs(t, settles(t, r).err, loop.ErrStopped)
+	require.ErrorIs(t, r.Settle(t).Err, loop.ErrStopped)
 }
 
 // Whatever the moment: a call has run and has its result, or has not and says so;
@@ -514,19 +514,19 @@ func TestExecutorCloseRace(t *testing.T) {
 // A function that ends in a panic or a Goexit after it has closed the executor.
 func TestExecutorCloseAndEndings(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			execs := make(chan *asyncsync.CurrentThreadExecutor, 1)
 			o := outcomeOf(func() error {
 				exec := asyncsync.NewCurrentThreadExecutor()
 				execs <- exec
-				exec.Post(func() { exec.Close(); e.do() })
+				exec.Post(func() { exec.Close(); e.Do() })
 				return exec.RunUntil(make(chan struct{}))
 			})
-			if e.how == "return" {
-				require.ErrorIs(t, o.err, loop.ErrStopped)
+			if e.How == "return" {
+				require.ErrorIs(t, o.Err, loop.ErrStopped)
 			} else {
-				requireEnd(t, e, o)
+				e.CheckIs(t, o)
 			}
 			require.ErrorIs(t, (<-execs).Post(func() {}), loop.ErrStopped)
 		})
@@ -552,7 +552,7 @@ func TestExecutorAsLoopOnItsOwnGoroutine(t *testing.T) {
 		exec.Post(func() { inside = call() })
 		return errors.Join(call(), exec.RunUntil(closedChan()), inside)
 	})
-	require.NoError(t, settles(t, r).err)
+	require.NoError(t, r.Settle(t).Err)
 }
 
 // A known limit: calls that are made with the very same ctx are taken for one, so
@@ -583,8 +583,8 @@ func TestRunUntilServesThoseWhoShareACtx(t *testing.T) {
 	})
 	awaitQueued(t, tsc, 1)
 	close(queued)
-	require.NoError(t, one.wait().err)
-	require.NoError(t, two.wait().err)
+	require.NoError(t, one.Wait().Err)
+	require.NoError(t, two.Wait().Err)
 	require.NoError(t, tsc.Close())
 	require.True(t, served, "if not the limit is gone: say so in the rules")
 }

@@ -95,7 +95,7 @@ func TestGoWithoutContext(t *testing.T) {
 	log := listen(t)
 	err := waitFor(goTo(context.Background(), neverRuns(t), asyncsync.Named("refused")))
 	require.ErrorIs(t, err, asyncsync.ErrNoContext)
-	require.Len(t, log.named("ended", "refused"), 1)
+	require.Len(t, log.Named("ended", "refused"), 1)
 	ctx, _ := newContext(t)
 	require.NoError(t, waitFor(goTo(ctx, on(nil0))))
 }
@@ -126,35 +126,35 @@ func TestGoReturnsAtOnce(t *testing.T) {
 // Each waiter ends as the function did, and the thread survives.
 func TestGoEndings(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			eachKind(t, func(t *testing.T, opts ...asyncsync.ContextOption) {
 				log := listen(t)
 				ctx, _ := newContext(t, opts...)
 				home, err := asyncsync.Go(ctx, whereabouts).Wait(ctx)
 				require.NoError(t, err)
-				tk := goTo(ctx, on(e.do), asyncsync.Named("subject"))
+				tk := goTo(ctx, on(e.Do), asyncsync.Named("subject"))
 				var waiters []*runningFunc
 				for range 3 {
 					waiters = append(waiters, start(func() error { return waitFor(tk) }))
 				}
 				for _, w := range waiters {
-					requireEnd(t, e, w.wait())
+					e.CheckIs(t, w.Wait())
 				}
-				requireEnd(t, e, outcomeOf(func() error { return waitFor(tk) })) // later
+				e.CheckIs(t, outcomeOf(func() error { return waitFor(tk) })) // later
 				again, err := asyncsync.Go(ctx, whereabouts).Wait(ctx)
 				require.NoError(t, err)
 				require.Equal(t, home.gid, again.gid)
 				if len(opts) == 0 {
 					require.Equal(t, home, again)
 				}
-				ended := log.named("ended", "subject")
+				ended := log.Named("ended", "subject")
 				require.Len(t, ended, 1)
-				require.Equal(t, e.how == "goexit", ended[0].Goexit)
-				told := log.named("panicked", "subject")
-				if e.how == "panic" {
+				require.Equal(t, e.How == "goexit", ended[0].Goexit)
+				told := log.Named("panicked", "subject")
+				if e.How == "panic" {
 					require.Len(t, told, 1)
 					require.Same(t, http.ErrAbortHandler, told[0].Panic)
-					require.Contains(t, string(told[0].Stack), "culprit")
+					require.Contains(t, string(told[0].Stack), "testkit.Culprit")
 				} else {
 					require.Empty(t, told)
 				}
@@ -172,7 +172,7 @@ func TestGoPanicThatNobodyWaitsFor(t *testing.T) {
 	goTo(ctx, func(context.Context) error { culprit(); return nil })
 	require.Equal(t, home, threadOf(t, ctx))
 	require.NoError(t, tsc.Close())
-	require.Equal(t, 1, log.count("panicked"))
+	require.Equal(t, 1, log.Count("panicked"))
 }
 
 // What happens before Go is seen by fn, and what fn does after Wait. The
@@ -379,7 +379,7 @@ func TestGoRelation(t *testing.T) {
 				default:
 				}
 				close(leave)
-				require.NoError(t, first.wait().err)
+				require.NoError(t, first.Wait().Err)
 				require.NoError(t, waitFor(stranger))
 				require.NoError(t, tsc.Close())
 			})
@@ -436,7 +436,7 @@ func TestGoJoined(t *testing.T) {
 					return errOwn
 				}, asyncsync.On(tsc))
 				queued <- tk
-				require.ErrorIs(t, r.wait().err, errOwn)
+				require.ErrorIs(t, r.Wait().Err, errOwn)
 			})
 		})
 	}
@@ -494,8 +494,8 @@ func TestGoWaitedForOnItsThreadWhileStrangersCall(t *testing.T) {
 					runtime.Gosched()
 				}
 				close(release)
-				require.Equal(t, outcome{how: "return"}, caller.wait())
-				require.Equal(t, outcome{how: "return"}, stranger.wait())
+				require.Equal(t, outcome{How: "return"}, caller.Wait())
+				require.Equal(t, outcome{How: "return"}, stranger.Wait())
 			})
 		}
 	})
@@ -540,7 +540,7 @@ func TestGoEndedCtx(t *testing.T) {
 			<-tk.Done()
 			require.Same(t, errCause, waitFor(tk))
 			require.False(t, tk.Cancel(nil))
-			require.Zero(t, log.count("queued")+log.count("ended"))
+			require.Zero(t, log.Count("queued")+log.Count("ended"))
 			require.Zero(t, tsc.Stats().Thread, "nor a thread taken")
 			require.Equal(t, before+1, asyncsync.ReadStats().Cancelled)
 		})
@@ -567,13 +567,13 @@ func TestGoCancelQueued(t *testing.T) {
 			require.True(t, tk.Cancelled())
 			require.False(t, tk.Cancel(nil), "twice")
 		}
-		require.Len(t, log.named("ended", "queued"), 10)
-		require.Empty(t, log.named("started", "queued"))
-		for _, i := range log.named("ended", "queued") {
+		require.Len(t, log.Named("ended", "queued"), 10)
+		require.Empty(t, log.Named("started", "queued"))
+		for _, i := range log.Named("ended", "queued") {
 			require.Same(t, errCause, i.Err)
 		}
 		release()
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 		require.NoError(t, waitFor(last))
 		require.False(t, last.Cancel(nil), "it has ended")
 	})
@@ -675,7 +675,7 @@ func TestGoCtxEndsWhileQueued(t *testing.T) {
 				require.Error(t, err)
 				require.False(t, tk.Cancelled(), "nobody has called Cancel")
 				release()
-				require.NoError(t, r.wait().err)
+				require.NoError(t, r.Wait().Err)
 				require.NoError(t, tsc.Close())
 			})
 		})
@@ -728,7 +728,7 @@ func TestGoOutlivesItsStarter(t *testing.T) {
 				release()
 				require.NoError(t, waitFor(tk))
 				require.NoError(t, waitFor(late), "started after the end of it")
-				require.NoError(t, r.wait().err)
+				require.NoError(t, r.Wait().Err)
 
 				// What it hangs from is what is above.
 				release, r = occupy(base)
@@ -738,7 +738,7 @@ func TestGoOutlivesItsStarter(t *testing.T) {
 				require.Zero(t, tsc.Stats().Queued)
 				require.Same(t, errCause, waitFor(gone))
 				release()
-				require.NoError(t, r.wait().err)
+				require.NoError(t, r.Wait().Err)
 				require.NoError(t, tsc.Close())
 			})
 		})
@@ -816,7 +816,7 @@ func TestGoParentIsCancelledMeanwhile(t *testing.T) {
 	require.Same(t, errCause, waitFor(<-queue))
 	require.EqualValues(t, 1, told.Load())
 	release()
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 }
 
 // A thread that comes to a task before those do who were to take it out of the
@@ -838,8 +838,8 @@ func TestGoThreadComesFirst(t *testing.T) {
 			return nil
 		}))
 	}
-	require.Len(t, log.named("ended", "late"), times)
-	require.Empty(t, log.named("started", "late"))
+	require.Len(t, log.Named("ended", "late"), times)
+	require.Empty(t, log.Named("started", "late"))
 }
 
 // Whatever happens at the same time, a task runs or is refused, once, its waiters
@@ -910,7 +910,7 @@ func TestGoEitherOr(t *testing.T) {
 			require.Zero(t, tsc.Stats().Queued)
 			total += callers * calls
 		}
-		queued, ended := len(log.named("queued", "either")), len(log.named("ended", "either"))
+		queued, ended := len(log.Named("queued", "either")), len(log.Named("ended", "either"))
 		require.Equal(t, queued, ended, "the hooks hear of the end of what they have heard of")
 		require.LessOrEqual(t, queued, total)
 	})
@@ -925,13 +925,13 @@ func TestGoQueueLimit(t *testing.T) {
 	full := goTo(ctx, neverRuns(t), asyncsync.Named("full"))
 	<-full.Done()
 	require.ErrorIs(t, waitFor(full), asyncsync.ErrQueueFull)
-	require.Len(t, log.named("queued", "full"), 1)
-	require.Len(t, log.named("ended", "full"), 1)
-	require.ErrorIs(t, log.named("ended", "full")[0].Err, asyncsync.ErrQueueFull)
+	require.Len(t, log.Named("queued", "full"), 1)
+	require.Len(t, log.Named("ended", "full"), 1)
+	require.ErrorIs(t, log.Named("ended", "full")[0].Err, asyncsync.ErrQueueFull)
 	require.True(t, b.Cancel(nil)) // makes room
 	c := goTo(ctx, on(nil0))
 	release()
-	for _, err := range []error{r.wait().err, waitFor(a), waitFor(c)} {
+	for _, err := range []error{r.Wait().Err, waitFor(a), waitFor(c)} {
 		require.NoError(t, err)
 	}
 	require.ErrorIs(t, waitFor(b), context.Canceled)
@@ -973,11 +973,11 @@ func TestGoClose(t *testing.T) {
 		})
 		late := goTo(ctx, neverRuns(t), asyncsync.Named("late"))
 		require.ErrorIs(t, waitFor(late), asyncsync.ErrClosed)
-		require.Len(t, log.named("ended", "late"), 1)
-		require.False(t, closed.over())
+		require.Len(t, log.Named("ended", "late"), 1)
+		require.False(t, closed.Over())
 		release()
-		require.NoError(t, r.wait().err)
-		require.NoError(t, closed.wait().err)
+		require.NoError(t, r.Wait().Err)
+		require.NoError(t, closed.Wait().Err)
 		require.Equal(t, 10, n)
 		for _, tk := range tasks {
 			require.NoError(t, waitFor(tk))
@@ -1004,10 +1004,10 @@ func TestGoShutdown(t *testing.T) {
 			<-tk.Done()
 			require.ErrorIs(t, waitFor(tk), asyncsync.ErrClosed)
 		}
-		require.Len(t, log.named("ended", "queued"), 5)
-		require.Empty(t, log.named("started", "queued"))
+		require.Len(t, log.Named("ended", "queued"), 5)
+		require.Empty(t, log.Named("started", "queued"))
 		release()
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 		require.NoError(t, tsc.Close())
 	})
 }
@@ -1016,11 +1016,11 @@ func TestGoShutdown(t *testing.T) {
 // keeps no other from its end.
 func TestGoHookOfRefusedTask(t *testing.T) {
 	for _, e := range ends[1:] {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			defer asyncsync.SetHooks(asyncsync.Hooks{Ended: func(i asyncsync.CallInfo) {
 				if i.Name == "victim" {
-					e.do()
+					e.Do()
 				}
 			}})()
 			ctx, tsc := newContext(t)
@@ -1029,8 +1029,8 @@ func TestGoHookOfRefusedTask(t *testing.T) {
 			cancelled := goTo(ctx, neverRuns(t), asyncsync.Named("victim"))
 			outcomeOf(func() error { cancelled.Cancel(nil); return nil }) // may be the hook's
 			<-cancelled.Done()
-			requireEnd(t, e, outcomeOf(func() error { return waitFor(cancelled) }))
-			require.Equal(t, home, func() place { release(); r.wait(); return threadOf(t, ctx) }())
+			e.CheckIs(t, outcomeOf(func() error { return waitFor(cancelled) }))
+			require.Equal(t, home, func() place { release(); r.Wait(); return threadOf(t, ctx) }())
 
 			release, r = occupy(ctx)
 			victim := goTo(ctx, neverRuns(t), asyncsync.Named("victim"))
@@ -1038,12 +1038,12 @@ func TestGoHookOfRefusedTask(t *testing.T) {
 			ended, cancel := context.WithCancel(context.Background())
 			cancel()
 			outcomeOf(func() error { return tsc.Shutdown(ended) })
-			requireEnd(t, e, outcomeOf(func() error { return waitFor(victim) }))
+			e.CheckIs(t, outcomeOf(func() error { return waitFor(victim) }))
 			require.ErrorIs(t, waitFor(other), asyncsync.ErrClosed)
 			release()
-			require.NoError(t, r.wait().err)
+			require.NoError(t, r.Wait().Err)
 			require.NoError(t, tsc.Close())
-			requireEnd(t, e, outcomeOf(func() error {
+			e.CheckIs(t, outcomeOf(func() error {
 				return waitFor(goTo(ctx, neverRuns(t), asyncsync.Named("victim")))
 			}))
 		})
@@ -1066,7 +1066,7 @@ func TestGoLocals(t *testing.T) {
 		})
 		v.Set(2) // the fork has been made
 		release()
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 		got, err := tk.Wait(ctx)
 		require.NoError(t, err)
 		require.Equal(t, 1, got)
@@ -1116,7 +1116,7 @@ func TestGoAbandonedWait(t *testing.T) {
 	_, err = gone.WaitOrCancel(ended)
 	require.Same(t, errCause, err)
 	release()
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	got, err := tk.Wait(ended) // it has not, perhaps, but will
 	if err != nil {
 		require.Same(t, errCause, err)
@@ -1144,19 +1144,19 @@ func TestGoHooks(t *testing.T) {
 		second.Wait(ctx)
 		require.NoError(t, tsc.Close())
 
-		require.Equal(t, 3, log.count("queued"))
-		require.Equal(t, 2, log.count("started"))
-		require.Equal(t, 3, log.count("ended"))
+		require.Equal(t, 3, log.Count("queued"))
+		require.Equal(t, 2, log.Count("started"))
+		require.Equal(t, 3, log.Count("ended"))
 		for _, what := range []string{"queued", "started", "ended"} {
-			for _, i := range log.told(what) {
+			for _, i := range log.Told(what) {
 				require.Equal(t, "the context", i.Context)
 				require.Equal(t, "value", i.Ctx.Value(key{}))
 				require.False(t, i.Inline)
 			}
 		}
-		require.Equal(t, 3*time.Second, log.named("ended", "first")[0].RunTime)
-		require.Equal(t, 500*time.Millisecond, log.named("ended", "taken")[0].QueueTime)
-		last := log.told("ended")[2]
+		require.Equal(t, 3*time.Second, log.Named("ended", "first")[0].RunTime)
+		require.Equal(t, 500*time.Millisecond, log.Named("ended", "taken")[0].QueueTime)
+		last := log.Told("ended")[2]
 		require.True(t, strings.HasSuffix(last.Name, ".namedForHooks"), last.Name)
 		require.Equal(t, 3*time.Second, last.QueueTime)
 	})
@@ -1259,7 +1259,7 @@ func TestGoStartsNoGoroutine(t *testing.T) {
 			threadOf(t, context.Background())
 			opts = append(opts, asyncsync.On(tsc))
 			release2, r2 := occupy(context.Background(), opts...)
-			defer func() { release2(); r2.wait() }()
+			defer func() { release2(); r2.Wait() }()
 		}
 		before := runtime.NumGoroutine()
 		var tasks []*task.Task[none]
@@ -1273,7 +1273,7 @@ func TestGoStartsNoGoroutine(t *testing.T) {
 		_ = tasks
 	}
 	release()
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 }
 
 // A watchedCtx is a foreign ctx that counts who wants to be told of its end.
@@ -1330,7 +1330,7 @@ func TestGoLeavesNothingInCtx(t *testing.T) {
 	require.Error(t, tsc.Shutdown(ended))
 	require.Zero(t, up.now.Load())
 	release()
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	goTo(up, on(nil0), on1)
 	require.Zero(t, up.now.Load())
 }

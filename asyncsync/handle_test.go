@@ -158,10 +158,10 @@ func TestOpenFails(t *testing.T) {
 		return ""
 	})
 	cancel(errCause)
-	require.Same(t, errCause, r.wait().err)
+	require.Same(t, errCause, r.Wait().Err)
 	require.Zero(t, pool.Stats().Waiting)
 	release()
-	require.NoError(t, first.wait().err)
+	require.NoError(t, first.Wait().Err)
 }
 
 // The handle outlives the ctx it was opened with.
@@ -199,12 +199,12 @@ func TestHandleCloseOrder(t *testing.T) {
 		synctest.Wait()
 		closer := start(h.Close)
 		synctest.Wait()
-		require.False(t, closer.over())
+		require.False(t, closer.Over())
 		require.ErrorIs(t, h.Do(context.Background(), func(context.Context, int) error { say("late"); return nil }), asyncsync.ErrClosed)
 		close(gate)
-		require.ErrorIs(t, closer.wait().err, errOwn)
-		require.NoError(t, first.wait().err)
-		require.NoError(t, second.wait().err)
+		require.ErrorIs(t, closer.Wait().Err, errOwn)
+		require.NoError(t, first.Wait().Err)
+		require.NoError(t, second.Wait().Err)
 		require.Equal(t, []string{"start", "open", "first", "second", "critical", "close", "exit"}, events)
 	})
 }

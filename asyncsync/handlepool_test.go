@@ -223,7 +223,7 @@ func TestHandlePoolNotNested(t *testing.T) {
 		return ""
 	})
 	cancel(errCause)
-	require.Same(t, errCause, r.wait().err)
+	require.Same(t, errCause, r.Wait().Err)
 }
 
 // A task that its starter never waits for keeps the value until its call is over.
@@ -247,7 +247,7 @@ func TestHandlePoolTaskOutlivesFunction(t *testing.T) {
 				return v.use()
 			})
 		})
-		require.NoError(t, first.wait().err)
+		require.NoError(t, first.Wait().Err)
 		synctest.Wait()
 		require.Zero(t, p.Stats().Idle)
 		second := start(func() error { _, err := use(context.Background(), p); return err })
@@ -256,7 +256,7 @@ func TestHandlePoolTaskOutlivesFunction(t *testing.T) {
 		close(gate)
 		_, err := tk.Wait(context.Background())
 		require.NoError(t, err)
-		require.NoError(t, second.wait().err)
+		require.NoError(t, second.Wait().Err)
 		require.NoError(t, p.Close())
 	})
 }
@@ -282,8 +282,8 @@ func TestHandlePoolLine(t *testing.T) {
 		require.ErrorIs(t, err, asyncsync.ErrPoolFull)
 		require.EqualError(t, err, `asyncsync: handle pool "db": all 1 values are in use, and 2 callers wait for one`)
 		cancel(errCause)
-		require.Same(t, errCause, cancelled.wait().err)
-		err = late.wait().err
+		require.Same(t, errCause, cancelled.Wait().Err)
+		err = late.Wait().Err
 		require.ErrorIs(t, err, asyncsync.ErrPoolFull)
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
 		require.EqualError(t, err, `asyncsync: handle pool "db": all 1 values have been in use for 1s`)
@@ -302,8 +302,8 @@ func TestHandlePoolLine(t *testing.T) {
 		}
 		one, two := next(1), next(2)
 		lease.Release()
-		require.NoError(t, one.wait().err)
-		require.NoError(t, two.wait().err)
+		require.NoError(t, one.Wait().Err)
+		require.NoError(t, two.Wait().Err)
 		require.Equal(t, []int{1, 2}, order)
 		require.NoError(t, p.Close())
 	})
@@ -346,9 +346,9 @@ func TestHandlePoolLineOfBoth(t *testing.T) {
 			synctest.Wait()
 			require.Equal(t, len(callers), p.Stats().Waiting)
 			close(gate)
-			require.NoError(t, first.wait().err)
+			require.NoError(t, first.Wait().Err)
 			for i, r := range all {
-				if err := r.wait().err; i%2 == 0 {
+				if err := r.Wait().Err; i%2 == 0 {
 					require.NoError(t, err)
 				} else {
 					require.ErrorIs(t, err, context.Canceled)
@@ -466,11 +466,11 @@ func TestHandlePoolEndings(t *testing.T) {
 					require.NoError(t, do())
 				}
 				in = where
-				o := start(do).wait()
+				o := start(do).Wait()
 				if name == "panic" {
-					require.Same(t, errOwn, o.value)
+					require.Same(t, errOwn, o.Value)
 				} else {
-					require.Equal(t, "goexit", o.how)
+					require.Equal(t, "goexit", o.How)
 				}
 				in = ""
 				require.NoError(t, do())
@@ -520,13 +520,13 @@ func TestHandlePoolAbandon(t *testing.T) {
 		})
 		synctest.Wait()
 		cancel(errCause)
-		require.ErrorIs(t, r.wait().err, asyncsync.ErrAbandoned)
+		require.ErrorIs(t, r.Wait().Err, asyncsync.ErrAbandoned)
 		require.Zero(t, p.Stats().Idle)
 		next := start(func() error { _, err := use(context.Background(), p); return err })
 		synctest.Wait()
 		require.Equal(t, 1, p.Stats().Waiting)
 		close(gate)
-		require.NoError(t, next.wait().err)
+		require.NoError(t, next.Wait().Err)
 		synctest.Wait()
 		require.Equal(t, 1, p.Stats().Idle)
 
@@ -539,12 +539,12 @@ func TestHandlePoolAbandon(t *testing.T) {
 		})
 		synctest.Wait()
 		cancel(errCause)
-		require.ErrorIs(t, r.wait().err, asyncsync.ErrAbandoned)
+		require.ErrorIs(t, r.Wait().Err, asyncsync.ErrAbandoned)
 		closer := start(p.Close)
 		synctest.Wait()
-		require.False(t, closer.over())
+		require.False(t, closer.Over())
 		close(gate)
-		require.NoError(t, closer.wait().err)
+		require.NoError(t, closer.Wait().Err)
 		require.Zero(t, l.open.Load())
 	})
 }
@@ -640,7 +640,7 @@ func TestLeaseReleasedInUse(t *testing.T) {
 		lease.Release()
 		require.Zero(t, p.Stats().Idle)
 		close(gate)
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 		require.Equal(t, 1, p.Stats().Idle)
 		require.NoError(t, p.Close())
 	})
@@ -673,13 +673,13 @@ func TestHandlePoolClose(t *testing.T) {
 		synctest.Wait()
 		closer, second := start(p.Close), start(p.Close)
 		synctest.Wait()
-		require.False(t, closer.over())
+		require.False(t, closer.Over())
 		_, err = use(context.Background(), p)
 		require.ErrorIs(t, err, asyncsync.ErrClosed)
 		require.ErrorContains(t, err, `handle pool "db"`)
 		lease.Release()
-		require.NoError(t, inLine.wait().err)
-		require.ErrorIs(t, errors.Join(closer.wait().err, second.wait().err), errOwn)
+		require.NoError(t, inLine.Wait().Err)
+		require.ErrorIs(t, errors.Join(closer.Wait().Err, second.Wait().Err), errOwn)
 		require.Zero(t, l.open.Load())
 		_, err = p.Acquire(context.Background())
 		require.ErrorIs(t, err, asyncsync.ErrClosed)
@@ -719,10 +719,10 @@ func TestHandlePoolShutdown(t *testing.T) {
 		shutdown := start(func() error { return p.Shutdown(ctx) })
 		synctest.Wait()
 		cancel(errCause)
-		err = shutdown.wait().err
+		err = shutdown.Wait().Err
 		require.ErrorIs(t, err, errCause)
 		require.ErrorContains(t, err, `shutdown of handle pool "db" gave up, 2 of its values are in use`)
-		require.ErrorIs(t, inLine.wait().err, asyncsync.ErrClosed)
+		require.ErrorIs(t, inLine.Wait().Err, asyncsync.ErrClosed)
 		_, err = use(a.Context(), p)
 		require.NoError(t, err, "who has a value goes on with it")
 		a.Release()

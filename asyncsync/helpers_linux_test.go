@@ -8,18 +8,6 @@ import (
 	"unsafe"
 )
 
-// tid is the id of the calling OS thread, 0 where we cannot know it.
-func tid() int { return syscall.Gettid() }
-
-// osThreads counts the threads that the kernel runs for this process.
-func osThreads() int {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		panic(err)
-	}
-	return len(tasks)
-}
-
 // threadExists reports whether this process has a thread of that id.
 func threadExists(tid int) bool {
 	_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid))

@@ -5,8 +5,6 @@ package asyncsync_test
 // Other systems do not tell us about their threads without cgo: see
 // needThreads, which skips the tests that cannot do without.
 
-func tid() int              { return 0 }
-func osThreads() int        { return 0 }
 func threadExists(int) bool { return false }
 func setThreadName(string)  {}
 func threadName() string    { return "" }

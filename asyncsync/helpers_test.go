@@ -3,37 +3,16 @@ package asyncsync_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/petermattis/goid"
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 )
-
-// guardPatience is how long a test may take before guard calls it hung. It
-// bounds a hang, it is no part of any assertion.
-const guardPatience = 30 * time.Second
-
-// guard ends the whole test binary, with the stacks of all goroutines, when the
-// test is still running after guardPatience. Every test that could hang calls
-// it first, outside of any synctest bubble (inside one the clock is not real).
-func guard(t *testing.T) {
-	t.Helper()
-	name := t.Name()
-	dog := time.AfterFunc(guardPatience, func() {
-		stacks := make([]byte, 1<<22)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		fmt.Fprintf(os.Stderr, "%s hangs; all goroutines:\n\n%s\n", name, stacks)
-		panic(name + " hangs (stacks above)")
-	})
-	t.Cleanup(func() { dog.Stop() })
-}
 
 // A place is where code runs: on which OS thread, in which goroutine. On
 // systems where tid cannot tell threads apart only the goroutine counts.
@@ -86,8 +65,8 @@ func spawn[R any](fn func() (R, error)) *pending[R] {
 	return p
 }
 
-// wait waits for the function and returns what it returned.
-func (p *pending[R]) wait() (R, error) {
+// Wait waits for the function and returns what it returned.
+func (p *pending[R]) Wait() (R, error) {
 	<-p.done
 	if !p.ended {
 		return p.result, fmt.Errorf("the goroutine ended by runtime.Goexit")
@@ -224,10 +203,7 @@ func panicOf(fn func()) (value any) {
 // requireMisusePanic requires that fn panics with a message of ours.
 func requireMisusePanic(t *testing.T, fn func()) {
 	t.Helper()
-	value := panicOf(fn)
-	require.NotNil(t, value, "misuse must panic")
-	require.True(t, strings.HasPrefix(fmt.Sprint(value), "asyncsync: "),
-		"the panic must name the package: %v", value)
+	testkit.RequireMisuse(t, "asyncsync", fn)
 }
 
 // through calls view, which is async code, below n layers of middleware that
@@ -253,44 +229,4 @@ func layer[R any](ctx context.Context, n int, onThread bool, view func(context.C
 			return layer(ctx, n-1, true, view)
 		})
 	}
-}
-
-// threadSlack is how many OS threads the Go runtime may start for itself while
-// we look (it never ends those). Tests that count make many more than this.
-const threadSlack = 8
-
-// leakCheck remembers how many goroutines and OS threads there are, and fails
-// the test if, in the end, there are more for good. What the test itself keeps
-// for later (the default thread, idle threads of the default pool) it has to
-// make before the call, or take from a pool of its own that it closes.
-func leakCheck(t *testing.T) {
-	t.Helper()
-	goroutines, threads := runtime.NumGoroutine(), osThreads()
-	t.Cleanup(func() {
-		poll(t, func() string {
-			if now := runtime.NumGoroutine(); now > goroutines {
-				return fmt.Sprintf("%d goroutines, there were %d", now, goroutines)
-			}
-			if now := osThreads(); now > threads+threadSlack {
-				return fmt.Sprintf("%d OS threads, there were %d", now, threads)
-			}
-			return ""
-		})
-	})
-}
-
-// poll calls check until it has nothing more to complain about. It exists for
-// things that have no signal to wait for (ended goroutines and threads, the
-// garbage collector) and is the only place here that knows real time.
-func poll(t *testing.T, check func() string) {
-	t.Helper()
-	var complaint string
-	for range 500 {
-		if complaint = check(); complaint == "" {
-			return
-		}
-		runtime.Gosched()
-		time.Sleep(5 * time.Millisecond)
-	}
-	require.Fail(t, "does not settle", complaint)
 }

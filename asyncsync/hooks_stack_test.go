@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/local"
 	"asyncsync.dev/task"
 )
@@ -240,29 +242,22 @@ func TestHooksOfContext(t *testing.T) {
 // functions too.
 func TestHooksOfHandle(t *testing.T) {
 	guard(t)
-	log := &hookLog{infos: map[string][]asyncsync.CallInfo{}}
-	heard := make(chan struct{}, 1)
-	note := func(what string) func(asyncsync.CallInfo) {
-		return func(i asyncsync.CallInfo) {
-			log.mu.Lock()
-			log.infos[what] = append(log.infos[what], i)
-			log.mu.Unlock()
-			if what == "abandoned" {
-				heard <- struct{}{}
-			}
-		}
+	var log libkit.HookLog
+	hooks, heard := log.Hooks(), make(chan struct{}, 1)
+	abandoned := hooks.Abandoned
+	hooks.Abandoned = func(i asyncsync.CallInfo) {
+		abandoned(i)
+		heard <- struct{}{}
 	}
 	h, err := asyncsync.Open(context.Background(), openTouchy, func(*touchy) error { panic("closing") },
-		asyncsync.WithName("hooked"), asyncsync.QueueLimit(1), asyncsync.WithHooks(asyncsync.Hooks{
-			Queued: note("queued"), Started: note("started"), Ended: note("ended"), Abandoned: note("abandoned"), Panicked: note("panicked"),
-		}))
+		asyncsync.WithName("hooked"), asyncsync.QueueLimit(1), asyncsync.WithHooks(hooks))
 	require.NoError(t, err)
-	require.Equal(t, "hooked", log.told("started")[0].Context)
+	require.Equal(t, "hooked", log.Told("started")[0].Context)
 	outcomeOf(func() error {
 		return h.Do(context.Background(), func(context.Context, *touchy) error { panic("oh") }, asyncsync.Named("panics"))
 	})
-	require.Equal(t, "oh", log.named("panicked", "panics")[0].Panic)
-	require.Equal(t, "oh", log.named("ended", "panics")[0].Panic)
+	require.Equal(t, "oh", log.Named("panicked", "panics")[0].Panic)
+	require.Equal(t, "oh", log.Named("ended", "panics")[0].Panic)
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	leave := make(chan struct{})
@@ -270,20 +265,20 @@ func TestHooksOfHandle(t *testing.T) {
 	require.ErrorIs(t, err, asyncsync.ErrAbandoned)
 	queued := start(func() error { return h.Do(context.Background(), func(context.Context, *touchy) error { return nil }) })
 	poll(t, func() string {
-		if log.count("queued") != 4 || asyncsync.ReadStats().Queued == 0 {
+		if log.Count("queued") != 4 || asyncsync.ReadStats().Queued == 0 {
 			return "not queued"
 		}
 		return ""
 	})
 	require.ErrorIs(t, h.Do(context.Background(), func(context.Context, *touchy) error { return nil }, asyncsync.Named("refused")), asyncsync.ErrQueueFull)
-	require.ErrorIs(t, log.named("ended", "refused")[0].Err, asyncsync.ErrQueueFull)
+	require.ErrorIs(t, log.Named("ended", "refused")[0].Err, asyncsync.ErrQueueFull)
 	close(leave)
 	<-heard
-	require.Same(t, errOwn, log.named("abandoned", "abandoned")[0].Err)
-	require.NoError(t, queued.wait().err)
-	require.Equal(t, "panic", outcomeOf(h.Close).how)
-	require.Len(t, log.told("panicked"), 2)
-	require.Equal(t, "closing", log.told("panicked")[1].Panic)
+	require.Same(t, errOwn, log.Named("abandoned", "abandoned")[0].Err)
+	require.NoError(t, queued.Wait().Err)
+	require.Equal(t, "panic", outcomeOf(h.Close).How)
+	require.Len(t, log.Told("panicked"), 2)
+	require.Equal(t, "closing", log.Told("panicked")[1].Panic)
 }
 
 // A failing exit function of a thread-critical value is told to the hooks of the
@@ -323,14 +318,14 @@ func TestEndingsOfSeveralHooks(t *testing.T) {
 		for p, call := range where {
 			for _, first := range ends {
 				for _, second := range ends {
-					t.Run(fmt.Sprintf("%s/%s/%s and %s", w, p, first.how, second.how), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%s/%s/%s and %s", w, p, first.How, second.How), func(t *testing.T) {
 						guard(t)
 						var told []string
-						hook := func(name string, e end) asyncsync.Hooks {
+						hook := func(name string, e testkit.End) asyncsync.Hooks {
 							return hooks(func(i asyncsync.CallInfo) {
 								if i.Name == "victim" {
 									told = append(told, name)
-									e.do()
+									e.Do()
 								}
 							})
 						}
@@ -341,17 +336,17 @@ func TestEndingsOfSeveralHooks(t *testing.T) {
 						o := outcomeOf(func() error { return call(ctx) })
 						require.Equal(t, []string{"first", "second", "context's"}, told)
 						want := second
-						if want.how == "return" {
+						if want.How == "return" {
 							want = first
 						}
-						if want.how == "return" {
-							require.Equal(t, outcome{how: "return"}, o)
-						} else if first.how != "goexit" {
-							requireEnd(t, want, o)
+						if want.How == "return" {
+							require.Equal(t, outcome{How: "return"}, o)
+						} else if first.How != "goexit" {
+							want.CheckIs(t, o)
 						} else {
-							require.NotEqual(t, "return", o.how)
+							require.NotEqual(t, "return", o.How)
 						}
-						if w != "queued" || first.how == "return" && second.how == "return" {
+						if w != "queued" || first.How == "return" && second.How == "return" {
 							require.Equal(t, home, threadOf(t, ctx), "the thread is there")
 						}
 					})

@@ -54,11 +54,11 @@ func TestHooksCount(t *testing.T) {
 			ctx, _ := newContext(t)
 			log := listen(t)
 			require.NoError(t, way.call(ctx))
-			require.Equal(t, way.calls, log.count("queued"))
-			require.Equal(t, way.calls, log.count("started"))
-			require.Equal(t, way.calls, log.count("ended"))
-			require.Zero(t, log.count("panicked"))
-			require.Zero(t, log.count("abandoned"))
+			require.Equal(t, way.calls, log.Count("queued"))
+			require.Equal(t, way.calls, log.Count("started"))
+			require.Equal(t, way.calls, log.Count("ended"))
+			require.Zero(t, log.Count("panicked"))
+			require.Zero(t, log.Count("abandoned"))
 		})
 	}
 }
@@ -73,16 +73,16 @@ func TestHooksSetMeanwhile(t *testing.T) {
 	release, r := occupy(ctx)
 	log := listen(t)
 	release()
-	require.NoError(t, r.wait().err)
-	require.Zero(t, log.count("ended"))
+	require.NoError(t, r.Wait().Err)
+	require.Zero(t, log.Count("ended"))
 
 	// And the other way round: a call is told to the hooks it was made under.
 	release, r = occupy(ctx)
 	restore := asyncsync.SetHooks(asyncsync.Hooks{Ended: func(asyncsync.CallInfo) { t.Error("told to the wrong hooks") }})
 	release()
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	restore()
-	require.Equal(t, 1, log.count("ended"))
+	require.Equal(t, 1, log.Count("ended"))
 }
 
 // restore puts back what was there, once.
@@ -119,7 +119,7 @@ func TestHooksNames(t *testing.T) {
 	withHandle(ctx, func(h *asyncsync.Handle[int]) error {
 		return h.Do(ctx, doForHooks, asyncsync.Named(""))
 	})
-	started := log.told("started")
+	started := log.Told("started")
 	require.Equal(t, 5, len(started))
 	require.True(t, strings.HasSuffix(started[0].Name, ".namedForHooks"), started[0].Name)
 	require.Equal(t, "the context", started[0].Context)
@@ -141,8 +141,8 @@ func TestHooksInline(t *testing.T) {
 	require.NoError(t, to(ctx, func(ctx context.Context) error {
 		return to(ctx, on(nil0), asyncsync.Named("inner"))
 	}, asyncsync.Named("outer")))
-	require.True(t, log.named("ended", "inner")[0].Inline)
-	require.False(t, log.named("ended", "outer")[0].Inline)
+	require.True(t, log.Named("ended", "inner")[0].Inline)
+	require.False(t, log.Named("ended", "outer")[0].Inline)
 }
 
 // The ctx that hooks get has the caller's values.
@@ -154,7 +154,7 @@ func TestHooksCtx(t *testing.T) {
 	log := listen(t)
 	threadOf(t, ctx)
 	for _, what := range []string{"queued", "started", "ended"} {
-		require.Equal(t, "value", log.told(what)[0].Ctx.Value(key{}), what)
+		require.Equal(t, "value", log.Told(what)[0].Ctx.Value(key{}), what)
 	}
 }
 
@@ -171,16 +171,16 @@ func TestHooksTimes(t *testing.T) {
 		second := start(func() error {
 			return to(ctx, func(context.Context) error { time.Sleep(5 * time.Second); return errOwn }, asyncsync.Named("second"))
 		})
-		require.NoError(t, first.wait().err)
-		require.Same(t, errOwn, second.wait().err)
+		require.NoError(t, first.Wait().Err)
+		require.Same(t, errOwn, second.Wait().Err)
 		require.NoError(t, tsc.Close())
-		i := log.named("ended", "first")[0]
+		i := log.Named("ended", "first")[0]
 		require.Equal(t, 0*time.Second, i.QueueTime)
 		require.Equal(t, 3*time.Second, i.RunTime)
-		i = log.named("started", "second")[0]
+		i = log.Named("started", "second")[0]
 		require.Equal(t, 3*time.Second, i.QueueTime)
 		require.Zero(t, i.RunTime)
-		i = log.named("ended", "second")[0]
+		i = log.Named("ended", "second")[0]
 		require.Equal(t, 3*time.Second, i.QueueTime)
 		require.Equal(t, 5*time.Second, i.RunTime)
 		require.Same(t, errOwn, i.Err)
@@ -227,8 +227,8 @@ func TestReadStats(t *testing.T) {
 		require.NoError(t, to(base, on(nil0)))
 	}
 	require.NoError(t, to(base, func(ctx context.Context) error { return to(ctx, on(nil0)) }))
-	outcomeOf(func() error { return to(base, on(ends[1].do)) })
-	outcomeOf(func() error { return to(base, on(ends[2].do)) })
+	outcomeOf(func() error { return to(base, on(ends[1].Do)) })
+	outcomeOf(func() error { return to(base, on(ends[2].Do)) })
 	release, r := occupy(base)
 	ctx, cancel := context.WithCancel(base)
 	gone := start(func() error { return to(ctx, neverRuns(t)) })
@@ -236,9 +236,9 @@ func TestReadStats(t *testing.T) {
 	require.Equal(t, before.Queued+1, asyncsync.ReadStats().Queued)
 	require.Equal(t, before.Threads+1, asyncsync.ReadStats().Threads)
 	cancel()
-	gone.wait()
+	gone.Wait()
 	release()
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	for range 2 { // open, then closed
 		now := asyncsync.ReadStats()
 		require.Equal(t, before.Calls+7, now.Calls)
@@ -264,8 +264,8 @@ func TestContextStats(t *testing.T) {
 	awaitQueued(t, tsc, 1)
 	require.Equal(t, asyncsync.ContextStats{Name: "named", Thread: home.tid, Calls: 1, Queued: 1, Running: true}, tsc.Stats())
 	release()
-	r.wait()
-	queued.wait()
+	r.Wait()
+	queued.Wait()
 	require.NoError(t, tsc.Close())
 	require.Equal(t, asyncsync.ContextStats{Name: "named", Calls: 3, Closed: true}, tsc.Stats())
 }
@@ -350,12 +350,12 @@ func TestHooksHearOfCallsThatAGoexitTakesBack(t *testing.T) {
 				runtime.Goexit()
 				return nil
 			}
-			require.Equal(t, "goexit", outcomeOf(func() error { return to(context.Background(), goexit, asyncsync.On(a)) }).how)
-			require.Equal(t, "goexit", unwound.wait().how)
+			require.Equal(t, "goexit", outcomeOf(func() error { return to(context.Background(), goexit, asyncsync.On(a)) }).How)
+			require.Equal(t, "goexit", unwound.Wait().How)
 			require.EqualValues(t, 1, queued.Load())
 			require.EqualValues(t, 1, ended.Load())
 			release()
-			require.NoError(t, held.wait().err)
+			require.NoError(t, held.Wait().Err)
 		})
 	}
 }

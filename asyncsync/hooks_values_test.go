@@ -114,16 +114,16 @@ func TestHooksGiveValues(t *testing.T) {
 					require.Equal(t, "this", given(fctx))
 					return nil
 				}))
-				id := log.named("queued", "this")[0].ID
+				id := log.Named("queued", "this")[0].ID
 				require.NotZero(t, id)
 				for _, what := range []string{"queued", "started", "ended"} {
-					told := log.named(what, "this")
+					told := log.Named(what, "this")
 					require.Len(t, told, 1, what)
 					require.Equal(t, "this", given(told[0].Ctx), what)
 					require.Equal(t, id, told[0].ID, what)
 				}
 				ids := map[uint64]bool{}
-				for _, i := range log.told("queued") {
+				for _, i := range log.Told("queued") {
 					require.False(t, ids[i.ID], "an id of two calls")
 					ids[i.ID] = true
 				}
@@ -155,17 +155,17 @@ func onThreadLoop(ctx context.Context, fn func(context.Context, loop.Backend) er
 // So it is however the function ends, and if it does not run.
 func TestHooksGiveValuesToTheEnd(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			ctx, _ := newContext(t)
 			defer asyncsync.AddHooks(givingNames())()
 			log := listen(t)
-			requireEnd(t, e, outcomeOf(func() error { return to(ctx, on(e.do), asyncsync.Named("this")) }))
-			told := log.named("ended", "this")
-			told = append(told, log.told("panicked")...)
+			e.CheckIs(t, outcomeOf(func() error { return to(ctx, on(e.Do), asyncsync.Named("this")) }))
+			told := log.Named("ended", "this")
+			told = append(told, log.Told("panicked")...)
 			for _, i := range told {
 				require.Equal(t, "this", given(i.Ctx))
-				require.Equal(t, log.named("queued", "this")[0].ID, i.ID)
+				require.Equal(t, log.Named("queued", "this")[0].ID, i.ID)
 				require.True(t, i.Begun)
 			}
 		})
@@ -187,13 +187,13 @@ func TestHooksGiveValuesToTheEnd(t *testing.T) {
 			r := start(func() error { return fn(cctx) })
 			awaitQueued(t, tsc, 1)
 			cancel(errCause)
-			require.ErrorIs(t, r.wait().err, errCause)
+			require.ErrorIs(t, r.Wait().Err, errCause)
 			release()
-			require.NoError(t, held.wait().err)
-			i := log.named("ended", "this")[0]
+			require.NoError(t, held.Wait().Err)
+			i := log.Named("ended", "this")[0]
 			require.False(t, i.Begun)
 			require.Equal(t, "this", given(i.Ctx))
-			require.Equal(t, log.named("queued", "this")[0].ID, i.ID)
+			require.Equal(t, log.Named("queued", "this")[0].ID, i.ID)
 		})
 	}
 	t.Run("abandoned", func(t *testing.T) {
@@ -211,7 +211,7 @@ func TestHooksGiveValuesToTheEnd(t *testing.T) {
 		close(leave)
 		i := <-told
 		require.Equal(t, "this", given(i.Ctx))
-		require.Equal(t, log.named("queued", "this")[0].ID, i.ID)
+		require.Equal(t, log.Named("queued", "this")[0].ID, i.ID)
 	})
 }
 
@@ -398,19 +398,19 @@ func TestHooksValuesFromTheCallPanic(t *testing.T) {
 // asked.
 func TestHooksValuesEnd(t *testing.T) {
 	for _, e := range ends[1:] {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			ctx, _ := newContext(t)
 			var mu sync.Mutex
 			asked := 0
-			fails := asyncsync.AddHooks(asyncsync.Hooks{Values: func(asyncsync.CallInfo) context.Context { e.do(); return nil }})
+			fails := asyncsync.AddHooks(asyncsync.Hooks{Values: func(asyncsync.CallInfo) context.Context { e.Do(); return nil }})
 			counts := asyncsync.AddHooks(asyncsync.Hooks{Values: func(asyncsync.CallInfo) context.Context {
 				mu.Lock()
 				defer mu.Unlock()
 				asked++
 				return nil
 			}})
-			requireEnd(t, e, outcomeOf(func() error { return to(ctx, neverRuns(t)) }))
+			e.CheckIs(t, outcomeOf(func() error { return to(ctx, neverRuns(t)) }))
 			fails()
 			counts()
 			require.Equal(t, 1, asked)

@@ -80,8 +80,8 @@ func TestIfFreeIsRefused(t *testing.T) {
 		refused()
 		require.Equal(t, 1, stats().Queued)
 		release()
-		require.NoError(t, r.wait().err)
-		require.NoError(t, queued.wait().err)
+		require.NoError(t, r.Wait().Err)
+		require.NoError(t, queued.Wait().Err)
 		require.NoError(t, try(ctx, on(nil0)))
 
 		blocked, leave := make(chan struct{}), make(chan struct{})
@@ -93,7 +93,7 @@ func TestIfFreeIsRefused(t *testing.T) {
 		<-blocked
 		refused()
 		close(leave)
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 		require.NoError(t, try(ctx, on(nil0)))
 	})
 }
@@ -204,7 +204,7 @@ func TestIfFreeAndThePool(t *testing.T) {
 		return try(ctx, on(nil0), asyncsync.On(other))
 	}))
 	require.NoError(t, held.Close())
-	require.NoError(t, waiter.wait().err)
+	require.NoError(t, waiter.Wait().Err)
 	require.NoError(t, try(second, on(nil0)))
 }
 
@@ -250,7 +250,7 @@ func TestIfFreeOnHandle(t *testing.T) {
 	require.NoError(t, h.Do(context.Background(), func(ctx context.Context, v *touchy) error {
 		_, err := asyncsync.Get(context.Background(), h, func(context.Context, *touchy) (int, error) { return 0, v.use() }, asyncsync.IfFree())
 		require.NoError(t, err, "inline")
-		err = outcomeOf(func() error { return h.Do(context.Background(), use, asyncsync.IfFree()) }).err
+		err = outcomeOf(func() error { return h.Do(context.Background(), use, asyncsync.IfFree()) }).Err
 		require.ErrorIs(t, err, asyncsync.ErrQueueFull, "a stranger's")
 		return nil
 	}))
@@ -266,7 +266,7 @@ func TestIfFreeEndedAndClosed(t *testing.T) {
 	cancel(errCause)
 	require.Same(t, errCause, try(ended, neverRuns(t)))
 	release()
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	require.NoError(t, tsc.Close())
 	require.ErrorIs(t, try(ctx, neverRuns(t)), asyncsync.ErrClosed)
 }
@@ -275,17 +275,17 @@ func TestIfFreeEndedAndClosed(t *testing.T) {
 func TestIfFreeEndings(t *testing.T) {
 	ifFreeKinds(t, func(t *testing.T, ctx context.Context, _ func() asyncsync.ContextStats) {
 		for _, e := range ends {
-			requireEnd(t, e, outcomeOf(func() error { return try(ctx, on(e.do)) }))
+			e.CheckIs(t, outcomeOf(func() error { return try(ctx, on(e.Do)) }))
 			require.NoError(t, try(ctx, on(nil0)))
 		}
 		log := listen(t)
 		release, r := occupy(ctx)
 		require.ErrorIs(t, try(ctx, neverRuns(t), asyncsync.Named("refused")), asyncsync.ErrQueueFull)
 		release()
-		require.NoError(t, r.wait().err)
-		require.Len(t, log.named("ended", "refused"), 1)
-		require.ErrorIs(t, log.named("ended", "refused")[0].Err, asyncsync.ErrQueueFull)
-		require.Empty(t, log.named("started", "refused"))
+		require.NoError(t, r.Wait().Err)
+		require.Len(t, log.Named("ended", "refused"), 1)
+		require.ErrorIs(t, log.Named("ended", "refused")[0].Err, asyncsync.ErrQueueFull)
+		require.Empty(t, log.Named("started", "refused"))
 	})
 }
 
@@ -309,7 +309,7 @@ func TestIfFreeInBubble(t *testing.T) {
 		release, r := occupy(ctx)
 		require.ErrorIs(t, try(ctx, neverRuns(t)), asyncsync.ErrQueueFull)
 		release()
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 		require.NoError(t, try(context.Background(), on(nil0)), "the bubble's default thread")
 		require.NoError(t, tsc.Close())
 	})

@@ -168,7 +168,7 @@ func TestErrorsAreKnown(t *testing.T) {
 	queued := start(func() error { return to(fullCtx, func(context.Context) error { return nil }) })
 	awaitQueued(t, full, 1)
 	exec := make(chan *asyncsync.CurrentThreadExecutor, 1)
-	start(func() error { exec <- asyncsync.NewCurrentThreadExecutor(); return nil }).wait()
+	start(func() error { exec <- asyncsync.NewCurrentThreadExecutor(); return nil }).Wait()
 	done := make(chan struct{})
 	close(done)
 	fn := neverRuns(t)
@@ -231,8 +231,8 @@ func TestErrorsAreKnown(t *testing.T) {
 		})
 	}
 	release()
-	require.NoError(t, running.wait().err)
-	require.NoError(t, queued.wait().err)
+	require.NoError(t, running.Wait().Err)
+	require.NoError(t, queued.Wait().Err)
 }
 
 // otherContext is any other context.

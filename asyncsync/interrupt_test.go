@@ -66,7 +66,7 @@ var interruptWays = map[string]func(base, ctx context.Context, fn func(context.C
 		r := start(func() error { return to(ctx, fn, opt) })
 		synctest.Wait()
 		release()
-		return errors.Join(first.wait().err, r.wait().err)
+		return errors.Join(first.Wait().Err, r.Wait().Err)
 	},
 	"inline": func(base, ctx context.Context, fn func(context.Context) error, opt asyncsync.Option) error {
 		return to(base, func(context.Context) error { return to(ctx, fn, opt) })
@@ -381,10 +381,10 @@ func TestInterruptsOfOthersGoOn(t *testing.T) {
 					return d.endless()
 				}, asyncsync.Insensitive(), asyncsync.Interrupt(d.interrupt)), errInterrupted)
 				close(leave)
-				if o := bad.wait(); how == "panics" {
-					require.Equal(t, outcome{how: "panic", value: "the interrupt's own"}, o)
+				if o := bad.Wait(); how == "panics" {
+					require.Equal(t, outcome{How: "panic", Value: "the interrupt's own"}, o)
 				} else {
-					require.Equal(t, outcome{how: "return"}, o)
+					require.Equal(t, outcome{How: "return"}, o)
 				}
 				require.Equal(t, int32(3), calls.Load())
 			})
@@ -434,12 +434,12 @@ func TestInterruptAndTheHandlesClose(t *testing.T) {
 		synctest.Wait()
 		closer := start(h.Close)
 		synctest.Wait()
-		require.False(t, closer.over())
+		require.False(t, closer.Over())
 		cancel()
 		synctest.Wait()
 		close(leave)
-		require.ErrorIs(t, call.wait().err, errInterrupted)
-		require.NoError(t, closer.wait().err)
+		require.ErrorIs(t, call.Wait().Err, errInterrupted)
+		require.NoError(t, closer.Wait().Err)
 		require.Equal(t, before, d.called())
 	})
 }
@@ -463,7 +463,7 @@ func TestInterruptsShareNoLocals(t *testing.T) {
 					critical.Set(2)
 				}))
 		})
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 	})
 }
 
@@ -579,7 +579,7 @@ func TestInterruptWaitsForItsOwnThread(t *testing.T) {
 						got <- way(c, tsc)
 					}))
 				})
-				require.Equal(t, outcome{how: "return"}, settles(t, r))
+				require.Equal(t, outcome{How: "return"}, r.Settle(t))
 				if err := <-got; err != nil {
 					// With a ctx from outside it is a stranger's call, and one of the two
 					// waits, which close a cycle, was refused.
@@ -623,5 +623,5 @@ func TestInterruptInBubbleAndOutside(t *testing.T) {
 			}, asyncsync.Insensitive(), asyncsync.Interrupt(d.interrupt)), errInterrupted)
 		})
 	}
-	require.ErrorIs(t, r.wait().err, errInterrupted)
+	require.ErrorIs(t, r.Wait().Err, errInterrupted)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 )
 
 // What ends the whole process, so that no caller can be told: more OS threads than
@@ -31,34 +32,33 @@ func TestLimitsOfTheRuntime(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, n, depth)
 	}
-	run := children(t, map[string]func(t *testing.T){
-		"threads": func(t *testing.T) {
+	for name, c := range map[string]struct {
+		body func(t *testing.T)
+		want []string // of what it says before it ends, if it does not survive
+	}{
+		"threads": {func(t *testing.T) {
 			debug.SetMaxThreads(threads)
 			occupyAll(t, 2*threads)
-		},
-		"threads in bounds": func(t *testing.T) {
+		}, []string{fmt.Sprintf("program exceeds %d-thread limit", threads), "fatal error: thread exhaustion"}},
+		"threads in bounds": {func(t *testing.T) {
 			debug.SetMaxThreads(threads)
 			occupyAll(t, threads/4)
-		},
-		"depth": func(t *testing.T) {
+		}, nil},
+		"depth": {func(t *testing.T) {
 			debug.SetMaxStack(1 << 21)
 			depths(t, 10_000)
-		},
-		"depth in bounds": func(t *testing.T) {
+		}, []string{"goroutine stack exceeds", "fatal error: stack overflow"}},
+		"depth in bounds": {func(t *testing.T) {
 			debug.SetMaxStack(1 << 21)
 			depths(t, 50)
-		},
-	})
-	for name, want := range map[string][]string{
-		"threads": {fmt.Sprintf("program exceeds %d-thread limit", threads), "fatal error: thread exhaustion"},
-		"depth":   {"goroutine stack exceeds", "fatal error: stack overflow"},
+		}, nil},
 	} {
-		stderr, err := run(name)
-		require.Error(t, err, name)
-		for _, text := range want {
-			require.Contains(t, stderr, text, name)
-		}
-		stderr, err = run(name + " in bounds")
-		require.NoError(t, err, "%s in bounds: %s", name, stderr)
+		t.Run(name, func(t *testing.T) {
+			out, err := testkit.Child(t, c.body)
+			require.Equal(t, c.want != nil, err != nil, "%v: %s", err, out)
+			for _, text := range c.want {
+				require.Contains(t, out, text)
+			}
+		})
 	}
 }

@@ -491,7 +491,7 @@ func TestLinearCancellation(t *testing.T) {
 								runtime.Gosched()
 							}
 							end(cause)
-							_, err := p.wait()
+							_, err := p.Wait()
 							cancel(cause)
 							return err
 						})
@@ -549,7 +549,7 @@ func TestLinearCancelledQueue(t *testing.T) {
 		gone.Wait()
 		require.Zero(t, tsc.Stats().Queued)
 		close(busy)
-		_, err := holder.wait()
+		_, err := holder.Wait()
 		require.NoError(t, err)
 	}
 	requireLinear(t, "questions", budget{8, 16}, 4, func(callers int) float64 {

@@ -82,7 +82,7 @@ func TestLogOfEndings(t *testing.T) {
 		require.NotContains(t, m, absent)
 	}
 
-	require.Equal(t, "panic", outcomeOf(func() error { return to(ctx, func(context.Context) error { panic("lost") }, named) }).how)
+	require.Equal(t, "panic", outcomeOf(func() error { return to(ctx, func(context.Context) error { panic("lost") }, named) }).How)
 	all := j.entries(t)
 	require.Len(t, all, 2)
 	require.Equal(t, "a function panicked", all[0]["msg"])
@@ -91,7 +91,7 @@ func TestLogOfEndings(t *testing.T) {
 	require.Contains(t, all[0]["stack"], "TestLogOfEndings")
 	require.Equal(t, "DEBUG", all[1]["level"])
 
-	require.Equal(t, "goexit", outcomeOf(func() error { return to(ctx, func(context.Context) error { runtime.Goexit(); return nil }) }).how)
+	require.Equal(t, "goexit", outcomeOf(func() error { return to(ctx, func(context.Context) error { runtime.Goexit(); return nil }) }).How)
 	require.Equal(t, true, j.one(t, "a call has ended")["goexit"])
 }
 
@@ -117,10 +117,10 @@ func TestLogOfRefusals(t *testing.T) {
 	require.Equal(t, "WARN", m["level"])
 	require.Equal(t, "late", m["call"])
 	cancel()
-	require.ErrorIs(t, queued.wait().err, context.Canceled)
+	require.ErrorIs(t, queued.Wait().Err, context.Canceled)
 	require.Equal(t, "DEBUG", j.one(t, "a call was taken out")["level"])
 	release()
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 }
 
 // A deadlock has its page, in the words of the watcher, and its cycle.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/local"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
@@ -62,15 +63,7 @@ func comes(ctx context.Context, ch <-chan struct{}) error {
 	if !ok {
 		return errors.New("not a task of a loop")
 	}
-	return cmp.Or(b.Park(ctx, func(wake func()) {
-		go func() {
-			select {
-			case <-ch:
-				wake()
-			case <-ctx.Done():
-			}
-		}()
-	}), errOwn)
+	return cmp.Or(libkit.Receive(ctx, b, ch), errOwn)
 }
 
 // Every wait of the library parks the task that makes it, and nobody else.
@@ -221,21 +214,21 @@ func TestAsyncToSyncOnALoop(t *testing.T) {
 func TestEndingsReachATaskThatParks(t *testing.T) {
 	for _, e := range ends {
 		for name, wait := range map[string]func(ctx context.Context) error{
-			"a call":              func(ctx context.Context) error { return to(ctx, on(e.do)) },
-			"an insensitive call": func(ctx context.Context) error { return to(ctx, on(e.do), asyncsync.Insensitive()) },
-			"a task":              func(ctx context.Context) error { return waitFor(goTo(ctx, on(e.do))) },
+			"a call":              func(ctx context.Context) error { return to(ctx, on(e.Do)) },
+			"an insensitive call": func(ctx context.Context) error { return to(ctx, on(e.Do), asyncsync.Insensitive()) },
+			"a task":              func(ctx context.Context) error { return waitFor(goTo(ctx, on(e.Do))) },
 			"there and back": func(ctx context.Context) error {
-				return to(ctx, func(ctx context.Context) error { return from(ctx, on(e.do)) })
+				return to(ctx, func(ctx context.Context) error { return from(ctx, on(e.Do)) })
 			},
 		} {
-			t.Run(e.how+"/"+name, func(t *testing.T) {
+			t.Run(e.How+"/"+name, func(t *testing.T) {
 				guard(t)
 				b := loop.NewThread()
 				o := outcomeOf(func() error {
 					_, err := loop.Run(context.Background(), b, func(ctx context.Context) (none, error) { return none{}, wait(ctx) })
 					return err
 				})
-				requireEnd(t, e, o)
+				e.CheckIs(t, o)
 				<-b.Done()
 			})
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 )
 
 // Capacity is lent in the order in which it was asked for, and never more.
@@ -51,7 +52,7 @@ func TestPoolMaxThreadsInOrder(t *testing.T) {
 			require.Len(t, began, min(i+threads, contexts))
 			mu.Unlock()
 			close(gates[i])
-			require.NoError(t, rs[i].wait().err)
+			require.NoError(t, rs[i].Wait().Err)
 		}
 		require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7}, began)
 		s = pool.Stats()
@@ -88,12 +89,12 @@ func TestPoolOrderWithCancellation(t *testing.T) {
 		}
 		cancels[1](errCause)
 		cancels[3](errCause)
-		require.ErrorIs(t, rs[1].wait().err, errCause)
-		require.ErrorIs(t, rs[3].wait().err, errCause)
+		require.ErrorIs(t, rs[1].Wait().Err, errCause)
+		require.ErrorIs(t, rs[3].Wait().Err, errCause)
 		require.Equal(t, 2, pool.Stats().Waiting)
 		close(gate)
 		for _, i := range []int{0, 2, 4} {
-			require.NoError(t, rs[i].wait().err)
+			require.NoError(t, rs[i].Wait().Err)
 		}
 		require.Equal(t, []int{0, 2, 4}, order)
 		require.NoError(t, pool.Close())
@@ -244,7 +245,7 @@ func TestPoolBoundsOSThreads(t *testing.T) {
 	all.Wait()
 	require.LessOrEqual(t, len(seen), bound)
 	require.LessOrEqual(t, insideMost.Load(), int32(bound))
-	require.LessOrEqual(t, most, before+bound+threadSlack)
+	require.LessOrEqual(t, most, before+bound+testkit.OSThreads.Kept)
 	s := pool.Stats()
 	require.LessOrEqual(t, s.Peak, bound)
 	require.LessOrEqual(t, int(s.Started), bound)
@@ -328,9 +329,9 @@ func TestFullPoolOverflowsForOneThatWaits(t *testing.T) {
 		})
 	})
 	release()
-	require.NoError(t, holder.wait().err)
-	require.NoError(t, nested.wait().err)
-	require.Same(t, errOwn, waits.wait().err)
+	require.NoError(t, holder.Wait().Err)
+	require.NoError(t, nested.Wait().Err)
+	require.Same(t, errOwn, waits.Wait().Err)
 	require.NotEqual(t, home, got)
 	require.Zero(t, pool.Stats().Waiting)
 }
@@ -363,18 +364,18 @@ func TestFullPoolOverflowIsBounded(t *testing.T) {
 		return to(outer[1], func(ctx context.Context) error { return to(ctx, on(nil0), asyncsync.On(inner[1])) })
 	})
 	awaitQueued(t, inner[1], 1)
-	require.False(t, two.over())
+	require.False(t, two.Over())
 	require.Equal(t, 3, pool.Stats().Threads)
 	close(leave)
-	require.NoError(t, one.wait().err)
+	require.NoError(t, one.Wait().Err)
 	require.NoError(t, inner[0].Close())
-	require.NoError(t, two.wait().err)
-	require.False(t, strange.over(), "the stranger came first, but nobody is blocked for it")
+	require.NoError(t, two.Wait().Err)
+	require.False(t, strange.Over(), "the stranger came first, but nobody is blocked for it")
 	require.Equal(t, 3, pool.Stats().Peak)
 	require.NoError(t, inner[1].Close())
 	require.NoError(t, holders[0].Close())
 	require.NoError(t, holders[1].Close())
-	require.NoError(t, strange.wait().err)
+	require.NoError(t, strange.Wait().Err)
 }
 
 // Functions that belong to a context run on its own thread, whoever else is
@@ -456,11 +457,11 @@ func TestFullPoolDoesNotOverflowAcross(t *testing.T) {
 		})
 	})
 	awaitQueued(t, s, 1)
-	require.False(t, r.over())
+	require.False(t, r.Over())
 	release()
-	require.NoError(t, held.wait().err)
+	require.NoError(t, held.Wait().Err)
 	require.NoError(t, h.Close())
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	require.NotEqual(t, home, got)
 }
 
@@ -486,8 +487,8 @@ func TestPoolFillsUpMeanwhile(t *testing.T) {
 			}))
 		}
 		for _, r := range rs {
-			o := settles(t, r)
-			require.NoError(t, o.err)
+			o := r.Settle(t)
+			require.NoError(t, o.Err)
 		}
 		for _, tsc := range tscs {
 			require.NoError(t, tsc.Close())
@@ -549,16 +550,16 @@ func TestPoolClose(t *testing.T) {
 		require.ErrorIs(t, to(late, neverRuns(t)), asyncsync.ErrClosed)
 		threadOf(t, second) // what has a thread keeps it
 		require.NoError(t, s.Close())
-		require.Same(t, errOwn, inLine.wait().err)
+		require.Same(t, errOwn, inLine.Wait().Err)
 		require.NoError(t, w.Close())
 		synctest.Wait()
-		require.False(t, closer.over())
-		require.False(t, again.over())
+		require.False(t, closer.Over())
+		require.False(t, again.Over())
 		release()
-		require.NoError(t, first.wait().err)
+		require.NoError(t, first.Wait().Err)
 		require.NoError(t, tsc.Close())
-		require.NoError(t, closer.wait().err)
-		require.NoError(t, again.wait().err)
+		require.NoError(t, closer.Wait().Err)
+		require.NoError(t, again.Wait().Err)
 		require.NoError(t, l.Close())
 		require.Zero(t, pool.Stats().Threads)
 		require.NoError(t, pool.Close())
@@ -579,7 +580,7 @@ func TestPoolTainted(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 1, pool.Stats().Waiting)
 		require.NoError(t, tsc.Close())
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 		require.NotEqual(t, home.gid, got.gid)
 		require.NoError(t, n.Close())
 		synctest.Wait()
@@ -616,10 +617,10 @@ func TestPoolChurn(t *testing.T) {
 					cancel()
 				}
 				if i%2 == 0 {
-					r.wait()
+					r.Wait()
 				}
 				tsc.Close()
-				r.wait()
+				r.Wait()
 				cancel()
 			}
 		})
@@ -685,26 +686,26 @@ func TestThreadStartAndThreadExit(t *testing.T) {
 // ThreadExit that does not return is told by Close of the pool.
 func TestThreadStartAndThreadExitEndings(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			starts, exits := 0, 0
 			pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{
 				MaxThreads: 1,
 				ThreadStart: func() {
 					if starts++; starts == 1 {
-						e.do()
+						e.Do()
 					}
 				},
-				ThreadExit: func() { exits++; e.do() },
+				ThreadExit: func() { exits++; e.Do() },
 			})
 			ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
-			first := outcomeOf(func() error { return to(ctx, on(func() error { return errEnd })) })
-			requireEnd(t, e, first)
+			first := outcomeOf(func() error { return to(ctx, on(func() error { return testkit.ErrEnd })) })
+			e.CheckIs(t, first)
 			require.NoError(t, to(ctx, on(nil0)))
 			require.NoError(t, to(ctx, on(nil0)))
 			require.NoError(t, tsc.Close())
 			err := pool.Close()
-			if e.how == "return" {
+			if e.How == "return" {
 				require.NoError(t, err)
 				require.Equal(t, 1, starts)
 			} else {

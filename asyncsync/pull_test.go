@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 )
 
 // numbers is an iterator without an end.
@@ -34,7 +35,7 @@ func TestPullAcrossAThreadBoundary(t *testing.T) {
 		next()
 		return pulled{next, stop}, nil
 	}
-	run := children(t, map[string]func(t *testing.T){
+	for name, body := range map[string]func(t *testing.T){
 		"made in async code, advanced on a thread": func(t *testing.T) {
 			ctx, _ := newContext(t)
 			next, _ := iter.Pull(numbers)
@@ -67,15 +68,12 @@ func TestPullAcrossAThreadBoundary(t *testing.T) {
 			exec.Post(func() { p.next() })
 			exec.RunUntil(closedChan())
 		},
-	})
-	for _, name := range []string{
-		"made in async code, advanced on a thread", "made on a thread, advanced in async code",
-		"made on a thread, stopped in async code", "made on a thread, advanced in what that waits for",
-		"made before the goroutine became a thread", "made before RunUntil",
 	} {
-		stderr, err := run(name)
-		require.Error(t, err, name)
-		require.Contains(t, stderr, "fatal error: coro: OS thread locking must match locking at coroutine creation", name)
+		t.Run(name, func(t *testing.T) {
+			out, err := testkit.Child(t, body)
+			require.Error(t, err)
+			require.Contains(t, out, "fatal error: coro: OS thread locking must match locking at coroutine creation")
+		})
 	}
 }
 

@@ -20,14 +20,14 @@ import (
 // one of them is told.
 func TestHandleShutdown(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			synctest.Test(t, func(t *testing.T) {
 				h, err := asyncsync.Open(context.Background(), openTouchy, func(v *touchy) error {
 					if err := v.use(); err != nil {
 						t.Error(err)
 					}
-					return e.do()
+					return e.Do()
 				})
 				require.NoError(t, err)
 				leave := make(chan struct{})
@@ -41,14 +41,14 @@ func TestHandleShutdown(t *testing.T) {
 				synctest.Wait()
 				shutdown := start(func() error { return h.Shutdown(context.Background()) })
 				synctest.Wait()
-				require.False(t, shutdown.over())
+				require.False(t, shutdown.Over())
 				require.ErrorIs(t, h.Do(context.Background(), func(context.Context, *touchy) error { return nil }), asyncsync.ErrClosed)
 				close(leave)
-				requireEnd(t, e, shutdown.wait())
-				require.NoError(t, first.wait().err)
-				require.NoError(t, second.wait().err)
-				require.Equal(t, outcome{how: "return"}, outcomeOf(h.Close))
-				require.Equal(t, outcome{how: "return"}, outcomeOf(func() error { return h.Shutdown(context.Background()) }))
+				e.CheckIs(t, shutdown.Wait())
+				require.NoError(t, first.Wait().Err)
+				require.NoError(t, second.Wait().Err)
+				require.Equal(t, outcome{How: "return"}, outcomeOf(h.Close))
+				require.Equal(t, outcome{How: "return"}, outcomeOf(func() error { return h.Shutdown(context.Background()) }))
 			})
 		})
 	}
@@ -58,11 +58,11 @@ func TestHandleShutdown(t *testing.T) {
 // goes on, and the next one outside is told what closing has come to.
 func TestHandleShutdownGivesUp(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			synctest.Test(t, func(t *testing.T) {
 				closed := false
-				h, err := asyncsync.Open(context.Background(), openTouchy, func(*touchy) error { closed = true; return e.do() }, asyncsync.WithName("printer"))
+				h, err := asyncsync.Open(context.Background(), openTouchy, func(*touchy) error { closed = true; return e.Do() }, asyncsync.WithName("printer"))
 				require.NoError(t, err)
 				leave := make(chan struct{})
 				first := start(func() error {
@@ -81,14 +81,14 @@ func TestHandleShutdownGivesUp(t *testing.T) {
 				require.Contains(t, err.Error(), `"printer"`)
 				require.Contains(t, err.Error(), "print still runs")
 				require.Equal(t, time.Minute, time.Since(begun))
-				require.ErrorIs(t, second.wait().err, asyncsync.ErrClosed)
+				require.ErrorIs(t, second.Wait().Err, asyncsync.ErrClosed)
 				require.ErrorIs(t, h.Shutdown(ctx), errCause, "it has no patience at all")
 				require.False(t, closed)
 				again := start(func() error { return h.Shutdown(context.Background()) })
 				synctest.Wait()
 				close(leave)
-				requireEnd(t, e, again.wait())
-				require.NoError(t, first.wait().err)
+				e.CheckIs(t, again.Wait())
+				require.NoError(t, first.Wait().Err)
 				require.True(t, closed)
 				require.NoError(t, h.Close())
 			})
@@ -194,16 +194,16 @@ func TestPoolShutdown(t *testing.T) {
 		err := pool.Shutdown(ctx)
 		require.ErrorIs(t, err, errCause)
 		require.Contains(t, err.Error(), "1 of its threads")
-		require.ErrorIs(t, waiter.wait().err, asyncsync.ErrClosed)
+		require.ErrorIs(t, waiter.Wait().Err, asyncsync.ErrClosed)
 		require.Zero(t, pool.Stats().Waiting)
 		require.ErrorIs(t, to(second, neverRuns(t)), asyncsync.ErrClosed)
 		require.NoError(t, to(first, on(nil0)), "its thread is still its own")
 		again := start(func() error { return pool.Shutdown(context.Background()) })
 		synctest.Wait()
-		require.False(t, again.over())
+		require.False(t, again.Over())
 		require.NoError(t, held.Close())
 		require.NoError(t, lined.Close())
-		require.NoError(t, again.wait().err)
+		require.NoError(t, again.Wait().Err)
 		require.Zero(t, pool.Stats().Threads)
 		require.NoError(t, pool.Shutdown(context.Background()))
 	})

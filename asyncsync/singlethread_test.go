@@ -187,12 +187,12 @@ func TestRow31_AsyncSingleThreadContextMatchesFromAsyncThread(t *testing.T) {
 // All three endings come back, and the thread goes on.
 func TestAsyncSingleThreadContextEndings(t *testing.T) {
 	for _, e := range ends {
-		t.Run(e.how, func(t *testing.T) {
+		t.Run(e.How, func(t *testing.T) {
 			guard(t)
 			leakCheck(t)
 			ctx, a := asyncsync.NewAsyncSingleThreadContext(context.Background())
 			for range 3 {
-				requireEnd(t, e, outcomeOf(func() error { return from(ctx, on(e.do)) }))
+				e.CheckIs(t, outcomeOf(func() error { return from(ctx, on(e.Do)) }))
 			}
 			require.NoError(t, from(ctx, func(context.Context) error { return nil }))
 			require.NoError(t, a.Close())
@@ -227,10 +227,10 @@ func TestAsyncSingleThreadContextClose(t *testing.T) {
 	require.True(t, call.running())
 	require.True(t, closed.running())
 	close(release)
-	n, err := call.wait()
+	n, err := call.Wait()
 	require.NoError(t, err)
 	require.Equal(t, 7, n)
-	_, err = closed.wait()
+	_, err = closed.Wait()
 	require.NoError(t, err)
 	_, err = left.Wait(context.Background())
 	require.ErrorIs(t, err, loop.ErrStopped)
@@ -249,7 +249,7 @@ func TestAsyncSingleThreadContextCloseInside(t *testing.T) {
 			require.NoError(t, from(ctx, func(inside context.Context) error {
 				return where(inside, func(inside context.Context) error {
 					require.NoError(t, a.Close())
-					require.ErrorIs(t, outcomeOf(func() error { return from(ctx, neverRuns(t)) }).err, asyncsync.ErrClosed)
+					require.ErrorIs(t, outcomeOf(func() error { return from(ctx, neverRuns(t)) }).Err, asyncsync.ErrClosed)
 					return nil
 				})
 			}))

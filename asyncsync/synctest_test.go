@@ -151,7 +151,7 @@ func TestBubbleDeadlines(t *testing.T) {
 		require.ErrorIs(t, to(ctx, neverRuns(t)), context.DeadlineExceeded)
 		require.Equal(t, 5*time.Second, time.Since(begin))
 		release()
-		require.NoError(t, first.wait().err)
+		require.NoError(t, first.Wait().Err)
 
 		begin = time.Now()
 		ctx, cancel = context.WithTimeout(base, 5*time.Second)
@@ -180,7 +180,7 @@ func TestBubbleExecutor(t *testing.T) {
 			return to(context.Background(), func(context.Context) error { return errOwn }, asyncsync.Insensitive(), asyncsync.WithExecutor(exec))
 		})
 		require.NoError(t, exec.RunUntil(done))
-		require.Same(t, errOwn, r.wait().err)
+		require.Same(t, errOwn, r.Wait().Err)
 	})
 }
 
@@ -191,7 +191,7 @@ func TestBubbleUnpinnedAndGoexit(t *testing.T) {
 		ctx, tsc := asyncsync.NewThreadSensitiveContext(t.Context(), asyncsync.Unpinned())
 		home := threadOf(t, ctx)
 		for _, e := range ends {
-			requireEnd(t, e, outcomeOf(func() error { return to(ctx, on(e.do)) }))
+			e.CheckIs(t, outcomeOf(func() error { return to(ctx, on(e.Do)) }))
 		}
 		require.Equal(t, home.gid, threadOf(t, ctx).gid)
 		require.NoError(t, tsc.Close())

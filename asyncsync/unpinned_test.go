@@ -55,11 +55,11 @@ func TestUnpinnedCallerRunsIt(t *testing.T) {
 	require.NotEqual(t, goid.Get(), worker, "a call that may be abandoned is not the caller's")
 	for _, e := range ends {
 		var ran, caller int64
-		requireEnd(t, e, outcomeOf(func() error {
+		e.CheckIs(t, outcomeOf(func() error {
 			caller = goid.Get()
-			return to(ctx, func(context.Context) error { ran = goid.Get(); return e.do() })
+			return to(ctx, func(context.Context) error { ran = goid.Get(); return e.Do() })
 		}))
-		require.Equal(t, caller, ran, e.how)
+		require.Equal(t, caller, ran, e.How)
 	}
 	require.Equal(t, goid.Get(), gidOf(t, ctx))
 
@@ -73,8 +73,8 @@ func TestUnpinnedCallerRunsIt(t *testing.T) {
 	})
 	awaitQueued(t, tsc, 1)
 	release()
-	require.NoError(t, r.wait().err)
-	require.NoError(t, queued.wait().err)
+	require.NoError(t, r.Wait().Err)
+	require.NoError(t, queued.Wait().Err)
 	poll(t, func() string {
 		if goid.Get() != gidOf(t, ctx) {
 			return "the worker goes on"
@@ -197,18 +197,18 @@ func TestUnpinnedHolderServes(t *testing.T) {
 func TestUnpinnedEndings(t *testing.T) {
 	for _, e := range ends {
 		for name, deep := range map[string]bool{"plain": false, "nested": true} {
-			t.Run(e.how+"/"+name, func(t *testing.T) {
+			t.Run(e.How+"/"+name, func(t *testing.T) {
 				guard(t)
 				log := listen(t)
 				ctx, tsc := newContext(t, asyncsync.Unpinned())
 				records := goroutine.Live()
-				requireEnd(t, e, outcomeOf(func() error {
+				e.CheckIs(t, outcomeOf(func() error {
 					if !deep {
-						return to(ctx, on(e.do), asyncsync.Named("subject"))
+						return to(ctx, on(e.Do), asyncsync.Named("subject"))
 					}
 					return to(ctx, func(ctx context.Context) error {
 						return from(ctx, func(ctx context.Context) error {
-							return to(ctx, on(e.do), asyncsync.Named("subject"))
+							return to(ctx, on(e.Do), asyncsync.Named("subject"))
 						})
 					})
 				}))
@@ -216,13 +216,13 @@ func TestUnpinnedEndings(t *testing.T) {
 				s := tsc.Stats()
 				require.False(t, s.Running)
 				require.Zero(t, s.Queued)
-				told := log.named("ended", "subject")
+				told := log.Named("ended", "subject")
 				require.Len(t, told, 1)
-				require.Equal(t, e.how == "goexit", told[0].Goexit)
-				require.Equal(t, e.how == "panic", told[0].Panic != nil)
-				if e.how == "panic" {
-					require.Contains(t, string(told[0].Stack), "culprit")
-					require.Equal(t, 1, log.count("panicked"))
+				require.Equal(t, e.How == "goexit", told[0].Goexit)
+				require.Equal(t, e.How == "panic", told[0].Panic != nil)
+				if e.How == "panic" {
+					require.Contains(t, string(told[0].Stack), "testkit.Culprit")
+					require.Equal(t, 1, log.Count("panicked"))
 				}
 				poll(t, func() string {
 					if n := goroutine.Live(); n > records {
@@ -254,9 +254,9 @@ func TestUnpinnedGoexitHandsOver(t *testing.T) {
 	}
 	awaitQueued(t, tsc, 10)
 	close(leave)
-	require.Equal(t, "goexit", holder.wait().how)
+	require.Equal(t, "goexit", holder.Wait().How)
 	for _, r := range queued {
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 	}
 	require.Equal(t, 10, n)
 }
@@ -297,10 +297,10 @@ func TestUnpinnedClose(t *testing.T) {
 		return ""
 	})
 	require.ErrorIs(t, to(ctx, neverRuns(t)), asyncsync.ErrClosed)
-	require.False(t, closed.over())
+	require.False(t, closed.Over())
 	release()
 	for _, r := range []*runningFunc{r, queued, closed} {
-		require.NoError(t, r.wait().err)
+		require.NoError(t, r.Wait().Err)
 	}
 
 	ctx, tsc = open() // a Shutdown that gives up
@@ -312,9 +312,9 @@ func TestUnpinnedClose(t *testing.T) {
 	err := tsc.Shutdown(ended)
 	require.ErrorIs(t, err, errCause)
 	require.ErrorContains(t, err, "held still runs")
-	require.ErrorIs(t, queued.wait().err, asyncsync.ErrClosed)
+	require.ErrorIs(t, queued.Wait().Err, asyncsync.ErrClosed)
 	release()
-	require.NoError(t, r.wait().err)
+	require.NoError(t, r.Wait().Err)
 	require.NoError(t, tsc.Close())
 
 	for _, contended := range []bool{false, true} { // dropped
@@ -408,7 +408,7 @@ func TestUnpinnedCritical(t *testing.T) {
 				require.NoError(t, to(ctx, func(context.Context) error { fn(); return nil }, asyncsync.Abandon()))
 			}
 			anyone := func(fn func()) { // some other goroutine
-				require.NoError(t, start(func() error { call(fn); return nil }).wait().err)
+				require.NoError(t, start(func() error { call(fn); return nil }).Wait().Err)
 			}
 			want := func(x *local.Var[string], value string) func() {
 				return func() {
@@ -604,7 +604,7 @@ func TestUnpinnedCancellation(t *testing.T) {
 	})
 	<-began
 	cancel(errCause)
-	require.Same(t, errOwn, r.wait().err)
+	require.Same(t, errOwn, r.Wait().Err)
 	require.Same(t, errCause, to(ctx, neverRuns(t)))
 
 	ctx, cancel = context.WithCancelCause(base)
@@ -614,12 +614,12 @@ func TestUnpinnedCancellation(t *testing.T) {
 	})
 	<-began
 	cancel(errCause)
-	requireWrapsAll(t, r.wait().err, asyncsync.ErrAbandoned, errCause)
+	requireWrapsAll(t, r.Wait().Err, asyncsync.ErrAbandoned, errCause)
 	require.True(t, tsc.Stats().Running)
 	queued := start(func() error { return to(base, on(nil0)) })
 	awaitQueued(t, tsc, 1)
 	close(leave)
-	require.NoError(t, queued.wait().err)
+	require.NoError(t, queued.Wait().Err)
 
 	// Behind a holder a call is taken out like any other.
 	release, holder := occupy(base)
@@ -627,10 +627,10 @@ func TestUnpinnedCancellation(t *testing.T) {
 	r = start(func() error { return to(ctx, neverRuns(t)) })
 	awaitQueued(t, tsc, 1)
 	cancel(errCause)
-	require.Same(t, errCause, r.wait().err)
+	require.Same(t, errCause, r.Wait().Err)
 	require.Zero(t, tsc.Stats().Queued)
 	release()
-	require.NoError(t, holder.wait().err)
+	require.NoError(t, holder.Wait().Err)
 }
 
 // Counts and reports of a context that is held.
@@ -678,8 +678,8 @@ func TestUnpinnedStats(t *testing.T) {
 	}
 	require.True(t, found, "%v", report)
 	close(leave)
-	require.NoError(t, r.wait().err)
-	require.NoError(t, queued.wait().err)
+	require.NoError(t, r.Wait().Err)
+	require.NoError(t, queued.Wait().Err)
 	require.EqualValues(t, 8, tsc.Stats().Calls)
 	require.NoError(t, tsc.Close())
 	require.Equal(t, before.Calls+8, asyncsync.ReadStats().Calls)
@@ -787,10 +787,10 @@ func TestUnpinnedBubble(t *testing.T) {
 				release, r := occupy(ctx)
 				queued := start(func() error { return to(ctx, on(nil0)) })
 				synctest.Wait()
-				require.False(t, queued.over())
+				require.False(t, queued.Over())
 				release()
-				require.NoError(t, r.wait().err)
-				require.NoError(t, queued.wait().err)
+				require.NoError(t, r.Wait().Err)
+				require.NoError(t, queued.Wait().Err)
 				require.NoError(t, tsc.Close())
 			})
 		})

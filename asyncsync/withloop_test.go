@@ -8,44 +8,16 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/local"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
-// idleLoop starts a backend that has nothing to do until the test ends.
-func idleLoop(t *testing.T, b loop.Backend) loop.Backend {
-	t.Helper()
-	stop, stopped := make(chan struct{}), make(chan error, 1)
-	go func() {
-		_, err := loop.Run(context.Background(), b, func(ctx context.Context) (none, error) { return none{}, comesTo(ctx, stop) })
-		stopped <- err
-	}()
-	t.Cleanup(func() {
-		close(stop)
-		require.NoError(t, <-stopped)
-	})
-	return b
-}
-
 // comesTo waits in a task of a loop for ch.
 func comesTo(ctx context.Context, ch <-chan struct{}) error {
 	b, _ := loop.Current(ctx)
-	return b.Park(ctx, func(wake func()) {
-		go func() {
-			select {
-			case <-ch:
-				wake()
-			case <-ctx.Done():
-			}
-		}()
-	})
-}
-
-// callOn runs fn as a task of l.
-func callOn(l loop.Loop, fn func(context.Context) error) error {
-	_, err := loop.Call(context.Background(), l, func(ctx context.Context) (none, error) { return none{}, fn(ctx) })
-	return err
+	return libkit.Receive(ctx, b, ch)
 }
 
 // With WithLoop the function is a task of a backend, whoever calls: it may wait
@@ -54,12 +26,12 @@ func TestWithLoop_ABackendGetsATask(t *testing.T) {
 	v := local.New[int]()
 	for _, kind := range []string{"goroutines", "thread"} {
 		for _, e := range ends {
-			t.Run(kind+"/"+e.how, func(t *testing.T) {
+			t.Run(kind+"/"+e.How, func(t *testing.T) {
 				guard(t)
 				b, err := loop.Builtin(kind)
 				require.NoError(t, err)
-				idleLoop(t, b)
-				other := idleLoop(t, loop.NewThread())
+				libkit.Running(t, b)
+				other := libkit.Running(t, loop.NewThread())
 				base, _ := newContext(t)
 				called := func(ctx context.Context) error {
 					defer v.Set(1)()
@@ -73,20 +45,22 @@ func TestWithLoop_ABackendGetsATask(t *testing.T) {
 							return err
 						}
 						// It has a node: what it calls is related to the thread that waits.
-						return to(ctx, func(context.Context) error { return e.do() })
+						return to(ctx, func(context.Context) error { return e.Do() })
 					}, asyncsync.WithLoop(b))
 				}
 				for from, call := range map[string]func() error{
-					"a goroutine":           func() error { return called(context.Background()) },
-					"async code":            func() error { return called(base) },
-					"a thread":              func() error { return to(base, called) },
-					"async code for sync":   func() error { return to(base, func(ctx context.Context) error { return from(ctx, called) }) },
-					"a task of another":     func() error { return callOn(other, called) },
-					"a task of its own":     func() error { return callOn(b, called) },
-					"sync code of a task's": func() error { return callOn(other, func(ctx context.Context) error { return to(ctx, called) }) },
+					"a goroutine":         func() error { return called(context.Background()) },
+					"async code":          func() error { return called(base) },
+					"a thread":            func() error { return to(base, called) },
+					"async code for sync": func() error { return to(base, func(ctx context.Context) error { return from(ctx, called) }) },
+					"a task of another":   func() error { return libkit.Call(context.Background(), other, called) },
+					"a task of its own":   func() error { return libkit.Call(context.Background(), b, called) },
+					"sync code of a task's": func() error {
+						return libkit.Call(context.Background(), other, func(ctx context.Context) error { return to(ctx, called) })
+					},
 				} {
 					t.Log(from)
-					requireEnd(t, e, outcomeOf(call))
+					e.CheckIs(t, outcomeOf(call))
 				}
 			})
 		}
