@@ -24,11 +24,6 @@ const patience = 2 * time.Minute
 // clock is not real.
 func Guard(t testing.TB) {
 	t.Helper()
-	guard(t, patience)
-}
-
-func guard(t testing.TB, patience time.Duration) {
-	t.Helper()
 	name := t.Name()
 	dog := time.AfterFunc(patience, func() {
 		fmt.Fprintf(os.Stderr, "%s hangs; all goroutines:\n\n%s\n", name, Stacks())

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -43,12 +44,15 @@ func play(test func(t *fake)) (said []string) {
 	return f.said
 }
 
-// A test that hangs ends the process, with the stack of whoever hangs.
+// A test that hangs ends the process, with the stack of whoever hangs. In a bubble the
+// time passes when it does.
 func TestGuardEndsATestThatHangs(t *testing.T) {
 	Guard(t)
 	out, err := Child(t, func(t *testing.T) {
-		guard(t, time.Millisecond)
-		hangsHere()
+		synctest.Test(t, func(t *testing.T) {
+			Guard(t)
+			hangsHere()
+		})
 	})
 	require.Error(t, err)
 	require.Contains(t, out, "TestGuardEndsATestThatHangs hangs; all goroutines:")
@@ -61,14 +65,10 @@ func hangsHere() { select {} }
 
 // A test that has ended is not guarded.
 func TestGuardEndsWithTheTest(t *testing.T) {
-	var f fake
-	guard(&f, time.Hour)
-	require.Len(t, f.cleanups, 1)
-	out, err := Child(t, func(t *testing.T) {
-		t.Run("short", func(t *testing.T) { guard(t, 100*time.Millisecond) })
-		time.Sleep(time.Second) // far beyond
+	synctest.Test(t, func(t *testing.T) {
+		require.Empty(t, play(func(t *fake) { Guard(t) }))
+		time.Sleep(2 * patience)
 	})
-	require.NoError(t, err, out)
 }
 
 func TestPoll(t *testing.T) {
