@@ -102,8 +102,8 @@ func TestMisusePanics(t *testing.T) {
 		{"Get nil handle", func() { asyncsync.Get(ctx, nil, value) }, []string{"Get", "nil Handle"}},
 		{"Get zero handle", func() { asyncsync.Get(ctx, &asyncsync.Handle[int]{}, value) }, []string{"Open"}},
 		{"Get nil option", func() { asyncsync.Get(ctx, h, value, nil) }, []string{"nil Option"}},
-		{"Get On", func() { asyncsync.Get(ctx, h, value, on) }, []string{"Get", "no On"}},
-		{"Get Insensitive", func() { asyncsync.Get(ctx, h, value, insensitive) }, []string{"Get", "no Insensitive"}},
+		{"Get On", func() { asyncsync.Get(ctx, h, value, on) }, []string{"Get", "leave out On"}},
+		{"Get Insensitive", func() { asyncsync.Get(ctx, h, value, insensitive) }, []string{"Get", "leave out On and Insensitive"}},
 		{"Do WithLoop", func() { h.Do(ctx, func(context.Context, int) error { return nil }, l) }, []string{"WithLoop"}},
 
 		{"Post nil", func() { asyncsync.NewCurrentThreadExecutor().Post(nil) }, []string{"Post", "nil function"}},
