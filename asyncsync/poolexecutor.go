@@ -75,8 +75,8 @@ func NewPoolExecutor(n int, opts ...ContextOption) *PoolExecutor {
 // Post runs fn on one of the threads. It returns at once. After Close, Shutdown
 // or Cancel it returns [loop.ErrStopped], and fn does not run.
 //
-// A panic or Goexit ends fn but not the thread. [Hooks] are told of a panic
-// when the queued functions have run.
+// A panic or Goexit ends fn but not the thread. [Hooks] are told of it once the
+// queued functions have run.
 func (e *PoolExecutor) Post(fn func()) error {
 	e.check("Post")
 	if fn == nil {

@@ -39,7 +39,7 @@ func NewChannel() *Channel {
 // wait for ever.
 func (c *Channel) Call(fn func()) { hand(c.calls, fn) }
 
-// hand sends fn to whoever takes calls, and waits for it.
+// hand sends fn to the goroutine that takes calls, and waits for it.
 func hand(calls chan<- call, fn func()) {
 	done := make(chan struct{})
 	calls <- call{fn, done}

@@ -177,7 +177,7 @@ func (q *inquiry) limiter(n int, r *trail) bool {
 		}
 	}
 	if l.Used < l.Total && (len(l.Waiting) == 0 || l.Total-l.Used >= l.Waiting[0].Tokens) || tokens < l.Used || len(l.Holding) < l.Holders || tokens == 0 {
-		return false // who has them is not known, or somebody is about to get his
+		return false // the holders are not known, or a waiter is about to get a token
 	}
 	if r.loops(limiterID(n)) {
 		return true
@@ -346,8 +346,7 @@ func (q *inquiry) startedBelow(id int64, goroutines []int64) bool {
 	for i := 0; i < len(todo) && i < maxTrail; i++ {
 		g := q.stacks[todo[i]]
 		if t := q.ofThread[todo[i]]; t != nil && i > 0 {
-			// A thread's goroutine does what it is called for, whoever has
-			// started it.
+			// A thread's goroutine runs calls, no matter what has started it.
 			for _, c := range t.Stack {
 				if c.Caller != 0 && !slices.Contains(todo, c.Caller) {
 					todo = append(todo, c.Caller)

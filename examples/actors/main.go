@@ -1,26 +1,27 @@
-// Actors is a shop in which hundreds of tasks share one OS thread: they wait for each
-// other, for time and for the network, and none of their data has a lock against
-// the others. It is meant to be copied from.
+// Actors is a shop in which hundreds of tasks share one OS thread. They wait
+// for each other, for time and for the network, and their data needs no lock.
+// It is meant to be copied from.
 //
 //   - [loop.Run] runs everything on the main goroutine, as tasks of one
-//     [loop.NewThread]. They take turns where they wait, and only there (shop.go).
-//   - The SQLite connection belongs to that thread. A transaction that waits for
-//     the network in its middle is kept alone by a [task.Mutex] (store.go).
-//   - The till is an actor: one task with a mailbox, which others send to, and read
-//     the answer with [task.Recv] (till.go).
-//   - Stock is plain data with a [task.Cond]: who finds too little waits for the
-//     supplier, who comes after a [task.Sleep] (stock.go).
-//   - Prices and customers are looked up over HTTP with an ordinary client, under
-//     [task.Await] (lookups.go).
-//   - Receipts are made by sync code that has a thread of its own, called through
-//     [asyncsync.ToThread], and asks the shop back (receipts.go).
+//     [loop.NewThread]. Tasks switch only where they wait (shop.go).
+//   - The SQLite connection belongs to that thread. A [task.Mutex] keeps a
+//     transaction exclusive that waits for the network in its middle
+//     (store.go).
+//   - The till is an actor: one task with a mailbox. Others send to it, and
+//     read the answer with [task.Recv] (till.go).
+//   - Stock is plain data with a [task.Cond]: an order that finds too little
+//     waits for the supplier, who comes after a [task.Sleep] (stock.go).
+//   - Prices and customers are looked up over HTTP with an ordinary client,
+//     under [task.Await] (lookups.go).
+//   - Receipts are made by sync code on a thread of its own, called through
+//     [asyncsync.ToThread], which calls back into the shop (receipts.go).
 //
 // An order goes through all of it:
 //
 //	go run ./examples/actors
 //
-// takes an order every now and then until Ctrl-C, finishes those under way, and
-// prints a summary. With -demo there are 300 at once, and it ends by itself.
+// takes an order at intervals until Ctrl-C, finishes those under way, and
+// prints a summary. With -demo it takes 300 orders at once and then ends.
 package main
 
 import (

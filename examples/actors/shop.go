@@ -37,7 +37,7 @@ type order struct {
 	count    int
 }
 
-// newOrder makes orders up. Every 25th comes from somebody whom nobody knows.
+// newOrder makes up an order. Every 25th comes from an unknown customer.
 func newOrder(id int) order {
 	o := order{id: id, customer: fmt.Sprintf("customer %d", id%40), items: [2]int{id % kinds, (id + 3) % kinds}, count: 1 + id%3}
 	if id%25 == 0 {

@@ -11,8 +11,8 @@ import (
 // kinds is how many kinds of item there are.
 const kinds = 20
 
-// A stock is how much there is of each item. Who takes from it holds mu, because it
-// waits on delivered, which unlocks mu meanwhile.
+// A stock is how much there is of each item. The code that takes from it holds
+// mu; a wait on delivered unlocks mu meanwhile.
 type stock struct {
 	mu        task.Mutex
 	delivered *task.Cond
@@ -72,7 +72,7 @@ func (k *stock) putBack(ctx context.Context, items []int, n int) error {
 	return nil
 }
 
-// supply is the supplier: a task that brings what is lacking, again and again, until
+// supply is the supplier: a task that repeatedly brings what is lacking, until
 // ctx ends.
 func (k *stock) supply(ctx context.Context) error {
 	for {

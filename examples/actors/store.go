@@ -92,9 +92,10 @@ type row struct {
 	customer, city     string
 }
 
-// rows returns the order with that id, or all of them for id 0. It does not wait, and
-// may be called inside somebody else's transaction, of which it sees the middle: who
-// does not want that reads what is whole, as the join here does.
+// rows returns the order with that id, or all orders for id 0. It does not
+// wait. It may be called inside another transaction, and then sees the middle
+// of it. Code that does not want that reads only what is complete, as the join
+// here does.
 func (s *store) rows(id int) (rows []row, err error) {
 	err = sqlitex.Execute(s.conn, `
 		SELECT o.id, amount, pieces, customer, city FROM orders o JOIN addresses a ON a.id = o.id

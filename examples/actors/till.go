@@ -6,8 +6,8 @@ import (
 	"asyncsync.dev/task"
 )
 
-// A till is an actor: a task that alone knows how much money there is, and that
-// others talk to through its mailbox.
+// A till is an actor: a task that alone knows how much money there is. Others
+// talk to it through its mailbox.
 type till struct {
 	mail chan payment
 
@@ -20,9 +20,9 @@ type payment struct {
 	paid          chan int // the answer: the number of the payment
 }
 
-// newTill returns the till of a shop that has so many orders under way. Each has one
-// payment in the mailbox at most, so that this is never full: to send to a full
-// channel would block the thread of everybody, the till's included.
+// newTill returns the till of a shop with that many orders under way. Each has
+// at most one payment in the mailbox, so the mailbox is never full. A send to a
+// full channel would block the thread of all tasks, including the till.
 func newTill(orders int) *till {
 	return &till{mail: make(chan payment, orders)}
 }

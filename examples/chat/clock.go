@@ -9,8 +9,8 @@ import (
 	"asyncsync.dev/portal"
 )
 
-// A ticker stands for a library of others that has a thread of its own, on which it
-// calls back: a message bus, a device, a GUI. It knows nothing of loops.
+// A ticker stands for a foreign library that calls back on a thread of its own:
+// a message bus, a device, a GUI. It knows nothing of loops.
 type ticker struct {
 	quit, ended chan struct{}
 	threads     map[int]int // written until ended is closed
@@ -40,14 +40,15 @@ func startTicker(every time.Duration, event func(n int) error) *ticker {
 	return t
 }
 
-// stop does not wait: that is what ended is for.
+// stop does not wait; ended is for that.
 func (t *ticker) stop() { close(t.quit) }
 
-// clockName is nobody else's.
+// clockName is used by no other client.
 const clockName = "clock"
 
-// A clock says the time, on behalf of a ticker. Its callback is on the ticker's thread,
-// and may touch nothing of the room: it sends a function there, through the portal.
+// A clock says the time when a ticker calls it. Its callback runs on the
+// ticker's thread, and must not touch the room: it sends a function there,
+// through the portal.
 type clock struct {
 	ticker   *ticker
 	accepted int // strikes that the portal has accepted; read when the ticker has ended

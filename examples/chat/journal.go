@@ -9,9 +9,9 @@ import (
 	"os"
 )
 
-// A journal stands for a library that blocks, and is used by one thread: all of its
-// functions are called on the thread of the journal. It is a file with a message in
-// each line, and what append has returned for is on the disk.
+// A journal stands for a library that blocks and is used by one thread: all of
+// its functions are called on the thread of the journal. It is a file with one
+// message in each line. When append has returned, its messages are on disk.
 type journal struct {
 	file    *os.File
 	size    int64       // of what is whole
@@ -19,9 +19,9 @@ type journal struct {
 	syncs   int
 }
 
-// openJournal opens or makes the file, and returns the messages in it. A last line
-// that is not whole, left by a machine that went down, is cut off: nobody was told that
-// it is stored.
+// openJournal opens or makes the file, and returns the messages in it. It cuts
+// off an incomplete last line, left by a machine that went down: no client was
+// told that it is stored.
 func openJournal(path string) (_ *journal, all []message, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

@@ -1,20 +1,20 @@
-// Chat is a server for people who talk, over TCP and over HTTP, whose state is all on
-// one OS thread and has no lock.
+// Chat is a chat server over TCP and HTTP. All its state is on one OS thread and has no
+// lock.
 //
 //   - [loop.Run] runs the server on the main goroutine, as tasks of one
 //     [loop.NewThread]: the room, and two tasks for each connection (room.go,
 //     member.go). [network.ListenAll] and [network.Serve] bring the connections.
-//   - net/http runs handlers on goroutines of its own. They come to the loop by way of
-//     a [portal.Portal] (web.go).
-//   - So does a library that has a thread of its own and calls back there (clock.go).
-//   - The journal blocks until the disk has what is written. It has a thread of its
-//     own, and is called through [asyncsync.ToThread] (journal.go). Whoever speaks
-//     meanwhile is written with the next call, all at once.
+//   - net/http runs handlers on goroutines of its own. They reach the loop through a
+//     [portal.Portal] (web.go).
+//   - So does a library that calls back on a thread of its own (clock.go).
+//   - The journal blocks until its data is on disk. It has a thread of its own, and is
+//     called through [asyncsync.ToThread] (journal.go). Messages that arrive meanwhile
+//     are all written by the next call.
 //   - SIGTERM and Ctrl-C stop the server in an order in which nothing that was accepted
 //     is lost (server.go).
 //
-// A message is accepted when its sender is told its number: over TCP by the line that
-// everybody gets, over HTTP by the answer. By then it is on the disk.
+// A message is accepted when its sender gets its number: over TCP by the line that all
+// clients get, over HTTP by the answer. By then it is on disk.
 //
 //	go run ./examples/chat
 //

@@ -16,9 +16,8 @@ import (
 // A line has at most so many bytes.
 const longestLine = 4096
 
-// member is the task of a connection over TCP: it reads, and a second one writes. What
-// a client does wrong, or does not live to see, is nobody else's matter: an error goes
-// to the log.
+// member is the task of a connection over TCP. It reads, and a second task
+// writes. Errors of a client are logged: they concern no other client.
 func (s *server) member(ctx context.Context, c net.Conn) error {
 	// When the server stops, reading ends, and writing goes on.
 	reading, stop := context.WithCancelCause(ctx)
@@ -38,7 +37,7 @@ func (s *server) member(ctx context.Context, c net.Conn) error {
 	return nil
 }
 
-// A member is one who is connected over TCP.
+// A member is a client connected over TCP.
 type member struct {
 	server *server
 	c      net.Conn
@@ -57,7 +56,8 @@ type reader struct {
 
 func (r reader) Read(b []byte) (int, error) { return network.Read(r.ctx, r.c, b) }
 
-// line reads a line. One that is not whole is none: what is said counts from its end.
+// line reads a line. An incomplete line does not count: a message is complete
+// at the end of its line.
 func (m *member) line() (string, error) {
 	line, err := m.in.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
@@ -170,10 +170,10 @@ func (m *member) deliver(ctx context.Context, after int) error {
 	}
 }
 
-// leave says good-bye so that it is heard. To close a connection while there is
-// something to be read makes the system reset it, and the client would lose what it has
-// not read yet: the messages. So the server says that it writes no more, and reads
-// what comes, to no avail, until the client has closed its end.
+// leave says good-bye in a way that the client receives it. If a connection is
+// closed while there is something to read, the system resets it, and the client
+// loses the messages that it has not read yet. So the server closes its writing
+// side, and reads and discards what comes until the client has closed its end.
 func (m *member) leave(ctx context.Context) {
 	if m.write(ctx, "* bye\n") != nil {
 		return

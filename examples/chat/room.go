@@ -31,8 +31,9 @@ var (
 // remembered is how many messages the room has at hand. The journal has all.
 const remembered = 10000
 
-// A room is where all meet. Only tasks of the loop touch it, one at a time, and what
-// they do between two waits nobody sees half done. So it has no lock.
+// A room is where all clients meet. Only tasks of the loop touch it, one at a
+// time, and no other task sees the middle of what a task does between two
+// waits. So it needs no lock.
 type room struct {
 	thread  *asyncsync.ThreadSensitiveContext // of the journal
 	journal *journal                          // for that thread
@@ -63,8 +64,8 @@ type entry struct {
 // [task.Mutex], being on one thread.
 type bell struct{ next *task.Event }
 
-// wait waits for the next ring. Between a look at what is waited for and wait there
-// must be no other wait, or a ring could be missed.
+// wait waits for the next ring. Between the check of the condition and wait
+// there must be no other wait, or a ring could be missed.
 func (b *bell) wait(ctx context.Context) error {
 	if b.next == nil {
 		b.next = new(task.Event)
@@ -103,8 +104,8 @@ func (r *room) close(ctx context.Context) error {
 	return err
 }
 
-// say has a message stored, and returns it when it is. Once the room has it, it is
-// stored whatever becomes of ctx, and say waits for that.
+// say stores a message, and returns it when it is stored. Once the room has the
+// message it is stored even if ctx ends, and say waits for that.
 func (r *room) say(ctx context.Context, from, text string) (message, error) {
 	r.seen()
 	text = strings.TrimSpace(text)
@@ -135,11 +136,13 @@ func validName(name string) bool {
 	})
 }
 
-// keep is the task that brings messages into the journal and then to everybody. It
-// ends when the room is closing and has stored what it has accepted.
+// keep is the task that writes messages to the journal and then passes them to
+// all clients. It ends when the room is closing and has stored what it has
+// accepted.
 //
-// While the journal works others speak, and are in its next call together: a disk that
-// takes ten milliseconds does not mean a hundred messages a second.
+// Messages that arrive while the journal works are written together in its next
+// call: so a disk that takes ten milliseconds does not limit the server to a
+// hundred messages a second.
 func (r *room) keep(ctx context.Context) error {
 	var batch []*entry // with the journal
 	// However this ends, also with a panic, nobody waits for it any more.

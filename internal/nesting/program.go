@@ -32,7 +32,7 @@ type Root struct {
 // A Pool is a small pool.
 type Pool struct {
 	Max  int  // MaxThreads
-	Wide bool // there are threads beyond Max for whoever may have one
+	Wide bool // there are threads beyond Max for contexts that may have one
 }
 
 type contextKind int

@@ -109,9 +109,9 @@ func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
 
 // run is one run of a program.
 //
-// Results are written without a lock, each to a place of its own, by whoever
-// runs the operation, and read when everything has ended. So are tasks, which
-// are read by who comes later in the program.
+// The goroutine that runs an operation writes its result without a lock, to a place
+// of its own. Results are read when everything has ended. Tasks are written in the
+// same way, and read by later code of the program.
 type run struct {
 	*Result
 	p        *Program
