@@ -149,7 +149,13 @@ func start(c *config) (*Portal, error) {
 			return struct{}{}, nil
 		})
 	}()
-	_ = core.Park(context.Background(), began, "portal start")
+	if parks, _ := core.OnLoop(); parks {
+		_ = core.Park(context.Background(), began, "portal start")
+	} else {
+		// It comes at once and needs nobody. A thread does not serve meanwhile: what it
+		// ran could wait for this start, as Provider.Acquire does.
+		<-began
+	}
 	if broken != nil {
 		panic(broken)
 	}
