@@ -2,6 +2,7 @@ package portal_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -83,5 +84,50 @@ func TestStartSoonAllocatesLittleMoreThanATask(t *testing.T) {
 		})
 		require.LessOrEqual(t, through, bare+4+1)
 		require.NoError(t, p.Close(nil))
+	})
+}
+
+// What the function of a Call leaves behind is not cancelled by the end of the call, as
+// with loop.Call. The end of the caller's ctx still cancels it.
+func TestCallLeavesItsTasksAlone(t *testing.T) {
+	onBoth(t, func(t *testing.T, p *portal.Portal) {
+		why := errors.New("the end of the caller's ctx")
+		for name, call := range map[string]func(context.Context, func(context.Context) error) error{
+			"portal.Call": func(ctx context.Context, fn func(context.Context) error) error { return call(ctx, p, fn) },
+			"loop.Call":   func(ctx context.Context, fn func(context.Context) error) error { return libkit.Call(ctx, p.Loop(), fn) },
+		} {
+			for _, begins := range []string{"before", "after"} {
+				outside, cancel := context.WithCancelCause(context.Background())
+				goOn, looked := make(chan struct{}), make(chan error, 1)
+				var left *task.Task[int]
+				var inner context.Context
+				begin := func() {
+					left = task.Go(inner, func(ctx context.Context) (int, error) {
+						looked <- receive(ctx, goOn)
+						return 0, forever(ctx)
+					})
+				}
+				require.NoError(t, call(outside, func(ctx context.Context) error {
+					inner = ctx
+					if begins == "before" {
+						begin()
+					}
+					return nil
+				}))
+				if begins == "after" {
+					begin()
+				}
+				close(goOn)
+				select {
+				case err := <-looked:
+					require.NoError(t, err, "%s: a task that has begun %s the end", name, begins)
+				case <-left.Done():
+					require.Fail(t, "it has not run", "%s: a task that has begun %s the end", name, begins)
+				}
+				cancel(why)
+				_, err := left.Wait(context.Background())
+				require.ErrorIs(t, err, why, "%s: a task that has begun %s the end", name, begins)
+			}
+		}
 	})
 }

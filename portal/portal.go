@@ -41,8 +41,7 @@ type Portal struct {
 // A visit is something that runs in a portal with the ctx of its caller.
 type visit struct {
 	region  core.Region
-	cancel  context.CancelCauseFunc // if nil, it ends with the portal's alive
-	stopped func(cause error)       // called when the portal stops; may be nil
+	stopped func(cause error) // called when the portal stops; may be nil
 
 	taken         bool // added to the portal's region; under the portal's mu
 	before, after *visit
@@ -149,7 +148,13 @@ func start(c *config) (*Portal, error) {
 			return struct{}{}, nil
 		})
 	}()
-	_ = core.Park(context.Background(), began, "portal start")
+	if parks, _ := core.OnLoop(); parks {
+		_ = core.Park(context.Background(), began, "portal start")
+	} else {
+		// It comes at once and needs nobody. A thread does not serve meanwhile: what it
+		// ran could wait for this start, as Provider.Acquire does.
+		<-began
+	}
 	if broken != nil {
 		panic(broken)
 	}
@@ -279,8 +284,8 @@ func (p *Portal) stop(cause error) {
 		cause = loop.ErrStopped
 	}
 	for _, v := range visits {
-		if cancels && v.cancel != nil {
-			v.cancel(cause) // before stopped, which must see it
+		if cancels {
+			v.region.Cancel(cause) // before stopped, which must see it
 		}
 		if first && v.stopped != nil {
 			v.stopped(cause)
@@ -449,12 +454,12 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 		return none, err
 	}
 	v := &visit{}
-	ctx, err := p.receive(ctx, v)
+	c := &call[R]{fn: fn}
+	ctx, err := p.receive(ctx, v, &c.job)
 	if err != nil {
 		return none, err
 	}
 	defer p.see(v)
-	c := &call[R]{fn: fn}
 	where := core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil}
 	if err := core.Away(ctx, &c.Call, c, &callOptions, where); err != nil {
 		return none, err
@@ -483,11 +488,12 @@ func (c *call[R]) Run(ctx context.Context) { c.result, c.err = c.fn(ctx) }
 // Err tells the hooks what the function returned.
 func (c *call[R]) Err() error { return c.err }
 
-// receive admits v and returns the ctx for it, below ctx.
-func (p *Portal) receive(ctx context.Context, v *visit) (context.Context, error) {
-	ctx, v.cancel = v.region.BeginIn(ctx, p.alive)
+// receive admits v and returns the ctx for it, below ctx. Where that can end v is a call,
+// which runs as j.
+func (p *Portal) receive(ctx context.Context, v *visit, j *core.Job) (context.Context, error) {
+	ctx = v.region.BeginIn(ctx, p.alive, j)
 	if err := p.admit(v); err != nil {
-		v.over()
+		v.region.End()
 		return nil, err
 	}
 	return ctx, nil
@@ -495,15 +501,8 @@ func (p *Portal) receive(ctx context.Context, v *visit) (context.Context, error)
 
 // see ends the visit v.
 func (p *Portal) see(v *visit) {
-	v.over()
-	p.leave(v)
-}
-
-func (v *visit) over() {
 	v.region.End()
-	if v.cancel != nil {
-		v.cancel(nil)
-	}
+	p.leave(v)
 }
 
 // StartSoon starts fn as a task of the portal's loop. It does not wait, not

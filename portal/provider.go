@@ -180,23 +180,54 @@ func (v *Provider) endLocked() (finish func() error) {
 	p, busy := v.portal, make(chan struct{})
 	v.portal, v.ending, v.busy, v.timer = nil, p, busy, nil
 	return func() error {
+		_, blocks := core.OnLoop()
+		inside := blocks || p.inside()
+		p.Stop(false)
+		if inside {
+			go func() {
+				v.keep(p.Close(nil))
+				v.over(busy)
+			}()
+			return nil
+		}
+		var (
+			mu      sync.Mutex // guards the rest
+			ended   bool
+			unheard bool // this caller has not come to the end
+		)
+		// What this caller serves meanwhile may wait for busy. So it is not the return of
+		// Close, below that on the same stack, that closes it.
+		go func() {
+			_ = p.region.Wait(context.Background(), &p.ended)
+			mu.Lock()
+			ended = true
+			late := unheard
+			mu.Unlock()
+			if late {
+				v.keep(p.Close(nil))
+			}
+			v.over(busy)
+		}()
 		waited := false
 		defer func() {
-			if !waited { // the end goes on without this caller
-				go func() {
-					v.keep(p.Close(nil))
-					v.over(busy)
-				}()
+			if waited {
+				return
+			}
+			mu.Lock()
+			unheard = true
+			late := ended
+			mu.Unlock()
+			if late {
+				v.keep(p.Close(nil))
 			}
 		}()
 		err := p.Close(nil)
 		// Compare, do not match: a task may have returned such an error, and then
 		// it is joined.
-		if _, deadlock := err.(*core.DeadlockError); deadlock || err == loop.ErrOnLoop {
+		if _, deadlock := err.(*core.DeadlockError); deadlock {
 			return nil
 		}
 		waited = true
-		v.over(busy)
 		return err
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
@@ -237,5 +238,60 @@ func TestProviderInTask(t *testing.T) {
 				return err
 			}), loop.ErrOnLoop)
 		}
+	})
+}
+
+// use acquires the portal, calls it and releases it, where it is called.
+func use(ctx context.Context, v *portal.Provider) error {
+	p, release, err := v.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(call(ctx, p, func(context.Context) error { return nil }), release())
+}
+
+// The thread that starts the portal runs nothing on top of that which would wait for the
+// start: it could not end before.
+func TestProviderAcquireWhereItStarts(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		_, tsc := libkit.NewContext(t)
+		for range 50 {
+			v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
+			require.NoError(t, libkit.To(context.Background(), func(ctx context.Context) error {
+				queued := asyncsync.Go(ctx, func(ctx context.Context) (int, error) { return 0, use(ctx, v) })
+				err := use(ctx, v)
+				_, more := queued.Wait(ctx)
+				return errors.Join(err, more)
+			}, asyncsync.On(tsc)))
+		}
+	})
+}
+
+// A function that the thread of the last release runs, on top of that, gets a portal when
+// the last one has ended: it waits for the end, and not for the release below it.
+func TestProviderAcquireOnTopOfRelease(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		_, tsc := libkit.NewContext(t, asyncsync.Serve(asyncsync.All))
+		v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
+		onTop := make(chan struct{})
+		failure := errors.New("what nobody has waited for")
+		require.ErrorIs(t, libkit.To(context.Background(), func(ctx context.Context) error {
+			p, release, err := v.Acquire(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
+				return 0, errors.Join(failure, receive(ctx, onTop))
+			}); err != nil {
+				return err
+			}
+			queued := asyncsync.Go(context.Background(), func(ctx context.Context) (int, error) {
+				close(onTop) // now the portal may end
+				return 0, use(ctx, v)
+			}, asyncsync.On(tsc))
+			err = release() // runs it
+			_, more := queued.Wait(ctx)
+			return errors.Join(err, more)
+		}, asyncsync.On(tsc)), failure)
 	})
 }

@@ -49,7 +49,7 @@ func startTask[S, R any](ctx context.Context, p *Portal, v *visit, what string, 
 	if err := core.Ended(ctx); err != nil {
 		return nil, none, err
 	}
-	inside, err := p.receive(context.WithoutCancel(ctx), v)
+	inside, err := p.receive(context.WithoutCancel(ctx), v, nil)
 	if err != nil {
 		return nil, none, err
 	}

@@ -117,9 +117,9 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		}
 		if !e.Ends {
 			base, e.Job.life = home.layer(ctx, ac)
-		}
-		if e.Job.life != nil {
-			defer e.Job.life.end()
+			if e.Job.life != nil {
+				defer e.Job.life.end()
+			}
 		}
 		e.Job.Waited, e.Job.Short = t == nil && parkable(rec) == nil, true
 		if home.Backend == nil { // which tells by itself that it stops

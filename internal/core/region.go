@@ -12,7 +12,8 @@ import (
 type Region struct {
 	group Group
 	join  Join    // of the region that has taken this one in
-	alone lifeCtx // of BeginIn
+	alone lifeCtx // of BeginIn, and so is the next
+	life  *life
 }
 
 // Begin makes r a region below ctx and returns its context, which cancel ends.
@@ -22,23 +23,43 @@ func (r *Region) Begin(ctx context.Context) (_ context.Context, cancel context.C
 	return ctx, cancel
 }
 
-// BeginIn is Begin for a region that ends with life, a context without values. Where ctx
-// never ends that is all that does, which is cheaper, and cancel is nil.
-func (r *Region) BeginIn(ctx, life context.Context) (_ context.Context, cancel context.CancelCauseFunc) {
-	if ctx.Done() != nil {
-		return r.Begin(ctx)
-	}
+// BeginIn is Begin for a region that is there for one call, which runs as j on a Backend.
+// Where ctx never ends the region ends with end, a context without values, which is
+// cheaper than a layer. Else Cancel ends it; what the call leaves behind goes on after
+// End, and hangs from ctx.
+func (r *Region) BeginIn(ctx, end context.Context, j *Job) context.Context {
 	nc := &r.group.nc
-	r.alone = lifeCtx{foreign(ctx), life}
-	nc.over(&r.alone)
+	if ctx.Done() == nil {
+		r.alone = lifeCtx{foreign(ctx), end}
+		nc.over(&r.alone)
+	} else {
+		r.life = &life{home: homeOf(ctx)}
+		r.life.begin(ctx)
+		r.life.makeLayer()
+		nc.over(r.life.layer)
+		j.life = r.life
+	}
 	nc.scope, nc.node, nc.home = ScopeOf(ctx), &nc.own, homeOf(ctx)
 	nc.own.setParent(NodeOf(ctx))
 	nc.own.Start()
-	return &nc.Ctx, nil
+	return &nc.Ctx
+}
+
+// Cancel ends the context of a region that BeginIn has made, unless it ends with
+// something else.
+func (r *Region) Cancel(cause error) {
+	if r.life != nil {
+		r.life.stop(cause)
+	}
 }
 
 // End says that nothing runs in r any more.
-func (r *Region) End() { r.group.nc.own.End() }
+func (r *Region) End() {
+	r.group.nc.own.End()
+	if r.life != nil {
+		r.life.end()
+	}
+}
 
 // Wait waits for end, which the end of what runs in r opens: see await.
 func (r *Region) Wait(ctx context.Context, end *Gate) error {

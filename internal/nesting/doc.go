@@ -17,9 +17,10 @@
 //
 // Operations that belong together have a file of their own, with their
 // generation and their execution: queued.go for tasks, loops.go for tasks of
-// thread loops, elsewhere.go for what does not run on a context's thread,
-// limiter.go, threadends.go for what belongs to a thread, and options.go. The
-// rest is in generate.go and ops.go.
+// thread loops, portals.go, ends.go for waits that are cancelled or timed out,
+// elsewhere.go for what does not run on a context's thread, limiter.go,
+// threadends.go for what belongs to a thread, options.go, and plants.go for
+// planted cycles. The rest is in generate.go and ops.go.
 //
 // Parts of a program, or a whole one, may be loose: cancelled at any moment.
 // The model does not know the outcome of these; loose.go says what must hold

@@ -25,9 +25,12 @@ const (
 	placeSame          // SameThread
 	placeBackend       // WithLoop of a thread loop
 	placeCall          // loop.Call to one
+	placePortal        // portal.Call
 )
 
-func (p place) String() string { return [...]string{"", "loop", "same thread", "backend", "call"}[p] }
+func (p place) String() string {
+	return [...]string{"", "loop", "same thread", "backend", "call", "portal"}[p]
+}
 
 // insensitive is a call that any thread may run.
 func (g *generator) insensitive(s *state, inner state) *Op {
@@ -59,9 +62,8 @@ func (g *generator) insensitive(s *state, inner state) *Op {
 	o := g.newOp(opCall)
 	o.Target, o.Place, o.Limiter, o.Again = insensitive, where, l, again
 	g.options(o)
-	if s.sync != nil {
-		inner = inner.away()
-	}
+	inner = inner.async()
+	inner.off = inner.loop > 0
 	o.Body = g.body(inner)
 	return o
 }
@@ -84,14 +86,18 @@ func (g *generator) from(s *state, inner state) *Op {
 	case s.bare:
 		o.On = g.context(adopted, s.top()+epsilon, nil)
 		inner = inner.on(o.On)
+		inner.known = o.Place != placeSame
 		if o.Place != placeSame {
 			inner.syncScope, inner.sync = nil, nil
 		}
 		inner.mustJoin = true
 	case s.sync != nil && o.Place == placeSame:
 		inner.scope = inner.nearest()
-	case s.sync != nil:
-		inner = inner.away()
+	case o.Place != placeSame:
+		inner = inner.async()
+	}
+	if o.Place == placeLoop {
+		inner.loop = 0
 	}
 	o.Body = g.body(inner)
 	return o
@@ -99,7 +105,7 @@ func (g *generator) from(s *state, inner state) *Op {
 
 // executor is a function that a joined task posts to its starter.
 func (g *generator) executor(s *state) *Op {
-	if s.cb >= 0 || s.fragile {
+	if s.cb >= 0 || s.fragile || s.sync == nil && s.loop > 0 {
 		return nil
 	}
 	o := g.newOp(opExecutor)
@@ -187,7 +193,7 @@ func (x *run) stopped(ctx context.Context, o *Op, a *activity) error {
 		}
 		switch {
 		case err == nil && v == -1 && ran && o.N > 0:
-		case (errors.Is(err, loop.ErrStopped) || o.Loose && err != nil && excuse(err)) && !ran:
+		case (errors.Is(err, loop.ErrStopped) || o.Loose && err != nil && x.p.excuse(err)) && !ran:
 		default:
 			x.complain("#%d: a function for a loop that stops returns %d, %v; ran: %v", o.ID, v, err, ran)
 		}
@@ -216,18 +222,16 @@ func (x *run) executor(ctx context.Context, o *Op, a *activity) (int, error) {
 		defer x.adopt(o, a)()
 	}
 	e := asyncsync.NewCurrentThreadExecutor()
-	posted := make(chan struct{})
 	child := x.child(a, nil)
 	inner := x.child(child, o.Body)
 	inner.posted = true
 	f := x.function(o.Body, inner, nil, nil)
 	t := task.Go(ctx, func(ctx context.Context) (int, error) {
-		defer close(posted)
 		return asyncsync.ToThread(ctx, f, asyncsync.Insensitive(), asyncsync.WithExecutor(e))
 	})
 	// What is started by the function that calls RunUntil is served as well.
 	x.during(a, a.outermost(), func() {
-		if err := e.RunUntil(posted); err != nil {
+		if err := e.RunUntil(t.Done()); err != nil {
 			x.complain("#%d: RunUntil: %v", o.ID, err)
 		}
 	})
@@ -239,7 +243,7 @@ func (x *run) executor(ctx context.Context, o *Op, a *activity) (int, error) {
 
 // posts is functions that are posted to an executor where it runs.
 func (g *generator) posts(s *state) *Op {
-	if s.cb >= 0 || s.fragile {
+	if s.cb >= 0 || s.fragile || s.sync == nil && s.loop > 0 {
 		return nil
 	}
 	o := g.newOp(opPosts)

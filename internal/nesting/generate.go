@@ -15,6 +15,10 @@ type Config struct {
 	Roots    int // at most how many roots, 3 if 0
 	Pools    int // how many small pools, up to 2 if 0
 	Loops    int // how many thread loops
+	Portals  int // how many portals are opened on these at the start; 0 for none at all
+
+	// Ends has what runs on loops cancelled, timed out and abandoned.
+	Ends bool
 
 	// Loose makes everything subject to cancellation at any moment: see loose.go.
 	Loose bool
@@ -99,7 +103,7 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 			*f.field = f.or
 		}
 	}
-	g := &generator{Rand: r, cfg: cfg, p: &Program{Config: cfg, looseOps: map[int]bool{}, looseBodies: map[int]bool{}}}
+	g := &generator{Rand: r, cfg: cfg, p: &Program{Config: cfg, Loops: cfg.Loops, looseOps: map[int]bool{}, looseBodies: map[int]bool{}, sides: map[int]bool{}, portalOps: map[int]bool{}}}
 	n := r.IntN(cfg.Contexts + 1)
 	g.context(defaultThread, float64(n+1), nil)
 	var reach []*Context
@@ -111,6 +115,8 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 	}
 	g.loosen = false
 	g.limiters(n)
+	portals := g.portals()
+	g.far = cfg.Plant && cfg.Loops > 1 && g.coin(2)
 	pools := cfg.Pools
 	if pools == 0 {
 		pools = r.IntN(3)
@@ -124,7 +130,7 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 	share := g.left/roots + 1
 	for range roots {
 		root := &Root{}
-		s := state{bare: true, cb: -1, goexit: true, root: true, reach: reach, tasks: new([]*Op), min: new(float64)}
+		s := state{bare: true, cb: -1, goexit: true, root: true, reach: reach, portals: portals, tasks: new([]*Op), min: new(float64)}
 		if len(reach) > 0 && g.coin(2) {
 			root.Context = reach[g.IntN(len(reach))]
 			s.bare, s.scope = false, root.Context
@@ -146,7 +152,9 @@ type generator struct {
 	p        *Program
 	left     int
 	poolRank []float64
-	loosen   bool // what is made is loose
+	loosen   bool    // what is made is loose
+	provider *Portal // nil for none
+	far      bool    // the planted cycle is to go through two loops
 }
 
 // A state is what is known, at one point of the program, without running it.
@@ -175,10 +183,17 @@ type state struct {
 	pools    uint // pools that may not be used
 	inPool   uint // pools on a thread of which somebody waits for this
 
-	loop int // the loop, from 1, that this is below a task of; 0 for none
+	loop int  // the loop, from 1, that this is below a task of; 0 for none
+	off  bool // but it is on no thread, and not on the loop: an insensitive function
 
-	joins []*Op // of the tasks that this is below, those that are waited for
-	raw   bool  // below a goroutine that the library does not know
+	portals []*Portal // that it can name
+
+	trail trail  // of what waits for this
+	joins []hold // the tasks that this is below and that are waited for
+	locks []hold // functions that wait for this and have a mutex
+	known bool   // the library knows whose code this is
+	sure  int    // what the functions of chain before it wait for may come from elsewhere, too
+	raw   bool   // below a goroutine that the library does not know
 
 	reach []*Context // what calls can name
 	tasks *[]*Op     // what can be waited for
@@ -228,7 +243,9 @@ func (s state) on(c *Context) state {
 	if c.Root.Pool >= 0 {
 		s.inPool |= 1 << c.Root.Pool
 	}
-	s.sync, s.syncScope, s.scope, s.bare = c.Root, c, c, false
+	s.sync, s.syncScope, s.scope, s.bare, s.off = c.Root, c, c, false, false
+	s.known = true
+	s.trail = append(slices.Clip(s.trail), "thread")
 	s.goexit = s.goexit && (s.root && c.Root.Policy != asyncsync.All || c.Root.Exits)
 	s.quiet = false
 	return s
@@ -245,13 +262,31 @@ func (s *state) nearest() *Context {
 // away is the state of async code that s calls from a thread.
 func (s state) away() state {
 	s.scope = s.nearest()
-	s.sync, s.syncScope, s.bare, s.quiet = nil, nil, false, false
+	s.sync, s.syncScope, s.bare, s.quiet, s.off = nil, nil, false, false, false
+	return s
+}
+
+// onLoop reports whether s is a task of a loop: what it waits for it must wait for
+// through the library.
+func (s *state) onLoop() bool { return s.loop > 0 && s.sync == nil && !s.off }
+
+// serves reports whether s may wait in a way that serves, on a thread, what the calling
+// function has started: that counts as a wait for all of it, as RunUntil does.
+func (s *state) serves() bool { return s.sync == nil || s.cb < 0 && !s.fragile }
+
+// async is the state of async code that s calls.
+func (s state) async() state {
+	if s.sync != nil {
+		return s.away()
+	}
+	s.off = false
 	return s
 }
 
 // fork is the state of a task that s starts.
 func (s state) fork() state {
-	s.root, s.sync, s.syncScope, s.bare = false, nil, nil, false
+	s.root, s.sync, s.syncScope, s.bare, s.off = false, nil, nil, false, false
+	s.known = true
 	s.cb = -1
 	tasks := slices.Clone(*s.tasks)
 	s.tasks = &tasks
@@ -326,7 +361,7 @@ func (g *generator) rank(s *state) float64 {
 
 func (g *generator) newBody(s state) *Body {
 	b := &Body{ID: g.p.Bodies, On: s.sync}
-	if s.sync == nil {
+	if s.sync == nil && !s.off {
 		b.Loop = s.loop
 	}
 	if g.loosen {
@@ -373,6 +408,8 @@ func (o *Op) goexits() bool {
 	switch o.Kind {
 	case opShared, opSpawn:
 		return false
+	case opStartTask, opWrap:
+		return o.Body.goexits || o.Bodies[0].goexits
 	case opWait:
 		return o.Task.Body.goexits
 	case opGroup:
@@ -445,15 +482,24 @@ func (g *generator) try(s *state) *Op {
 		if o := g.plant(s); o != nil {
 			return o
 		}
+		if g.cfg.Loops > 0 && !g.far && s.onLoop() && !s.loose && !s.raw && g.coin(12) {
+			return g.plantLimited()
+		}
 	}
 	inner := *s
 	if s.cb < 0 && g.coin(4) {
 		inner = s.sequential()
 	}
 	switch {
-	case s.loop > 0:
+	case g.cfg.Portals > 0 && g.coin(4):
+		return g.portal(s, inner)
+	case g.cfg.Plant && g.cfg.Loops > 0 && g.coin(8):
+		return g.locked(s)
+	case g.cfg.Ends && g.coin(12):
+		return g.timeout(s)
+	case s.loop > 0 && (!g.cfg.Ends || g.coin(2)):
 		return g.tryOnLoop(s, inner)
-	case g.cfg.Loops > 0 && !s.loose && g.coin(4):
+	case g.cfg.Loops > 0 && (!s.loose || g.cfg.Ends) && g.coin(4):
 		return g.toLoop(s, inner)
 	}
 	switch g.IntN(48) {
@@ -511,7 +557,7 @@ func (g *generator) try(s *state) *Op {
 		o.Between = g.between(s)
 		return o
 	case 28:
-		if s.cb >= 0 || s.sync != nil {
+		if s.cb >= 0 || s.sync != nil || s.loop > 0 {
 			return nil
 		}
 		o := g.newOp(opShared)
@@ -629,7 +675,7 @@ func (g *generator) try(s *state) *Op {
 	default:
 		// A burst counts on its ctx, which may have ended where a wait for the
 		// tasks around it was refused.
-		if s.sync != nil || s.cb >= 0 || g.cfg.Plant || s.loose {
+		if s.sync != nil || s.cb >= 0 || g.cfg.Plant || s.loose || s.loop > 0 {
 			return nil
 		}
 		o := g.newOp(opBurst)
@@ -649,39 +695,10 @@ func (g *generator) try(s *state) *Op {
 	}
 }
 
-// plant is a wait for something that waits for it: for a task that it is below
-// and that is joined where it was made; or, with a ctx that does not say where
-// it comes from, for a thread whose function waits for it. All waits between
-// the two are waits of the library.
-func (g *generator) plant(s *state) *Op {
-	if s.raw || s.loose {
-		return nil
-	}
-	var o *Op
-	var blocked []*Context
-	for _, c := range s.chain {
-		if c.Kind == shared && c != s.sync && c.Policy != asyncsync.All {
-			blocked = append(blocked, c)
-		}
-	}
-	switch {
-	case len(s.joins) > 0 && (len(blocked) == 0 || g.coin(2)):
-		o = g.newOp(opPlant)
-		o.Task = s.joins[g.IntN(len(s.joins))]
-	case len(blocked) > 0:
-		o = g.newOp(opPlant)
-		o.On = blocked[g.IntN(len(blocked))]
-	default:
-		return nil
-	}
-	g.p.Planted = o
-	return o
-}
-
 // with makes o, whose target is known, into an operation.
 func (g *generator) with(k kind, o *Op) *Op {
 	n := g.newOp(k)
-	n.Target, n.On, n.Queued, n.Detached, n.Options, n.Loop = o.Target, o.On, o.Queued, o.Detached, o.Options, o.Loop
+	n.Target, n.On, n.Queued, n.Detached, n.Options, n.Loop, n.Portal = o.Target, o.On, o.Queued, o.Detached, o.Options, o.Loop, o.Portal
 	return n
 }
 
@@ -721,11 +738,10 @@ func (g *generator) cancelled(s *state) *Op {
 		}
 		o = g.newOp(opCancelFrom)
 		g.options(o)
+		inner = inner.async()
 		if g.coin(3) {
 			o.Place = placeLoop
-		}
-		if s.sync != nil {
-			inner = inner.away()
+			inner.loop = 0
 		}
 		o.Body = g.body(inner)
 		return o
@@ -749,11 +765,12 @@ func (g *generator) cancelled(s *state) *Op {
 			return nil
 		}
 		o = g.newOp(opAbandonFrom)
+		inner = inner.async()
 		if g.coin(3) {
 			o.Place = placeLoop
-		}
-		if s.sync != nil {
-			inner = inner.away()
+			inner.loop = 0
+		} else {
+			inner.off = s.onLoop() // a goroutine of its own
 		}
 		o.Body = g.leaf(inner)
 		return o

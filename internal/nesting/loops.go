@@ -3,8 +3,10 @@ package nesting
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"asyncsync.dev/loop"
+	"asyncsync.dev/portal"
 	"asyncsync.dev/task"
 )
 
@@ -17,7 +19,7 @@ import (
 
 // onLoop picks a loop for what s starts, 0 for none.
 func (g *generator) onLoop(s *state) int {
-	if g.cfg.Loops == 0 || s.loose || !g.coin(3) {
+	if g.cfg.Loops == 0 || s.loose && !g.cfg.Ends || !g.coin(3) {
 		return 0
 	}
 	return 1 + g.IntN(g.cfg.Loops)
@@ -38,11 +40,10 @@ func (g *generator) toLoop(s *state, inner state) *Op {
 		o.Place = placeCall
 		fallthrough
 	default:
-		if s.sync != nil {
-			inner = inner.away()
-		}
+		inner = inner.async()
 	}
-	inner.loop = o.Loop
+	inner.loop, inner.known = o.Loop, true
+	inner = inner.lead("loop %d", o.Loop)
 	o.Body = g.body(inner)
 	return o
 }
@@ -71,10 +72,7 @@ func (g *generator) tryOnLoop(s *state, inner state) *Op {
 	case 8, 9, 10, 11:
 		o := g.newOp(opFrom)
 		o.Wrapper = g.coin(2)
-		if s.sync != nil {
-			inner = inner.away()
-		}
-		o.Body = g.body(inner)
+		o.Body = g.body(inner.async())
 		return o
 	case 12, 13:
 		return g.toLoop(s, inner)
@@ -116,20 +114,36 @@ func (x *run) startLoops() (stop func()) {
 	}
 	quit := make(chan struct{})
 	ended := make(chan error, x.p.Config.Loops)
+	x.loops = make([]*loopState, x.p.Loops)
+	x.portals = make([]*portalState, len(x.p.Portals))
+	x.provider = &providerState{Provider: portal.NewProvider(x.providerOptions()...)}
 	for i := range x.p.Config.Loops {
 		b := loop.NewThread(loop.Named(fmt.Sprint("nesting-", i+1)))
-		x.loops = append(x.loops, &loopState{Backend: b})
+		x.loops[i] = &loopState{Backend: b}
 		started := make(chan struct{})
 		go func() {
 			_, err := loop.Run(context.Background(), b, func(ctx context.Context) (int, error) {
 				x.loops[i].tid = osThread()
+				var ours []*portalState
+				for _, p := range x.p.Portals {
+					if p.Kind != openedAtStart || p.Loop != i+1 {
+						continue
+					}
+					it, err := portal.Open(ctx)
+					if err != nil {
+						x.complain("Open: %v", err)
+					}
+					x.portals[p.ID] = &portalState{Portal: p, it: it}
+					ours = append(ours, x.portals[p.ID])
+				}
 				close(started)
-				return 0, b.Park(ctx, func(wake func()) {
-					go func() {
-						<-quit
-						wake()
-					}()
-				})
+				x.rest(ctx, quit)
+				for _, p := range ours {
+					if err := p.it.Close(nil); err != nil {
+						x.complain("Close of %v: %v", p.Portal, err)
+					}
+				}
+				return 0, nil
 			})
 			ended <- err
 		}()
@@ -137,7 +151,7 @@ func (x *run) startLoops() (stop func()) {
 	}
 	return func() {
 		close(quit)
-		for range x.loops {
+		for range x.p.Config.Loops {
 			if err := <-ended; err != nil {
 				x.complain("Run: %v", err)
 			}
@@ -149,7 +163,8 @@ func (x *run) startLoops() (stop func()) {
 // time: a probe.
 type loopState struct {
 	loop.Backend
-	tid   int
+	side  bool // a loop of goroutines
+	tid   int  // of a loop on a thread, when it is known
 	steps int
 }
 
@@ -165,14 +180,46 @@ func (x *run) begins(ctx context.Context, b *Body) {
 	case got != l.Backend:
 		x.complain("b%d: is a task of %v, should be one of loop %d", b.ID, got, b.Loop)
 		return
+	case l.side:
+		return
+	case l.tid == 0:
+		l.tid = osThread()
 	case osThread() != l.tid:
 		x.complain("b%d: runs on OS thread %d, loop %d has %d", b.ID, osThread(), b.Loop, l.tid)
 	}
 	l.steps++
+	if x.p.looseBodies[b.ID] {
+		x.count(looseOnLoop)
+	}
+}
+
+// rest waits for ch, and blocks no loop meanwhile.
+func (x *run) rest(ctx context.Context, ch <-chan struct{}) {
+	if _, ok := loop.Current(ctx); !ok {
+		<-ch
+		return
+	}
+	if _, _, err := task.Recv(context.WithoutCancel(ctx), ch); err != nil {
+		x.complain("a wait that nobody cancels: %v", err)
+		<-ch
+	}
+}
+
+// restFor is rest until all are done.
+func (x *run) restFor(ctx context.Context, all *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		all.Wait()
+	}()
+	x.rest(ctx, done)
 }
 
 // start is task.Go as o says.
 func (x *run) start(ctx context.Context, o *Op, f function) *task.Task[int] {
+	if o.Portal != nil {
+		return x.soon(o, f)
+	}
 	if o.Loop > 0 {
 		return task.Go(ctx, f, task.On(x.loops[o.Loop-1].Backend))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
@@ -167,7 +168,7 @@ func (x *run) leaveCall(ctx context.Context, o *Op, a *activity) (v int, err err
 		if o.Limiter != nil && !ran.Load() {
 			over()
 		}
-	case err != nil && excuse(err) && !ran.Load():
+	case err != nil && x.p.excuse(err) && !ran.Load():
 		over()
 	default:
 		x.complain("#%d: a call that may be abandoned returns %d, %v; ran: %v", o.ID, v, err, ran.Load())
@@ -177,7 +178,7 @@ func (x *run) leaveCall(ctx context.Context, o *Op, a *activity) (v int, err err
 
 // excuse reports whether err is one that an operation of a loose part may end
 // with.
-func excuse(err error) bool {
+func (p *Program) excuse(err error) bool {
 	var cause *opCause
 	var body *bodyError
 	switch {
@@ -185,7 +186,7 @@ func excuse(err error) bool {
 		return false
 	case errors.As(err, &cause), errors.As(err, &body),
 		errors.Is(err, context.Canceled), errors.Is(err, asyncsync.ErrClosed), errors.Is(err, asyncsync.ErrQueueFull),
-		errors.Is(err, asyncsync.ErrAbandoned):
+		errors.Is(err, asyncsync.ErrAbandoned), p.stops && errors.Is(err, loop.ErrStopped):
 		return true
 	}
 	// What ended a group's ctx.
@@ -194,7 +195,7 @@ func excuse(err error) bool {
 
 // excused reports whether err is cause, or may stand in its place where o is.
 func (x *run) excused(o *Op, err error, cause error) bool {
-	return cause != nil && errors.Is(err, cause) || o.Loose && err != nil && excuse(err)
+	return cause != nil && errors.Is(err, cause) || o.Loose && err != nil && x.p.excuse(err)
 }
 
 // checkLoose compares what was seen of loose operations with what may be.
@@ -205,7 +206,7 @@ func (r *Result) checkLoose(p *Program, complain func(string, ...any)) {
 		}
 	}
 	for i := range p.looseOps {
-		if g := r.Ops[i]; g.Ended && g.Kind == endError && !excuse(g.Err) {
+		if g := r.Ops[i]; g.Ended && g.Kind == endError && !p.excuse(g.Err) {
 			complain("#%d: %v, for which there is no reason", i, g.Err)
 		}
 	}
@@ -264,7 +265,7 @@ func (x *run) cancelAll(ctx context.Context, o *Op, a *activity) {
 			defer forget()
 			capture(&out, func() (int, error) { return t.Wait(ctx) })
 		}()
-		<-waited
+		x.rest(ctx, waited)
 		return 0, nil
 	}
 	x.during(a, c, func() {
@@ -274,7 +275,7 @@ func (x *run) cancelAll(ctx context.Context, o *Op, a *activity) {
 			asyncsync.FromThread(ctx, wait)
 		}
 	})
-	if out.Kind == endError && !excuse(out.Err) {
+	if out.Kind == endError && !x.p.excuse(out.Err) {
 		x.complain("#%d: %v, for which there is no reason", o.ID, out.Err)
 	}
 	<-done

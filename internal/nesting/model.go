@@ -94,6 +94,8 @@ type Result struct {
 
 	Abandoned atomic.Int32 // calls
 
+	Counts [counters]atomic.Int32
+
 	Reached bool  // the planted wait was
 	Told    int32 // operations that were told of a certain deadlock
 
@@ -156,7 +158,7 @@ func (m *model) op(o *Op, v *Values) Outcome {
 		out := m.body(o.Body, v)
 		v[o.Var] = before
 		return out
-	case opCall, opFrom, opScope, opHandle, opDetach, opCancelRunning, opCancelFrom:
+	case opCall, opFrom, opScope, opHandle, opDetach, opCancelRunning, opCancelFrom, opProvider, opLocked:
 		// A caller and what it calls are one line of execution.
 		return m.body(o.Body, v)
 	case opExecutor:
@@ -168,6 +170,24 @@ func (m *model) op(o *Op, v *Values) Outcome {
 		if o.Kind == opJoined {
 			m.body(o.Between, v)
 			return m.Tasks[o.ID]
+		}
+	case opPortal:
+		out := m.body(o.Body, v)
+		for _, b := range o.Bodies {
+			fork := *v
+			m.body(b, &fork)
+		}
+		return out
+	case opStartTask, opWrap:
+		fork := *v
+		if out := m.body(o.Body, &fork); out.Kind != endReturn {
+			return out
+		}
+		m.body(o.Between, v)
+		return m.body(o.Bodies[0], &fork)
+	case opTimeout:
+		if o.Body != nil {
+			return m.body(o.Body, v)
 		}
 	case opWait:
 		return m.Tasks[o.Task.ID] // the zero outcome if it was not started

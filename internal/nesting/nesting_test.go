@@ -53,7 +53,7 @@ func die(name string, err error, p *Program) {
 }
 
 // try runs one program and compares.
-func try(t testing.TB, p *Program, mode Mode, name string) {
+func try(t testing.TB, p *Program, mode Mode, name string) *Result {
 	t.Helper()
 	goroutines := runtime.NumGoroutine()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -82,6 +82,53 @@ func try(t testing.TB, p *Program, mode Mode, name string) {
 	}
 	if err != nil {
 		t.Fatalf("%s: %v\n\n%v", name, err, p)
+	}
+	return got
+}
+
+// watched watches for as long as the test lasts. No program hangs, and so none may look
+// as if it did: suspected returns what does. What is on its way for a moment only is
+// not seen twice.
+func watched(t testing.TB) (suspected func() *deadlock.Verdict) {
+	var verdict atomic.Pointer[deadlock.Verdict]
+	interval := 500 * time.Millisecond
+	if s := os.Getenv("NESTING_INTERVAL"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		interval = d
+	}
+	t.Cleanup(deadlock.Watch(deadlock.Config{Interval: interval, OnVerdict: func(v deadlock.Verdict) {
+		if v.Kind == deadlock.Probable {
+			verdict.Store(&v)
+		}
+	}}))
+	return verdict.Load
+}
+
+// seeds are those to begin with and to end before, of n programs by default.
+func seeds(t testing.TB, n, short uint64) (first, end uint64) {
+	if testing.Short() || raceEnabled {
+		n = short
+	}
+	if s := os.Getenv("NESTING_COUNT"); s != "" {
+		n = number(t, s)
+	}
+	if s := os.Getenv("NESTING_FIRST"); s != "" {
+		first = number(t, s)
+	}
+	return first, first + n
+}
+
+// seen fails the test if the programs have not come to each of these.
+func seen(t *testing.T, total *[counters]int, programs uint64, all ...counter) {
+	t.Helper()
+	for _, c := range all {
+		t.Logf("%6d %v", total[c], c)
+		if programs >= 300 && total[c] == 0 {
+			t.Errorf("no %v in %d programs", c, programs)
+		}
 	}
 }
 
@@ -113,28 +160,13 @@ func TestNestings(t *testing.T) {
 		first = number(t, s)
 	}
 	defer core.SetSpin(0)
-	// No program hangs, and so none may look as if it did. What is on its way
-	// for a moment only is not seen twice.
-	var suspected atomic.Pointer[deadlock.Verdict]
-	interval := 500 * time.Millisecond
-	if s := os.Getenv("NESTING_INTERVAL"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		interval = d
-	}
-	defer deadlock.Watch(deadlock.Config{Interval: interval, OnVerdict: func(v deadlock.Verdict) {
-		if v.Kind == deadlock.Probable {
-			suspected.Store(&v)
-		}
-	}})()
+	suspected := watched(t)
 	for seed := first; seed < first+n; seed++ {
 		// Programs are too short for a thread to learn that spinning pays.
 		core.SetSpin(int(seed % 4 / 3))
 		name := "NESTING_SEED=" + strconv.FormatUint(seed, 10)
 		try(t, program(seed), Mode(seed%2), name)
-		if v := suspected.Load(); v != nil {
+		if v := suspected(); v != nil {
 			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, program(seed))
 		}
 	}
@@ -154,20 +186,7 @@ func TestNestingsOnLoops(t *testing.T) {
 	if s := os.Getenv("NESTING_FIRST"); s != "" {
 		first = number(t, s)
 	}
-	var suspected atomic.Pointer[deadlock.Verdict]
-	interval := 500 * time.Millisecond
-	if s := os.Getenv("NESTING_INTERVAL"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		interval = d
-	}
-	defer deadlock.Watch(deadlock.Config{Interval: interval, OnVerdict: func(v deadlock.Verdict) {
-		if v.Kind == deadlock.Probable {
-			suspected.Store(&v)
-		}
-	}})()
+	suspected := watched(t)
 	tasks := 0
 	for seed := first; seed < first+n; seed++ {
 		cfg := Config{Loops: 1 + int(seed%3), Ops: 60, Roots: 4}
@@ -178,7 +197,7 @@ func TestNestingsOnLoops(t *testing.T) {
 		tasks += p.tasksOnLoops()
 		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
 		try(t, p, Mode(seed%2), name)
-		if v := suspected.Load(); v != nil {
+		if v := suspected(); v != nil {
 			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, p)
 		}
 	}
@@ -186,6 +205,71 @@ func TestNestingsOnLoops(t *testing.T) {
 	if n >= 100 && tasks < int(n) {
 		t.Errorf("only %d functions on loops in %d programs", tasks, n)
 	}
+}
+
+// TestPortals runs random programs with portals. NESTING_COUNT and NESTING_FIRST are as
+// above.
+func TestPortals(t *testing.T) {
+	warm(t)
+	first, end := seeds(t, 500, 120)
+	suspected := watched(t)
+	var total [counters]int
+	for seed := first; seed < end; seed++ {
+		p := Generate(rand.New(rand.NewPCG(seed, 6)), portals(seed))
+		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
+		got := try(t, p, Mode(seed%2), name)
+		for c := range total {
+			total[c] += int(got.Counts[c].Load())
+		}
+		if v := suspected(); v != nil {
+			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, p)
+		}
+	}
+	seen(t, &total, end-first, portalFromGoroutine, portalFromThread, portalFromOwnLoop, portalFromOtherLoop, portalFromPosted,
+		portalSoon, portalStartTask, portalWrap, portalRefused, portalServed, portalProvided, portalTold, raceRan, raceRefused, raceNotBegun)
+}
+
+// TestEndsOnLoops runs random programs whose tasks on loops are cancelled, timed out,
+// abandoned, and end by panics and Goexits. NESTING_COUNT and NESTING_FIRST are as above.
+func TestEndsOnLoops(t *testing.T) {
+	warm(t)
+	first, end := seeds(t, 600, 150)
+	suspected := watched(t)
+	var total [counters]int
+	for seed := first; seed < end; seed++ {
+		p := Generate(rand.New(rand.NewPCG(seed, 7)), endsOnLoops(seed))
+		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
+		got := try(t, p, Mode(seed%2), name)
+		for c := range total {
+			total[c] += int(got.Counts[c].Load())
+		}
+		if v := suspected(); v != nil {
+			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, p)
+		}
+	}
+	seen(t, &total, end-first, parkedCancelled, timedOut, looseOnLoop, panicOnLoop, goexitOnLoop, portalCancelled)
+}
+
+func portals(seed uint64) Config {
+	cfg := Config{Loops: 1 + int(seed%3), Portals: 1 + int(seed/3%3), Ops: 60, Roots: 4}
+	if seed%4 == 3 {
+		cfg.Ops, cfg.Roots, cfg.Depth = 150, 8, 6
+	}
+	return cfg
+}
+
+func endsOnLoops(seed uint64) Config {
+	cfg := Config{Loops: 1 + int(seed%3), Ends: true, Ops: 60, Roots: 4}
+	if seed%2 == 1 {
+		cfg.Portals = 1 + int(seed/2%2)
+	}
+	switch seed % 8 {
+	case 3:
+		cfg.Ops, cfg.Roots, cfg.Depth = 150, 8, 6
+	case 4, 5:
+		cfg.Ops, cfg.Roots, cfg.Contexts, cfg.Loose = 150, 6, 3, true
+	}
+	return cfg
 }
 
 // TestBubbles runs programs in synctest bubbles, each of which sees at once
@@ -254,6 +338,45 @@ func TestPlanted(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d programs came to their cycle", reached, n)
+}
+
+// TestPlantedOnLoops runs programs that have a cycle in them which goes through tasks of
+// loops, portals, mutexes and limiters. NESTING_COUNT and NESTING_FIRST are as above.
+func TestPlantedOnLoops(t *testing.T) {
+	warm(t)
+	first, end := seeds(t, 1000, 300)
+	total := map[string]int{}
+	for seed := first; seed < end; seed++ {
+		cfg := Config{Plant: true, Loops: 1 + int(seed%3), Ops: 60, Roots: 3}
+		if seed%2 == 1 {
+			cfg.Portals = 2
+		}
+		p := Generate(rand.New(rand.NewPCG(seed, 8)), cfg)
+		if p.Planted == nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		got, err := Run(ctx, p, Mode(seed%2))
+		cancel()
+		if err != nil {
+			die(fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed), err, p)
+		}
+		if !got.Reached {
+			continue // something before it has failed
+		}
+		if got.Told == 0 {
+			t.Fatalf("NESTING_FIRST=%d NESTING_COUNT=1: nobody was told of a cycle through %v\n\n%v", seed, p.Trail, p)
+		}
+		for _, through := range p.Trail.kinds() {
+			total[through]++
+		}
+	}
+	for _, through := range []string{"thread", "loop", "two loops", "portal", "mutex", "limiter"} {
+		t.Logf("%6d cycles through %s", total[through], through)
+		if end-first >= 1000 && total[through] == 0 {
+			t.Errorf("no cycle through %s", through)
+		}
+	}
 }
 
 func number(t testing.TB, s string) uint64 {

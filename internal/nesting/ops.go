@@ -110,6 +110,14 @@ func (x *run) list(ctx context.Context, b *Body, a *activity, tail func(context.
 	if tail != nil {
 		tail(ctx)
 	}
+	if b.Loop > 0 {
+		switch b.End {
+		case endPanic:
+			x.count(panicOnLoop)
+		case endGoexit:
+			x.count(goexitOnLoop)
+		}
+	}
 	x.outs[b.ID] = Outcome{Kind: b.End, Val: b.ID, Err: x.ids.errs[b.ID], Panic: x.ids.panics[b.ID]}
 	switch b.End {
 	case endError:
@@ -175,7 +183,7 @@ func (x *run) call(ctx context.Context, o *Op, f function, opts ...asyncsync.Opt
 }
 
 // from is FromThread in either form.
-func (x *run) from(ctx context.Context, o *Op, f function, opts ...asyncsync.Option) (int, error) {
+func (x *run) from(ctx context.Context, o *Op, a *activity, f function, opts ...asyncsync.Option) (int, error) {
 	if o.Wrapper {
 		return fetch(ctx, f)
 	}
@@ -189,6 +197,8 @@ func (x *run) from(ctx context.Context, o *Op, f function, opts ...asyncsync.Opt
 		opts = append(opts, asyncsync.WithLoop(x.loops[o.Loop-1].Backend))
 	case placeCall:
 		return loop.Call(ctx, x.loops[o.Loop-1].Backend, f)
+	case placePortal:
+		return x.portalCall(ctx, o, a, f)
 	}
 	return asyncsync.FromThread(ctx, f, opts...)
 }
@@ -335,6 +345,24 @@ func (x *run) op(ctx context.Context, o *Op, a *activity) (v int, err error) {
 		x.burst(ctx, o, a)
 	case opPlant:
 		return x.plant(ctx, o)
+	case opPlantLimited:
+		return x.plantLimited(ctx)
+	case opLocked:
+		return x.locked(ctx, o, a)
+	case opPortal:
+		return x.portal(ctx, o, a)
+	case opProvider:
+		return x.inProvided(ctx, o, a)
+	case opStartTask, opWrap:
+		return x.inTwoParts(ctx, o, a)
+	case opPosted:
+		x.onPosted(ctx, o, a)
+	case opStopRace:
+		x.stopRace(ctx, o, a)
+	case opPortalCancel:
+		x.portalCancel(ctx, o, a)
+	case opTimeout:
+		return x.timeout(ctx, o, a)
 	}
 	return v, err
 }
@@ -355,26 +383,9 @@ func (x *run) look() {
 	}
 }
 
-// plant closes a cycle.
-func (x *run) plant(ctx context.Context, o *Op) (int, error) {
-	x.Reached = true
-	if o.Task == nil {
-		c := x.contexts[o.On.ID]
-		return asyncsync.ToThread(c.ctx, nil2)
-	}
-	var t *task.Task[int]
-	x.until(func() bool {
-		x.complaints.Lock()
-		defer x.complaints.Unlock()
-		t = x.tasks[o.Task.ID]
-		return t != nil
-	})
-	return t.Wait(ctx)
-}
-
 func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	if o.Place == placeSame && o.On == nil {
-		return x.from(ctx, o, func(ctx context.Context) (int, error) { return x.list(ctx, o.Body, a, nil) })
+		return x.from(ctx, o, a, func(ctx context.Context) (int, error) { return x.list(ctx, o.Body, a, nil) })
 	}
 	c := x.child(a, o.Body)
 	var head func(context.Context)
@@ -391,7 +402,7 @@ func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err er
 			}
 		}
 	}
-	x.during(a, c, func() { v, err = x.from(ctx, o, x.function(o.Body, c, head, nil)) })
+	x.during(a, c, func() { v, err = x.from(ctx, o, a, x.function(o.Body, c, head, nil)) })
 	return v, err
 }
 
@@ -418,11 +429,31 @@ func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
 	if o.Fail >= 0 {
 		others.Done()
 	}
+	// On a loop a task that is cancelled before it begins does not begin.
+	var begins []func()
+	over := false
+	defer func() {
+		end := func() {
+			for _, ended := range begins {
+				ended()
+			}
+		}
+		if over || len(begins) == 0 {
+			end()
+			return
+		}
+		go func() { // a Goexit has ended the wait
+			var out Outcome
+			defer end()
+			capture(&out, func() (int, error) { return 0, g.Wait(context.WithoutCancel(ctx)) })
+		}()
+	}()
 	for i, b := range o.Bodies {
 		c := x.child(all, b)
 		f := x.function(b, c, nil, nil)
 		if o.Loose {
-			ended := x.goesOn()
+			ended := sync.OnceFunc(x.goesOn())
+			begins = append(begins, ended)
 			g.Go(func(ctx context.Context) error {
 				defer ended()
 				_, err := f(ctx)
@@ -432,7 +463,7 @@ func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
 		}
 		if i == o.Fail {
 			g.Go(func(ctx context.Context) error {
-				defer others.Wait()
+				defer func() { x.restFor(ctx, &others) }()
 				_, err := f(ctx)
 				return err
 			})
@@ -446,6 +477,7 @@ func (x *run) group(ctx context.Context, o *Op, a *activity) (err error) {
 	}
 	x.list(ctx, o.Between, a, nil)
 	x.during(a, all, func() { err = g.Wait(ctx) })
+	over = true
 	return err
 }
 
@@ -626,7 +658,7 @@ func (x *run) busy(ctx context.Context, o *Op, a *activity, release <-chan struc
 			close(started)
 		}
 	}()
-	<-started
+	x.rest(ctx, started)
 	return ended
 }
 
@@ -650,7 +682,7 @@ func (x *run) cancelQueued(ctx context.Context, o *Op, a *activity) (int, error)
 	}
 	_, err := x.call(ctx, o, f, opts...)
 	close(release)
-	ended.Wait()
+	x.restFor(ctx, ended)
 	return 0, err
 }
 
@@ -673,6 +705,11 @@ func (x *run) cancelRunning(ctx context.Context, o *Op, a *activity) (v int, err
 			i.began.Store(true)
 		}
 		go cancel(cause)
+		if _, ok := loop.Current(ctx); ok {
+			if err := x.parked(ctx, o); err != error(cause) {
+				x.complain("#%d: a wait of a task that is cancelled: %v, should be %v", o.ID, err, cause)
+			}
+		}
 		<-ctx.Done()
 		if i != nil {
 			<-i.fired
@@ -690,7 +727,7 @@ func (x *run) cancelRunning(ctx context.Context, o *Op, a *activity) (v int, err
 	})
 	x.during(a, c, func() {
 		if o.Kind == opCancelFrom {
-			v, err = x.from(ctx, o, f, opts...)
+			v, err = x.from(ctx, o, a, f, opts...)
 		} else {
 			v, err = x.call(ctx, o, f, opts...)
 		}
@@ -733,9 +770,9 @@ func (x *run) abandon(ctx context.Context, o *Op, a *activity) (v int, err error
 	release := make(chan struct{})
 	c := x.child(a, o.Body)
 	x.strays.Add(1)
-	f := x.function(o.Body, c, func(context.Context) {
+	f := x.function(o.Body, c, func(ctx context.Context) {
 		go cancel(cause)
-		<-release
+		x.rest(ctx, release)
 	}, nil)
 	g := func(ctx context.Context) (int, error) {
 		defer x.strays.Done()
@@ -774,6 +811,11 @@ func (x *run) taskCancel(ctx context.Context, o *Op, a *activity) (v int, err er
 			i.began.Store(true)
 		}
 		close(started)
+		if _, ok := loop.Current(ctx); ok {
+			if err := x.parked(ctx, o); err != error(cause) {
+				x.complain("#%d: a wait of a task that is cancelled: %v, should be %v", o.ID, err, cause)
+			}
+		}
 		<-ctx.Done()
 		if i != nil {
 			<-i.fired
@@ -796,7 +838,7 @@ func (x *run) taskCancel(ctx context.Context, o *Op, a *activity) (v int, err er
 	} else {
 		t = task.Go(ctx, f)
 	}
-	<-started
+	x.rest(ctx, started)
 	x.during(a, c, func() {
 		if o.N == 0 {
 			if !t.Cancel(cause) {

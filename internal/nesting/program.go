@@ -15,7 +15,14 @@ type Program struct {
 	Limiters []*Context // those of Contexts that are limiters
 	Pools    []Pool     // the small ones
 	Roots    []*Root
-	Planted  *Op // the wait that closes a cycle: see [Config.Plant]
+	Trail    trail // of the cycle
+	Planted  *Op   // the wait that closes a cycle: see [Config.Plant]
+	Portals  []*Portal
+	Loops    int // Config.Loops, and those of portals
+
+	sides     map[int]bool // loops that are goroutines
+	portalOps map[int]bool // operations that call a portal
+	stops     bool         // a portal stops with a ctx that is cancelled at any moment
 
 	looseOps, looseBodies map[int]bool // those with the mark
 
@@ -148,13 +155,25 @@ const (
 	opCloseEarly                // Close or Shutdown of On while it is in use
 	opBurst                     // calls queued behind a busy function: see burst
 	opPlant                     // a wait for Task or On, which waits for it
+	opPortal                    // a portal that is opened, Body, Close in some way while Bodies run
+	opProvider                  // Acquire, Body, release
+	opStartTask                 // StartTask with Body and then Bodies[0], Between, Wait
+	opWrap                      // Wrap, opened by Body, Between, closed by Bodies[0]
+	opPosted                    // a portal is called from a function that is posted to its loop
+	opStopRace                  // a portal that is stopped while it is used
+	opPortalCancel              // a function of a portal that is cancelled at any time
+	opTimeout                   // a deadline, around Body or a wait: see ends.go
+	opLocked                    // Body with a mutex of its own
+	opPlantLimited              // a cycle through a limiter
 )
 
 func (k kind) String() string {
 	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
 		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
 		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel",
-		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "critical", "look", "after", "value", "loose", "cancel-task", "leave", "start-fails", "close-early", "burst", "plant"}[k]
+		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "critical", "look", "after", "value", "loose", "cancel-task", "leave", "start-fails", "close-early", "burst", "plant",
+		"portal", "provider", "start-task", "wrap", "posted", "stop-race", "portal-cancel", "timeout",
+		"locked", "plant-limited"}[k]
 }
 
 // How an operation that sends a function names the thread.
@@ -219,6 +238,7 @@ type Op struct {
 	On       *Context // opCall and its kind: where it runs. opScope, opHandle, opBurst: what is made
 	Place    place    // opFrom, opCall with insensitive
 	Loop     int      // opFrom, opSpawn, opJoined: the loop that it runs on, from 1; 0 if that is not said
+	Portal   *Portal  // opFrom, opSpawn, opJoined: whose function it is; opPortal and its kind
 	Limiter  *Context // opCall, opJoined: whose token it holds; opTokens
 	Again    bool     // opCall: somebody that waits for it holds one, and lends it
 	Queued   bool     // opSpawn and its kind: by asyncsync.Go, on On
@@ -269,6 +289,9 @@ func (p *Program) String() string {
 	}
 	for _, c := range p.Contexts {
 		fmt.Fprintf(&b, "%v rank %.4g\n", c, c.rank)
+	}
+	for _, q := range p.Portals {
+		fmt.Fprintf(&b, "%v\n", q)
 	}
 	for i, r := range p.Roots {
 		fmt.Fprintf(&b, "root %d, ctx of %v:\n", i, r.Context)
@@ -345,6 +368,19 @@ func (o *Op) write(w *strings.Builder, indent string) {
 		fmt.Fprintf(w, " fail %d", o.Fail)
 	case opBurst:
 		fmt.Fprintf(w, " %v %v of %d, tasks %b, cancel %d", o.On, o.Burst, o.N, o.Mask, o.Cancel)
+	}
+	if o.Portal != nil {
+		fmt.Fprintf(w, " %v", o.Portal)
+	}
+	switch o.Kind {
+	case opPortal:
+		fmt.Fprintf(w, ", closed: %v", o.Close)
+	case opStopRace:
+		fmt.Fprintf(w, ", closed: %v, %d senders, cancels: %d", o.Close, o.N, o.Cancel)
+	case opPortalCancel:
+		fmt.Fprintf(w, " %v", way(o.Mask))
+	case opTimeout:
+		fmt.Fprintf(w, " of kind %d", o.N)
 	}
 	if o.Wrapper {
 		w.WriteString(" wrapper")

@@ -31,7 +31,7 @@ func (g *generator) spawn(s *state) *Op {
 		return nil
 	}
 	f := s.fork()
-	f.chain, f.joins, f.inPool, f.detached = nil, nil, 0, false
+	f.chain, f.sure, f.joins, f.locks, f.inPool, f.detached = nil, 0, nil, nil, 0, false
 	f.floor = 0
 	if !g.coin(3) {
 		f.floor = s.top()
@@ -54,6 +54,8 @@ func (g *generator) spawn(s *state) *Op {
 			}
 		}
 		f = f.on(to.On)
+	} else if to.Portal = g.onPortal(s); to.Portal != nil {
+		f = f.soon(to.Portal)
 	} else if to.Loop = g.onLoop(s); to.Loop > 0 {
 		f.loop, f.bare = to.Loop, false
 	}
@@ -82,6 +84,8 @@ func (g *generator) joined(s *state) *Op {
 		f.root = s.root && s.goexit
 		f = f.on(to.On)
 		f.root = false
+	} else if to.Portal = g.onPortal(s); to.Portal != nil {
+		f = f.soon(to.Portal)
 	} else if to.Loop = g.onLoop(s); to.Loop > 0 {
 		f.loop, f.bare = to.Loop, false
 	}
@@ -91,7 +95,13 @@ func (g *generator) joined(s *state) *Op {
 			f = f.holding(o.Limiter)
 		}
 	}
-	f.joins = append(slices.Clip(f.joins), o)
+	f.joins = append(slices.Clip(f.joins), f.holds(o))
+	switch {
+	case o.Portal != nil:
+		f = f.lead("portal").lead("loop %d", f.loop)
+	case f.loop > 0 && f.sync == nil:
+		f = f.lead("loop %d", f.loop)
+	}
 	o.Body = g.body(f)
 	b := *s
 	b.fragile = b.fragile || o.Body.goexits
@@ -155,6 +165,9 @@ func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
 	parent := a
 	if o.Detached {
 		parent = nil
+	}
+	if o.Portal != nil {
+		parent = &x.portals[o.Portal.ID].region
 	}
 	c := x.child(parent, o.Body)
 	x.acts[o.ID] = c
@@ -279,7 +292,7 @@ func (x *run) after(ctx context.Context, o *Op, a *activity) {
 		return 0, nil
 	})
 	if o.N == 0 {
-		<-t.Done()
+		x.rest(ctx, t.Done())
 	} else {
 		c := x.child(a, nil)
 		x.during(a, c, func() { t.WaitOrCancel(ctx) })

@@ -77,6 +77,7 @@ func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
 		runs:     make([]atomic.Int32, p.Bodies),
 		outs:     make([]Outcome, p.Bodies),
 		tasks:    make([]*task.Task[int], p.Ops),
+		mutexes:  map[int]*task.Mutex{},
 		acts:     make([]*activity, p.Ops),
 		hung:     make(chan struct{}),
 		loop:     looper{make(chan struct{})},
@@ -122,13 +123,16 @@ type run struct {
 	limiters []*limiterState // by context
 	loop     looper          // that never stops
 	loops    []*loopState
+	portals  []*portalState
+	provider *providerState
 
 	atTheStart []*contextState // shared contexts
 	contexts   []*contextState
 	runs       []atomic.Int32
 	outs       []Outcome // of bodies that have ended
 	tasks      []*task.Task[int]
-	strays     sync.WaitGroup // functions that were abandoned
+	mutexes    map[int]*task.Mutex // by operation
+	strays     sync.WaitGroup      // functions that were abandoned
 	told       atomic.Int32
 	threads    atomic.Int32 // of the small pools, by what these are told
 	hung       chan struct{}
@@ -305,6 +309,9 @@ func (x *run) enter(a *activity) {
 		case c.Policy == asyncsync.Related && x.mode&Unwatched == 0 && !x.depends(w, a):
 			x.complain("b%d: a stranger, runs on top of b%d, in #%d, on %v", a.body.ID, below.body.ID, below.op, c.Context)
 		}
+	}
+	if n := len(c.stack); n > 0 && x.p.portalOps[c.stack[n-1].op] {
+		x.count(portalServed)
 	}
 	c.stack = append(c.stack, a)
 	c.steps++
