@@ -87,3 +87,40 @@ func ExampleWrap() {
 	// true false
 	// <nil>
 }
+
+// Functions that are called below Pin find their connection in the ctx: all that the
+// job does is done on one thread.
+func ExamplePin() {
+	db := sql.OpenDB(sqlthread.WrapConnector(memory{})) // a database for each connection
+	defer db.Close()
+	save := func(ctx context.Context, note string) error {
+		conn, err := sqlthread.Conn(ctx, db)
+		if err != nil {
+			return err
+		}
+		_, err = conn.ExecContext(ctx, "INSERT INTO notes VALUES (?)", note)
+		return err
+	}
+	err := sqlthread.Pin(context.Background(), db, func(ctx context.Context) error {
+		conn, err := sqlthread.Conn(ctx, db)
+		if err != nil {
+			return err
+		}
+		if _, err := conn.ExecContext(ctx, "CREATE TEMP TABLE notes (text)"); err != nil {
+			return err
+		}
+		for _, note := range []string{"hello", "world"} {
+			if err := save(ctx, note); err != nil {
+				return err
+			}
+		}
+		var n int
+		err = conn.QueryRowContext(ctx, "SELECT count(*) FROM notes").Scan(&n)
+		fmt.Println(n, "notes")
+		return err
+	})
+	fmt.Println(err, db.Stats().InUse)
+	// Output:
+	// 2 notes
+	// <nil> 0
+}

@@ -13,6 +13,31 @@
 // thing at a time, and so does the thread. A transaction or an sql.Conn keeps
 // its connection, and so its thread.
 //
+// # One thread for a request
+//
+// [Pin] runs a function in which [Conn] returns one connection, wherever it is called.
+// Around a handler it gives a request one connection, and so one thread, for all its
+// queries. Put it around the middleware of package web, which waits for the tasks of
+// a request:
+//
+//	func pinned(db *sql.DB, next http.Handler) http.Handler {
+//		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+//			_ = sqlthread.Pin(r.Context(), db, func(ctx context.Context) error {
+//				in := r.WithContext(ctx)
+//				// The server removes the files of a form that it finds here.
+//				defer func() { r.MultipartForm = in.MultipartForm }()
+//				next.ServeHTTP(w, in)
+//				return nil
+//			})
+//		})
+//	}
+//
+//	handler := pinned(db, web.Middleware()(mux))
+//
+// A request that calls Conn has its connection until it ends. At most as many
+// requests have one at a time as sql.DB.SetMaxOpenConns allows. Others wait in Conn
+// until their ctx ends.
+//
 // # What a call costs
 //
 // Each call of the driver is a call to the thread: see the package
@@ -27,6 +52,14 @@
 // The parameters of a statement cost a call each if the driver checks them
 // itself (driver.NamedValueChecker). So does each use of a pooled connection if
 // the driver has driver.SessionResetter or driver.Validator.
+//
+// A connection from [Conn] costs the same: each call is a hop. Conn itself is a lock
+// and a look into the ctx. Calls on the thread of the connection would need no hop,
+// but of a program only the function of [Do] runs there. The reason is in package
+// database/sql. When a ctx ends, it closes rows and ends transactions on goroutines
+// of its own. These hold locks while they wait for the thread. A program on the
+// thread that needed one of these locks would wait for ever, and the library could
+// not see it. Use [Do] for many calls of the driver in one hop.
 //
 // # What the driver sees
 //

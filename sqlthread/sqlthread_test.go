@@ -225,6 +225,26 @@ func TestRowsAreFetchedTogether(t *testing.T) {
 	}
 }
 
+// A transaction is a call for each thing that a program does in it, and no more.
+func TestATransactionIsAFewCalls(t *testing.T) {
+	hooks, calls := count()
+	_, db := openFake(t, hooks)
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	calls()
+	tx, err := conn.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	for range 2 {
+		res, err := tx.ExecContext(t.Context(), "x")
+		require.NoError(t, err)
+		_, err = res.LastInsertId()
+		require.NoError(t, err)
+	}
+	require.NoError(t, tx.Commit())
+	require.Equal(t, 4, calls(), "begin, exec, exec, commit")
+}
+
 // Rows may have no columns, end in an error, be left, or be followed by others.
 func TestRowsThatEndInOtherWays(t *testing.T) {
 	_, db := openFake(t)
