@@ -15,7 +15,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
-	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 )
 
 // patience is how long a program may take. It bounds a hang, it is no part of
@@ -112,7 +112,7 @@ func TestNestings(t *testing.T) {
 	if s := os.Getenv("NESTING_FIRST"); s != "" {
 		first = number(t, s)
 	}
-	defer core.SetSpin(0)
+	defer spin.Set(0)
 	// No program hangs, and so none may look as if it did. What is on its way
 	// for a moment only is not seen twice.
 	var suspected atomic.Pointer[deadlock.Verdict]
@@ -131,7 +131,7 @@ func TestNestings(t *testing.T) {
 	}})()
 	for seed := first; seed < first+n; seed++ {
 		// Programs are too short for a thread to learn that spinning pays.
-		core.SetSpin(int(seed % 4 / 3))
+		spin.Set(int(seed % 4 / 3))
 		name := "NESTING_SEED=" + strconv.FormatUint(seed, 10)
 		try(t, program(seed), Mode(seed%2), name)
 		if v := suspected.Load(); v != nil {
