@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
-	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 )
 
 // allocsPerRun is testing.AllocsPerRun with as many processors as there are:
@@ -34,8 +34,8 @@ func forceSpin(t *testing.T, mode int) {
 	}
 	before, err := strconv.Atoi(flag.Lookup("spin").Value.String())
 	require.NoError(t, err)
-	core.SetSpin(mode)
-	t.Cleanup(func() { core.SetSpin(before) })
+	spin.Set(mode)
+	t.Cleanup(func() { spin.Set(before) })
 }
 
 // What a call may allocate, in every situation: the caller and the thread sleep,

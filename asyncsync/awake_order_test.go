@@ -11,6 +11,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 	"asyncsync.dev/task"
 )
 
@@ -18,8 +19,8 @@ import (
 // same goroutine has queued before.
 func TestSpinningThreadKeepsTheOrder(t *testing.T) {
 	guard(t)
-	core.SetSpin(1)
-	defer core.SetSpin(0)
+	spin.Set(1)
+	defer spin.Set(0)
 	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
 	last := 0 // on the thread
 	step := func(n int) func(context.Context) (int, error) {
@@ -50,9 +51,9 @@ func TestSpinningThreadKeepsTheOrder(t *testing.T) {
 func TestAsyncFunctionGivenUpWhileItIsHandedOver(t *testing.T) {
 	guard(t)
 	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
-	for _, spin := range []int{-1, 1} {
-		core.SetSpin(spin)
-		defer core.SetSpin(0)
+	for _, mode := range []int{-1, 1} {
+		spin.Set(mode)
+		defer spin.Set(0)
 		for range 5000 {
 			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 				ctx, cancel := context.WithCancel(ctx)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"asyncsync.dev/asyncsync"
-	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 
 	"github.com/stretchr/testify/require"
 )
@@ -68,24 +68,24 @@ func TestSequentialContextsWithOneProcessor(t *testing.T) {
 func TestSpinOption(t *testing.T) {
 	guard(t)
 	require.PanicsWithValue(t, "asyncsync: Spin: negative budget; 0 turns spinning off", func() { asyncsync.Spin(-1) })
-	core.SetSpin(1)
-	defer core.SetSpin(0)
+	spin.Set(1)
+	defer spin.Set(0)
 	for _, budget := range []time.Duration{0, time.Microsecond, time.Millisecond} {
-		before := core.Spins()
+		before := spin.Count()
 		err := asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
 			for i := range 100 {
 				if v, err := asyncsync.ToThread(ctx, func(context.Context) (int, error) { return i, nil }); v != i || err != nil {
 					return fmt.Errorf("call %d: %v, %v", i, v, err)
 				}
 			}
-			for budget > 0 && core.Spins() == before {
+			for budget > 0 && spin.Count() == before {
 				runtime.Gosched() // after the last call the thread looks in vain; the guard bounds this
 			}
 			return nil
 		}, asyncsync.Spin(budget))
 		require.NoError(t, err)
 		if budget == 0 {
-			require.Equal(t, before, core.Spins())
+			require.Equal(t, before, spin.Count())
 		}
 	}
 }

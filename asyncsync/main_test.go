@@ -8,15 +8,16 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 	"asyncsync.dev/internal/testkit"
 )
 
 // After the whole suite no goroutine is left but the default thread of the
 // process, and no OS thread in the default pool once that is closed.
 func TestMain(m *testing.M) {
-	spin := flag.Int("spin", 0, "1 has threads and callers always spin before they sleep, -1 never")
+	mode := flag.Int("spin", 0, "1 has threads and callers always spin before they sleep, -1 never")
 	flag.Parse()
-	core.SetSpin(*spin)
+	spin.Set(*mode)
 	os.Exit(testkit.Main(m, 1,
 		func() {
 			core.DefaultPool.Close()

@@ -105,7 +105,7 @@ func BenchmarkHop(b *testing.B) {
 	b.Run("engine=unpinned", func(b *testing.B) { hop(b, asyncsync.Unpinned()) })
 	for _, m := range modes {
 		b.Run("mode="+m.name, func(b *testing.B) {
-			spin(b, m.spin)
+			setSpin(b, m.spin)
 			hop(b)
 		})
 	}
@@ -115,7 +115,7 @@ func BenchmarkHop(b *testing.B) {
 	}{{"goroutines", burnGoroutines}, {"processes", burnProcesses}} {
 		for _, m := range []int{0, 2} { // always would be foolish
 			b.Run("load="+load.name+"/mode="+modes[m].name, func(b *testing.B) {
-				spin(b, modes[m].spin)
+				setSpin(b, modes[m].spin)
 				worked := load.burn(b)
 				if worked == nil {
 					hop(b)
@@ -166,7 +166,7 @@ func BenchmarkPaced(b *testing.B) {
 	} {
 		for _, s := range spins {
 			b.Run("gap="+p.name+"/spin="+s.name, func(b *testing.B) {
-				spin(b, s.mode)
+				setSpin(b, s.mode)
 				call := asyncsync.SyncToAsync(nothing)
 				ctx, _ := inContext(b)
 				var took []time.Duration

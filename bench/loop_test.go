@@ -164,7 +164,7 @@ func BenchmarkLoopTask(b *testing.B) {
 func BenchmarkLoopHop(b *testing.B) {
 	ctx := context.Background()
 	b.Run("engine=asyncsync", func(b *testing.B) {
-		spin(b, spinNever)
+		setSpin(b, spinNever)
 		ctx, _ := inContext(b)
 		b.ReportAllocs()
 		for b.Loop() {
@@ -262,11 +262,11 @@ func BenchmarkLoopThread(b *testing.B) {
 		}))
 	}
 	b.Run("caller=goroutine", func(b *testing.B) {
-		spin(b, spinNever)
+		setSpin(b, spinNever)
 		calls(b, context.Background())
 	})
 	b.Run("caller=task", func(b *testing.B) {
-		spin(b, spinNever)
+		setSpin(b, spinNever)
 		onThread(b, func(ctx context.Context, l loop.Backend) { calls(b, ctx) })
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/bench"
 	"asyncsync.dev/deadlock"
-	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 )
 
 // burnerVariable makes a process of this test binary a burner.
@@ -128,14 +128,14 @@ const (
 	spinAlways  = 1
 )
 
-// spin sets it for one benchmark. Where there is one processor none can always
+// setSpin sets it for one benchmark. Where there is one processor none can always
 // spin: each side would keep the other from running.
-func spin(b *testing.B, mode int) {
+func setSpin(b *testing.B, mode int) {
 	if mode == spinAlways && min(runtime.GOMAXPROCS(0), runtime.NumCPU()) < 2 {
 		b.Skip("there is one processor")
 	}
-	core.SetSpin(mode)
-	b.Cleanup(func() { core.SetSpin(spinLearned) })
+	spin.Set(mode)
+	b.Cleanup(func() { spin.Set(spinLearned) })
 }
 
 // inContext returns the ctx of a context that is closed when the benchmark has

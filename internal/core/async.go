@@ -291,7 +291,7 @@ func adopt(name string) (*Thread, *Scope) {
 	s.root = s
 	t := &Thread{identity: identity{id: threadIDs.Add(1), adopted: true, name: name}}
 	t.record, t.wake = rec, make(chan struct{}, 1)
-	t.spin.never = bubble() != 0
+	t.spin.Never = bubble() != 0
 	t.first = onFirstThread()
 	t.gid.Store(rec.ID)
 	t.tid.Store(osThread())

@@ -7,6 +7,7 @@ import (
 
 	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/internal/sched"
+	"asyncsync.dev/internal/spin"
 )
 
 // A sleeper is one who waits through this module, for as long as that lasts. All
@@ -147,7 +148,7 @@ func (w *sleeper) block() wakeup {
 	c := w.call
 	woke := c.woke
 	for {
-		c.look(woke)
+		c.spin(woke)
 		if w.parked || c.park() {
 			w.parked = true
 			w.edge.slept()
@@ -475,15 +476,15 @@ func (c *Call) unpark() {
 	t.parkMu.Unlock()
 }
 
-// look spins for the word of the thread, if the thread spins for its callers
+// spin looks for the word of the thread, if the thread spins for its callers
 // too. woke says that the caller has just woken it.
-func (c *Call) look(woke bool) {
+func (c *Call) spin(woke bool) {
 	t := c.thread.Load()
-	if woke || t == nil || !t.spin.on.Load() {
+	if woke || t == nil || !t.spin.On() {
 		return
 	}
-	if !lookout(&c.wait, callerAwake, t.spin.patience()) {
-		t.spin.missed.Add(1)
+	if !spin.Until(&c.wait, callerAwake, t.spin.Patience()) {
+		t.spin.CallerMissed()
 	}
 }
 
@@ -494,9 +495,7 @@ func (c *Call) look(woke bool) {
 const yieldEvery = 128
 
 func yield() {
-	n := processors()
-	procs.Store(int32(n))
-	if n == 1 {
+	if spin.Processors() == 1 {
 		runtime.Gosched()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/spin"
 )
 
 // Policy says which calls a thread runs while the function on it is blocked in
@@ -72,7 +73,7 @@ type Thread struct {
 
 	_ [60]byte
 
-	spin spin // says itself who may touch what
+	spin spin.Spin // says itself who may touch what
 	pace
 
 	raised *Panic        // see Ending.Raise; of the thread's goroutine only
@@ -529,7 +530,7 @@ func (t *Thread) retire(c *Call) {
 			b.Forget()
 		}
 	}
-	t.spin.ended()
+	t.spin.Ended()
 	t.woke = c.finish()
 }
 
@@ -630,7 +631,7 @@ func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (canc
 			if claim != nil && claim.stepBack() {
 				claim.borrow()
 			}
-			t.glance()
+			t.spinInStep()
 			continue
 		}
 		if claim != nil && claim.stepBack() {
@@ -638,7 +639,7 @@ func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (canc
 			claim.borrow()
 			continue
 		}
-		if t.look() {
+		if t.spinFirst() {
 			continue
 		}
 		t.parked = true
@@ -662,15 +663,15 @@ func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (canc
 	}
 }
 
-// glance is look for a thread that has just run a call, in step with its
-// callers. mu is not held.
-func (t *Thread) glance() {
+// spinInStep spins after a call, while the thread and its callers are in step. mu is not
+// held.
+func (t *Thread) spinInStep() {
 	t.lock()
-	if t.woke || !t.spin.on.Load() || t.signal.Load() != t.seen || t.due() {
+	if t.woke || !t.spin.On() || t.signal.Load() != t.seen || t.due() {
 		t.mu.Unlock()
 		return
 	}
-	t.watch(t.seen, t.spin.patience())
+	t.spinFor(t.seen, t.spin.Patience())
 }
 
 // due reports whether there is a call in a list that the thread serves. t.mu is
@@ -682,32 +683,32 @@ func (t *Thread) due() bool {
 	return t.top.box.head != nil || t.all() && t.main.head != nil
 }
 
-// watch spins until the signal is not old. t.mu is held, and released.
-func (t *Thread) watch(old uint32, budget int64) {
+// spinFor spins until the signal is not old. t.mu is held, and released.
+func (t *Thread) spinFor(old uint32, budget int64) {
 	t.mu.Unlock()
-	if lookout(&t.signal, old, budget) {
-		t.spin.hit()
+	if spin.Until(&t.signal, old, budget) {
+		t.spin.Hit()
 	} else {
-		t.spin.miss()
+		t.spin.Miss()
 		t.spun = true
 	}
 }
 
-// look spins for something to do, if that is likely to come soon. t.mu is held;
-// it is released if look reports true, and the caller must look again, whatever
-// came of it: the sign that is spun for comes after the thing itself, and only
-// a look under mu right before parking is sure to see that.
-func (t *Thread) look() bool {
+// spinFirst spins for something to do, if that is likely to come soon. t.mu is held. If
+// spinFirst reports true it has released mu, and the caller must look again, whatever
+// came of it: the signal changes after the thing itself, and only a look under mu right
+// before parking is sure to see that.
+func (t *Thread) spinFirst() bool {
 	if t.spun {
 		t.spun = false
 		return false
 	}
-	budget := t.spin.budget(t.woke)
+	budget := t.spin.Budget(t.woke)
 	t.woke = false
 	if budget == 0 {
 		return false
 	}
-	t.watch(t.signal.Load(), budget)
+	t.spinFor(t.signal.Load(), budget)
 	return true
 }
 

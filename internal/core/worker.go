@@ -203,7 +203,7 @@ func (w *worker) turn(t *Thread) {
 		case c != nil:
 			t.mu.Unlock()
 			t.exec(c)
-			t.glance()
+			t.spinInStep()
 			t.lock()
 		case t.ending:
 			t.mu.Unlock()
@@ -218,7 +218,7 @@ func (w *worker) turn(t *Thread) {
 			t.detach(w)
 			return
 		default:
-			if t.look() {
+			if t.spinFirst() {
 				t.lock()
 				continue
 			}
@@ -299,12 +299,12 @@ func newThread(cfg *Config) *Thread {
 		identity: identity{id: threadIDs.Add(1), name: cfg.Name, policy: cfg.Policy},
 		lease:    lease{onStart: cfg.OnStart, onExit: cfg.OnExit},
 	}
-	t.spin.limit, t.spin.never = cfg.Spin, cfg.NoSpin
+	t.spin.Limit, t.spin.Never = cfg.Spin, cfg.NoSpin
 	if cfg.Unpinned {
 		t.unpinned = true
 		// A goroutine is woken faster than two processors come to an agreement;
 		// and who holds the thread may be in a bubble.
-		t.spin.never = true
+		t.spin.Never = true
 		return t
 	}
 	t.pool = cfg.Pool
@@ -316,7 +316,7 @@ func newThread(cfg *Config) *Thread {
 // channels with the outside.
 func (t *Thread) ask() {
 	b := bubble()
-	t.spin.never = t.spin.never || b != 0
+	t.spin.Never = t.spin.Never || b != 0
 	if t.pool == nil || t.pool.bubble != b {
 		startWorker(nil, !t.unpinned, t)
 		return

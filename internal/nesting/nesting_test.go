@@ -15,7 +15,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
-	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 )
 
 // patience is how long a program may take. It bounds a hang, it is no part of
@@ -159,11 +159,11 @@ func TestNestings(t *testing.T) {
 	if s := os.Getenv("NESTING_FIRST"); s != "" {
 		first = number(t, s)
 	}
-	defer core.SetSpin(0)
+	defer spin.Set(0)
 	suspected := watched(t)
 	for seed := first; seed < first+n; seed++ {
 		// Programs are too short for a thread to learn that spinning pays.
-		core.SetSpin(int(seed % 4 / 3))
+		spin.Set(int(seed % 4 / 3))
 		name := "NESTING_SEED=" + strconv.FormatUint(seed, 10)
 		try(t, program(seed), Mode(seed%2), name)
 		if v := suspected(); v != nil {

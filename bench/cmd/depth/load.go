@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"asyncsync.dev/asyncsync"
-	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 	"asyncsync.dev/local"
 	"asyncsync.dev/task"
 )
 
-// What core.SetSpin takes.
+// What spin.Set takes.
 const (
 	spinLearned = 0
 	spinOff     = -1
@@ -25,15 +25,15 @@ const (
 // spinning compares the round trip as it is with one that never spins.
 func spinning(b *bencher) error {
 	call := asyncsync.SyncToAsync(nothing)
-	defer core.SetSpin(spinLearned)
+	defer spin.Set(spinLearned)
 	bg := context.Background()
 	return asyncsync.WithThreadSensitiveContext(bg, func(learned context.Context) error {
 		return asyncsync.WithThreadSensitiveContext(bg, func(off context.Context) error {
 			x, y, err := priceBoth(4*b.each, func(n int) error {
-				core.SetSpin(spinLearned)
+				spin.Set(spinLearned)
 				return repeat(learned, call)(n)
 			}, func(n int) error {
-				core.SetSpin(spinOff)
+				spin.Set(spinOff)
 				return repeat(off, call)(n)
 			})
 			b.put("spinning/learned", x)
@@ -47,7 +47,7 @@ func spinning(b *bencher) error {
 // how much of that gets done.
 func burners(b *bencher) error {
 	call := asyncsync.SyncToAsync(nothing)
-	defer core.SetSpin(spinLearned)
+	defer spin.Set(spinLearned)
 
 	work := make([]word, runtime.GOMAXPROCS(0))
 	var stop atomic.Bool
@@ -74,18 +74,18 @@ func burners(b *bencher) error {
 	var took, burnt, done [2]float64
 	const turns = 3
 	for range turns {
-		for mode, spin := range []int{spinLearned, spinOff} {
-			core.SetSpin(spin)
+		for i, mode := range []int{spinLearned, spinOff} {
+			spin.Set(mode)
 			err := asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
 				before, start := worked(), time.Now()
 				for time.Since(start) < 2*b.each {
 					if _, err := call(ctx, 0); err != nil {
 						return err
 					}
-					done[mode]++
+					done[i]++
 				}
-				took[mode] += float64(time.Since(start).Nanoseconds())
-				burnt[mode] += worked() - before
+				took[i] += float64(time.Since(start).Nanoseconds())
+				burnt[i] += worked() - before
 				return nil
 			})
 			if err != nil {
@@ -104,8 +104,8 @@ func burners(b *bencher) error {
 func callers(b *bencher) error {
 	const callers = 100
 	call := asyncsync.SyncToAsync(nothing)
-	core.SetSpin(spinOff)
-	defer core.SetSpin(spinLearned)
+	spin.Set(spinOff)
+	defer spin.Set(spinLearned)
 	return asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
 		c, err := price(b.each, func(n int) error {
 			return crowd(callers, func(int) error { return repeat(ctx, call)(n) })
@@ -118,8 +118,8 @@ func callers(b *bencher) error {
 // pipeline has one goroutine start many calls before it waits for them.
 func pipeline(b *bencher) error {
 	const ahead = 64
-	core.SetSpin(spinOff)
-	defer core.SetSpin(spinLearned)
+	spin.Set(spinOff)
+	defer spin.Set(spinLearned)
 	return asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
 		var tasks [ahead]*task.Task[int]
 		one := func(ctx context.Context) (int, error) { return nothing(ctx, 0) }

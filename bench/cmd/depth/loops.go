@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"asyncsync.dev/asyncsync"
-	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/portal"
 	"asyncsync.dev/task"
@@ -190,8 +190,8 @@ func idle(context.Context) (int, error) { return 0, nil }
 // aways calls, from an ordinary goroutine, a loop that sleeps: the loop itself, and
 // through its portal. What it is compared with is a thread that sleeps as well.
 func aways(b *bencher) error {
-	core.SetSpin(spinOff)
-	defer core.SetSpin(spinLearned)
+	spin.Set(spinOff)
+	defer spin.Set(spinLearned)
 	can, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	return asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
@@ -253,8 +253,8 @@ const busyCallers = 64
 
 // busy has many goroutines call one loop, which is busy for it.
 func busy(b *bencher) error {
-	core.SetSpin(spinOff)
-	defer core.SetSpin(spinLearned)
+	spin.Set(spinOff)
+	defer spin.Set(spinLearned)
 	return asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
 		return withLoop(func(p *portal.Portal) error {
 			bg := context.Background()
@@ -281,8 +281,8 @@ func busy(b *bencher) error {
 
 // backs calls a thread, from an ordinary goroutine and from a task of a thread loop.
 func backs(b *bencher) error {
-	core.SetSpin(spinOff)
-	defer core.SetSpin(spinLearned)
+	spin.Set(spinOff)
+	defer spin.Set(spinLearned)
 	call := asyncsync.SyncToAsync(nothing)
 	there := func(ctx context.Context, n int) error {
 		return asyncsync.WithThreadSensitiveContext(ctx, func(ctx context.Context) error {

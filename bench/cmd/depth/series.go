@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"asyncsync.dev/asyncsync"
-	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/spin"
 )
 
 // A kind is a kind of call, a row of the first table.
@@ -78,11 +78,11 @@ func inlineCalls(take func(batch) error) error {
 
 // hops calls a context from an ordinary goroutine, with spinning forced on or
 // off, or learned.
-func hops(spin int, opts ...asyncsync.ContextOption) func(func(batch) error) error {
+func hops(mode int, opts ...asyncsync.ContextOption) func(func(batch) error) error {
 	return func(take func(batch) error) error {
 		call := asyncsync.SyncToAsync(nothing)
-		core.SetSpin(spin)
-		defer core.SetSpin(0)
+		spin.Set(mode)
+		defer spin.Set(0)
 		return asyncsync.WithThreadSensitiveContext(context.Background(), func(ctx context.Context) error {
 			return take(repeat(ctx, call))
 		}, opts...)
