@@ -2,6 +2,7 @@ package asyncsync
 
 import (
 	"fmt"
+	"runtime"
 
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/internal/goroutine"
@@ -12,10 +13,15 @@ import (
 // [loop.Loop] for a thread that somebody else owns, such as a GUI's main thread
 // or a test's.
 //
-// The owner runs posted functions by calling [CurrentThreadExecutor.RunUntil].
-// Others post functions, or send it insensitive calls with [WithExecutor] and
-// async functions with [WithLoop]. The owner closes it after the last RunUntil,
-// so that no caller waits for another one.
+// The owner runs posted functions by calling [CurrentThreadExecutor.RunUntil] or,
+// from a loop of its own, [CurrentThreadExecutor.RunPending]. Others post functions,
+// or send it insensitive calls with [WithExecutor] and async functions with
+// [WithLoop]. A context or a [Handle] uses the thread with [WithThread]. The owner
+// closes the executor after the last RunUntil, so that no caller waits for another
+// one.
+//
+// A FromThread of the owner, outside of RunUntil, runs the functions that the code
+// it waits for has posted, as it serves calls.
 //
 // It is asgiref's class of the same name, available by itself.
 type CurrentThreadExecutor struct {
@@ -25,13 +31,18 @@ type CurrentThreadExecutor struct {
 
 // NewCurrentThreadExecutor returns an executor of the calling goroutine.
 func NewCurrentThreadExecutor() *CurrentThreadExecutor {
-	return &CurrentThreadExecutor{exec: core.NewExecutor()}
+	e := &CurrentThreadExecutor{exec: core.NewExecutor(loop.ErrStopped)}
+	// One that is dropped is not looked for any more. It is not closed: its channel may
+	// be of a synctest bubble, which the cleanup is outside of.
+	runtime.AddCleanup(e, (*core.Executor).Disown, e.exec)
+	return e
 }
 
 // Post hands fn to the RunUntil that is under way or, if there is none, to the
-// next one. It may be called from anywhere, including the executor's own
-// goroutine, and returns at once. Functions run in the order in which they were
-// posted. After Close, Post returns [loop.ErrStopped], and fn does not run.
+// next one, or to a FromThread of the owner that waits for the code that posts.
+// It may be called from anywhere, including the executor's own goroutine, and
+// returns at once. Functions run in the order in which they were posted. After
+// Close, Post returns [loop.ErrStopped], and fn does not run.
 func (e *CurrentThreadExecutor) Post(fn func()) error {
 	e.check("Post")
 	if fn == nil {
@@ -43,31 +54,71 @@ func (e *CurrentThreadExecutor) Post(fn func()) error {
 	return nil
 }
 
-// RunUntil runs posted functions until done is closed or delivers a value. It
-// then runs those that had been posted before that; what these post is left for
-// the next RunUntil.
+// RunUntil runs what is queued until done is closed or delivers a value: posted
+// functions, and the calls of contexts that have the thread ([WithThread]). It
+// then runs what had been queued before that; what these functions queue is left
+// for the next RunUntil.
 //
 // It must be called on the goroutine that made the executor. Elsewhere it
 // returns [ErrWrongThread]. If that goroutine is not yet a thread of this
 // library, RunUntil locks it to its OS thread and makes it one for the
 // duration. If it is a thread, RunUntil also serves the calls of code started
-// by the function that calls it.
+// by the function that calls it. Below a function of a context RunUntil runs
+// posted functions, but not the calls of strangers, which would disturb that
+// function.
 //
 // If a posted function panics, so does RunUntil; functions that have not begun
-// stay for the next RunUntil. After Close, RunUntil returns [loop.ErrStopped],
-// also if Close ended it. A nil done panics.
+// stay for the next RunUntil. If a function calls [runtime.Goexit], the
+// goroutine ends, since the function runs on it; a deferred Close tells those
+// who wait. After Close, RunUntil returns [loop.ErrStopped], also if Close ended
+// it. A nil done panics.
 func (e *CurrentThreadExecutor) RunUntil(done <-chan struct{}) error {
 	e.check("RunUntil")
 	if done == nil {
 		panic("asyncsync: RunUntil: nil channel: RunUntil would never end")
 	}
+	_, err := e.run("RunUntil", done)
+	return err
+}
+
+// RunPending runs what is queued and returns. It is for a thread with another loop,
+// which waits for events of the operating system. It does what RunUntil does with a
+// done that is closed already, and returns the number of functions that it has run.
+// What these functions queue is left for the next RunPending, and the function of
+// [CurrentThreadExecutor.OnWake] is called for it.
+func (e *CurrentThreadExecutor) RunPending() (ran int, err error) {
+	e.check("RunPending")
+	return e.run("RunPending", over)
+}
+
+// over is what RunPending runs until.
+var over = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+func (e *CurrentThreadExecutor) run(what string, done <-chan struct{}) (int, error) {
+	defer runtime.KeepAlive(e)
 	if !e.exec.Mine() {
-		return fmt.Errorf("%w: RunUntil was called on goroutine %d, but must be called on goroutine %d, which made the executor", ErrWrongThread, goroutine.ID(), e.exec.Goroutine())
+		return 0, fmt.Errorf("%w: %s was called on goroutine %d, but must be called on goroutine %d, which made the executor", ErrWrongThread, what, goroutine.ID(), e.exec.Goroutine())
 	}
-	if !e.exec.RunUntil(done) {
-		return loop.ErrStopped
+	ran, ok := e.exec.RunUntil(done)
+	if !ok {
+		return ran, loop.ErrStopped
 	}
-	return nil
+	return ran, nil
+}
+
+// OnWake sets the function that is called when something is queued and nobody runs it.
+// f wakes a loop that waits for events of the operating system, so that the loop calls
+// RunPending: it pushes an event of its own (SDL_PushEvent, glfw.PostEmptyEvent,
+// PostMessage). It must not wait for the loop.
+//
+// f is called once, and not again before the next RunPending or RunUntil. It is also
+// called for what these leave behind, by Close, and by OnWake if something is queued
+// already. f runs on a goroutine of its own, without any lock, and may be called once
+// more after it has been replaced. If f panics, hooks are told ([AddHooks]). A nil f
+// removes the function.
+func (e *CurrentThreadExecutor) OnWake(f func()) {
+	e.check("OnWake")
+	e.exec.OnWake(f)
 }
 
 // Close ends the executor. Posted functions that have not begun do not run.

@@ -879,7 +879,7 @@ func requireCycle(t *testing.T, d *deadlock.Error) {
 	require.ErrorIs(t, d, deadlock.ErrDeadlock)
 	require.NotEmpty(t, d.Message)
 	require.NotEmpty(t, d.Cycle)
-	require.Equal(t, fmt.Sprintf("deadlock: %s (see docs/deadlock/%s.md)", d.Message, d.Page), d.Error())
+	require.True(t, strings.HasPrefix(d.Error(), "deadlock: "+d.Message+" (see go doc asyncsync.dev/deadlock Page"), d.Error())
 	lines := strings.Split(d.Details(), "\n")
 	require.Equal(t, d.Error(), lines[0])
 	require.Len(t, lines, 1+len(d.Cycle))

@@ -17,7 +17,9 @@
 // it (a request, a session) a thread of its own. Without one, a call runs on
 // the thread of the sync caller above it, or else on the default thread of the
 // process. A [Handle] is a value together with the only thread that may touch
-// it. A [HandlePool] is a set of such values that requests share.
+// it. A [HandlePool] is a set of such values that requests share. With [WithThread]
+// a context or a Handle uses the thread of a [CurrentThreadExecutor], such as the
+// main thread of a GUI program.
 //
 // # What a call costs
 //
@@ -33,8 +35,8 @@
 // # When something hangs
 //
 // The library refuses a wait through it that could never end. The error matches
-// deadlock.ErrDeadlock, says who waits for whom, and names a page of
-// docs/deadlock. deadlock.Watch reports hangs that involve waits of other
+// deadlock.ErrDeadlock, says who waits for whom, and names a page that
+// go doc shows. deadlock.Watch reports hangs that involve waits of other
 // kinds.
 //
 // # Synchronization

@@ -177,7 +177,7 @@ func callGet[T, R any](ctx context.Context, a getArg[T, R]) (R, error) {
 // returns [ErrWrongThread].
 func (h *Handle[T]) Value() (T, error) {
 	h.check("Value")
-	if !h.tsc.scope.Here() {
+	if !h.tsc.scope.Mine() {
 		return zero[T](), fmt.Errorf("%w: Value of a Handle of %v, %s, was called on goroutine %d, which does not run on its thread", ErrWrongThread, reflect.TypeFor[T](), h.tsc.scope.Describe(), goroutine.ID())
 	}
 	return h.in.value, nil

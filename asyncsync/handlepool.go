@@ -167,6 +167,7 @@ func NewHandlePool[T any](c HandlePoolConfig[T], opts ...ContextOption) *HandleP
 		c.IdleTimeout = defaultHandleIdle
 	}
 	p := &HandlePool[T]{cfg: c, opts: slices.Clone(opts), name: "handle pool"}
+	checkOwnThreads("NewHandlePool", opts)
 	if n := contextConfig("NewHandlePool", opts).Name; n != "" {
 		p.name = fmt.Sprintf("handle pool %q", n)
 	}

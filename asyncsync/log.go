@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 
 	"asyncsync.dev/internal/core"
 )
@@ -15,6 +17,7 @@ import (
 //	Error | a function panicked            | with the panic and its stack, once
 //	Warn  | a call was refused             | it did not run: the queue or the pool is full, the context closed, or it was a deadlock
 //	Warn  | an abandoned call has ended    |
+//	Warn  | a call has lost its context    | the first of each name: it goes to the default thread, for its ctx has no context, and its caller runs in one
 //	Debug | a call was taken out           | it was queued and did not run: its ctx has ended
 //	Debug | a call has ended               | with the error that its function returned, which its caller handles
 //
@@ -25,6 +28,9 @@ import (
 // Records are made with the ctx of the call, so that handlers find their values
 // there.
 //
+// A call that leaves its context on purpose says so with [Detach], and is not reported
+// as lost. No analyzer reports lost contexts, because context.Background is often right.
+//
 // A record below the level of l costs one call of Enabled. The handler of l
 // runs where hooks run: on the thread of the call, for Debug and Error. There l
 // must not make a record wait for that thread.
@@ -32,7 +38,21 @@ func Log(l *slog.Logger) Hooks {
 	if l == nil {
 		panic("asyncsync: Log: nil Logger")
 	}
+	// The names that have been told of as lost, of which there may be any number.
+	var strays sync.Map
+	var told atomic.Int32
 	return Hooks{
+		Queued: func(i CallInfo) {
+			if i.Lost {
+				if _, again := strays.Load(i.Name); again || told.Load() >= maxStrays {
+					return
+				}
+				if _, again := strays.LoadOrStore(i.Name, true); !again {
+					told.Add(1)
+					logCall(l, slog.LevelWarn, "a call has lost its context", &i, slog.String("hint", "hand on the ctx that the function was given; RequireContext(true) makes it an error"))
+				}
+			}
+		},
 		Ended: func(i CallInfo) {
 			level, text := slog.LevelDebug, "a call has ended"
 			if !i.Begun {
@@ -51,6 +71,9 @@ func Log(l *slog.Logger) Hooks {
 		},
 	}
 }
+
+// maxStrays is how many names Log remembers to have told of as lost. Then it is silent.
+const maxStrays = 100
 
 func logCall(l *slog.Logger, level slog.Level, text string, i *CallInfo, more ...slog.Attr) {
 	ctx := i.Ctx
@@ -74,7 +97,7 @@ func logCall(l *slog.Logger, level slog.Level, text string, i *CallInfo, more ..
 		var d *core.DeadlockError
 		if errors.As(i.Err, &d) && d.Page != "" {
 			// As deadlock.Log writes it.
-			attrs = append(attrs, slog.String("page", "see docs/deadlock/"+d.Page+".md"))
+			attrs = append(attrs, slog.String("page", core.SeePage(d.Page)))
 		}
 		if d != nil && len(d.Cycle) > 0 {
 			attrs = append(attrs, slog.String("cycle", d.Details()))

@@ -137,7 +137,7 @@ func TestLogOfADeadlock(t *testing.T) {
 	m := all[0]
 	require.Equal(t, "a call was refused", m["msg"])
 	require.Equal(t, "inner", m["call"])
-	require.Equal(t, "see docs/deadlock/serve-none.md", m["page"])
+	require.Equal(t, "see go doc asyncsync.dev/deadlock PageServeNone", m["page"])
 	require.Contains(t, m["cycle"], "inner")
 	require.Greater(t, strings.Count(m["cycle"].(string), "\n"), 0)
 }
@@ -177,4 +177,45 @@ func TestLogLevel(t *testing.T) {
 	}))
 	require.Empty(t, j.entries(t))
 	requireMisusePanic(t, func() { asyncsync.Log(nil) })
+}
+
+// A call whose ctx has lost its context goes to the default thread. Log says so, once for
+// each name, and nothing of calls that mean it.
+func TestLogOfLostContexts(t *testing.T) {
+	guard(t)
+	var mu sync.Mutex
+	var lost []asyncsync.CallInfo
+	var buf bytes.Buffer
+	defer asyncsync.AddHooks(asyncsync.Log(slog.New(slog.NewTextHandler(&buf, nil))))()
+	defer asyncsync.AddHooks(asyncsync.Hooks{Ended: func(i asyncsync.CallInfo) {
+		mu.Lock()
+		defer mu.Unlock()
+		if i.Lost {
+			lost = append(lost, i)
+		}
+	}})()
+	stray := func(ctx context.Context, name string) error {
+		return to(ctx, func(context.Context) error { return nil }, asyncsync.Named(name))
+	}
+	bg := context.Background()
+	ctx, tsc := newContext(t)
+	require.NoError(t, stray(bg, "of nobody"))
+	require.NoError(t, to(bg, func(context.Context) error { return stray(bg, "of the default thread") }))
+	require.NoError(t, to(ctx, func(ctx context.Context) error {
+		return errors.Join(
+			stray(ctx, "with ctx"),
+			stray(asyncsync.Detach(ctx), "detached"),
+			to(bg, func(context.Context) error { return nil }, asyncsync.On(tsc), asyncsync.Named("named")),
+			stray(bg, "sync"), stray(bg, "sync"),
+			from(ctx, func(ctx context.Context) error {
+				return errors.Join(stray(bg, "async"), stray(ctx, "with ctx"))
+			}),
+		)
+	}))
+	var names []string
+	for _, i := range lost {
+		names = append(names, i.Name)
+	}
+	require.Equal(t, []string{"sync", "sync", "async"}, names)
+	require.Equal(t, 2, strings.Count(buf.String(), `level=WARN msg="a call has lost its context"`), buf.String())
 }

@@ -336,6 +336,32 @@ func WithPool(p *ThreadPool) ContextOption {
 	return func(c *core.Config) { c.Pool = p.pool }
 }
 
+// WithThread makes the context use the thread of e, such as a program's main thread
+// that a GUI or OpenGL needs. Its functions run there one at a time: while the owner of
+// e is in [CurrentThreadExecutor.RunUntil] or RunPending, and while the owner waits,
+// through this module, for the code that calls them. Start and exit functions run there
+// too, and the open and close functions of a [Handle]. Any number of contexts may use
+// the thread.
+//
+// The first such context makes the owner's goroutine a thread, locked to its OS thread
+// also outside of RunUntil, until its executors are closed. If the owner itself calls
+// the context and runs nothing else, the function runs at once. If the owner closes the
+// context and runs nothing else, Close runs what is queued and the exit functions.
+//
+// Close the context before the executor. After the executor is closed, calls fail with
+// an error that matches [ErrClosed] and [loop.ErrStopped]. Closing the context then
+// returns that error, too, if there are exit functions, which do not run.
+// Thread-critical variables belong to the goroutine and outlast the context.
+//
+// WithThread panics together with WithPool, Unpinned, Serve or Spin, and for a
+// [HandlePool] or [PoolExecutor], which have threads of their own. It also panics if e
+// was made on a thread of this library: [On] names the context of such a thread. A nil e
+// panics.
+func WithThread(e *CurrentThreadExecutor) ContextOption {
+	e.check("WithThread")
+	return func(c *core.Config) { c.Own, c.Keep = e.exec, e }
+}
+
 // Serve sets the policy of the context's thread.
 func Serve(p Policy) ContextOption {
 	if p > None {
@@ -420,6 +446,14 @@ func OnThreadExit(f func()) ContextOption {
 	return func(c *core.Config) { c.OnExit = append(c.OnExit, f) }
 }
 
+// checkOwnThreads panics on a WithThread where each context is to have a thread of its
+// own.
+func checkOwnThreads(what string, opts []ContextOption) {
+	if contextConfig(what, opts).Own != nil {
+		panic("asyncsync: " + what + ": WithThread is for a context or a Handle: here each has a thread of its own")
+	}
+}
+
 func contextConfig(what string, opts []ContextOption) *core.Config {
 	if len(opts) == 0 {
 		return core.DefaultConfig
@@ -430,6 +464,14 @@ func contextConfig(what string, opts []ContextOption) *core.Config {
 			panic("asyncsync: " + what + ": nil ContextOption")
 		}
 		o(c)
+	}
+	if c.Own != nil {
+		if c.Pool != nil || c.Unpinned || c.Policy != Related || c.Spin != 0 || c.NoSpin {
+			panic("asyncsync: " + what + ": WithThread contradicts WithPool, Unpinned, Serve and Spin: the thread is the executor's")
+		}
+		if !c.Own.Last() {
+			panic("asyncsync: " + what + ": WithThread with an executor that was made on a thread of a context: use On with that context")
+		}
 	}
 	if c.Unpinned && c.Pool != nil {
 		panic("asyncsync: " + what + ": an Unpinned context takes no thread from a pool")

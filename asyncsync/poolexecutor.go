@@ -61,6 +61,7 @@ func NewPoolExecutor(n int, opts ...ContextOption) *PoolExecutor {
 	if n <= 0 {
 		panic(fmt.Sprintf("asyncsync: NewPoolExecutor: %d threads, want one or more", n))
 	}
+	checkOwnThreads("NewPoolExecutor", opts)
 	e := &PoolExecutor{done: make(chan struct{})}
 	for range n {
 		ctx, tsc := NewThreadSensitiveContext(context.Background(), opts...)

@@ -18,9 +18,12 @@
 //     call below a function that waits for it, made with a ctx from outside
 //     that function.
 //
-// Each of these has a page in docs/deadlock that explains the cause and the
-// remedy. Errors, verdicts and the failures of strict tests end with the name
-// of the page.
+// There is a page for each of them, which says why it is so and what to do. Errors,
+// verdicts and the failures of strict tests end with its name, which go doc opens:
+//
+//	go doc asyncsync.dev/deadlock PageSelfWait
+//
+// The folder docs/deadlock of the module has the pages with code.
 package deadlock
 
 import "asyncsync.dev/internal/core"
@@ -36,15 +39,4 @@ type Error = core.DeadlockError
 type Link = core.Link
 
 // see returns how a text refers to a page of the documentation.
-func see(page string) string { return "see docs/deadlock/" + page + ".md" }
-
-// The pages that this package refers to.
-const (
-	pageRawWait     = "raw-wait"
-	pageBlockedLoop = "blocked-loop"
-	pageSlow        = "slow"
-	pageStrict      = "strict"
-	pageBlocked     = "call-to-blocked-thread"
-	pageFullPool    = "full-pool"
-	pageLimiter     = "limiter"
-)
+func see(page string) string { return core.SeePage(page) }

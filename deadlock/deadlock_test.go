@@ -122,8 +122,8 @@ func TestErrorText(t *testing.T) {
 		{Who: "app.e", Kind: "group", Age: -1},
 		{Who: "app.f", Kind: "close", For: "ledger", Age: -1},
 	}}
-	require.Equal(t, "deadlock: m (see docs/deadlock/limiter.md)", fmt.Sprint(e))
-	require.Equal(t, `deadlock: m (see docs/deadlock/limiter.md)
+	require.Equal(t, "deadlock: m (see go doc asyncsync.dev/deadlock PageLimiter)", fmt.Sprint(e))
+	require.Equal(t, `deadlock: m (see go doc asyncsync.dev/deadlock PageLimiter)
   app.a on ledger waits for the call of app.b, in goroutine 7, at /src/a.go:3
   app.b waits for a limiter, in goroutine 8, for 2s
   app.c waits for the async function app.d
@@ -158,7 +158,7 @@ func TestShutdownFromInside(t *testing.T) {
 	_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 		err := tsc.Shutdown(ctx)
 		require.ErrorIs(t, err, deadlock.ErrDeadlock)
-		require.ErrorContains(t, err, "see docs/deadlock/shutdown-inside.md")
+		require.ErrorContains(t, err, "see go doc asyncsync.dev/deadlock PageShutdownInside")
 		return 0, nil
 	})
 	require.NoError(t, err)

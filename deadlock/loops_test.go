@@ -68,7 +68,7 @@ func TestProbableBlockedLoop(t *testing.T) {
 				require.Equal(t, []any{Probable, "ui"}, []any{v.Kind, v.Name})
 				require.NotZero(t, v.Loop)
 				require.Contains(t, v.Title(), "and keeps 1 others from running")
-				require.True(t, strings.HasSuffix(v.String(), "\nsee docs/deadlock/blocked-loop.md\n"))
+				require.True(t, strings.HasSuffix(v.String(), "\nsee go doc asyncsync.dev/deadlock PageBlockedLoop\n"))
 				l := v.Report.Loops[0]
 				require.Equal(t, []any{v.Loop, "ui", 1}, []any{l.ID, l.Name, l.Ready})
 				require.Equal(t, v.Running, l.Running.Name)

@@ -72,7 +72,7 @@ func TestStrictEndsRealHangs(t *testing.T) {
 		ctx, tsc := asyncsync.NewThreadSensitiveContext(t.Context(), asyncsync.WithName("real"))
 		err := rawly(ctx, nil)
 		require.ErrorIs(t, err, ErrDeadlock)
-		require.Contains(t, err.Error(), "see docs/deadlock/raw-wait.md")
+		require.Contains(t, err.Error(), "see go doc asyncsync.dev/deadlock PageRawWait")
 		require.NoError(t, tsc.Close())
 		errs := tb.end()
 		require.Len(t, errs, 1)
@@ -251,7 +251,7 @@ func TestLimiterWaits(t *testing.T) {
 					require.Equal(t, Probable, vs[0].Kind)
 					require.Equal(t, "limiter", vs[0].Wait.Kind)
 					require.Contains(t, vs[0].Title(), "for a limiter, and all holders of its tokens wait for it or are parked")
-					require.True(t, strings.HasSuffix(vs[0].String(), "\nsee docs/deadlock/limiter.md\n"))
+					require.True(t, strings.HasSuffix(vs[0].String(), "\nsee go doc asyncsync.dev/deadlock PageLimiter\n"))
 				} else {
 					require.Empty(t, vs)
 				}

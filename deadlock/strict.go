@@ -102,7 +102,7 @@ func strict(src *source, t TB) {
 			if more := len(leaked) - maxCalls; more > 0 {
 				leaked = append(leaked[:maxCalls], fmt.Sprintf("and %d more", more))
 			}
-			t.Errorf("deadlock: Strict: %s not closed: %s; %s", n, strings.Join(leaked, ", "), see(pageStrict))
+			t.Errorf("deadlock: Strict: %s not closed: %s; %s", n, strings.Join(leaked, ", "), see(PageStrict))
 		}
 	})
 }
@@ -295,9 +295,9 @@ func (w *strictWatcher) end(s *sample, t accused, stacks map[int64]*stack) {
 	if w.told[id] {
 		return
 	}
-	kind, page := Probable, pageRawWait
+	kind, page := Probable, PageRawWait
 	if t.Stack[0].Wait != nil {
-		page = pageBlocked
+		page = PageCallToBlockedThread
 	}
 	x := suspect{subject: subject{callID: id}, thread: t.ThreadState, call: call, parked: t.parked}
 	v := s.verdict(x, kind, max(call.Waited, -1))

@@ -83,7 +83,7 @@ func TestStrictEndsARawWait(t *testing.T) {
 		var e *Error
 		require.True(t, errors.As(f.errs[0], &e))
 		require.Equal(t, "deadlock: call audit, called from app.audit /src/app/audit.go:33, waits for thread ledger, whose function post "+
-			"is parked in chan receive (see docs/deadlock/raw-wait.md)", e.Error())
+			"is parked in chan receive (see go doc asyncsync.dev/deadlock PageRawWait)", e.Error())
 		require.Equal(t, []Link{
 			{Who: "post", Goroutine: onThread, Thread: "ledger", Kind: "parked", For: "audit", Age: -1, Site: "/src/app/post.go:20"},
 			{Who: "app.audit", Goroutine: caller, Kind: "call", For: "audit", Age: 2 * time.Second, Site: "/src/app/audit.go:33"},
@@ -172,7 +172,7 @@ func TestStrictAndWaitsOfTheLibrary(t *testing.T) {
 				if c.want {
 					require.Len(t, errs, 1)
 					require.Contains(t, errs[0], "and does not serve it; the call was ended")
-					require.Contains(t, f.errs[0].Error(), "see docs/deadlock/call-to-blocked-thread.md")
+					require.Contains(t, f.errs[0].Error(), "see go doc asyncsync.dev/deadlock PageCallToBlockedThread")
 				} else {
 					require.Empty(t, errs)
 					require.Empty(t, f.refused)
@@ -249,7 +249,7 @@ func TestStrictLeaks(t *testing.T) {
 				g.Threads = append(g.Threads[:4:4], g.Threads[5:]...)
 			}
 		}
-		require.Equal(t, []string{"deadlock: Strict: 2 contexts not closed: left, (unnamed); see docs/deadlock/strict.md"}, tb.end())
+		require.Equal(t, []string{"deadlock: Strict: 2 contexts not closed: left, (unnamed); see go doc asyncsync.dev/deadlock PageStrict"}, tb.end())
 	})
 }
 

@@ -173,9 +173,9 @@ func (v Verdict) text() string {
 	return v.Report.String()
 }
 
-// Page returns the name of the page of docs/deadlock that explains the verdict
-// and the remedy, without ".md", like [Error].Page. A Retracted has the page of
-// the verdict that it takes back.
+// Page returns the name of the page that explains the verdict and the remedy, like
+// [Error].Page: one of [PageRawWait] and the other constants. A Retracted has the page
+// of the verdict that it takes back.
 func (v Verdict) Page() string {
 	if v.Retracts != nil {
 		return v.Retracts.page()
@@ -186,15 +186,15 @@ func (v Verdict) Page() string {
 func (v Verdict) page() string {
 	switch {
 	case v.Wait != nil && v.Wait.Kind == "limiter":
-		return pageLimiter
+		return PageLimiter
 	case v.Loop != 0:
-		return pageBlockedLoop
+		return PageBlockedLoop
 	case v.Lined:
-		return pageFullPool
+		return PageFullPool
 	case v.Kind == Slow:
-		return pageSlow
+		return PageSlow
 	}
-	return pageRawWait
+	return PageRawWait
 }
 
 // Config says what [Watch] looks for.

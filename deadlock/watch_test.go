@@ -76,7 +76,7 @@ func TestProbable(t *testing.T) {
 		require.Equal(t, "/src/app/audit.go:33", fmt.Sprintf("%s:%d", v.Site.File, v.Site.Line))
 		require.NotNil(t, v.Report.goroutine(onThread))
 		require.NotNil(t, v.Report.goroutine(caller))
-		require.True(t, strings.HasSuffix(v.String(), "\nsee docs/deadlock/raw-wait.md\n"))
+		require.True(t, strings.HasSuffix(v.String(), "\nsee go doc asyncsync.dev/deadlock PageRawWait\n"))
 		require.Equal(t, "probable deadlock: thread ledger runs post, which is parked in chan receive, while call audit, made from below it, has waited 2s for that thread", v.Title())
 
 		dumps := get(f, func() int { return f.dumps })
@@ -339,7 +339,7 @@ func TestSlow(t *testing.T) {
 		require.Equal(t, Slow, vs[0].Kind)
 		require.Equal(t, 5*time.Second, vs[0].Age)
 		require.Equal(t, "slow: call audit has waited 5s for thread ledger, which runs post", vs[0].Title())
-		require.True(t, strings.HasSuffix(vs[0].String(), "\nsee docs/deadlock/slow.md\n"))
+		require.True(t, strings.HasSuffix(vs[0].String(), "\nsee go doc asyncsync.dev/deadlock PageSlow\n"))
 		require.Equal(t, "app.audit", vs[0].Site.Func)
 		pass(20)
 		require.Empty(t, got.take())
@@ -371,7 +371,7 @@ func TestSlowInLine(t *testing.T) {
 		require.Equal(t, "slow: call audit has waited 5s for thread ledger, which waits for one of its pool", vs[0].Title())
 		text := vs[0].String()
 		require.Contains(t, text, "\nthread ledger: waits for a thread of its pool\n  1 queued\n")
-		require.True(t, strings.HasSuffix(text, "\nsee docs/deadlock/full-pool.md\n"))
+		require.True(t, strings.HasSuffix(text, "\nsee go doc asyncsync.dev/deadlock PageFullPool\n"))
 		var dot strings.Builder
 		require.NoError(t, vs[0].Report.WriteDOT(&dot))
 		require.Contains(t, dot.String(), `[shape=box, label="thread ledger\nwaits for a thread of its pool\n1 queued"]`)
@@ -714,7 +714,7 @@ func TestVerdictsDoNotRepeatTheReport(t *testing.T) {
 		require.Equal(t, Slow, vs[0].Kind)
 		require.Same(t, first, vs[0].Since)
 		require.Equal(t, "slow: call audit has waited 6s for thread ledger, which runs post\n\n"+
-			"nothing has changed since the report of "+first.Time.Format("2006-01-02 15:04:05.000 MST")+"\n\nsee docs/deadlock/slow.md\n", vs[0].String())
+			"nothing has changed since the report of "+first.Time.Format("2006-01-02 15:04:05.000 MST")+"\n\nsee go doc asyncsync.dev/deadlock PageSlow\n", vs[0].String())
 		var log bytes.Buffer
 		Log(slog.New(slog.NewTextHandler(&log, nil)))(vs[0])
 		require.Contains(t, log.String(), "nothing has changed")

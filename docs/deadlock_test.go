@@ -1,19 +1,26 @@
 package docs_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/deadlock"
 )
 
 // diagnosis is a page of docs/deadlock, as errors and reports name it: in full,
 // or by the constants that its name is put together from.
-var diagnosis = regexp.MustCompile(`docs/deadlock/([a-z-]+)\.md|\bpage[A-Z]\w* +?= "([a-z-]+)"`)
+var diagnosis = regexp.MustCompile(`docs/deadlock/([a-z-]+)\.md|\b[pP]age[A-Z]\w* += "([a-z-]+)"`)
 
 // The pages that texts of the program name exist, have the same parts, and are
 // listed.
@@ -68,4 +75,53 @@ func TestDiagnoses(t *testing.T) {
 			require.Contains(t, string(text), part, name)
 		}
 	}
+}
+
+// Each page is a constant of package deadlock, so that go doc opens it where the folder is
+// not at hand. Its name is the one that texts are made to say, and its comment names the
+// page and begins as that does.
+func TestPagesAreConstants(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "deadlock", "pages.go"), nil, parser.ParseComments)
+	require.NoError(t, err)
+	comments, values := map[string]string{}, map[string]string{}
+	for _, d := range file.Decls {
+		c, ok := d.(*ast.GenDecl)
+		require.True(t, ok && c.Tok == token.CONST && len(c.Specs) == 1, "constants, each by itself: else go doc shows them all")
+		spec := c.Specs[0].(*ast.ValueSpec)
+		page, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		require.NoError(t, err)
+		comments[page], values[page] = c.Doc.Text(), spec.Names[0].Name
+	}
+	paths, err := filepath.Glob(filepath.Join("deadlock", "*.md"))
+	require.NoError(t, err)
+	for _, path := range paths {
+		page := strings.TrimSuffix(filepath.Base(path), ".md")
+		if page == "README" || page == "report" {
+			continue
+		}
+		comment, ok := comments[page]
+		require.True(t, ok, "no constant has the page %s", page)
+		delete(comments, page)
+		require.Equal(t, "deadlock: m (see go doc asyncsync.dev/deadlock "+values[page]+")", (&deadlock.Error{Message: "m", Page: page}).Error())
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		title, _, _ := strings.Cut(strings.TrimPrefix(string(text), "# "), "\n")
+		title = strings.ToLower(title[:1]) + title[1:]
+		require.True(t, strings.HasPrefix(oneLine(comment), values[page]+" is about "+title+"."), "%s is about %s", values[page], title)
+		require.Contains(t, comment, "docs/deadlock/"+page+".md.")
+	}
+	require.Empty(t, comments, "pages that are not there")
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// What an error says opens the page.
+func TestGoDocOpensAPage(t *testing.T) {
+	say := (&deadlock.Error{Page: deadlock.PageSelfWait}).Error()
+	_, command, ok := strings.Cut(strings.TrimSuffix(say, ")"), "(see go ")
+	require.True(t, ok, say)
+	out, err := exec.Command("go", strings.Fields(command)...).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "a task that waits for itself")
+	require.NotContains(t, string(out), "PageMutex")
 }

@@ -117,7 +117,7 @@ func TestMutexDeadlocks(t *testing.T) {
 			require.NoError(t, m.Lock(ctx))
 			err := m.Lock(ctx)
 			require.ErrorIs(t, err, deadlock.ErrDeadlock)
-			require.ErrorContains(t, err, "docs/deadlock/mutex.md")
+			require.ErrorContains(t, err, "go doc asyncsync.dev/deadlock PageMutex")
 			require.ErrorContains(t, err, "holds itself")
 			m.Unlock()
 			require.False(t, m.Locked(), "the refused one has left no trace")

@@ -17,6 +17,7 @@ func ExampleAnalyzers() {
 	// heldmutex
 	// lockedtask
 	// lostclose
+	// lostlease
 	// outerctx
 	// plaingo
 	// rawwait

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/ctrlflow"
@@ -21,30 +22,49 @@ What asyncsync.NewThreadSensitiveContext, Open and NewThreadPool return is to be
 closed on every path. A context that is not keeps its thread until it is
 collected, and a handle its value; a pool keeps idle threads.`, runLostClose, ctrlflow.Analyzer)
 
-// opened says what the functions return that must be closed: which of their
-// results it is, and which is the error, or -1.
-var opened = map[string]struct {
+// opened says what the functions of the library return that is to be closed.
+var opened = map[sites.Name]opening{
+	{Pkg: "asyncsync", Name: "NewThreadSensitiveContext"}: {"context", 1, -1},
+	{Pkg: "asyncsync", Name: "Open"}:                      {"handle", 0, 1},
+	{Pkg: "asyncsync", Name: "NewThreadPool"}:             {"pool", 0, -1},
+}
+
+// An opening is what a function returns that is to be given back: what it is called,
+// which of the results it is, and which the error is, -1 if none.
+type opening struct {
 	what        string
 	result, err int
-}{
-	"NewThreadSensitiveContext": {"context", 1, -1},
-	"Open":                      {"handle", 0, 1},
-	"NewThreadPool":             {"pool", 0, -1},
+}
+
+// A losing looks for what is opened and not given back.
+type losing struct {
+	*pass
+	opened map[sites.Name]opening
+	gives  []string // the methods that give it back
+	given  string   // what it is then
 }
 
 func runLostClose(p *pass) {
+	(&losing{p, opened, []string{"Close", "Shutdown"}, "closed"}).run()
+}
+
+func (p *losing) run() {
 	in := p.ResultOf[inspect.Analyzer].(*inspector.Inspector)
 	in.Preorder([]ast.Node{(*ast.CallExpr)(nil)}, func(n ast.Node) {
 		call := n.(*ast.CallExpr)
 		name, _ := sites.NameOf(sites.Callee(p.TypesInfo, call))
-		o, ok := opened[name.Name]
-		if !ok || name.Pkg != "asyncsync" || name.Recv != "" {
+		o, ok := p.opened[name]
+		if !ok {
 			return
+		}
+		by := name.Pkg + "." + name.Name
+		if name.Recv != "" {
+			by = name.Recv + "." + name.Name
 		}
 		var lhs, errVar ast.Expr
 		switch stmt := p.sites.Parent(call).(type) {
 		case *ast.ExprStmt:
-			p.reportf(call, "the %s that asyncsync.%s returns is dropped, and never closed", o.what, name.Name)
+			p.reportf(call, "the %s that %s returns is dropped, and never %s", o.what, by, p.given)
 			return
 		case *ast.AssignStmt:
 			if len(stmt.Rhs) != 1 || len(stmt.Lhs) <= max(o.result, o.err) {
@@ -70,7 +90,7 @@ func runLostClose(p *pass) {
 			return
 		}
 		if id.Name == "_" {
-			p.reportf(id, "the %s that asyncsync.%s returns is dropped, and never closed", o.what, name.Name)
+			p.reportf(id, "the %s that %s returns is dropped, and never %s", o.what, by, p.given)
 			return
 		}
 		v, ok := p.TypesInfo.ObjectOf(id).(*types.Var)
@@ -81,11 +101,11 @@ func runLostClose(p *pass) {
 		if t := sites.Type(fn); t.Results != nil && v.Pos() >= t.Results.Pos() && v.Pos() < t.Results.End() {
 			return // it is a result
 		}
-		p.lostClose(call, id, v, o.what, fn, errVar)
+		p.lost(call, id, v, o.what, fn, errVar)
 	})
 }
 
-func (p *pass) lostClose(call *ast.CallExpr, id *ast.Ident, v *types.Var, what string, fn ast.Node, errVar ast.Expr) {
+func (p *losing) lost(call *ast.CallExpr, id *ast.Ident, v *types.Var, what string, fn ast.Node, errVar ast.Expr) {
 	closing := make(map[*ast.Ident]bool)
 	for _, use := range p.sites.Uses(v) {
 		if use != id && !p.keeps(use) {
@@ -95,12 +115,12 @@ func (p *pass) lostClose(call *ast.CallExpr, id *ast.Ident, v *types.Var, what s
 	if len(closing) == 0 {
 		p.report(analysis.Diagnostic{
 			Pos: id.Pos(), End: id.End(),
-			Message:        fmt.Sprintf("the %s %s is never closed", what, v.Name()),
+			Message:        fmt.Sprintf("the %s %s is never %s", what, v.Name(), p.given),
 			SuggestedFixes: p.deferClose(call, v),
 		})
 		return
 	}
-	// What main opens ends with the process, unless somebody closes it earlier.
+	// What main opens ends with the process, unless somebody gives it back earlier.
 	if decl, ok := fn.(*ast.FuncDecl); ok && decl.Name.Name == "main" && decl.Recv == nil && p.Pkg.Name() == "main" {
 		return
 	}
@@ -115,22 +135,22 @@ func (p *pass) lostClose(call *ast.CallExpr, id *ast.Ident, v *types.Var, what s
 	if ret := p.leaks(g, call, v, closing, errVar); ret != nil {
 		p.report(analysis.Diagnostic{
 			Pos: id.Pos(), End: id.End(),
-			Message: fmt.Sprintf("the %s %s is not closed on every path: see the return in line %d", what, v.Name(), p.Fset.Position(ret.Pos()).Line),
-			Related: []analysis.RelatedInformation{{Pos: ret.Pos(), End: ret.End(), Message: "this return is reached without closing it"}},
+			Message: fmt.Sprintf("the %s %s is not %s on every path: see the return in line %d", what, v.Name(), p.given, p.Fset.Position(ret.Pos()).Line),
+			Related: []analysis.RelatedInformation{{Pos: ret.Pos(), End: ret.End(), Message: "this return is reached, and it is not"}},
 		})
 	}
 }
 
-// keeps reports whether a use of the variable neither closes its value nor
-// passes it to code that may.
-func (p *pass) keeps(id *ast.Ident) bool {
+// keeps reports whether a use of what is to be given back neither does so nor
+// gives it to somebody who may.
+func (p *losing) keeps(id *ast.Ident) bool {
 	switch up := p.sites.Parent(id).(type) {
 	case *ast.SelectorExpr:
 		if up.X != ast.Expr(id) {
 			return false
 		}
 		call, ok := p.sites.Parent(up).(*ast.CallExpr)
-		return ok && call.Fun == ast.Expr(up) && up.Sel.Name != "Close" && up.Sel.Name != "Shutdown"
+		return ok && call.Fun == ast.Expr(up) && !slices.Contains(p.gives, up.Sel.Name)
 	case *ast.CallExpr:
 		name, ok := sites.Library(p.TypesInfo, up)
 		return ok && name.Name != "Func"

@@ -38,10 +38,17 @@ func TestNames(t *testing.T) {
 	for n := range own {
 		exists(n)
 	}
-	for name, o := range opened {
-		exists(sites.Name{Pkg: "asyncsync", Name: name})
-		results := scopes["asyncsync"].Lookup(name).(*types.Func).Signature().Results()
-		require.Greater(t, results.Len(), max(o.result, o.err), name)
+	for _, table := range []map[sites.Name]opening{opened, leased} {
+		for name, o := range table {
+			exists(name)
+			f := scopes[name.Pkg].Lookup(name.Name)
+			if name.Recv != "" {
+				typ := scopes[name.Pkg].Lookup(name.Recv)
+				f, _, _ = types.LookupFieldOrMethod(typ.Type(), true, typ.Pkg(), name.Name)
+			}
+			results := f.(*types.Func).Signature().Results()
+			require.Greater(t, results.Len(), max(o.result, o.err), name)
+		}
 	}
 	for _, option := range []string{"On", "Insensitive", "WithExecutor", "SameThread", "WithLoop", "LongRunning"} {
 		exists(sites.Name{Pkg: "asyncsync", Name: option})

@@ -203,6 +203,19 @@ var plants = []plant{
 func (s *server) handler() http.Handler {`,
 	},
 	{
+		"lostlease", "server.go",
+		`func (s *server) handler() http.Handler {`,
+		`func borrow(ctx context.Context, p *asyncsync.HandlePool[int]) error {
+	l, err := p.Acquire(ctx) // here
+	if err != nil {
+		return err
+	}
+	return l.Do(ctx, func(context.Context, int) error { return nil })
+}
+
+func (s *server) handler() http.Handler {`,
+	},
+	{
 		"heldmutex", "store.go",
 		`func (s *store) close() error {`,
 		`func (s *store) exclusive(ctx context.Context, fetch func(context.Context) (int, error)) error {

@@ -6,6 +6,7 @@
 //     see
 //   - plaingo: a go statement whose calls wait for the function that made it
 //   - lostclose: a context, handle or pool that is not closed
+//   - lostlease: a lease of a pool that is not released
 //   - handleescape: a handle's value that leaves its thread
 //   - heldmutex: a mutex held across a wait of the library
 //   - lockedtask: a task that waits with its thread locked
@@ -54,6 +55,7 @@ func Analyzers() []*analysis.Analyzer {
 		heldMutex,
 		lockedTask,
 		lostClose,
+		lostLease,
 		outerCtx,
 		plainGo,
 		rawWait,

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	sdl2 "github.com/veandco/go-sdl2/sdl"
 
+	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/integration/sdl"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/loop/looptest"
@@ -96,4 +99,96 @@ func TestATaskCallsSDL(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, 7, got)
+}
+
+// A program's main thread sleeps in SDL_WaitEvent, and is the thread of a handle. OnWake
+// pushes an event of its own kind when there is something to run.
+func TestAHandleHasTheThreadOfAnEventLoop(t *testing.T) {
+	dog := time.AfterFunc(time.Minute, func() { panic(t.Name() + " hangs") })
+	defer dog.Stop()
+	type mainThread struct {
+		exec *asyncsync.CurrentThreadExecutor
+		tid  int
+	}
+	ready, over := make(chan mainThread), make(chan int)
+	go func() {
+		ran := 0
+		defer func() { over <- ran }()
+		runtime.LockOSThread()
+		if err := sdl2.Init(sdl2.INIT_VIDEO); err != nil {
+			t.Error(err)
+			close(ready)
+			return
+		}
+		defer sdl2.Quit()
+		exec := asyncsync.NewCurrentThreadExecutor()
+		defer exec.Close()
+		wake := sdl2.RegisterEvents(1)
+		exec.OnWake(func() {
+			// A whole SDL_Event, of which the user event is the beginning.
+			event := &struct {
+				sdl2.UserEvent
+				rest [64]byte
+			}{UserEvent: sdl2.UserEvent{Type: wake}}
+			if _, err := sdl2.PushEvent(&event.UserEvent); err != nil {
+				t.Error(err)
+			}
+		})
+		ready <- mainThread{exec, syscall.Gettid()}
+		for {
+			switch sdl2.WaitEvent().(type) {
+			case *sdl2.QuitEvent:
+				return
+			case *sdl2.UserEvent:
+				n, err := exec.RunPending()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ran += n
+			}
+		}
+	}()
+	m, ok := <-ready
+	require.True(t, ok)
+
+	ctx := context.Background()
+	window, err := asyncsync.Open(ctx,
+		func(context.Context) (*sdl2.Window, error) {
+			return sdl2.CreateWindow("window", 0, 0, 32, 32, sdl2.WINDOW_HIDDEN)
+		},
+		func(w *sdl2.Window) error {
+			if syscall.Gettid() != m.tid {
+				return errors.New("closed on another thread")
+			}
+			return w.Destroy()
+		},
+		asyncsync.WithThread(m.exec))
+	require.NoError(t, err)
+	const frames = 50
+	for i := range frames {
+		title := strconv.Itoa(i)
+		got, err := asyncsync.Get(ctx, window, func(ctx context.Context, w *sdl2.Window) (string, error) {
+			w.SetTitle(title)
+			// Async code that comes back, while the thread is blocked here.
+			return asyncsync.FromThread(ctx, func(ctx context.Context) (string, error) {
+				return asyncsync.Get(ctx, window, func(_ context.Context, w *sdl2.Window) (string, error) {
+					if syscall.Gettid() != m.tid {
+						return "", errors.New("on another thread")
+					}
+					return w.GetTitle(), nil
+				})
+			})
+		})
+		require.NoError(t, err)
+		require.Equal(t, title, got)
+	}
+	require.NoError(t, window.Close())
+	quit := &struct {
+		sdl2.QuitEvent
+		rest [64]byte
+	}{QuitEvent: sdl2.QuitEvent{Type: sdl2.QUIT}}
+	_, err = sdl2.PushEvent(&quit.QuitEvent)
+	require.NoError(t, err)
+	require.Equal(t, frames+2, <-over)
 }

@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"runtime"
 
 	"asyncsync.dev/internal/goroutine"
 )
@@ -263,9 +262,9 @@ func (c *Call) runAsync() (woke bool) {
 		woke = c.finish()
 	}()
 	if lent {
-		c.run(nil, &c.node.raised, rec, false)
+		c.run(nil, &c.node.raised, rec, nil)
 	} else {
-		c.run(nil, &c.node.raised, nil, false)
+		c.run(nil, &c.node.raised, nil, nil)
 	}
 	told = true
 	return
@@ -285,22 +284,15 @@ func Adopt(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) err
 
 // adopt makes the calling goroutine a thread.
 func adopt(name string) (*Thread, *Scope) {
-	runtime.LockOSThread()
-	rec := goroutine.Ensure()
-	s := &Scope{kind: adoptedScope, cfg: &Config{Name: name}}
-	s.root = s
-	t := &Thread{identity: identity{id: threadIDs.Add(1), adopted: true, name: name}}
-	t.record, t.wake = rec, make(chan struct{}, 1)
+	gid := goroutine.ID()
+	if o := makerOf(gid); o != nil {
+		t := o.enter(name)
+		return t, t.home
+	}
+	t := newAdopted(name, gid, nil)
 	t.spin.Never = bubble() != 0
-	t.first = onFirstThread()
-	t.gid.Store(rec.ID)
-	t.tid.Store(osThread())
-	s.thread.Store(t)
-	t.home = s
-	rec.Owner = t
-	enlist(t)
-	waiter(rec).publish(&edge{to: t}) // for whom it ran before, it waits for t now
-	return t, s
+	t.settle()
+	return t, t.home
 }
 
 // Become makes the calling goroutine a thread until release is called, and
@@ -313,17 +305,13 @@ func Become(ctx context.Context, name string) (_ context.Context, release func()
 // release ends an adoption. The last frame has gone; what it has left in the
 // queue has no other place to run.
 func (t *Thread) release() {
-	defer func() {
-		t.record.Owner = nil
-		waiter(t.record).unpublish()
-		if t.record.Empty() {
-			t.record.Release()
-		}
-		delist(t)
-		if !t.taint.Load() { // else the OS thread ends with the goroutine
-			runtime.UnlockOSThread()
-		}
-	}()
+	if t.own != nil && !t.own.leave() {
+		return // it is a thread for good
+	}
+	defer t.unsettle()
+	if t.own != nil {
+		defer t.own.takeBack(t)
+	}
 	t.drain()
 }
 

@@ -133,7 +133,7 @@ func (t *Thread) dueSeq() uint64 {
 	switch {
 	case box == nil:
 		return main.seq
-	case t.all() && main != nil:
+	case t.everybody() && main != nil:
 		return min(box.seq, main.seq)
 	}
 	return box.seq

@@ -644,6 +644,7 @@ func (v *view) queue(t *Thread) (states []CallState, below int) {
 		}
 	}
 	add(&t.main)
+	add(&t.posts)
 	for f := t.top; f != nil; f = f.below {
 		add(&f.box)
 	}
@@ -658,7 +659,7 @@ func (v *view) queue(t *Thread) (states []CallState, below int) {
 	}
 	for _, c := range calls {
 		e := c.entry()
-		e.Stranger = !t.inLine() && c.list == &t.main && (t.related() || t.frameFor(c.by) == nil)
+		e.Stranger = !t.inLine() && (c.list == &t.main || c.list == &t.posts) && (t.related() || t.frameFor(c.by) == nil)
 		e.Served = t.servesNow(c.list)
 		states = append(states, e)
 		v.found(c.by, c.by.name(), 0)
@@ -813,6 +814,11 @@ func (t *Thread) related() bool {
 
 // all reports whether t serves everybody.
 func (t *Thread) all() bool { return t.policy == All && !strict.Load() }
+
+// everybody reports whether t, in the frame where it is now, serves everybody: by its
+// policy, or because the frame is the bottom of an executor's thread. There is a frame,
+// and t.mu is held.
+func (t *Thread) everybody() bool { return t.all() || t.top.open && t.own.lasts.Load() }
 
 // A Mark tells when a queued call has left the queue of its thread.
 type Mark struct {

@@ -41,6 +41,7 @@ type CallInfo struct {
 	Context   string // the name of the ThreadSensitiveContext
 	Thread    int    // the OS thread's id, 0 where there is none
 	Inline    bool   // the caller was on the thread already
+	Lost      bool   // it went to the default thread, and its caller runs in a context, which its ctx knows nothing of
 	Begun     bool   // the function has begun; false in the end of what did not run
 	Err       error  // what the function returned
 	Panic     any    // what it panicked with
@@ -265,7 +266,7 @@ func (c *Call) info(t *Thread) CallInfo {
 		i.Thread = int(t.tid.Load())
 	}
 	if w := c.watched; w != nil {
-		i.ID = w.id
+		i.ID, i.Lost = w.id, w.lost
 		if !w.startedAt.IsZero() {
 			i.Begun = true
 			i.QueueTime = w.startedAt.Sub(w.queuedAt)
@@ -287,6 +288,7 @@ type watch struct {
 	audience
 	id     uint64
 	values []carried
+	lost   bool
 
 	queuedAt, startedAt, endedAt time.Time
 }
@@ -308,7 +310,7 @@ func (c *Call) tellQueued(ctx context.Context) {
 	if !hooked(c.scope) {
 		return
 	}
-	w := &watch{audience: audienceOf(c.scope), id: callIDs.Add(1), queuedAt: time.Now()}
+	w := &watch{audience: audienceOf(c.scope), id: callIDs.Add(1), queuedAt: time.Now(), lost: lost(ctx, c.scope)}
 	c.watched = w
 	values := w.wantsValues()
 	if !values && !w.wants(kindQueued) {
@@ -321,6 +323,39 @@ func (c *Call) tellQueued(ctx context.Context) {
 		i.Ctx = w.carry(ctx)
 	}
 	w.tell(kindQueued, i)
+}
+
+// lost reports whether a call with ctx to s went to the default thread, though its caller
+// runs on the thread of a context, or as async code that one waits for: somebody has not
+// handed the ctx on. One that is detached, or a task's, says where it belongs.
+func lost(ctx context.Context, s *Scope) bool {
+	if s == nil || s.kind != defaultScope && s.kind != bubbleScope || From(ctx) != nil {
+		return false
+	}
+	own, rec := current()
+	if own != nil {
+		return own.run.inContext()
+	}
+	if rec == nil {
+		return false
+	}
+	n, _ := rec.Node.(*Node)
+	for ; n != nil; n = n.parent.Load() {
+		f := n.frame
+		if f == nil || f.thread == nil {
+			continue
+		}
+		f.thread.mu.Lock()
+		in := f.live && f.call.inContext()
+		f.thread.mu.Unlock()
+		return in
+	}
+	return false
+}
+
+// inContext reports whether c, which may be nil, is of a context.
+func (c *Call) inContext() bool {
+	return c != nil && c.scope != nil && c.scope.kind == contextScope
 }
 
 // tellStarted tells them that its function begins.

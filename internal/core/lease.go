@@ -72,8 +72,16 @@ func (l *lease) start(t *Thread) {
 	l.started = true
 }
 
+// unstarted returns l if its start functions have not returned, else nil.
+func (l *lease) unstarted() *lease {
+	if l.started {
+		return nil
+	}
+	return l
+}
+
 // needsExit reports whether there is something to run when the thread leaves.
-// t.mu is held, and t runs nothing.
+// t runs nothing, and whoever asks has seen the end of what it has run.
 func (l *lease) needsExit() bool { return l.started && len(l.onExit) > 0 }
 
 // exit runs the exit functions, each once: where one calls Goexit the worker
@@ -85,7 +93,7 @@ func (l *lease) exit(t *Thread) {
 		l.runs(callName("", FuncPC(f)))
 		Observe(f, func(e Ending) {
 			l.runs("")
-			t.exitFailed("OnThreadExit function", e)
+			t.exitFailed(l, "OnThreadExit function", e)
 		})
 	}
 }
@@ -106,7 +114,7 @@ func (l *lease) exits() string {
 
 // exitFailed keeps a failure for Close and tells the hook. The thread is not
 // used again: what the function was to undo may not be undone.
-func (t *Thread) exitFailed(what string, e Ending) {
+func (t *Thread) exitFailed(l *lease, what string, e Ending) {
 	var err error
 	switch {
 	case e.Panic != nil:
@@ -116,9 +124,10 @@ func (t *Thread) exitFailed(what string, e Ending) {
 	default:
 		return
 	}
-	t.taint.Store(true)
+	if t.own == nil {
+		t.taint.Store(true)
+	}
 	e.count()
-	l := &t.lease
 	l.mu.Lock()
 	l.err = errors.Join(l.err, err)
 	if l.failure.Returned() {

@@ -13,13 +13,13 @@ import (
 //
 // own is the thread that it runs on, nil off the threads. raised is where this
 // goroutine notes what panic it raises again, nil if nowhere. critical, if not nil,
-// has thread-critical values that end with the function. starts says that it is the
-// first on a lease.
+// has thread-critical values that end with the function. starts, if not nil, is a lease
+// that begins with the function.
 //
 // Tasks of a thread loop are the exception: their coroutine calls the function itself,
 // and a deferred function of ours would lie on the stack of each that waits. See
 // [Job.Begin] and [Job.Over].
-func (c *Call) run(own *Thread, raised **Panic, critical *goroutine.Record, starts bool) {
+func (c *Call) run(own *Thread, raised **Panic, critical *goroutine.Record, starts *lease) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -38,8 +38,8 @@ func (c *Call) run(own *Thread, raised **Panic, critical *goroutine.Record, star
 		}
 		c.tellEnded(own)
 	}()
-	if starts {
-		own.lease.start(own)
+	if starts != nil {
+		starts.start(own)
 	}
 	c.tellStarted(own)
 	if c.stop != nil {

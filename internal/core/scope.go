@@ -39,9 +39,11 @@ type Config struct {
 	NoSpin   bool
 	OnStart  []func()
 	OnExit   []func()
-	Fresh    bool     // a thread of its own, even inside another scope
-	Hooks    []*Hooks // of calls to the scope, and to those nested in it
-	Tasks    *Tasks   // of one scope; nil if nobody counts them
+	Fresh    bool      // a thread of its own, even inside another scope
+	Hooks    []*Hooks  // of calls to the scope, and to those nested in it
+	Tasks    *Tasks    // of one scope; nil if nobody counts them
+	Own      *Executor // the thread is that of its goroutine; nil for one of the scope's own
+	Keep     any       // is not collected before the scope
 }
 
 // A Scope is a context in the sense of the public API: that which calls are
@@ -56,6 +58,7 @@ type Scope struct {
 	root   *Scope                 // the outermost, itself if this is it
 	up     *Scope                 // the next one out, nil if this is the outermost
 	thread atomic.Pointer[Thread] // root only; set under mu
+	stay   *stay                  // root only, where the thread is not its own, else nil; set before thread
 	cfg    *Config                // never changed
 	hooks  *[]*Hooks              // told of its calls, nil if there are none; never changed
 	tasks  *Tasks                 // counts its tasks, nil if nobody does; never changed
@@ -242,17 +245,25 @@ func (s *Scope) finish() {
 		return
 	}
 	s.mu.Lock()
-	t.lease.done = s.done // nobody has closed it yet
+	s.lease().done = s.done // nobody has closed it yet
 	s.marks.Or(leaves)
-	t.cleanup.Stop()
+	if s.stay != nil {
+		s.stay.cleanup.Stop()
+	} else {
+		t.cleanup.Stop()
+	}
 	s.mu.Unlock()
+	if s.stay != nil {
+		s.stay.leave()
+		return
+	}
 	t.unuse()
 }
 
 // isOver reports whether the scope is closed and has given its thread back.
 func (s *Scope) isOver() bool {
 	m := s.marks.Load()
-	return m&isOver != 0 || m&leaves != 0 && s.thread.Load().lease.isOver()
+	return m&isOver != 0 || m&leaves != 0 && s.lease().isOver()
 }
 
 // finished returns the channel that is closed when the scope is over. s.mu is
@@ -261,7 +272,7 @@ func (s *Scope) finished() chan struct{} {
 	if s.done == nil {
 		s.done = make(chan struct{})
 		if s.marks.Load()&leaves != 0 {
-			s.thread.Load().lease.tell(s.done)
+			s.lease().tell(s.done)
 		}
 	}
 	return s.done
@@ -277,6 +288,9 @@ func (s *Scope) bound() *Thread {
 	defer s.mu.Unlock()
 	if t := s.thread.Load(); t != nil {
 		return t
+	}
+	if e := s.cfg.Own; e != nil {
+		return s.boundTo(e)
 	}
 	t := newThread(s.cfg)
 	t.made = s.pc
@@ -296,9 +310,30 @@ func (s *Scope) bound() *Thread {
 	return t
 }
 
-// Here reports whether the calling goroutine is the scope's thread, so that a
-// call runs inline.
+// boundTo is bound for a scope that has the thread of e's goroutine. s.mu is held.
+func (s *Scope) boundTo(e *Executor) *Thread {
+	t := e.lasting()
+	st := &stay{thread: t, exec: e}
+	st.onStart, st.onExit, st.hooks = s.cfg.OnStart, s.cfg.OnExit, s.hooks
+	if bubble() == 0 {
+		st.cleanup = runtime.AddCleanup(s, (*stay).leave, st)
+	}
+	s.stay = st
+	s.thread.Store(t)
+	return t
+}
+
+// Here reports whether the calling goroutine is the scope's thread and runs a function
+// there, so that a call runs inline.
 func (s *Scope) Here() bool {
+	t := s.root.thread.Load()
+	// The goroutine of an executor is a thread also while it runs nothing. A call then
+	// makes it run something: the function, with all that belongs to a call.
+	return t != nil && t.mine() && (t.run != nil || t.own == nil || !t.own.lasts.Load())
+}
+
+// Mine reports whether the calling goroutine is the scope's thread.
+func (s *Scope) Mine() bool {
 	t := s.root.thread.Load()
 	return t != nil && t.mine()
 }
@@ -310,6 +345,9 @@ func (s *Scope) submit(c *Call) error {
 	if r.account.Load() != 1 && s.account.Load() != 1 {
 		if err = r.bound().submit(c); err == errOver {
 			err = ErrClosed
+			if e := r.cfg.Own; e != nil {
+				err = e.gone()
+			}
 		}
 	}
 	if err != ErrClosed || r.kind == contextScope {
@@ -526,7 +564,7 @@ func (s *Scope) Inside() bool {
 	}
 	own, rec := current()
 	if own == t {
-		return true
+		return !t.idleHere()
 	}
 	if rec == nil {
 		return false
@@ -608,6 +646,9 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	}
 	if own != nil {
 		f := own.pushWait(w, "close")
+		if own.own != nil && s.root.thread.Load() == own {
+			own.serveAll(f) // it is at rest, so that strangers may run
+		}
 		defer own.pop(f)
 		nodes := s.accepted()
 		joins := make([]Join, len(nodes))
@@ -711,7 +752,7 @@ func (s *Scope) refuse() string {
 		return "nothing runs"
 	}
 	var out []*Call
-	runs := t.lease.exits()
+	runs := s.lease().exits()
 	t.mu.Lock()
 	for c := t.main.head; c != nil; {
 		next := c.next
@@ -743,15 +784,16 @@ func (s *Scope) ExitFailure() Ending {
 	if t == nil {
 		return Ending{}
 	}
-	t.lease.mu.Lock()
-	defer t.lease.mu.Unlock()
-	return t.lease.failure
+	l := s.lease()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
 }
 
 // exitError returns the error of the exit functions, once.
 func (s *Scope) exitError() error {
 	if t := s.thread.Load(); t != nil {
-		return t.lease.takeError()
+		return t.leaseOf(s).takeError()
 	}
 	return nil
 }
@@ -790,7 +832,7 @@ func (s *Scope) Taint() bool {
 	}
 	t := s.root.bound()
 	t.taint.Store(true)
-	return !t.first
+	return !t.first.Load()
 }
 
 // Tainted reports whether Taint has been called.

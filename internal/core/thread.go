@@ -99,14 +99,16 @@ type identity struct {
 	pool     *Pool  // nil for a thread with a worker of its own
 	unpinned bool   // exclusive, but not bound to an OS thread
 	adopted  bool   // the goroutine is its user's, not ours
-	first    bool   // adopted, on the first OS thread of the process
 	home     *Scope // of an adopted thread: that of what runs there in no call
+	own      *maker // of an adopted thread: whose goroutine has executors; or nil
 }
 
 // A runner is the goroutine that runs the calls of a thread.
 type runner struct {
 	// gid is that goroutine, 0 while there is none; tid its OS thread.
 	gid, tid atomic.Int64
+
+	first atomic.Bool // adopted, on the first OS thread of the process
 
 	// Set when the goroutine is found, before anybody can see Thread.parked.
 	wake   chan struct{} // 1-buffered
@@ -117,6 +119,7 @@ type runner struct {
 // in the box of its frame. Guarded by the mu of the thread.
 type queue struct {
 	main    list // calls of strangers, and of everybody while no frame stands
+	posts   list // posted to executors of the goroutine, for a RunUntil to come
 	seq     uint64
 	waiting int // calls in main and in all boxes
 }
@@ -175,6 +178,7 @@ type Frame struct {
 	box  list
 	live bool
 	done bool
+	open bool // it serves everybody, where nothing is in the way: see Thread.everybody
 }
 
 // complete ends the wait, and reports whether the thread slept.
@@ -227,6 +231,11 @@ func (t *Thread) boxFor(c *Call) *list {
 	if f != nil {
 		return &f.box
 	}
+	if t.own != nil && c.pin == nil {
+		if _, ok := c.body.(*posted); ok {
+			return &t.posts
+		}
+	}
 	return &t.main
 }
 
@@ -239,7 +248,7 @@ func (t *Thread) serves(l *list) bool {
 	case l == &t.top.box:
 		return true
 	default:
-		return t.all() && l == &t.main
+		return t.everybody() && l == &t.main
 	}
 }
 
@@ -251,10 +260,10 @@ func (t *Thread) next() *Call {
 		c = t.main.head
 	case t.top.box.head != nil:
 		c = t.top.box.head
-		if t.all() && t.main.head != nil && t.main.head.seq < c.seq {
+		if t.everybody() && t.main.head != nil && t.main.head.seq < c.seq {
 			c = t.main.head
 		}
-	case t.all():
+	case t.everybody():
 		c = t.main.head
 	}
 	if c == nil {
@@ -329,6 +338,10 @@ func (t *Thread) submit(c *Call) error {
 	}
 	c.thread.Store(t)
 	box := t.boxFor(c)
+	if e := c.scope.root.cfg.Own; e != nil && (box == &t.main || t.run == nil) && e.shut.Load() {
+		t.mu.Unlock()
+		return e.gone()
+	}
 	related := box != &t.main || !t.related() && t.frameFor(c.by) != nil
 	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
 		t.mu.Unlock()
@@ -355,6 +368,7 @@ func (t *Thread) submit(c *Call) error {
 	c.woke = wake || ask
 	c.lined = t.pool != nil && t.worker == nil
 	c.yield = t.seq%yieldEvery == 0
+	idle := t.own != nil && box == &t.main && t.top == nil && t.run == nil
 	t.mu.Unlock()
 	if gather {
 		t.gather()
@@ -363,6 +377,9 @@ func (t *Thread) submit(c *Call) error {
 		t.ask()
 	} else {
 		t.tell(wake)
+	}
+	if idle {
+		t.own.notify()
 	}
 	return nil
 }
@@ -504,7 +521,7 @@ func (t *Thread) exec(c *Call) {
 		rec.Values, rec.Node = values, node
 		t.retire(c)
 	}()
-	c.run(t, &t.raised, nil, !t.lease.started)
+	c.run(t, &t.raised, nil, t.leaseOf(c.scope).unstarted())
 	told = true
 }
 
@@ -573,6 +590,9 @@ func (t *Thread) pop(f *Frame) {
 	}
 	if lent.n.Load() != 0 {
 		t.reclaim(call)
+	}
+	if t.own != nil {
+		t.rests()
 	}
 }
 
@@ -680,7 +700,7 @@ func (t *Thread) due() bool {
 	if t.top == nil {
 		return t.main.head != nil
 	}
-	return t.top.box.head != nil || t.all() && t.main.head != nil
+	return t.top.box.head != nil || t.everybody() && t.main.head != nil
 }
 
 // spinFor spins until the signal is not old. t.mu is held, and released.
@@ -799,6 +819,7 @@ func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []
 // thread now serves later than before. t.mu is held.
 func (t *Thread) resortAll() (left []*Mark) {
 	t.resort(&t.main)
+	t.resort(&t.posts)
 	for f := t.top; f != nil; f = f.below {
 		left = append(left, t.resort(&f.box)...)
 	}
@@ -831,7 +852,7 @@ func (t *Thread) resort(l *list) (left []*Mark) {
 		if to := t.boxFor(c); to != l {
 			l.remove(c)
 			to.push(c)
-			if l != &t.main && !t.serves(to) && t.blocks(to) {
+			if l != &t.main && l != &t.posts && !t.serves(to) && t.blocks(to) {
 				left = append(left, t.mark(c, 0))
 			}
 		}
@@ -872,6 +893,9 @@ func current() (*Thread, *goroutine.Record) {
 		if t, ok := rec.Owner.(*Thread); ok {
 			return t, rec
 		}
+	}
+	if t := lastsHere(gid); t != nil {
+		return t, t.record
 	}
 	if t := heldBy(gid); t != nil {
 		rec = goroutine.Ensure()

@@ -116,7 +116,7 @@ func (t *Thread) execHeld(c *Call) {
 		c.node.End()
 		t.putDown(c, node)
 	}()
-	c.run(t, &t.raised, nil, false)
+	c.run(t, &t.raised, nil, nil)
 	told = true
 }
 

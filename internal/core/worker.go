@@ -239,7 +239,7 @@ func (t *Thread) endValues() {
 			if !goexit {
 				e.Panic = &Panic{Value: v, Stack: stack}
 			}
-			t.exitFailed("exit function of a thread-critical value", e)
+			t.exitFailed(&t.lease, "exit function of a thread-critical value", e)
 		})
 	}
 	t.record.Values = goroutine.Values{}
