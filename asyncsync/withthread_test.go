@@ -83,8 +83,8 @@ func TestWithThreadOneAtATime(t *testing.T) {
 	awaitQueued(t, tsc, 1)
 	require.False(t, ran.Load())
 	release()
-	require.NoError(t, first.wait().err)
-	require.NoError(t, second.wait().err)
+	require.NoError(t, first.Wait().Err)
+	require.NoError(t, second.Wait().Err)
 	require.True(t, ran.Load())
 
 	err := to(one, func(ctx context.Context) error {
@@ -92,7 +92,7 @@ func TestWithThreadOneAtATime(t *testing.T) {
 		awaitQueued(t, tsc, 1)
 		err := from(ctx, func(ctx context.Context) error { return to(ctx, func(context.Context) error { return nil }) })
 		require.True(t, ran.Load(), "a stranger has run on top")
-		t.Cleanup(func() { late.wait() })
+		t.Cleanup(func() { late.Wait() })
 		return err
 	})
 	require.NoError(t, err)
@@ -186,9 +186,9 @@ func TestWithThreadEndings(t *testing.T) {
 	late := start(func() error { return to(ctx, func(context.Context) error { return nil }) })
 	awaitQueued(t, tsc, 2)
 	release()
-	require.NoError(t, busy.wait().err)
-	require.Equal(t, "goexit", gone.wait().how)
-	requireWrapsAll(t, late.wait().err, asyncsync.ErrClosed, loop.ErrStopped)
+	require.NoError(t, busy.Wait().Err)
+	require.Equal(t, "goexit", gone.Wait().How)
+	requireWrapsAll(t, late.Wait().Err, asyncsync.ErrClosed, loop.ErrStopped)
 	m.over <- nil // the goroutine has ended without a word
 	requireWrapsAll(t, to(ctx, func(context.Context) error { return nil }), asyncsync.ErrClosed, loop.ErrStopped)
 	require.NoError(t, tsc.Close())
@@ -232,8 +232,8 @@ func TestWithThreadClosedWhileQueued(t *testing.T) {
 	closing := start(h.Close)
 	awaitQueued(t, tsc, 2)
 	require.NoError(t, exec.Close())
-	requireWrapsAll(t, queued.wait().err, asyncsync.ErrClosed, loop.ErrStopped)
-	requireWrapsAll(t, closing.wait().err, asyncsync.ErrClosed, loop.ErrStopped)
+	requireWrapsAll(t, queued.Wait().Err, asyncsync.ErrClosed, loop.ErrStopped)
+	requireWrapsAll(t, closing.Wait().Err, asyncsync.ErrClosed, loop.ErrStopped)
 	require.Zero(t, closes)
 	require.NoError(t, tsc.Close())
 	_, err = exec.RunPending()
@@ -255,7 +255,7 @@ func TestWithThreadOfTwoExecutors(t *testing.T) {
 	require.NoError(t, to(context.Background(), nothing, asyncsync.On(a)))
 	require.NoError(t, exec.Close())
 	requireWrapsAll(t, to(context.Background(), nothing, asyncsync.On(a)), asyncsync.ErrClosed, loop.ErrStopped)
-	requireWrapsAll(t, start(func() error { return to(context.Background(), nothing, asyncsync.On(a)) }).wait().err, asyncsync.ErrClosed, loop.ErrStopped)
+	requireWrapsAll(t, start(func() error { return to(context.Background(), nothing, asyncsync.On(a)) }).Wait().Err, asyncsync.ErrClosed, loop.ErrStopped)
 	require.NoError(t, to(context.Background(), nothing, asyncsync.On(b)))
 }
 
@@ -347,7 +347,7 @@ func TestWithThreadNestedRunUntil(t *testing.T) {
 		require.False(t, ran.Load())
 		return err
 	}))
-	require.NoError(t, stranger.wait().err)
+	require.NoError(t, stranger.Wait().Err)
 	require.True(t, ran.Load())
 
 	result := make(chan error, 1)
@@ -357,7 +357,7 @@ func TestWithThreadNestedRunUntil(t *testing.T) {
 			defer close(done)
 			return to(other, func(context.Context) error { return nil })
 		})
-		result <- errors.Join(m.RunUntil(done), r.wait().err)
+		result <- errors.Join(m.RunUntil(done), r.Wait().Err)
 	}))
 	require.NoError(t, <-result)
 }
@@ -387,7 +387,7 @@ func TestWithThreadMisuse(t *testing.T) {
 	}))
 	requireMisusePanic(t, func() { _, _ = (*asyncsync.CurrentThreadExecutor)(nil).RunPending() })
 	requireMisusePanic(t, func() { (*asyncsync.CurrentThreadExecutor)(nil).OnWake(nil) })
-	_, err := spawn(exec.RunPending).wait()
+	_, err := spawn(exec.RunPending).Wait()
 	require.ErrorIs(t, err, asyncsync.ErrWrongThread)
 }
 
@@ -497,7 +497,7 @@ func TestOnWakeEndings(t *testing.T) {
 			require.NoError(t, exec.Close())
 		}
 	})
-	require.Len(t, log.named("panicked", "OnWake function"), 1)
+	require.Len(t, log.Named("panicked", "OnWake function"), 1)
 }
 
 // What the owner waits for in FromThread runs there: functions that are posted from below,
@@ -588,6 +588,6 @@ func TestReportShowsWhatIsPostedToABlockedOwner(t *testing.T) {
 }
 
 func spawnErr(fn func() error) error {
-	_, err := spawn(func() (struct{}, error) { return struct{}{}, fn() }).wait()
+	_, err := spawn(func() (struct{}, error) { return struct{}{}, fn() }).Wait()
 	return err
 }
