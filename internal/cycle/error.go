@@ -17,8 +17,9 @@ type Error struct {
 	// Cycle is who waits for whom: each link for the next, the last for the
 	// first, which is the wait that was refused.
 	Cycle []Link
-	// Page names the page of docs/deadlock that says why it is so and what to
-	// do, without ".md"; "" if there is none.
+	// Page names the page of the documentation that says why it is so and what to do,
+	// as the constants of package deadlock do (PageSelfWait and others); "" if there is
+	// none. In docs/deadlock it is the file with ".md" behind it.
 	Page string
 }
 
@@ -64,7 +65,18 @@ func (e *Error) Error() string {
 	if e.Page == "" {
 		return "deadlock: " + e.Message
 	}
-	return fmt.Sprintf("deadlock: %s (see docs/deadlock/%s.md)", e.Message, e.Page)
+	return fmt.Sprintf("deadlock: %s (%s)", e.Message, SeePage(e.Page))
+}
+
+// SeePage returns how a text refers to a page: by the constant that go doc shows.
+func SeePage(page string) string {
+	name := ""
+	for word := range strings.SplitSeq(page, "-") {
+		if word != "" {
+			name += strings.ToUpper(word[:1]) + word[1:]
+		}
+	}
+	return "see go doc asyncsync.dev/deadlock Page" + name
 }
 
 // Details returns what Error does, and a line for each wait in the cycle.

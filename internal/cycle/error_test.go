@@ -83,7 +83,7 @@ func TestErrorText(t *testing.T) {
 	e := New([]Step{first, second})
 	require.ErrorIs(t, e, ErrDeadlock)
 	require.False(t, errors.Is(e, errors.ErrUnsupported))
-	text := "deadlock: f waits for the call of g, f on t waits for the async function g (see docs/deadlock/call-to-blocked-thread.md)"
+	text := "deadlock: f waits for the call of g, f on t waits for the async function g (see go doc asyncsync.dev/deadlock PageCallToBlockedThread)"
 	require.Equal(t, text, e.Error())
 	require.Equal(t, text+"\n  f waits for the call of g, at app.go:7\n  f on t waits for the async function g, in goroutine 8, for 1s", e.Details())
 	require.Equal(t, "deadlock: why", (&Error{Message: "why"}).Error())
