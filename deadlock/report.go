@@ -227,9 +227,10 @@ var runtimeSource = &source{
 // are in it as threads too. Take may be called from anywhere at any time, also
 // from a function on a thread, a hook, or a goroutine that handles a signal.
 //
-// It waits for nothing and locks each thread in turn, briefly. If anything runs
-// or waits, it also reads the stacks of all goroutines, for which the runtime
-// stops the program: about 10 ms for each thousand goroutines.
+// It waits for nothing and locks each thread in turn, briefly. A wait that ends
+// meanwhile goes on after Take has looked at one thread, or at 32 goroutines. If
+// anything runs or waits, Take also reads the stacks of all goroutines, for which the
+// runtime stops the program: about 10 ms for each thousand goroutines.
 func Take() *Report { return runtimeSource.sample().report(0, 0) }
 
 // A sample is one look at the threads, and at the stacks if they are needed.

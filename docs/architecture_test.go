@@ -91,7 +91,7 @@ func TestArchitectureHasTheImports(t *testing.T) {
 func declared(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	for _, dir := range []string{"internal/core", "internal/sched", "internal/spin", "asyncsync", "task", "deadlock"} {
+	for _, dir := range []string{"internal/core", "internal/cycle", "internal/sched", "internal/spin", "asyncsync", "task", "deadlock"} {
 		for _, f := range sources(t, dir, parser.SkipObjectResolution) {
 			for _, d := range f.Decls {
 				switch d := d.(type) {

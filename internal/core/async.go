@@ -151,9 +151,9 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		if parkable(rec) == nil {
 			c.parker = make(chan struct{}, 1)
 		}
-		ac.wait.to = (*awayCall)(c)
+		ac.wait.to = forAsync{c}
 		p := newEdge(rec, &ac.wait)
-		defer p.over()
+		defer p.close()
 		if err := c.post(e); err != nil {
 			return err
 		}
@@ -165,7 +165,7 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		return nil
 	}
 	f := c.frame
-	f.edge.to = (*awayCall)(c)
+	f.edge.to = forAsync{c}
 	t.push(f, "async")
 	defer t.pop(f)
 	if e.kin && by != nil && !strict.Load() {
@@ -240,7 +240,7 @@ func (c *Call) runAsync() (woke bool) {
 	rec.Values, rec.Node = c.values, c.node
 	c.edge.gid.Store(rec.ID)
 	if t != nil {
-		defer c.node.ride(t)()
+		defer c.node.runsInside(t)()
 	}
 	told := false
 	defer func() {

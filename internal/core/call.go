@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
@@ -408,4 +409,27 @@ func (c *Call) runErrand() (ran, woke bool) {
 		return false, false
 	}
 	return true, a.runElsewhere()
+}
+
+// lock locks the thread of c, which has one, and returns it.
+func (c *Call) lock() *Thread {
+	t := c.thread.Load()
+	t.mu.Lock()
+	return t
+}
+
+// Name returns what the call is called in reports: the name it was given, or
+// that of its function.
+func (c *Call) Name() string { return callName(c.name, c.pc) }
+
+func callName(name string, pc uintptr) string {
+	if name != "" {
+		return name
+	}
+	if pc != 0 {
+		if f := runtime.FuncForPC(pc); f != nil {
+			return f.Name()
+		}
+	}
+	return "call"
 }

@@ -17,3 +17,9 @@ func Repeaters() (repeaters, queued int) {
 	}
 	return len(repeats.all), queued
 }
+
+// AfterPart has f called after each part of a graph, until restore is called.
+func AfterPart(f func()) (restore func()) {
+	afterPart = f
+	return func() { afterPart = func() {} }
+}

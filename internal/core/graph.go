@@ -2,13 +2,8 @@ package core
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
-	"runtime"
 	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -89,36 +84,34 @@ type WaitState struct {
 	Threads    []uint64 // of a pool close: the IDs of the threads that are lent, the first of them
 }
 
-// A Site is a place in a program.
-type Site struct {
-	Func, File string
-	Line       int
+// A ResourceState is who holds a resource, and who waits for it.
+type ResourceState struct {
+	Total, Used int
+	Waiting     []ResourceParty // in the order of their turns, the first of them
+	Waiters     int             // how many there are
+	Holding     []ResourceParty // by Goroutine, the first of them
+	Holders     int
 }
 
-// siteOf returns the place of a return address as [runtime.Callers] gives it.
-func siteOf(pc uintptr) Site {
-	if pc == 0 {
-		return Site{}
-	}
-	f, _ := runtime.CallersFrames([]uintptr{pc}).Next()
-	return Site{f.Function, f.File, f.Line}
+// A ResourceParty holds tokens of a resource, or waits for them.
+type ResourceParty struct {
+	Goroutine int64  // of a holder: the one that took them
+	Name      string // of the task or call, "" if it has none that is known
+	Thread    uint64 // the ID of the thread that it runs on, 0 off the threads
+	Tokens    int
+	Age       time.Duration // of a wait
+	Keeps     bool          // of a holder: it gives them back itself, before it ends
+	Lent      bool          // it has lent them; or waits to have them back
 }
 
 // site is siteOf, asked once for each place: contexts are made in few.
 func (v *view) site(pc uintptr) Site {
-	if s, ok := v.sites[pc]; ok || pc == 0 {
-		return s
+	s, ok := v.sites[pc]
+	if !ok {
+		s = siteOf(pc)
+		v.sites[pc] = s
 	}
-	if v.sites == nil {
-		v.sites = map[uintptr]Site{}
-	}
-	v.sites[pc] = siteOf(pc)
-	return v.sites[pc]
-}
-
-// String names the place in a few words.
-func (s Site) String() string {
-	return fmt.Sprintf("%s, %s:%d", s.Func, s.File[strings.LastIndexAny(s.File, `/\\`)+1:], s.Line)
+	return s
 }
 
 // A GoroutineState is a function of this module, not on a thread, that is in a
@@ -131,32 +124,25 @@ type GoroutineState struct {
 	Below     bool // it waits for the end of a context from below a function that runs there
 }
 
-// How much of one thread a graph names.
+// How much a graph names.
 const (
-	graphQueue   = 16 // queued calls
-	graphTop     = 48 // entries of the stack, from the top
-	graphBottom  = 16 // and from the bottom, of a stack that is higher than both
-	graphNodes   = 1024
-	graphMembers = 64  // of a group, or threads of a pool
-	graphSteps   = 256 // up a tree, along a chain of waits, or through a queue
+	graphQueue   = 16   // queued calls of a thread
+	graphNodes   = 1024 // functions off the threads
+	graphMembers = 64   // of a group, or threads of a pool
 )
 
 // TakeGraph returns the graph of all threads that have a goroutine, or wait in
 // line for one.
 func TakeGraph() Graph {
-	var v view
-	// Who ends a wait meanwhile waits for us, so that what waits refer to is
-	// there as long as we look.
-	chase(func() {
-		v.limiters()
-		for _, t := range threads() {
-			v.thread(t)
-		}
-		v.loops()
-		v.goroutines()
-		v.closings()
-		v.claims()
-	})
+	v := view{seen: map[*Node]int{}, pools: map[*Pool]int{}, sites: map[uintptr]Site{}, numbers: map[*Resource]int{}, there: map[int64]bool{}}
+	v.limiters()
+	for _, t := range threads() {
+		v.part(func() { v.thread(t) })
+	}
+	v.loops()
+	v.goroutines()
+	v.closings()
+	v.claims()
 	for p, n := range v.pools {
 		v.g.Pools = append(v.g.Pools, PoolState{n, p == DefaultPool, p.max, p.maxOverflow, p.Stats()})
 	}
@@ -166,11 +152,28 @@ func TakeGraph() Graph {
 	return v.g
 }
 
-// A view is a graph in the making. cycles is held.
+// part looks at a few waits: f is called with the right to read edges.
+//
+// A wait that ends meanwhile is held up, so that what it refers to is there as long
+// as f looks. It is held up for one part, not for a whole graph. From one part to the
+// next v keeps only what stays valid after the end of a wait: nodes, threads and
+// resources, numbers and names.
+func (v *view) part(f func()) {
+	readEdges(f)
+	afterPart()
+}
+
+// afterPart is called after each part of a graph. Tests set it.
+var afterPart = func() {}
+
+// partSize bounds how many goroutines off the threads are looked at in one part.
+const partSize = 32
+
+// A view is a graph in the making.
 type view struct {
 	g    Graph
-	todo []function // that waits have led to, in order
-	seen map[*Node]int
+	todo []function    // that waits have led to, in order
+	seen map[*Node]int // their places, from 1
 
 	pools   map[*Pool]int
 	sites   map[uintptr]Site
@@ -178,94 +181,53 @@ type view struct {
 	there   map[int64]bool    // goroutines that g has
 }
 
-// A function is one that runs off the threads.
+// A function runs off the threads.
 type function struct {
 	node *Node
 	name string
 	pc   uintptr
 }
 
-// reach notes the functions that e waits for.
-func (v *view) reach(e *edge) {
-	switch to := e.to.(type) {
-	case *awayCall:
-		v.found(to.node, to.name, to.pc)
-	case *Node:
-		v.found(to, to.name(), 0)
-	case *want:
-		switch w := to.for_.(type) {
-		case *Task:
-			v.found(w.Node(), w.call.name, w.call.pc)
-		case *Group:
-			v.group(w)
-		case *place:
-			v.group(w.Group)
-		case *Lock:
-			if o, _ := w.holder(to.turn); o.self != nil {
-				v.found(o.self, o.self.name(), 0)
-			}
-		}
-	}
-}
-
-// group notes the members of g.
-func (v *view) group(g *Group) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for m := g.members; m != nil && len(v.todo) < graphNodes; m = m.link.after {
-		v.found(m.Node(), m.call.name, m.call.pc)
-	}
-}
-
-func (v *view) found(n *Node, name string, pc uintptr) {
+// found notes a function that a wait has led to, unless there are too many, and
+// returns its number, 0 if it has none.
+func (v *view) found(n *Node, name string, pc uintptr) int {
 	if n == nil || v.seen[n] != 0 || len(v.todo) >= graphNodes {
-		return
-	}
-	if v.seen == nil {
-		v.seen = map[*Node]int{}
+		return v.seen[n]
 	}
 	v.todo = append(v.todo, function{n, name, pc})
 	v.seen[n] = len(v.todo)
+	return len(v.todo)
 }
 
-// state is edge.state, with the numbers of the functions that e waits for.
+// state returns the wait e, which is called what if e does not say it. cycles is held,
+// and no other lock: the target of e may be on a thread.
 func (v *view) state(e *edge, what string) *WaitState {
-	v.reach(e)
-	w := e.state(what)
-	switch to := e.to.(type) {
-	case *awayCall:
-		w.Function = v.seen[to.node]
-	case *want:
-		switch x := to.for_.(type) {
-		case *Task:
-			w.Function = v.seen[x.Node()]
-		case *Group:
-			v.members(w, x)
-		case *place:
-			v.members(w, x.Group)
-		case *Resource:
-			w.Limiter = v.numbers[x]
-		case *Lock:
-			o, _ := x.holder(to.turn)
-			w.Function = v.seen[o.self]
-		}
+	w := &WaitState{Kind: what, Age: e.age()}
+	if e.to == nil {
+		return w
 	}
+	if kind := e.to.kind(); kind != "" {
+		w.Kind = kind
+	}
+	w.For = e.to.name()
+	e.to.report(v, w)
 	return w
 }
 
-// members names the members of g in w.
+// members notes the members of g, and names the first of them in w.
 func (v *view) members(w *WaitState, g *Group) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for m := g.members; m != nil && len(w.Goroutines) < graphMembers; m = m.link.after {
-		if gid := m.call.edge.gid.Load(); gid != 0 {
+	for m := g.members; m != nil && (len(v.todo) < graphNodes || len(w.Goroutines) < graphMembers); m = m.link.after {
+		number := v.found(m.Node(), m.call.name, m.call.pc)
+		if gid := m.call.edge.gid.Load(); gid != 0 && len(w.Goroutines) < graphMembers {
 			w.Goroutines = append(w.Goroutines, gid)
-			w.Functions = append(w.Functions, v.seen[m.Node()])
+			w.Functions = append(w.Functions, number)
 		}
 	}
 }
 
-// claims adds those who wait for a token and are nobody's function.
+// claims adds goroutines that wait for a token and are nobody's function.
 func (v *view) claims() {
 	for i, r := range v.g.Limiters {
 		for _, p := range r.Waiting {
@@ -276,182 +238,67 @@ func (v *view) claims() {
 	}
 }
 
-// goroutines adds those of the functions found, and what they lead to.
+// goroutines adds those of the functions that were found, and of what these lead to.
 func (v *view) goroutines() {
-	for i := 0; i < len(v.todo); i++ {
-		f := v.todo[i]
-		e := f.node.waits.Load()
-		if e == nil || e.kind() == "" {
-			continue
-		}
-		v.add(GoroutineState{Goroutine: e.gid.Load(), Function: i + 1, Name: callName(f.name, f.pc), Wait: *v.state(e, "")})
+	for next := 0; next < len(v.todo); {
+		v.part(func() {
+			for range partSize {
+				if next == len(v.todo) {
+					return
+				}
+				f := v.todo[next]
+				next++
+				e := f.node.waits.Load()
+				if e == nil || e.kind() == "" {
+					continue
+				}
+				v.add(GoroutineState{Goroutine: e.gid.Load(), Function: next, Name: callName(f.name, f.pc), Wait: *v.state(e, "")})
+			}
+		})
 	}
 }
 
 func (v *view) add(g GoroutineState) {
-	if v.there == nil {
-		v.there = map[int64]bool{}
-	}
 	v.there[g.Goroutine] = true
 	v.g.Goroutines = append(v.g.Goroutines, g)
 }
 
-// closings adds those who wait, off the threads, for the end of a context or of
-// a pool.
+// closings adds the goroutines off the threads that wait for the end of a context or
+// of a pool.
 func (v *view) closings() {
 	closings.Lock()
 	all := slices.Collect(maps.Keys(closings.waits))
 	closings.Unlock()
-	for _, c := range all[:min(len(all), graphNodes)] {
-		g := GoroutineState{Goroutine: c.edge.gid.Load(), Wait: *c.edge.state("")}
-		if s, ok := c.edge.to.(*want).for_.(*Scope); ok {
-			if t := s.root.thread.Load(); t != nil {
-				t.mu.Lock()
-				g.Below = t.runs().over(c.by, c.born)
-				t.mu.Unlock()
-			}
-		}
-		if !v.there[g.Goroutine] {
-			v.add(g)
-			continue
-		}
-		for i := range v.g.Goroutines {
-			if v.g.Goroutines[i].Goroutine == g.Goroutine {
-				v.g.Goroutines[i].Below = g.Below
-			}
-		}
-	}
-}
-
-// A closing is somebody off the threads who waits for the end of a context or of
-// a pool.
-type closing struct {
-	edge *edge
-	by   *Node // of the ctx that it was made with, or that the goroutine runs as
-	born uint32
-}
-
-// closings are those that there are. A leaf lock.
-var closings struct {
-	sync.Mutex
-	waits map[*closing]struct{}
-}
-
-// closingBegins makes known that e is the wait of one who closes something,
-// until the function that it returns is called.
-func closingBegins(e *edge, by *Node) (over func()) {
-	c := &closing{edge: e, by: by}
-	if by != nil {
-		c.born = by.epoch()
-	}
-	closings.Lock()
-	if closings.waits == nil {
-		closings.waits = make(map[*closing]struct{})
-	}
-	closings.waits[c] = struct{}{}
-	closings.Unlock()
-	return func() {
-		closings.Lock()
-		delete(closings.waits, c)
-		closings.Unlock()
-		settle()
-	}
-}
-
-// state returns the wait e, which is called what if e does not say it. cycles
-// is held.
-func (e *edge) state(what string) *WaitState {
-	w := &WaitState{Kind: what, Age: e.age(), For: e.name()}
-	if kind := e.kind(); kind != "" {
-		w.Kind = kind
-	}
-	if c := e.call(); c != nil {
-		if c.thread.Load() != nil {
-			t := c.lock()
-			w.Thread, w.Seq = t.id, c.seq
-			if c.isRunning() {
-				w.Goroutine = t.gid.Load()
-			}
-			t.mu.Unlock()
-		}
-		return w
-	}
-	switch to := e.to.(type) {
-	case *awayCall:
-		w.Goroutine = to.edge.gid.Load()
-	case *want:
-		switch x := to.for_.(type) {
-		case *Task:
-			w.Goroutine = x.call.edge.gid.Load()
-		case *Scope:
-			if t := x.root.thread.Load(); t != nil {
-				w.Thread = t.id
-			}
-		case *Lock:
-			o, _ := x.holder(to.turn)
-			if o.thread != nil {
-				w.Thread = o.thread.id
-			} else if o.self != nil {
-				if waits := o.self.waits.Load(); waits != nil {
-					w.Goroutine = waits.gid.Load()
+	for part := range slices.Chunk(all[:min(len(all), graphNodes)], partSize) {
+		v.part(func() {
+			for _, c := range part {
+				if c.stands() {
+					v.closing(c)
 				}
 			}
-		case *Pool:
-			for _, t := range x.lent() {
-				w.Threads = append(w.Threads, t.id)
-			}
-			w.Threads = w.Threads[:min(len(w.Threads), graphMembers)]
+		})
+	}
+}
+
+func (v *view) closing(c *closing) {
+	g := GoroutineState{Goroutine: c.edge.gid.Load(), Wait: *v.state(c.edge, "")}
+	if f, ok := c.edge.to.(*goal).target.(forScope); ok {
+		if t := f.s.root.thread.Load(); t != nil {
+			t.mu.Lock()
+			g.Below = t.functions().place(c.by, c.born) != 0
+			t.mu.Unlock()
 		}
 	}
-	return w
-}
-
-// call returns the call on a thread, or on its way there, that e waits for, or
-// nil.
-func (e *edge) call() *Call {
-	switch to := e.to.(type) {
-	case *Call:
-		return to
-	case *want:
-		if task, ok := to.for_.(*Task); ok && task.call.thread.Load() != nil {
-			return &task.call
+	if !v.there[g.Goroutine] {
+		v.add(g)
+		return
+	}
+	for i := range v.g.Goroutines {
+		if v.g.Goroutines[i].Goroutine == g.Goroutine {
+			v.g.Goroutines[i].Below = g.Below
 		}
 	}
-	return nil
 }
-
-func liveThreads() []*Thread {
-	live.Lock()
-	defer live.Unlock()
-	threads := make([]*Thread, 0, len(live.threads))
-	for t := range live.threads {
-		threads = append(threads, t)
-	}
-	return threads
-}
-
-// threads returns those that have a goroutine, and those in line for one. What
-// goes from the line to a goroutine meanwhile is among them, once.
-func threads() []*Thread {
-	lined, all := linedThreads(), liveThreads() // in this order
-	if len(lined) == 0 {
-		return all
-	}
-	seen := make(map[*Thread]bool, len(all))
-	for _, t := range all {
-		seen[t] = true
-	}
-	for _, t := range lined {
-		if !seen[t] {
-			all = append(all, t)
-		}
-	}
-	return all
-}
-
-// inLine reports whether t waits for a worker of its pool, if only for one that
-// is on its way. t.mu is held.
-func (t *Thread) inLine() bool { return t.worker == nil && t.asked && t.pool != nil }
 
 // thread adds what t does.
 func (v *view) thread(t *Thread) {
@@ -505,53 +352,10 @@ func (v *view) thread(t *Thread) {
 	v.g.Threads = append(v.g.Threads, s)
 }
 
-// An entry is a part of a thread's stack: a call, the wait that blocks it, or
-// both.
-type entry struct {
-	call  *Call
-	frame *Frame
-}
-
-// stack returns the entries from the top, without the middle of a high stack,
-// and how many there are with it. t.mu is held.
-func (t *Thread) stack() (n int, stack []entry) {
-	var last [graphBottom]entry // a ring
-	add := func(e entry) {
-		if n < graphTop {
-			stack = append(stack, e)
-		} else {
-			last[(n-graphTop)%graphBottom] = e
-		}
-		n++
-	}
-	f := t.top
-	for c := t.run; c != nil; c = c.outer {
-		e := entry{call: c}
-		for ; f != nil && f.call == c; f = f.below {
-			if e.frame == nil {
-				e.frame = f
-			}
-		}
-		add(e)
-	}
-	for ; f != nil; f = f.below {
-		add(entry{frame: f})
-	}
-	if rest := n - graphTop; rest > 0 {
-		for i := max(0, rest-graphBottom); i < rest; i++ {
-			stack = append(stack, last[i%graphBottom])
-		}
-	}
-	return n, stack
-}
-
 // pool returns a number for p.
 func (v *view) pool(p *Pool) int {
 	if p == nil {
 		return 0
-	}
-	if v.pools == nil {
-		v.pools = map[*Pool]int{}
 	}
 	if v.pools[p] == 0 {
 		v.pools[p] = len(v.pools) + 1
@@ -559,64 +363,10 @@ func (v *view) pool(p *Pool) int {
 	return v.pools[p]
 }
 
-// A stacked is the functions on a thread's stack, with the epoch of each: those
-// that a graph names. The place of one counts from the top, and from 1.
-type stacked map[*Node]struct {
-	epoch uint32
-	place int
-}
-
-// runs returns the functions on the stack of t. t.mu is held.
-func (t *Thread) runs() stacked {
-	r := stacked{}
-	_, stack := t.stack()
-	for i, e := range stack {
-		if e.call != nil && r[e.call.node].place == 0 {
-			r[e.call.node] = struct {
-				epoch uint32
-				place int
-			}{e.call.node.epoch(), i + 1}
-		}
-	}
-	return r
-}
-
-// place returns which of the functions is above by, in the epoch born, in the
-// call tree, 0 for none. The answer may be a false none.
-func (r stacked) place(by *Node, born uint32) int {
-	for range graphSteps {
-		if by == nil {
-			break
-		}
-		if at, ok := r[by]; ok && at.epoch == born {
-			return at.place
-		}
-		born = by.born.Load()
-		by = by.parent.Load()
-	}
-	return 0
-}
-
-// over reports whether one of the functions is above by.
-func (r stacked) over(by *Node, born uint32) bool { return r.place(by, born) != 0 }
-
-// servesNow reports whether t, as it is now, is about to run what lies in l: it
-// has nothing to do, or waits and serves it. t.mu is held.
-func (t *Thread) servesNow(l *list) bool {
-	return (t.run == nil || t.top != nil && t.top.call == t.run) && t.serves(l)
-}
-
-// exiting reports whether what runs on t, if anything does, are exit functions.
-// t.mu is held.
-func (t *Thread) exiting() bool {
-	// One that sleeps in a frame is in a wait of an exit function.
-	return t.run == nil && t.ending && t.worker != nil && (!t.parked || t.top != nil)
-}
-
-// queue returns the first that wait, and which of them is the first that is not
-// served and was submitted from below a function on the stack, -1 for none: the
-// function on top, if there is one from below that. It is among them even if it
-// is not among the first, for those before it are what hides it. t.mu is held.
+// queue returns the first calls that wait. below is the place among them of the first
+// call that is not served and was submitted from below a function on the stack, -1 for
+// none. A call from below the function on top is preferred. The call is among states
+// even if it is not among the first: those before it are what hides it. t.mu is held.
 func (v *view) queue(t *Thread) (states []CallState, below int) {
 	if t.waiting == 0 {
 		return nil, -1
@@ -624,13 +374,13 @@ func (v *view) queue(t *Thread) (states []CallState, below int) {
 	var calls []*Call
 	var from *Call
 	place := 0 // of the function that from is below
-	runs := t.runs()
+	running := t.functions()
 	add := func(l *list) {
-		c, served := l.head, len(runs) == 0 || t.servesNow(l)
+		c, served := l.head, len(running) == 0 || t.servesNow(l)
 		found := served
 		for n := 0; c != nil && n < graphSteps && (n < graphQueue || !found); n++ {
 			if !found {
-				at := runs.place(c.by, c.born)
+				at := running.place(c.by, c.born)
 				top := at == 1 && place != 1
 				if at != 0 && (from == nil || top || at == place && c.seq < from.seq) {
 					from, place = c, at
@@ -681,8 +431,8 @@ func (c *Call) entry() CallState {
 	return s
 }
 
-// long reports whether e leads, within so many steps, to what is meant to take
-// long. cycles is held.
+// long reports whether e leads, within so many steps, to a function that is meant to
+// take long. cycles is held.
 func (e *edge) long(steps int) bool {
 	for range steps {
 		if c := e.call(); c != nil {
@@ -702,21 +452,15 @@ func (e *edge) long(steps int) bool {
 			e = &top.edge
 			continue
 		}
-		var n *Node
-		switch to := e.to.(type) {
-		case *awayCall:
-			if to.long {
-				return true
-			}
-			n = to.node
-		case *want:
-			task, ok := to.for_.(*Task)
-			if !ok {
-				return false
-			}
-			n = task.Node()
-		default:
+		if e.to == nil {
 			return false
+		}
+		c, n := e.to.next()
+		switch {
+		case n == nil:
+			return false // several, or something else
+		case c.long:
+			return true
 		}
 		if e = n.waits.Load(); e == nil {
 			return false
@@ -725,166 +469,98 @@ func (e *edge) long(steps int) bool {
 	return false
 }
 
-// queuedCall returns the thread with that id, locked, and its queued call with
-// the number seq; or nil, and nothing is locked.
-func queuedCall(thread, seq uint64) (*Thread, *Call) {
-	for _, t := range threads() {
-		if t.id != thread {
-			continue
+// limiters adds the resources that somebody waits for, their holders and waiters, and
+// notes the functions of these.
+func (v *view) limiters() {
+	contended.Lock()
+	all := slices.Collect(maps.Keys(contended.resources))
+	contended.Unlock()
+	for _, r := range all {
+		if s := v.limiter(r); s.Waiters > 0 {
+			v.g.Limiters = append(v.g.Limiters, s)
+			v.numbers[r] = len(v.g.Limiters)
 		}
-		t.mu.Lock()
-		find := func(l *list) *Call {
-			for c := l.head; c != nil; c = c.next {
-				if c.seq == seq {
-					return c
-				}
-			}
-			return nil
+	}
+}
+
+func (v *view) limiter(r *Resource) ResourceState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := ResourceState{Total: r.total, Used: r.used}
+	wait := func(c *claim) {
+		if len(s.Waiting) >= graphMembers {
+			return
 		}
-		c := find(&t.main)
-		for f := t.top; f != nil && c == nil; f = f.below {
-			c = find(&f.box)
+		p := c.hold.party()
+		p.Tokens, p.Age, p.Lent = c.n, max(0, time.Since(c.since)), c.back
+		s.Waiting = append(s.Waiting, p)
+		v.found(c.hold.runsAs(), p.Name, 0)
+	}
+	for _, c := range r.owed {
+		if !c.done {
+			s.Waiters++
+			wait(c)
 		}
-		if c != nil {
-			return t, c
+	}
+	s.Waiters += r.line.len
+	for c := r.line.head; c != nil && len(s.Waiting) < graphMembers; c = c.next {
+		wait(c)
+	}
+	hold := func(h *Hold) {
+		if s.Holders++; s.Holders <= graphMembers {
+			s.Holding = append(s.Holding, h.party())
+			v.found(h.runsAs(), h.party().Name, 0)
 		}
-		t.mu.Unlock()
 	}
-	return nil, nil
+	for _, h := range r.loose {
+		hold(h)
+	}
+	for h := range r.keeping() {
+		hold(h)
+	}
+	slices.SortStableFunc(s.Holding, func(a, b ResourceParty) int { return cmp.Compare(a.Goroutine, b.Goroutine) })
+	return s
 }
 
-// Refuse takes the call with the number seq out of the queue of a thread, and
-// has it fail with err. It reports false if it is not there any more, for a
-// function that was posted to an executor, which has no caller to be told, and
-// on a thread that has no goroutine.
-func Refuse(thread, seq uint64, err error) bool {
-	t, c := queuedCall(thread, seq)
-	if c == nil {
-		return false
+// runsAs returns the node that the holder runs as, off the threads, nil if that is not
+// known.
+func (h *Hold) runsAs() *Node {
+	if h.self != nil || h.thread != nil {
+		return h.self
 	}
-	if _, ok := c.body.(*posted); ok || t.inLine() {
-		t.mu.Unlock()
-		return false
+	if h.node != nil && h.node.life != nil && &h.node.life.own == h.node {
+		return h.node // a task's own ctx
 	}
-	t.remove(c, err)
-	t.mu.Unlock()
-	t.removed(c)
-	c.turnAway()
-	return true
+	return nil
 }
 
-// strict is what SetStrict has set.
-var strict atomic.Bool
-
-// SetStrict has all threads serve nothing in a blocked function but what is
-// related to it through waits that this module knows: [All] counts as
-// [Related], and waits for something unknown that begin from now on serve
-// nobody.
-func SetStrict(on bool) {
-	relations.Lock()
-	if strict.Swap(on) == on {
-		relations.Unlock()
-		return
+// party names the holder of h. The resource's mu is held.
+func (h *Hold) party() ResourceParty {
+	p := ResourceParty{Goroutine: h.gid, Tokens: h.n, Keeps: h.keeps, Lent: h.keeps && !h.has}
+	if h.node != nil && h.node.life != nil && &h.node.life.own == h.node {
+		p.Name = h.node.name()
 	}
-	var wake []waking
-	var left []*Mark
-	for _, t := range liveThreads() {
-		t.mu.Lock()
-		if t.policy == All && t.top != nil {
-			left = append(left, t.resortAll()...)
-			if t.due() {
-				wake = append(wake, waking{t, t.rouse()})
-			}
+	if h.thread != nil {
+		p.Thread = h.thread.id
+	}
+	return p
+}
+
+// threads returns the threads that have a goroutine, and those in line for one. A
+// thread that gets its goroutine meanwhile is among them, once.
+func threads() []*Thread {
+	lined, all := linedThreads(), liveThreads() // in this order
+	if len(lined) == 0 {
+		return all
+	}
+	seen := make(map[*Thread]bool, len(all))
+	for _, t := range all {
+		seen[t] = true
+	}
+	for _, t := range lined {
+		if !seen[t] {
+			all = append(all, t)
 		}
-		t.mu.Unlock()
 	}
-	relations.Unlock()
-	for _, w := range wake {
-		w.thread.tell(w.sleeps)
-	}
-	for _, m := range left {
-		m.recheck()
-	}
-}
-
-// related reports whether t, blocked, serves those that the wait may depend on.
-func (t *Thread) related() bool {
-	return t.policy == Related || t.policy == All && strict.Load()
-}
-
-// all reports whether t serves everybody.
-func (t *Thread) all() bool { return t.policy == All && !strict.Load() }
-
-// everybody reports whether t, in the frame where it is now, serves everybody: by its
-// policy, or because the frame is the bottom of an executor's thread. There is a frame,
-// and t.mu is held.
-func (t *Thread) everybody() bool { return t.all() || t.top.open && t.own.lasts.Load() }
-
-// A Mark tells when a queued call has left the queue of its thread.
-type Mark struct {
-	thread *Thread
-	from   int64        // since when the call is known to have been queued
-	call   *Call        // guarded by thread.mu; nil when it has left
-	after  atomic.Int64 // nanoseconds that it has taken, plus one; 0 while it has not left
-}
-
-// MarkQueued marks the call with the number seq in the queue of a thread, which
-// was there for as long as seen, at least. ok is false if it is not there any
-// more.
-func MarkQueued(thread, seq uint64, seen time.Duration) (m *Mark, ok bool) {
-	t, c := queuedCall(thread, seq)
-	if c == nil {
-		return nil, false
-	}
-	m = t.mark(c, seen)
-	t.mu.Unlock()
-	return m, true
-}
-
-// mark marks c, which is queued, and has been so for at least as long as seen.
-// t.mu is held.
-func (t *Thread) mark(c *Call, seen time.Duration) *Mark {
-	m := &Mark{thread: t, from: nanos() - int64(seen), call: c}
-	t.marks = append(t.marks, m)
-	return m
-}
-
-// unmark tells the marks of c that it has left. t.mu is held.
-func (t *Thread) unmark(c *Call) {
-	t.marks = slices.DeleteFunc(t.marks, func(m *Mark) bool {
-		if m.call != c {
-			return false
-		}
-		since := c.edge.since.Load()
-		if c.frame != nil {
-			since = c.frame.edge.since.Load()
-		}
-		if since == 0 {
-			since = m.from
-		}
-		m.call = nil
-		m.after.Store(max(0, nanos()-since) + 1)
-		return true
-	})
-	if len(t.marks) == 0 {
-		t.marks = nil
-	}
-}
-
-// Left reports whether the call has left the queue, and after how long since
-// its caller began to wait, or was seen to if it does not sleep.
-func (m *Mark) Left() (after time.Duration, left bool) {
-	n := m.after.Load()
-	return time.Duration(max(0, n-1)), n != 0
-}
-
-// Drop forgets the mark.
-func (m *Mark) Drop() {
-	t := m.thread
-	t.mu.Lock()
-	t.marks = slices.DeleteFunc(t.marks, func(o *Mark) bool { return o == m })
-	if len(t.marks) == 0 {
-		t.marks = nil
-	}
-	t.mu.Unlock()
+	return all
 }

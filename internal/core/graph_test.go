@@ -16,6 +16,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/task"
 )
@@ -648,5 +649,52 @@ func TestGraphClosings(t *testing.T) {
 		require.NoError(t, b.Close())
 		require.NoError(t, <-pool)
 		require.Empty(t, core.TakeGraph().Goroutines)
+	})
+}
+
+// A wait that ends while a graph is taken is not held up for longer than it takes to
+// look at a few: whatever the graph has, waits end between its parts.
+func TestGraphHoldsNobodyUp(t *testing.T) {
+	testkit.Guard(t)
+	const waits, leaves = 10000, 100
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		var gates, ended [leaves]chan struct{}
+		var leaf [leaves]*task.Task[int]
+		for i := range leaves {
+			gates[i], ended[i] = make(chan struct{}), make(chan struct{}, waits)
+			leaf[i] = task.Go(ctx, func(context.Context) (int, error) { <-gates[i]; return 0, nil })
+		}
+		done := spawn(func() error {
+			return to(ctx, func(in context.Context) error {
+				gctx, g := task.NewGroup(in)
+				for i := range waits {
+					g.Go(func(ctx context.Context) error {
+						_, err := leaf[i%leaves].Wait(ctx)
+						ended[i%leaves] <- struct{}{}
+						return err
+					})
+				}
+				return g.Wait(gctx)
+			})
+		})
+		synctest.Wait()
+		parts := 0
+		restore := core.AfterPart(func() {
+			if parts < leaves {
+				close(gates[parts])
+				for range waits / leaves {
+					<-ended[parts]
+				}
+			}
+			parts++
+		})
+		g := core.TakeGraph()
+		restore()
+		require.Equal(t, "group", thread(t, g, "a").Stack[0].Wait.Kind)
+		require.GreaterOrEqual(t, parts, 1024/32, "in so many parts")
+		for i := min(parts, leaves); i < leaves; i++ {
+			close(gates[i])
+		}
+		require.NoError(t, <-done)
 	})
 }

@@ -3,6 +3,8 @@ package core
 import (
 	"context"
 	"fmt"
+
+	"asyncsync.dev/internal/cycle"
 )
 
 // A Holder is a place in the call tree whose owner has something of a pool, from
@@ -50,5 +52,5 @@ func Above(ctx context.Context, match func(*Node) bool) bool {
 
 // ShutdownInside is the error of a Shutdown of what, by somebody it would wait for.
 func ShutdownInside(what string) error {
-	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", what), Page: pageShutdown}
+	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", what), Page: cycle.PageShutdown}
 }

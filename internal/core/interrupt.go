@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"asyncsync.dev/internal/cycle"
 	"asyncsync.dev/internal/goroutine"
 )
 
@@ -259,7 +260,7 @@ func (i *interrupt) outlast() bool {
 		return true
 	}
 	f := &Frame{}
-	f.edge.to = (*awayCall)(&i.away)
+	f.edge.to = forAsync{&i.away}
 	nodes := []*Node{&i.node}
 	if n := NodeOf(i.ctx); n != nil {
 		nodes = append(nodes, n) // fn may use the ctx of the function
@@ -280,8 +281,8 @@ func (i *interrupt) outlast() bool {
 			n.dropJoin(&joins[k])
 		}
 	})
-	w := aWait{f: f, edge: &f.edge}
-	if w.look() != nil {
+	w := openWait{f: f, edge: &f.edge}
+	if w.check() != nil {
 		return false
 	}
 	z := sleeper{own: own, frame: f, edge: &f.edge, done: i.done}
@@ -398,7 +399,7 @@ func (s *Scope) refuseInterrupt(rec *goroutine.Record, c *Call) error {
 	}
 	return &DeadlockError{
 		Message: "an " + interruptName + " calls the thread of the function that it interrupts",
-		Page:    pageSelfWait,
+		Page:    cycle.PageSelfWait,
 		Cycle: []Link{
 			{Who: interruptName, Goroutine: rec.ID, Kind: "call", For: c.Name(), Age: -1},
 			{Who: "the interrupted function", Thread: i.on.label(), Kind: "async", For: interruptName, Age: -1},

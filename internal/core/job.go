@@ -530,7 +530,7 @@ func (s *Solo) Awaited() (over func()) {
 		return func() {}
 	}
 	self := waiter(rec)
-	self.publish(&edge{to: &s.tc.life.own})
+	self.publish(&edge{to: forNode{&s.tc.life.own}})
 	return self.unpublish
 }
 

@@ -8,41 +8,42 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// A Lock is held by one at a time and waited for by others, first come first
-// served. Who holds it is joined by those who wait, as the holders of a [Resource]
-// are: a thread that waits serves the holder's calls. And unlike a token, a lock is
-// given back by whoever has it, or by what that waits for. So a wait that can never
-// end is known, and refused. The zero Lock is ready.
+// A Lock is held by one owner at a time. Others wait for it, first come first served.
+// Those who wait join the owner, as they join the holders of a [Resource]: a thread
+// that waits serves the owner's calls. Unlike a token, only its owner gives a lock
+// back, or something that the owner waits for. So a wait that can never end is known,
+// and refused. The zero Lock is ready.
 //
-// Where nobody waits, locking is one compare-and-swap: state then says who has it,
-// and that is all there is to know. Otherwise state is &crowded, and what counts is
-// guarded by mu. (Those who stand aside do not count.) Who finds the lock taken makes that step first; so the holder need
-// not look for anybody, and finds out when it unlocks.
+// Where nobody waits, locking is one compare-and-swap: state says who the owner is,
+// and there is nothing else to know. Otherwise state is &crowded, and what counts is
+// guarded by mu. (A turn that stands aside does not count.) One that finds the lock
+// taken makes that change first. So the owner need not look for others: it finds out
+// when it unlocks.
 type Lock struct {
-	// state is nil while the lock is free; &nobody if a goroutine has it that is
-	// nobody's function; the node that the holder runs as; or &crowded.
+	// state is nil while the lock is free; the node that the owner runs as; &nobody
+	// for an owner that is nobody's function; or &crowded.
 	state atomic.Pointer[Node]
 
 	node Node // joined by those who wait
-	join Join // of the holder's node, while somebody waits
+	join Join // of the owner's node, while somebody waits
 
 	mu     sync.Mutex // guards the rest; a leaf lock
 	owner  owner      // while state is &crowded
 	first  *Turn      // of those who wait
 	last   *Turn
-	joined *Node // has join; changes only while relations is held, too
+	joined *Node // has join; changes only while relations is held as well
 }
 
-// Who has a lock, if that is no node.
+// What Lock.state is beside nodes.
 var nobody, crowded Node
 
-// An owner is one who has a lock, or wants it.
+// An owner has a lock, or wants it.
 type owner struct {
 	node *Node // what its calls are made below; nil if that is not known
 
-	// Which goroutine it is, where that is somebody's function: off the threads
-	// the node that it runs as, on one the call, and its number there, since
-	// records of calls are used again.
+	// The goroutine, if it runs somebody's function: off the threads the node that
+	// it runs as. On a thread it is the call with its number, because records of
+	// calls are used again.
 	self   *Node
 	thread *Thread
 	call   *Call
@@ -73,8 +74,8 @@ type Turn struct {
 	prev, next *Turn
 }
 
-// quick returns what state is to be when the caller gets the lock while nobody
-// waits, nil if that would not say all that there is to know of it.
+// quick returns what state becomes when the caller gets the lock and nobody waits, nil
+// if state cannot say all that there is to know of the caller.
 func quick(ctx context.Context, own *Thread, rec *goroutine.Record) *Node {
 	if own != nil {
 		return nil
@@ -111,7 +112,7 @@ func (l *Lock) Lock(ctx context.Context) error {
 		return err
 	}
 	if err := Ended(ctx); err != nil {
-		// Who is cancelled at the moment of the hand-over does not have it.
+		// A turn that is cancelled at the moment of the hand-over does not have it.
 		l.Unlock()
 		return err
 	}
@@ -135,7 +136,7 @@ func (l *Lock) TryLock() bool {
 	return l.take(ctx, own, rec)
 }
 
-// take takes the lock if it is free, for one who cannot be told by state alone.
+// take takes the lock if it is free, for an owner that state cannot say.
 func (l *Lock) take(ctx context.Context, own *Thread, rec *goroutine.Record) bool {
 	if l.state.Load() != nil {
 		return false
@@ -181,9 +182,9 @@ func (l *Lock) handOver() bool {
 	joined := l.first != nil || l.joined != nil
 	l.mu.Unlock()
 	if joined {
-		// Before either of them does anything more: the calls of the old holder
-		// must not run on top of waits that are not for it, and those of the new
-		// one must.
+		// Before the old or the new owner does anything more: the calls of the
+		// old one must not run on top of waits that are not for it, and those of
+		// the new one must.
 		l.rejoin()
 	}
 	if t != nil {
@@ -192,8 +193,8 @@ func (l *Lock) handOver() bool {
 	return true
 }
 
-// next returns who is to have the lock next, nil if there is nobody. Those who
-// stand aside are passed over, and keep their place. mu is held.
+// next returns the turn that has the lock next, nil if there is none. Turns that stand
+// aside are passed over, and keep their place. mu is held.
 func (l *Lock) next() *Turn {
 	t := l.first
 	for t != nil && t.aside {
@@ -211,14 +212,15 @@ func (l *Lock) grant(t *Turn) {
 	l.owner = t.owner
 }
 
-// turn returns a place for the caller that is not in the line yet.
+// turn returns a turn for the caller that is not in the line yet.
 func (l *Lock) turn(ctx context.Context, own *Thread, rec *goroutine.Record) *Turn {
 	t := &Turn{lock: l, bell: &Bell{}, owner: ownerOf(ctx, own, rec)}
 	t.bell.init(own, rec)
 	return t
 }
 
-// NewTurn is for those who are put in line by somebody else: see [Turn.Enter].
+// NewTurn returns a turn for the caller, to be put in line by another goroutine: see
+// [Turn.Enter].
 func (l *Lock) NewTurn(ctx context.Context) *Turn {
 	own, rec := current()
 	return l.turn(ctx, own, rec)
@@ -231,8 +233,8 @@ func (t *Turn) Enter() {
 	}
 }
 
-// Await waits until the lock is that of t, which is in line, and nothing else
-// keeps it from that. It is for the goroutine that has made t.
+// Await waits until t, which is in line, has the lock. Nothing else ends the wait. It
+// is for the goroutine that has made t.
 func (t *Turn) Await(ctx context.Context) {
 	own, rec := current()
 	got := false
@@ -244,11 +246,11 @@ func (t *Turn) Await(ctx context.Context) {
 			// on unwinding, through functions that think they have the lock.
 			t.Await(ctx)
 		default:
-			t.lock.leave(t) // the task cannot wait where it is
+			t.lock.giveUp(t) // the task cannot wait where it is
 		}
 	}()
-	// The wait is not one that could be refused, so nobody is told of what it is
-	// for but those who serve.
+	// The wait cannot be refused. So it has no goal, and only serving knows what it
+	// is for.
 	t.stepBack() // a Goexit may have passed through while it stood aside
 	s := t.bell.sleeper()
 	s.kin, s.turn = true, t
@@ -259,7 +261,7 @@ func (t *Turn) Await(ctx context.Context) {
 // enter takes the lock for t, or puts t in line. It reports whether t has it.
 func (l *Lock) enter(t *Turn) (has bool) {
 	l.mu.Lock()
-	// Who stands aside is not given the lock, free or not.
+	// A turn that stands aside is not given the lock, free or not.
 	if !t.aside && l.crowd() {
 		l.grant(t)
 		l.mu.Unlock()
@@ -277,8 +279,8 @@ func (l *Lock) enter(t *Turn) (has bool) {
 	return false
 }
 
-// crowd has state say that what counts is under mu, which is held. free says that
-// nobody has the lock: it must be given to somebody.
+// crowd makes state &crowded. mu is held. free says that nobody has the lock: then the
+// caller must give it to a turn.
 func (l *Lock) crowd() (free bool) {
 	for {
 		p := l.state.Load()
@@ -293,7 +295,7 @@ func (l *Lock) crowd() (free bool) {
 	}
 }
 
-// ownerIn returns the owner that state says, if that is not &crowded.
+// ownerIn returns the owner that a state other than &crowded stands for.
 func ownerIn(p *Node) owner {
 	if p == nil || p == &nobody {
 		return owner{}
@@ -301,9 +303,9 @@ func ownerIn(p *Node) owner {
 	return owner{node: p, self: p}
 }
 
-// stepAside says that the thread of t is about to run something on top of its
-// wait, which may need the lock itself, and could not get it from a function that
-// cannot go on before. It reports false if t has the lock already.
+// stepAside notes that the thread of t is about to run something on top of the wait.
+// That may need the lock itself, and t could not give it back before that ends.
+// stepAside reports false if t has the lock already.
 func (t *Turn) stepAside() bool {
 	t.lock.mu.Lock()
 	defer t.lock.mu.Unlock()
@@ -311,7 +313,7 @@ func (t *Turn) stepAside() bool {
 	return t.aside
 }
 
-// stepBack says that the thread is back in the wait of t. No lock is held.
+// stepBack notes that the thread is back in the wait of t. No lock is held.
 func (t *Turn) stepBack() {
 	l := t.lock
 	l.mu.Lock()
@@ -320,7 +322,7 @@ func (t *Turn) stepBack() {
 		l.mu.Unlock()
 		return
 	}
-	// Whoever has got it meanwhile did not look for others.
+	// An owner that has got the lock meanwhile did not look for others.
 	var next *Turn
 	if l.crowd() {
 		next = l.next()
@@ -351,26 +353,29 @@ func (l *Lock) remove(t *Turn) {
 	t.inLine, t.prev, t.next = false, nil, nil
 }
 
-// await waits for t's turn, and leaves the line if that does not come.
+// await waits until t has the lock, and gives t up if that does not come.
 func (l *Lock) await(ctx context.Context, own *Thread, rec *goroutine.Record, t *Turn) error {
 	got := false
 	defer func() {
 		// Also when a call served meanwhile takes this wait with it in a Goexit.
 		if !got {
-			l.leave(t)
+			l.giveUp(t)
 		}
 	}()
 	s := t.bell.sleeper()
-	s.kin, s.turn = true, t // kin: the holder may depend on them in a way that is not known
-	if err := waitUntil(ctx, own, rec, &want{for_: l, ctx: ctx, turn: t}, &l.node, s, "mutex"); err != nil {
+	// kin: the owner may depend on what this function has started, in a way that is
+	// not known.
+	s.kin, s.turn = true, t
+	if err := waitUntil(ctx, own, rec, &goal{target: forLock{t}, ctx: ctx}, &l.node, s, "mutex"); err != nil {
 		return err
 	}
 	got = true
 	return nil
 }
 
-// leave gives up t. A lock that came at the same moment goes to the next.
-func (l *Lock) leave(t *Turn) {
+// giveUp takes t out of the line. A lock that came at the same moment goes to the
+// next.
+func (l *Lock) giveUp(t *Turn) {
 	l.mu.Lock()
 	granted := t.granted
 	if t.inLine {
@@ -384,8 +389,8 @@ func (l *Lock) leave(t *Turn) {
 	}
 }
 
-// rejoin has the node joined of whoever has the lock now, if somebody waits for
-// it. It is called after each change of either.
+// rejoin joins the node of the owner, if somebody waits. It is called after each
+// change of the owner, or of whether somebody waits.
 func (l *Lock) rejoin() {
 	relate(nil, &l.node, func() {
 		l.mu.Lock()
@@ -409,8 +414,8 @@ func (l *Lock) rejoin() {
 	})
 }
 
-// holder returns who has the lock, for t, which waits for it. It reports false if
-// nobody does, or t itself.
+// holder returns the owner, for t, which waits. held is false if there is none, or if
+// it is t itself.
 func (l *Lock) holder(t *Turn) (o owner, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -419,43 +424,6 @@ func (l *Lock) holder(t *Turn) (o owner, held bool) {
 		return l.owner, !t.granted
 	}
 	return ownerIn(p), p != nil
-}
-
-// mayWait reports whether who has the lock may be waiting itself.
-func (l *Lock) mayWait(t *Turn) bool {
-	o, held := l.holder(t)
-	switch {
-	case !held:
-		return false
-	case o.self != nil:
-		return o.self.waits.Load() != nil
-	}
-	return o.thread != nil
-}
-
-// ofLock looks at the one who has l, which t waits for.
-func (s *search) ofLock(l *Lock, t *Turn) finding {
-	o, held := l.holder(t)
-	if !held {
-		return free
-	}
-	found := free
-	switch {
-	case o.self != nil:
-		found = s.ofNode(o.self, "", 0)
-	case o.thread != nil:
-		o.thread.mu.Lock()
-		low, _, blocked := o.thread.under(o.call)
-		blocked = blocked && o.call.seq == o.seq
-		o.thread.mu.Unlock()
-		if blocked {
-			found = s.walk(o.thread, low)
-		}
-	}
-	if found != free {
-		s.fact(l, t, o)
-	}
-	return found
 }
 
 // Shield returns ctx without its end: what it says of the surroundings stays.

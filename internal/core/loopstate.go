@@ -97,23 +97,24 @@ func (v *view) loops() {
 				s.Waiting = append(s.Waiting, add(t))
 			}
 		})
-		// What a wait is for may be on a thread, so that no lock of a loop is held.
-		waits := func(t *LoopTask) {
-			n := nodes[0]
-			nodes = nodes[1:]
-			if n == nil {
-				return
+		// No lock of the loop is held: what a wait is for may be on a thread.
+		v.part(func() {
+			wait := func(n *Node, t *LoopTask) {
+				if n == nil {
+					return
+				}
+				if e := n.waits.Load(); e != nil && e.kind() != "" {
+					t.Wait = v.state(e, "")
+				}
 			}
-			if e := n.waits.Load(); e != nil && e.kind() != "" {
-				t.Wait = v.state(e, "")
+			if s.Running != nil {
+				wait(nodes[0], s.Running)
+				nodes = nodes[1:]
 			}
-		}
-		if s.Running != nil {
-			waits(s.Running)
-		}
-		for i := range s.Waiting {
-			waits(&s.Waiting[i])
-		}
+			for i := range s.Waiting {
+				wait(nodes[i], &s.Waiting[i])
+			}
+		})
 		v.g.Loops = append(v.g.Loops, s)
 	}
 }

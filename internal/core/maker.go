@@ -147,7 +147,7 @@ func (t *Thread) settle() {
 	if first {
 		enlist(t)
 	}
-	waiter(rec).publish(&edge{to: t}) // for whom it ran before, it waits for t now
+	waiter(rec).publish(&edge{to: forThread{t}}) // for whom it ran before, it waits for t now
 }
 
 // unsettle makes the calling goroutine one like others.

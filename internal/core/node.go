@@ -190,3 +190,12 @@ func (n *Node) waiters(visit func(*Frame) bool) {
 		n, next = todo[next], next+1
 	}
 }
+
+// name returns the name of the task that runs as n. What else runs as a node is known
+// by name only to those who wait for it.
+func (n *Node) name() string {
+	if n != nil && n.life != nil && &n.life.own == n {
+		return n.life.called()
+	}
+	return "a function"
+}

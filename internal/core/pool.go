@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"asyncsync.dev/internal/cycle"
 	"asyncsync.dev/internal/goroutine"
 )
 
@@ -492,7 +493,7 @@ func (p *Pool) Close() error {
 // await waits until no worker is left, or ctx ends, whose cause it returns.
 func (p *Pool) await(ctx context.Context) error {
 	own, rec := current()
-	return wait(ctx, own, rec, &want{for_: p, ctx: ctx}, nil, p.ended, "pool close")
+	return wait(ctx, own, rec, &goal{target: forPool{p}, ctx: ctx}, nil, p.ended, "pool close")
 }
 
 func (p *Pool) takeError() error {
@@ -513,7 +514,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	default:
 	}
 	if p.inside() {
-		return &DeadlockError{Message: "Shutdown of a pool waits for a function on one of its threads that waits for it", Page: pageShutdown}
+		return &DeadlockError{Message: "Shutdown of a pool waits for a function on one of its threads that waits for it", Page: cycle.PageShutdown}
 	}
 	switch err := p.await(ctx); {
 	case err == nil:

@@ -515,7 +515,7 @@ func (s *Scope) ShutdownAndWait(ctx context.Context) error {
 }
 
 func (s *Scope) selfShutdown() error {
-	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", s.describe()), Page: pageShutdown}
+	return ShutdownInside(s.describe())
 }
 
 // Describe returns what errors call the scope: its name, or else where it was made.
@@ -589,7 +589,7 @@ const (
 // scope. It is let go when the scope's thread begins to wait for it in turn.
 type closer struct {
 	node *Node
-	wait *want
+	wait *goal
 	free chan struct{}
 
 	// Guarded by relations: the joins of what the scope had accepted, and that
@@ -639,7 +639,7 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	if rec != nil {
 		by, _ = rec.Node.(*Node)
 	}
-	w := &want{for_: s, ctx: ctx}
+	w := &goal{target: forScope{s}, ctx: ctx}
 	under := by // who is behind this, as far as is known
 	if n := NodeOf(ctx); n != nil {
 		under = n
@@ -664,8 +664,8 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 			}
 		})
 		p := newWait(f, rec, w)
-		defer p.over()
-		if err := p.look(); err != nil {
+		defer p.close()
+		if err := p.check(); err != nil {
 			return inside, err
 		}
 		z := sleeper{own: own, frame: f, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done()}
@@ -693,8 +693,8 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	// Not before now: whom the thread comes to wait for is let go, and must not
 	// look as if it waited on.
 	p := newWait(nil, rec, w)
-	defer p.over()
-	if err := p.look(); err != nil {
+	defer p.close()
+	if err := p.check(); err != nil {
 		return inside, err
 	}
 	defer closingBegins(p.edge, under)()
@@ -722,24 +722,13 @@ func (s *Scope) accepted() (nodes []*Node) {
 	if t == nil {
 		return nil
 	}
-	add := func(c *Call) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.eachCall(func(c *Call) {
 		if c.scope.within(s) {
 			nodes = append(nodes, c.node)
 		}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for c := t.main.head; c != nil; c = c.next {
-		add(c)
-	}
-	for g := t.top; g != nil; g = g.below {
-		for c := g.box.head; c != nil; c = c.next {
-			add(c)
-		}
-	}
-	for c := t.run; c != nil; c = c.outer {
-		add(c)
-	}
+	})
 	return nodes
 }
 

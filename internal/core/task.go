@@ -657,7 +657,7 @@ func (t *Task) Wait(ctx context.Context) error {
 	if t.call.hasEnded() {
 		return nil
 	}
-	return await(ctx, t, t.Node(), &t.gate)
+	return await(ctx, forTask{t}, t.Node(), &t.gate)
 }
 
 // Raise ends the caller as the task did, unless it returned.
@@ -746,14 +746,7 @@ func (g *Group) Done(t *Task) {
 
 // Wait waits for idle, which the end of the last task opens: see await.
 func (g *Group) Wait(ctx context.Context, idle *Gate) error {
-	return await(ctx, g, &g.nc.own, idle)
-}
-
-// A place is what is waited for in a group that has as many members as it may
-// have: the end of any one of them.
-type place struct {
-	*Group
-	limit int
+	return await(ctx, forGroup{g}, &g.nc.own, idle)
 }
 
 // WaitForPlace waits for turn, which says that a new member may start; limit is
@@ -762,7 +755,7 @@ type place struct {
 func (g *Group) WaitForPlace(turn <-chan struct{}, limit int) error {
 	own, rec := current()
 	ctx := context.Background()
-	return wait(ctx, own, rec, &want{for_: &place{g, limit}, ctx: ctx}, &g.nc.own, turn, "group place")
+	return wait(ctx, own, rec, &goal{target: &forPlace{g, limit}, ctx: ctx}, &g.nc.own, turn, "group place")
 }
 
 // OnEnd has f called when the task has ended, before anybody is woken. It is

@@ -531,7 +531,7 @@ func (t *Thread) retire(c *Call) {
 	t.run, c.outer = c.outer, nil
 	t.calls++
 	if c.ending.Goexit && t.top != nil {
-		t.top.edge.off(true) // the wait that c was served in ends with it
+		t.top.edge.hide(true) // the wait that c was served in ends with it
 	}
 	t.mu.Unlock()
 	c.ending.count()
@@ -584,11 +584,11 @@ func (t *Thread) pop(f *Frame) {
 	call := f.call
 	f.below, f.call = nil, nil
 	t.mu.Unlock()
-	settle()
+	awaitReaders()
 	for _, m := range left {
 		m.recheck()
 	}
-	if lent.n.Load() != 0 {
+	if loans.n.Load() != 0 {
 		t.reclaim(call)
 	}
 	if t.own != nil {
@@ -796,7 +796,7 @@ func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []
 		t.closers = slices.DeleteFunc(t.closers, func(c *closer) bool {
 			inside := t.frameFor(c.node) != nil
 			if inside {
-				c.wait.off.Store(true)
+				c.wait.hidden.Store(true)
 				c.drop()
 				free = append(free, c)
 			}

@@ -73,7 +73,7 @@ func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 	self := waiter(rec)
 	if self != nil {
 		c.thread.Store(t)
-		c.edge.to = c
+		c.edge.to = forCall{c}
 		self.publish(&c.edge)
 		defer self.unpublish()
 	}

@@ -3,12 +3,8 @@ package core
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
-	"runtime"
 	"runtime/trace"
-	"strings"
-	"time"
 
 	"asyncsync.dev/internal/goroutine"
 )
@@ -115,7 +111,7 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 		fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
 		f := &fc.wait
 		c.ctx, c.node, c.frame = c.watched.carry(&fc.Ctx), fc.node, f
-		f.edge.to = c
+		f.edge.to = forCall{c}
 		own.push(f, "call")
 		defer own.pop(f)
 		if err := s.submit(c); err != nil {
@@ -203,11 +199,11 @@ func Park(ctx context.Context, done <-chan struct{}, what string) error {
 // await waits until gate is open, which the end of n brings about, or ctx ends. n's
 // calls, and those of what n itself waits for or has started, become related
 // to every frame that waits for the caller, and on a thread to the frame of
-// this wait: what a blocked thread waits for, it can always run. for_ is the
-// *Task or *Group that n is the node of.
+// this wait: what a blocked thread waits for, it can always run. n is the node of to,
+// a task or a group.
 //
 // An n that has ended when the wait ends is reported as such.
-func await(ctx context.Context, for_ any, n *Node, gate *Gate) error {
+func await(ctx context.Context, to target, n *Node, gate *Gate) error {
 	if gate.IsOpen() {
 		return nil
 	}
@@ -219,7 +215,7 @@ func await(ctx context.Context, for_ any, n *Node, gate *Gate) error {
 		return err
 	}
 	own, rec := current()
-	w := &want{for_: for_, ctx: ctx}
+	w := &goal{target: to, ctx: ctx}
 	var done <-chan struct{}
 	if own == nil && parkable(rec) != nil {
 		w.gate = gate
@@ -235,12 +231,12 @@ func await(ctx context.Context, for_ any, n *Node, gate *Gate) error {
 
 // wait is Park and await: n, of w, is what is waited for, nil if that is not
 // known. Done is nil if w has a gate.
-func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *Node, done <-chan struct{}, what string) error {
+func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, done <-chan struct{}, what string) error {
 	return waitUntil(ctx, own, rec, w, n, sleeper{done: done}, what)
 }
 
 // waitUntil is wait until what s says has come; the rest of s is set here.
-func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *want, n *Node, s sleeper, what string) error {
+func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, s sleeper, what string) error {
 	by := submitter(ctx, rec)
 	var f *Frame
 	if own != nil {
@@ -267,12 +263,12 @@ func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *want,
 		defer own.servesKin(f, by)()
 	}
 	p := newWait(f, rec, w) // after the join: what that has made related is served
-	defer p.over()
-	if err := p.look(); err != nil {
+	defer p.close()
+	if err := p.check(); err != nil {
 		return err
 	}
 	if w != nil && f == nil {
-		if _, ok := w.for_.(*Pool); ok {
+		if _, ok := w.target.(forPool); ok {
 			defer closingBegins(p.edge, by)()
 		}
 	}
@@ -330,121 +326,34 @@ func Plain(o *Options, s *Scope) bool {
 	return o.Interrupt == nil && !hooked(s) && !trace.IsEnabled()
 }
 
-// Name returns what the call is called in reports: the name it was given, or
-// that of its function.
-func (c *Call) Name() string { return callName(c.name, c.pc) }
-
-func callName(name string, pc uintptr) string {
-	if name != "" {
-		return name
+// note takes from the options what others ask c about.
+func (c *Call) note(o *Options) {
+	c.abandon, c.long, c.try = o.Abandon, o.Long, o.Try
+	if c.by != nil {
+		c.born = c.by.epoch()
 	}
-	if pc != 0 {
-		if f := runtime.FuncForPC(pc); f != nil {
-			return f.Name()
-		}
-	}
-	return "call"
 }
 
-// A DeadlockError says that a wait would never have ended.
-type DeadlockError struct {
-	// Message says which wait it was.
-	Message string
-	// Cycle is who waits for whom: each link for the next, the last for the
-	// first, which is the wait that was refused.
-	Cycle []Link
-	// Page names the page of the documentation that says why it is so and what to do,
-	// as the constants of package deadlock do (PageSelfWait and others); "" if there is
-	// none. In docs/deadlock it is the file with ".md" behind it.
-	Page string
-}
-
-// A Link is one wait in a cycle.
-type Link struct {
-	Who       string        // the function that waits
-	Goroutine int64         // that it runs on, 0 if that is not known
-	Thread    string        // and the name of the thread, if that is one
-	Kind      string        // of wait: see [WaitState]; stack for one that stands below the other
-	For       string        // the name of what is waited for
-	Age       time.Duration // of the wait, -1 if it does not sleep yet
-	Site      string        // file:line of the wait in the user's code, "" if that is not known
-
-	block block // what keeps the call that is waited for from beginning
-}
-
-// Error says in one line which wait it was, and where to read on.
-func (e *DeadlockError) Error() string {
-	if e.Page == "" {
-		return "deadlock: " + e.Message
+// mayRefuse looks whether c, which was queued, closes a cycle, where that is
+// possible. The waiter calls it, in f or as self. After an error c is the caller's
+// again.
+func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) error {
+	if c.lined && c.overflow(ctx) || !c.lined && !c.late {
+		return nil
 	}
-	return fmt.Sprintf("deadlock: %s (%s)", e.Message, SeePage(e.Page))
-}
-
-// SeePage returns how a text refers to a page: by the constant that go doc shows.
-func SeePage(page string) string {
-	name := ""
-	for word := range strings.SplitSeq(page, "-") {
-		if word != "" {
-			name += strings.ToUpper(word[:1]) + word[1:]
-		}
+	e := &c.edge
+	if f != nil {
+		e = &f.edge
 	}
-	return "see go doc asyncsync.dev/deadlock Page" + name
-}
-
-// Details returns what Error does, and a line for each wait in the cycle.
-func (e *DeadlockError) Details() string {
-	var b strings.Builder
-	b.WriteString(e.Error())
-	for _, l := range e.Cycle {
-		fmt.Fprintf(&b, "\n  %s", l)
-		if l.Goroutine != 0 {
-			fmt.Fprintf(&b, ", in goroutine %d", l.Goroutine)
-		}
-		if l.Age >= 0 {
-			fmt.Fprintf(&b, ", for %v", l.Age)
-		}
-		if l.Site != "" {
-			fmt.Fprintf(&b, ", at %s", l.Site)
-		}
+	err := c.turnedAway()
+	switch {
+	case err == nil:
+		err = closes(f, self, e, c)
+	case !c.revoke(err):
+		return nil // it has come to run
 	}
-	return b.String()
-}
-
-// String says who waits for whom.
-func (l Link) String() string {
-	who, what := l.Who, l.For
-	if l.Thread != "" {
-		who += " on " + l.Thread
+	if err != nil && f == nil {
+		c.unpark()
 	}
-	switch l.Kind {
-	case "stack":
-		return who + " cannot end before " + what + ", which is served on top of it"
-	case "call", "parked":
-		what = "the call of " + what
-	case "async":
-		what = "the async function " + what
-	case "run":
-		what = "the end of " + what
-	case "task":
-		what = "the task " + what
-	case "group":
-		what = "a group"
-	case "group place":
-		what = "a place in a group"
-	case "limiter":
-		what = "a limiter"
-	case "mutex":
-		what = "a mutex"
-	case "close":
-		what = "the end of context " + what
-	case "pool close":
-		what = "the threads of a pool"
-	}
-	return who + " waits for " + what
+	return err
 }
-
-// Is reports whether target is ErrDeadlock.
-func (e *DeadlockError) Is(target error) bool { return target == ErrDeadlock }
-
-// ErrDeadlock is matched by every DeadlockError.
-var ErrDeadlock = errors.New("deadlock")
