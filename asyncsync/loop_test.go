@@ -157,6 +157,7 @@ func TestFromThreadComesBackToTheLoop(t *testing.T) {
 	onLoop(t, func(ctx context.Context, b loop.Backend, turns func() int) error {
 		home := here().tid
 		v.Set(1)
+		defer v.Delete() // the goroutine is the test's, and keeps it
 		for range 20 {
 			err := to(ctx, func(ctx context.Context) error {
 				require.NotEqual(t, home, here().tid)
