@@ -113,7 +113,8 @@ func TestSearch(t *testing.T) {
 // The ctxs are those of the waits that the finding rests on, and of no others.
 func TestSearchContexts(t *testing.T) {
 	g := parse("ask: a b; a: c | d; b: ask; c: ask; d:")
-	a, b, c := context.WithValue(t.Context(), 1, 1), context.WithValue(t.Context(), 2, 2), context.WithValue(t.Context(), 3, 3)
+	type key int
+	a, b, c := context.WithValue(t.Context(), key(1), 1), context.WithValue(t.Context(), key(2), 2), context.WithValue(t.Context(), key(3), 3)
 	g["a"].until, g["b"].until, g["c"].until = a, b, c
 	s := &Search{Targets: []any{"ask"}}
 	require.Equal(t, Stuck, s.Run(g["ask"]))
