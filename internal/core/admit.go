@@ -16,7 +16,8 @@ type admitError struct {
 	kind error
 }
 
-func (e admitError) Error() string        { return e.text }
+func (e admitError) Error() string { return e.text }
+
 func (e admitError) Is(target error) bool { return target == e.kind }
 
 // Full reports whether the next one who asks for a thread would have to wait in

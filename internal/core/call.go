@@ -2,245 +2,274 @@ package core
 
 import (
 	"context"
+	"errors"
 	"runtime"
+	"runtime/trace"
 	"sync/atomic"
+	"time"
 
+	"asyncsync.dev/internal/cycle"
 	"asyncsync.dev/internal/goroutine"
-	"asyncsync.dev/internal/sched"
+	"asyncsync.dev/internal/spin"
 )
 
-// A Body is the typed part of a call: the function, its argument and results.
-type Body interface {
-	Run(ctx context.Context)
+// This file is the way of a call from top to bottom: from Do through the queue to the
+// function on its thread, and back to the caller.
+
+// Options of one call.
+type Options struct {
+	Abandon   bool
+	Long      bool // it is meant to take long
+	Interrupt func()
+	Once      bool // Interrupt is called once
+	Try       bool // it is not to wait for others
+	Name      string
+	PC        uintptr // of the wrapped function, for its name
+
+	// Of a task: where it runs, nil for a goroutine of its own, and why it
+	// cannot.
+	Scope   *Scope
+	Refusal error
+	Home    *Home // the loop, if another than that of its ctx
+
+	// Of a task: where it is put before it starts, and what OnEnd is to be given;
+	// nil for nothing.
+	Into  **Task
+	OnEnd func()
 }
 
-// # The states of a call
+// Do runs body on the thread of s, waits for it, and returns nil; or it
+// returns the error of a call that was not run, or was abandoned. It is not
+// for callers that are on that thread already.
 //
-// Where the function of a call is, and where its caller is, are two things that
-// change independently, so there are two machines.
-//
-// The function. Its place is guarded by the mu of the thread: a call is in a list
-// (Call.list), or on the stack (Thread.run and Call.outer), or in neither. What can
-// be decided by either side at any moment is one atomic word, Call.stage. It leaves
-// undecided once.
-//
-//	            put             take            begin
-//	  ┌──────┐ ────▶ ┌────────┐ ────▶ ┌───────┐ ────▶ ┌───────┐ retire  ┌───────┐
-//	  │ made │       │ queued │       │ taken │       │ begun │ ──────▶ │ ended │
-//	  └──────┘       └────────┘       └───────┘       └───────┘         └───────┘
-//	      │               │ remove        │ forbid        ▲
-//	      │               ▼               ▼               │
-//	      │          ┌──────────────────────┐             │
-//	      │  forbid  │       refused        │             │
-//	      ├─────────▶└──────────────────────┘             │
-//	      └───────────────────────────────────────────────┘
-//	        begin, of a function that runs elsewhere
-//
-//	state     Call.list   on the stack   Call.stage
-//	made      nil         no             undecided
-//	queued    its list    no             undecided
-//	taken     nil         yes            undecided
-//	begun     nil         yes, if it     begun
-//	                      is on a thread
-//	refused   nil         no             refused
-//	ended     nil         no             begun
-//
-// A call to a thread that its caller holds (see [Scope.hold]) has one goroutine on
-// both sides, and so nothing to decide: it stays undecided while it runs.
-//
-// The caller. Call.wait is the word that the end of the call and its caller race for.
-//
-//	  awake ⇄ parked        the caller sleeps, or is woken
-//	  awake, parked → errand   the thread asks it to run an async function: see lend
-//	  errand → awake           it runs that
-//	  awake, parked → gone     it has abandoned the call, which has begun
-//	  any but gone → callEnded the ending is recorded
-//
-// Who changes the word to callEnded wakes the caller if it was parked. After that the
-// record is the caller's, who may use it again.
-
-// The values of Call.stage.
-const (
-	undecided = iota
-	begun     // the function runs, or has ended
-	refused   // it will never begin
-)
-
-// The values of Call.wait.
-const (
-	callerAwake  = iota
-	callerParked // the caller sleeps on its parker, or its task is parked
-	callEnded    // the ending is recorded
-	callerGone   // the caller has abandoned the call
-	callErrand   // the caller is asked to run c.errand meanwhile
-)
-
-// begin claims c for the one who is about to run its function, and reports whether
-// that may be done.
-func (c *Call) begin() bool { return c.stage.CompareAndSwap(undecided, begun) }
-
-// forbid keeps the function from beginning, and reports whether it is the one who has
-// done so: false says that it has begun, or was refused already. It is not for calls
-// that are queued: these are removed.
-func (c *Call) forbid() bool { return c.stage.CompareAndSwap(undecided, refused) }
-
-// hasBegun reports whether the function has begun.
-func (c *Call) hasBegun() bool { return c.stage.Load() == begun }
-
-// isQueued reports whether c is in a list. The mu of its thread is held.
-func (c *Call) isQueued() bool { return c.list != nil }
-
-// isRunning reports whether c is on the stack of its thread, perhaps without having
-// begun. The mu of the thread is held. It may be true for a moment after the end.
-func (c *Call) isRunning() bool {
-	return c.list == nil && c.stage.Load() != refused && !c.hasEnded()
-}
-
-// hasEnded reports whether the end of c is recorded.
-func (c *Call) hasEnded() bool { return c.wait.Load() == callEnded }
-
-// A Call is one function on its way to a thread and back.
-//
-// The fields are in the order of who touches them: on two processors a hop
-// costs what it costs to send these cache lines to and fro. First what the
-// thread reads or writes of every call, then what most calls leave alone, then
-// wait, on which the caller may be spinning: what the thread writes before the
-// end is kept a cache line away from it.
-type Call struct {
-	// Set by the submitter before the call is shared.
-	body  Body
-	ctx   context.Context // what the function receives
-	scope *Scope          // whose accounts it is in
-	node  *Node           // what it runs as
-
-	// Guarded by the mu of thread.
-	outer *Call // the call below on the thread's stack, while running
-
-	stage atomic.Uint32 // whether the function begins: see the states of a call
-
-	position
-
-	// thread is the thread whose lock guards the call, nil until it is queued.
-	thread atomic.Pointer[Thread]
-
-	// Written by the thread that runs the call before wait becomes callEnded,
-	// read by the caller after; values, too.
-	ending Ending
-
-	source
-	asTask
-
-	refusal error // why it was refused by somebody else than its caller; guarded by the mu of thread
-	lender  *Call // of an errand: the call whose caller runs it
-
-	wait atomic.Uint32 // where the caller is: see the states of a call
-	manner
-	values goroutine.Values // the caller's at first, what the call left at last
-	frame  *Frame           // the frame that waits for it, nil if a goroutine does
-
-	watched *watch
-	stop    *interrupt
-	errand  *Call // an async function for the caller's goroutine: see lend
-	callerSleep
-	edge edge // of a caller off the threads: its wait
-
-	submission
-}
-
-// A position is where a call is queued. Guarded by the mu of the thread.
-type position struct {
-	prev, next *Call
-	list       *list // nil while it is not queued
-	seq        uint64
-}
-
-// A source is where a call comes from. Set by the submitter before it is shared.
-type source struct {
-	by   *Node  // who submitted it
-	born uint32 // the epoch of by
-	pin  *Frame // the frame that must run it, nil for any
-	name string
-	pc   uintptr // the wrapped function, for its name
-}
-
-// An asTask is what a call that is a task does at its end. Set by the submitter
-// before it is shared.
-type asTask struct {
-	gate  *Gate  // opened then
-	onEnd func() // called before that
-	life  *life  // ended before that
-}
-
-// A manner is how a call is made.
-type manner struct {
-	abandon bool // its caller may leave it when ctx ends; set by the submitter
-	long    bool // it is meant to take long; set by the submitter
-	try     bool // it is not to wait for others; set by the submitter
-	bound   bool // the caller runs no errands; set by the submitter, or by the thread after a Goexit
-	inline  bool // runs where it was made
-	loose   bool // made with a detached ctx; set by the submitter
-}
-
-// A callerSleep is where a caller sleeps that is no thread. It is written before Call.wait
-// becomes callerParked.
-type callerSleep struct {
-	parker chan struct{}
-	task   *sched.Task   // the caller, if it parks
-	turn   atomic.Uint64 // its wait
-}
-
-// A submission is what submitting a call has found. It is of the submitter's goroutine
-// only.
-type submission struct {
-	woke  bool // submitting has woken the thread
-	lined bool // the thread had no worker yet
-	late  bool // something blocks the thread that may wait for the caller
-	timed bool // it is behind others, in a scope that has calls wait for so long only
-	yield bool // let others run when the call has ended: see yieldEvery
-}
-
-// Reset makes a call whose function has returned or panicked, and whose caller
-// has been told, fit to be used again. What most calls leave alone is not
-// written, and nothing atomically: nobody else has it, and its cache lines come
-// back from another processor while the caller goes on.
-func (c *Call) Reset() (done bool) {
-	switch {
-	case c.task != nil:
-		return false
-	case c.watched != nil || c.stop != nil || c.errand != nil:
-		*c = Call{}
-		return true
+// After nil the results are in body, and the caller must look at c.Ending. A
+// call that returned an error other than ErrAbandoned is its caller's again.
+func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) error {
+	err := s.do(ctx, c, body, o)
+	if err == ErrClosed {
+		err = s.named(err, c)
 	}
-	c.body, c.ctx, c.scope, c.node = nil, nil, nil, nil
-	c.stage, c.wait = atomic.Uint32{}, atomic.Uint32{}
-	c.thread = atomic.Pointer[Thread]{}
-	if c.ending.Panic != nil {
-		c.ending = Ending{}
+	if err != nil && c.watched != nil {
+		c.tellRefused(ctx, err)
 	}
+	return err
+}
+
+func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err error) {
+	ctx = Afterlife(ctx)
+	if err := Ended(ctx); err != nil {
+		count.cancelled.Add(1)
+		return err
+	}
+	own, rec := current()
+	c.body, c.scope, c.name = body, s, o.Name
+	if c.pc == 0 {
+		c.pc = o.PC
+	}
+	c.by, c.loose = submitterOf(ctx, rec)
+	c.note(o)
+	if rec != nil {
+		c.values = rec.Values
+	}
+	if o.Interrupt != nil {
+		c.stop = newInterrupt(o)
+	}
+	c.tellQueued(ctx)
+	if repeats.busy.Load() != 0 {
+		if err := s.refuseInterrupt(rec, c); err != nil {
+			return err
+		}
+	}
+	if own == nil {
+		checkPark(rec)
+		cx := callCtx(ctx, s)
+		c.ctx, c.node = c.watched.carry(cx), cx.node
+		// A loop does not run sync code: it would stand still.
+		if !o.Abandon && parkable(rec) == nil && s.hold(c, rec) {
+			return nil
+		}
+		c.bound = o.Abandon
+		self := c.publish(rec)
+		defer self.unpublish() // also when an errand ends this in a Goexit
+		if err := s.submit(c); err != nil {
+			return err
+		}
+		if c.timed {
+			defer c.outwait()()
+		}
+		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
+			w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
+			err = w.wait()
+		}
+	} else {
+		// The caller blocks a thread: it waits in a frame there, and the
+		// function's node is one that the frame can be found by.
+		fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
+		f := &fc.wait
+		c.ctx, c.node, c.frame = c.watched.carry(&fc.Ctx), fc.node, f
+		f.edge.to = forCall{c}
+		own.push(f, "call")
+		defer own.pop(f)
+		if err := s.submit(c); err != nil {
+			return err
+		}
+		if c.timed {
+			defer c.outwait()()
+		}
+		if err = s.mayRefuse(ctx, c, f, nil); err == nil {
+			w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
+			err = w.wait()
+		}
+	}
+	if err == nil {
+		restore(rec, c.values)
+	}
+	return err
+}
+
+// note takes from the options what others ask c about.
+func (c *Call) note(o *Options) {
+	c.abandon, c.long, c.try = o.Abandon, o.Long, o.Try
 	if c.by != nil {
-		c.by = nil
+		c.born = c.by.epoch()
 	}
-	if c.name != "" {
-		c.name = ""
-	}
-	if c.pc != 0 {
-		c.pc = 0
-	}
-	c.manner, c.submission = manner{inline: c.inline}, submission{}
-	c.edge = edge{}
-	c.values = goroutine.Values{}
-	c.frame, c.parker = nil, nil
-	return true
 }
 
-// Ending returns how the function ended. Only for the caller of a call that
-// was not refused.
-func (c *Call) Ending() Ending { return c.ending }
+// mayRefuse looks whether c, which was queued, closes a cycle, where that is
+// possible. The waiter calls it, in f or as self. After an error c is the caller's
+// again.
+func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) error {
+	if c.lined && c.overflow(ctx) || !c.lined && !c.late {
+		return nil
+	}
+	e := &c.edge
+	if f != nil {
+		e = &f.edge
+	}
+	err := c.turnedAway()
+	switch {
+	case err == nil:
+		err = closes(f, self, e, c)
+	case !c.revoke(err):
+		return nil // it has come to run
+	}
+	if err != nil && f == nil {
+		c.unpark()
+	}
+	return err
+}
 
-// list is a doubly linked list of queued calls, in order of seq.
-type list struct {
-	head, tail *Call
-	len        int
+// submit queues c. Its error says why not: errOver that another thread is to be
+// asked, all others are the caller's.
+func (t *Thread) submit(c *Call) error {
+	t.lock()
+	if t.over || t.ending && c.pin == nil {
+		t.mu.Unlock()
+		return errOver
+	}
+	c.thread.Store(t)
+	box := t.boxFor(c)
+	if e := c.scope.root.cfg.Own; e != nil && (box == &t.main || t.run == nil) && e.shut.Load() {
+		t.mu.Unlock()
+		return e.gone()
+	}
+	related := box != &t.main || !t.related() && t.frameFor(c.by) != nil
+	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
+		t.mu.Unlock()
+		return ErrQueueFull
+	}
+	if c.try && !related && !t.atRest() {
+		t.mu.Unlock()
+		return errNotFree
+	}
+	if err := c.scope.enter(related); err != nil {
+		t.mu.Unlock()
+		return err
+	}
+	c.timed = !related && t.timed(c)
+	t.put(c, box)
+	serves := t.serves(box)
+	c.late = !serves && t.blocks(box)
+	wake := serves && t.rouse()
+	ask := t.worker == nil && !t.asked && !t.adopted && !t.held
+	if ask {
+		t.asked = true
+	}
+	gather := wake && c.frame == nil && c.life == nil && c.pin == nil && t.crowd.expected()
+	c.woke = wake || ask
+	c.lined = t.pool != nil && t.worker == nil
+	c.yield = t.seq%yieldEvery == 0
+	idle := t.own != nil && box == &t.main && t.top == nil && t.run == nil
+	t.mu.Unlock()
+	if gather {
+		t.gather()
+	}
+	if ask {
+		t.ask()
+	} else {
+		t.tell(wake)
+	}
+	if idle {
+		t.own.notify()
+	}
+	return nil
+}
+
+// errOver tells a submitter to look for another thread.
+var errOver = errors.New("over")
+
+// boxFor returns the list that c belongs in. t.mu is held.
+func (t *Thread) boxFor(c *Call) *list {
+	if f := c.frame; f != nil && f.thread == t && f.live {
+		// Its caller is the thread: what it had called has ended meanwhile,
+		// and the default thread has taken its place.
+		return &f.box
+	}
+	f := c.pin
+	if f != nil && !f.live {
+		f = nil
+	}
+	if t.related() || f != nil {
+		if g := t.frameFor(c.by); g != nil && (f == nil || g.level > f.level) {
+			f = g
+		}
+	}
+	if f != nil {
+		return &f.box
+	}
+	if t.own != nil && c.pin == nil {
+		if _, ok := c.body.(*posted); ok {
+			return &t.posts
+		}
+	}
+	return &t.main
+}
+
+// serves reports whether the thread, in the frame or at the bottom where it is
+// now, runs what lies in l. t.mu is held.
+func (t *Thread) serves(l *list) bool {
+	switch {
+	case t.top == nil:
+		return l == &t.main
+	case l == &t.top.box:
+		return true
+	default:
+		return t.everybody() && l == &t.main
+	}
+}
+
+// number gives c its place in the order of the calls to t. t.mu is held.
+func (t *Thread) number(c *Call) {
+	t.seq++
+	c.seq = t.seq
+}
+
+// put queues c in l, a list of t. It is the only way into a queue; next and remove
+// are the only ways out. t.mu is held.
+func (t *Thread) put(c *Call, l *list) {
+	t.number(c)
+	l.push(c)
+	t.waiting++
 }
 
 func (l *list) push(c *Call) {
@@ -282,6 +311,217 @@ func (l *list) remove(c *Call) {
 	l.len--
 }
 
+// atRest reports whether nothing runs on t, blocked or not, and nothing is
+// queued. t.mu is held.
+func (t *Thread) atRest() bool { return t.run == nil && t.top == nil && t.waiting == 0 }
+
+// lock locks mu. Where two processors hand calls to each other it is often held
+// by the other side for some nanoseconds, much less than the mutex's own
+// spinning takes.
+func (t *Thread) lock() {
+	for range 64 {
+		if t.mu.TryLock() {
+			return
+		}
+	}
+	t.mu.Lock()
+}
+
+// rouse says that there is something to do, and reports whether the thread
+// sleeps. The caller must tell it once mu, which is held, is not.
+func (t *Thread) rouse() bool {
+	was := t.parked
+	t.parked = false
+	return was
+}
+
+// tell sends a thread that sleeps its token, and one that spins a sign. mu is
+// not held: who spins would run into it.
+func (t *Thread) tell(sleeps bool) {
+	if sleeps {
+		t.wake <- struct{}{}
+	} else {
+		t.signal.Add(1)
+	}
+}
+
+// next takes the call to run now, or nil. t.mu is held.
+func (t *Thread) next() *Call {
+	var c *Call
+	switch {
+	case t.top == nil:
+		c = t.main.head
+	case t.top.box.head != nil:
+		c = t.top.box.head
+		if t.everybody() && t.main.head != nil && t.main.head.seq < c.seq {
+			c = t.main.head
+		}
+	case t.everybody():
+		c = t.main.head
+	}
+	if c == nil {
+		return nil
+	}
+	t.unlist(c)
+	return t.take(c)
+}
+
+// due reports whether there is a call in a list that the thread serves. t.mu is
+// held.
+func (t *Thread) due() bool {
+	if t.top == nil {
+		return t.main.head != nil
+	}
+	return t.top.box.head != nil || t.everybody() && t.main.head != nil
+}
+
+// take puts c on top of the stack. t.mu is held.
+func (t *Thread) take(c *Call) *Call {
+	c.outer, t.run = t.run, c
+	t.crowd.batch++
+	t.seen = t.signal.Load()
+	return c
+}
+
+// unlist takes c out of its list. t.mu is held.
+func (t *Thread) unlist(c *Call) {
+	c.list.remove(c)
+	t.waiting--
+	if t.marks != nil {
+		t.unmark(c)
+	}
+}
+
+// exec runs c, which next has taken.
+func (t *Thread) exec(c *Call) {
+	if l := c.life; l != nil {
+		if l.layer == nil {
+			ctx := l.open(nil, c.scope)
+			t.mu.Lock()
+			c.ctx = ctx // others look at it under mu
+			t.mu.Unlock()
+		}
+		l.taken()
+	}
+	err := Ended(c.ctx)
+	if err == nil && !c.begin() {
+		err = Cause(c.ctx)
+	}
+	if err != nil {
+		c.forbid()
+		// The ctx ended while c was queued and its caller has not come to
+		// take it out: it must not run all the same.
+		t.mu.Lock()
+		t.run, c.outer = c.outer, nil
+		c.refusal = err
+		t.mu.Unlock()
+		count.cancelled.Add(1)
+		c.scope.leave()
+		c.turnAway()
+		return
+	}
+	rec := t.record
+	values, node := rec.Values, rec.Node
+	rec.Values, rec.Node = c.values, c.node
+	t.raised, t.spun = nil, false
+	c.node.Start()
+	told := false
+	defer func() {
+		if !told {
+			c.ending = recovered(recover(), nil)
+		}
+		t.raised = nil
+		c.node.End()
+		if rec.Values != c.values {
+			c.values = rec.Values
+		}
+		rec.Values, rec.Node = values, node
+		t.retire(c)
+	}()
+	c.run(t, &t.raised, nil, t.leaseOf(c.scope).unstarted())
+	told = true
+}
+
+// run calls c's function on the calling goroutine, with all that belongs to it: its
+// hooks, the trace, the interrupt function. It returns when the function has ended,
+// however, and has noted that in c.ending. A hook that panics, or calls Goexit, passes
+// through, and the caller must see to that.
+//
+// own is the thread that it runs on, nil off the threads. raised is where this
+// goroutine notes what panic it raises again, nil if nowhere. critical, if not nil,
+// has thread-critical values that end with the function. starts, if not nil, is a lease
+// that begins with the function.
+//
+// Tasks of a thread loop are the exception: their coroutine calls the function itself,
+// and a deferred function of ours would lie on the stack of each that waits. See
+// [Job.Begin] and [Job.Over].
+func (c *Call) run(own *Thread, raised **Panic, critical *goroutine.Record, starts *lease) {
+	returned := false
+	defer func() {
+		if !returned {
+			// After a Goexit the goroutine goes on unwinding from here.
+			var p *Panic
+			if raised != nil {
+				p = *raised
+			}
+			c.ending = recovered(recover(), p)
+		}
+		if c.stop != nil {
+			c.stop.end(&c.ending)
+		}
+		if critical != nil {
+			endCritical(critical, &c.ending)
+		}
+		c.tellEnded(own)
+	}()
+	if starts != nil {
+		starts.start(own)
+	}
+	c.tellStarted(own)
+	if c.stop != nil {
+		c.stop.arm(c.ctx, own)
+	}
+	if trace.IsEnabled() && (own != nil || c.inline) {
+		c.traced(own)
+	} else {
+		c.body.Run(c.ctx)
+	}
+	returned = true
+}
+
+func (c *Call) traced(t *Thread) {
+	ctx, task := trace.NewTask(c.ctx, c.Name())
+	defer task.End()
+	defer trace.StartRegion(ctx, t.label()).End()
+	c.body.Run(c.ctx)
+}
+
+// retire takes the ended call off the stack, and tells its caller.
+func (t *Thread) retire(c *Call) {
+	t.lock()
+	t.run, c.outer = c.outer, nil
+	t.calls++
+	if c.ending.Goexit && t.top != nil {
+		t.top.edge.hide(true) // the wait that c was served in ends with it
+	}
+	t.mu.Unlock()
+	c.ending.count()
+	// The account is closed before the caller wakes: a caller that closes the
+	// context next finds it idle.
+	c.scope.leave()
+	if c.ending.Goexit && c.wait.Load() != callerGone {
+		// The frames of the functions that have ended so stay on the stack,
+		// below what runs from here on, and the record with them: it must not
+		// keep the scope.
+		c.scope, c.ctx, c.node, c.by = nil, nil, nil, nil
+		if b, ok := c.body.(interface{ Forget() }); ok {
+			b.Forget()
+		}
+	}
+	t.spin.Ended()
+	t.woke = c.finish()
+}
+
 // finish tells the caller, and reports whether it slept. The caller may then
 // use the record again: nothing of it may be read after the swap, unless the
 // caller sleeps or has gone.
@@ -316,17 +556,6 @@ func (c *Call) finish() (woke bool) {
 	return woke
 }
 
-// walkAway says that the caller waits no more, for a function that runs. It
-// reports false if that has ended.
-func (c *Call) walkAway(from uint32) bool {
-	count.left.Add(1) // before the function can be seen to have ended
-	if !c.wait.CompareAndSwap(from, callerGone) {
-		count.left.Add(-1)
-		return false
-	}
-	return true
-}
-
 // rouse wakes the caller, who sleeps.
 func (c *Call) rouse() {
 	if t := c.task; t != nil {
@@ -336,39 +565,257 @@ func (c *Call) rouse() {
 	}
 }
 
-// turnAway ends a call that was refused, by somebody else than its caller. Of a
-// task nobody else would tell the hooks; one that does not return ends the task.
-func (c *Call) turnAway() {
-	if c.life == nil || c.watched == nil {
-		c.finish()
-		return
-	}
-	told := false
-	defer func() {
-		if !told {
-			c.refusal, c.ending = nil, recovered(recover(), nil)
-		}
-		c.finish()
-	}()
-	c.tellRefused(c.ctx, c.refusal)
-	told = true
+// push puts f on top of t, for the call that now runs there.
+func (t *Thread) push(f *Frame, what string) {
+	t.lock()
+	t.pushLocked(f, what)
+	t.mu.Unlock()
 }
 
-// turnAway does that for calls that have been taken out of their queue, whatever
-// a hook does.
-func turnAway(calls []*Call) {
-	defer func() {
-		if len(calls) > 0 {
-			turnAway(calls)
-		}
-	}()
-	for len(calls) > 0 {
-		c := calls[0]
-		calls = calls[1:]
-		c.thread.Load().removed(c)
-		c.turnAway()
+// pushLocked is push for one who holds t.mu.
+func (t *Thread) pushLocked(f *Frame, what string) {
+	f.thread, f.what = t, what
+	f.below = t.top
+	if f.below != nil {
+		f.level = f.below.level + 1
+	}
+	f.call = t.run
+	if t.wake == nil {
+		t.wake = make(chan struct{}, 1) // it is held
+	}
+	f.live = true
+	t.top = f
+}
+
+// complete ends the wait, and reports whether the thread slept.
+func (f *Frame) complete() (woke bool) {
+	t := f.thread
+	t.lock()
+	f.done = true
+	wake := t.top == f && t.rouse()
+	t.mu.Unlock()
+	t.tell(wake)
+	return wake
+}
+
+// pop takes f off, and hands its calls down: to the nearest frame below that
+// waits for them too, else to the thread's own queue.
+func (t *Thread) pop(f *Frame) {
+	t.lock()
+	f.live = false
+	t.top = f.below
+	left := t.resort(&f.box)
+	// Whoever keeps a node of below keeps f, but not the frames that it stood on.
+	call := f.call
+	f.below, f.call = nil, nil
+	t.mu.Unlock()
+	awaitReaders()
+	for _, m := range left {
+		m.recheck()
+	}
+	if loans.n.Load() != 0 {
+		t.reclaim(call)
+	}
+	if t.own != nil {
+		t.rests()
 	}
 }
+
+// reclaim is the same for a wait of the function that runs in c, or, if c is
+// nil, of the one that the goroutine of t has become a thread for.
+func (t *Thread) reclaim(c *Call) {
+	if c != nil {
+		reclaim(c)
+		return
+	}
+	reclaim(t)
+	if n := waiter(t.record); n != nil {
+		reclaim(n)
+	}
+}
+
+// serve runs calls on the thread until f is completed, done is closed or
+// delivers, or cancel is closed. It reports whether cancel ended it. It looks
+// at the channels between any two calls: an endless supply of work does not
+// keep the wait from ending.
+//
+// While it runs a call on top of a wait for tokens, that claim stands aside.
+// So does turn, if it is not nil. If that has the lock, done is about to be closed.
+func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (cancelled bool) {
+	claim := f.edge.claim()
+	for {
+		if done != nil || cancel != nil {
+			select {
+			case <-done:
+				return false
+			case <-cancel:
+				return true
+			default:
+			}
+		}
+		t.lock()
+		if f.done {
+			t.mu.Unlock()
+			return false
+		}
+		if claim != nil && !claim.stepAside() {
+			t.mu.Unlock()
+			return false
+		}
+		if turn != nil && t.due() && !turn.stepAside() {
+			t.mu.Unlock()
+			<-done
+			return false
+		}
+		if c := t.next(); c != nil {
+			t.mu.Unlock()
+			t.exec(c)
+			if turn != nil {
+				turn.stepBack()
+			}
+			if claim != nil && claim.stepBack() {
+				claim.borrow()
+			}
+			t.spinInStep()
+			continue
+		}
+		if claim != nil && claim.stepBack() {
+			t.mu.Unlock()
+			claim.borrow()
+			continue
+		}
+		if t.spinFirst() {
+			continue
+		}
+		t.parked = true
+		t.crowd.slept()
+		t.mu.Unlock()
+		f.edge.slept()
+		if done == nil && cancel == nil {
+			<-t.wake
+			continue
+		}
+		select {
+		case <-t.wake:
+			continue
+		case <-done:
+			t.unpark()
+			return false
+		case <-cancel:
+			t.unpark()
+			return true
+		}
+	}
+}
+
+// unpark takes back the sign that the thread sleeps. Where somebody was faster
+// their token is under way, and is taken with it.
+func (t *Thread) unpark() {
+	t.mu.Lock()
+	was := t.parked
+	t.parked = false
+	t.mu.Unlock()
+	if !was {
+		<-t.wake
+	}
+}
+
+// spinInStep spins after a call, while the thread and its callers are in step. mu is not
+// held.
+func (t *Thread) spinInStep() {
+	t.lock()
+	if t.woke || !t.spin.On() || t.signal.Load() != t.seen || t.due() {
+		t.mu.Unlock()
+		return
+	}
+	t.spinFor(t.seen, t.spin.Patience())
+}
+
+// spinFirst spins for something to do, if that is likely to come soon. t.mu is held. If
+// spinFirst reports true it has released mu, and the caller must look again, whatever
+// came of it: the signal changes after the thing itself, and only a look under mu right
+// before parking is sure to see that.
+func (t *Thread) spinFirst() bool {
+	if t.spun {
+		t.spun = false
+		return false
+	}
+	budget := t.spin.Budget(t.woke)
+	t.woke = false
+	if budget == 0 {
+		return false
+	}
+	t.spinFor(t.signal.Load(), budget)
+	return true
+}
+
+// spinFor spins until the signal is not old. t.mu is held, and released.
+func (t *Thread) spinFor(old uint32, budget int64) {
+	t.mu.Unlock()
+	if spin.Until(&t.signal, old, budget) {
+		t.spin.Hit()
+	} else {
+		t.spin.Miss()
+		t.spun = true
+	}
+}
+
+// expected reports whether a wake is to be put off.
+func (c *crowd) expected() bool {
+	if c.spare > 0 {
+		c.spare--
+		return false
+	}
+	return c.likely
+}
+
+// slept says that the thread has nothing to do.
+func (c *crowd) slept() {
+	c.likely = c.batch > 1
+	c.batch = 0
+}
+
+// A wake is not put off for crowdSpare wakes after it has taken crowdLong to come
+// back to it: there are others in the run queue who do not call.
+const (
+	crowdLong  = 500 * time.Microsecond
+	crowdSpare = 4096
+)
+
+// gather lets the other callers run. mu is not held, and the caller is no thread.
+func (t *Thread) gather() {
+	start := time.Now()
+	runtime.Gosched()
+	if time.Since(start) > crowdLong {
+		t.lock()
+		t.crowd.spare = crowdSpare
+		t.mu.Unlock()
+	}
+}
+
+// begin claims c for the one who is about to run its function, and reports whether
+// that may be done.
+func (c *Call) begin() bool { return c.stage.CompareAndSwap(undecided, begun) }
+
+// forbid keeps the function from beginning, and reports whether it is the one who has
+// done so: false says that it has begun, or was refused already. It is not for calls
+// that are queued: these are removed.
+func (c *Call) forbid() bool { return c.stage.CompareAndSwap(undecided, refused) }
+
+// hasBegun reports whether the function has begun.
+func (c *Call) hasBegun() bool { return c.stage.Load() == begun }
+
+// isQueued reports whether c is in a list. The mu of its thread is held.
+func (c *Call) isQueued() bool { return c.list != nil }
+
+// isRunning reports whether c is on the stack of its thread, perhaps without having
+// begun. The mu of the thread is held. It may be true for a moment after the end.
+func (c *Call) isRunning() bool {
+	return c.list == nil && c.stage.Load() != refused && !c.hasEnded()
+}
+
+// hasEnded reports whether the end of c is recorded.
+func (c *Call) hasEnded() bool { return c.wait.Load() == callEnded }
 
 // lend has the goroutine of c's caller, who waits, run the async function a,
 // and reports whether it is to be had, and whether it slept. Only the thread that
@@ -411,6 +858,227 @@ func (c *Call) runErrand() (ran, woke bool) {
 	return true, a.runElsewhere()
 }
 
+// revoke takes c out of its queue. It reports false if c runs or has ended.
+func (c *Call) revoke(why error) bool {
+	t := c.lock()
+	if !c.isQueued() {
+		t.mu.Unlock()
+		return false
+	}
+	t.remove(c, why)
+	t.mu.Unlock()
+	t.removed(c)
+	count.cancelled.Add(1)
+	return true
+}
+
+// remove takes c, which is queued, out of its list: it will not run. The caller
+// must call removed when t.mu, which is held, is not.
+func (t *Thread) remove(c *Call, why error) {
+	t.unlist(c)
+	c.stage.Store(refused)
+	c.refusal = why
+}
+
+// removed closes the account of c, which remove has taken out. A thread that
+// nobody waits for any more leaves the line of its pool. No lock is held.
+func (t *Thread) removed(c *Call) {
+	t.mu.Lock()
+	withdraw := t.worker == nil && t.asked && t.main.len == 0
+	t.mu.Unlock()
+	if withdraw {
+		t.withdraw()
+	}
+	c.scope.leave()
+}
+
+// turnAway ends a call that was refused, by somebody else than its caller. Of a
+// task nobody else would tell the hooks; one that does not return ends the task.
+func (c *Call) turnAway() {
+	if c.life == nil || c.watched == nil {
+		c.finish()
+		return
+	}
+	told := false
+	defer func() {
+		if !told {
+			c.refusal, c.ending = nil, recovered(recover(), nil)
+		}
+		c.finish()
+	}()
+	c.tellRefused(c.ctx, c.refusal)
+	told = true
+}
+
+// turnAway does that for calls that have been taken out of their queue, whatever
+// a hook does.
+func turnAway(calls []*Call) {
+	defer func() {
+		if len(calls) > 0 {
+			turnAway(calls)
+		}
+	}()
+	for len(calls) > 0 {
+		c := calls[0]
+		calls = calls[1:]
+		c.thread.Load().removed(c)
+		c.turnAway()
+	}
+}
+
+// turnDown sees to it that c does not begin, for the reason why, and reports
+// whether that is so. Who waits has to be told.
+func (c *Call) turnDown(why error) bool {
+	if !c.forbid() {
+		return false
+	}
+	c.refusal = why
+	c.node.End()
+	count.cancelled.Add(1)
+	return true
+}
+
+// mayBegin claims c for the one who is to run it. Otherwise it returns why it must
+// not be run; then that was noted, unless it is errGivenUp.
+func (c *Call) mayBegin() error {
+	if err := Ended(c.ctx); err != nil {
+		// As if its caller had been faster: one who may abandon what has begun
+		// must not be told that this has.
+		if !c.turnDown(err) {
+			return errGivenUp
+		}
+		return err
+	}
+	if !c.begin() {
+		return errGivenUp
+	}
+	if c.life != nil {
+		c.life.taken()
+	}
+	return nil
+}
+
+// errGivenUp says that somebody else has seen to it that a call does not begin.
+var errGivenUp = &abandonedError{context.Canceled}
+
+// walkAway says that the caller waits no more, for a function that runs. It
+// reports false if that has ended.
+func (c *Call) walkAway(from uint32) bool {
+	count.left.Add(1) // before the function can be seen to have ended
+	if !c.wait.CompareAndSwap(from, callerGone) {
+		count.left.Add(-1)
+		return false
+	}
+	return true
+}
+
+// drain runs what is left in the queue of a thread that ends, and closes it.
+// It goes on after a Goexit: nothing accepted is lost.
+func (t *Thread) drain() {
+	finished := false
+	defer func() {
+		if !finished {
+			t.drain()
+		}
+	}()
+	for {
+		t.mu.Lock()
+		c := t.next()
+		if c == nil {
+			t.over = true
+			t.mu.Unlock()
+			finished = true
+			return
+		}
+		t.mu.Unlock()
+		t.exec(c)
+	}
+}
+
+// Reset makes a call whose function has returned or panicked, and whose caller
+// has been told, fit to be used again. What most calls leave alone is not
+// written, and nothing atomically: nobody else has it, and its cache lines come
+// back from another processor while the caller goes on.
+func (c *Call) Reset() (done bool) {
+	switch {
+	case c.task != nil:
+		return false
+	case c.watched != nil || c.stop != nil || c.errand != nil:
+		*c = Call{}
+		return true
+	}
+	c.body, c.ctx, c.scope, c.node = nil, nil, nil, nil
+	c.stage, c.wait = atomic.Uint32{}, atomic.Uint32{}
+	c.thread = atomic.Pointer[Thread]{}
+	if c.ending.Panic != nil {
+		c.ending = Ending{}
+	}
+	if c.by != nil {
+		c.by = nil
+	}
+	if c.name != "" {
+		c.name = ""
+	}
+	if c.pc != 0 {
+		c.pc = 0
+	}
+	c.manner, c.submission = manner{inline: c.inline}, submission{}
+	c.edge = edge{}
+	c.values = goroutine.Values{}
+	c.frame, c.parker = nil, nil
+	return true
+}
+
+// Ending returns how the function ended. Only for the caller of a call that
+// was not refused.
+func (c *Call) Ending() Ending { return c.ending }
+
+// Raise ends the caller of c the way the function ended, unless it returned.
+func (c *Call) Raise() {
+	if !c.ending.Returned() {
+		c.ending.Raise()
+	}
+}
+
+// RunInline runs body where it is called, with the hooks, the trace and the
+// interrupt function that a call has. It ends as body does.
+func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
+	if Plain(o, s) {
+		body.Run(ctx)
+		return
+	}
+	c.body, c.scope, c.ctx, c.name, c.inline = body, s, ctx, o.Name, true
+	if c.pc == 0 {
+		c.pc = o.PC
+	}
+	if o.Interrupt != nil {
+		c.stop = newInterrupt(o)
+	}
+	own, rec := current()
+	c.tellQueued(ctx)
+	c.ctx = c.watched.carry(ctx)
+	if own == nil && (rec == nil || rec.Node == nil) {
+		// Somewhere to remember a panic that passes through.
+		rec = goroutine.Ensure()
+		rec.Node = &Node{}
+		defer func() {
+			rec.Node = nil
+			rec.ReleaseIfEmpty()
+		}()
+	}
+	c.run(own, raisedSlot(), nil, nil)
+	c.ending.Raise()
+}
+
+// SetPC names the call after the function with that entry, unless it has a name.
+func (c *Call) SetPC(pc uintptr) { c.pc = pc }
+
+// Plain reports whether a call in s, which may be nil, that runs where it is
+// made needs nothing beside its function.
+func Plain(o *Options, s *Scope) bool {
+	return o.Interrupt == nil && !hooked(s) && !trace.IsEnabled()
+}
+
 // lock locks the thread of c, which has one, and returns it.
 func (c *Call) lock() *Thread {
 	t := c.thread.Load()
@@ -418,18 +1086,76 @@ func (c *Call) lock() *Thread {
 	return t
 }
 
-// Name returns what the call is called in reports: the name it was given, or
-// that of its function.
-func (c *Call) Name() string { return callName(c.name, c.pc) }
+// inLine reports whether t waits for a worker of its pool, if only for one that
+// is on its way. t.mu is held.
+func (t *Thread) inLine() bool { return t.worker == nil && t.asked && t.pool != nil }
 
-func callName(name string, pc uintptr) string {
-	if name != "" {
-		return name
+// needs returns the level from which on all frames of t must end before c does, or
+// that t must get a worker from its pool; blocked is false if there is no such thing.
+// t.mu is held; it is the thread of c.
+func (t *Thread) needs(c *Call) (low int, line, blocked bool) {
+	if c.isQueued() {
+		switch {
+		case t.worker == nil && !t.adopted && !t.held:
+			return 0, t.pool != nil && t.asked, t.pool != nil && t.asked
+		case t.serves(c.list):
+			return 0, false, false
+		}
+		for f := t.top; f != nil; f = f.below {
+			if &f.box == c.list {
+				return f.level + 1, false, true
+			}
+		}
+		return 0, false, true
 	}
-	if pc != 0 {
-		if f := runtime.FuncForPC(pc); f != nil {
-			return f.Name()
+	// The frames of c, and of what runs on top of it, are those down to the first
+	// whose call lies below c. A c that is not on the stack has ended, or was not
+	// queued yet.
+	f := t.top
+	for r := t.run; r != nil; r = r.outer {
+		for ; f != nil && f.call == r; f = f.below {
+			low, blocked = f.level, true
+		}
+		if r == c {
+			return low, false, blocked
 		}
 	}
-	return "call"
+	return 0, false, false
+}
+
+func (f forCall) kind() string { return "call" }
+
+func (f forCall) name() string { return f.c.Name() }
+
+func (f forCall) mayWait() bool { return true }
+
+func (f forCall) next() (*Call, *Node) { return f.c, nil }
+
+func (f forCall) needs(q *query) cycle.Needs { return q.one(&callVertex{q, f.c}) }
+
+func (f forCall) reached() any { return f.c }
+
+func (f forCall) report(_ *view, w *WaitState) {
+	if f.c.thread.Load() == nil {
+		return
+	}
+	t := f.c.lock()
+	defer t.mu.Unlock()
+	w.Thread, w.Seq = t.id, f.c.seq
+	if f.c.isRunning() {
+		w.Goroutine = t.gid.Load()
+	}
+}
+
+// String returns the name of the policy.
+func (p Policy) String() string {
+	switch p {
+	case Related:
+		return "Related"
+	case All:
+		return "All"
+	case None:
+		return "None"
+	}
+	return "invalid"
 }

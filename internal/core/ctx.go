@@ -3,33 +3,7 @@ package core
 import (
 	"context"
 	"slices"
-	"sync/atomic"
 )
-
-// Ctx is the one context type of this module. It carries what a call needs to
-// know of its surroundings: the scope whose thread is nearest, the node of the
-// call tree that the code belongs to, and the loop.
-//
-// The embedded context is always a foreign one: a new layer wraps the foreign
-// context below the old layer, never the old layer itself. Embedding our own
-// layers would make Done and Value recurse through every level of a nesting
-// and turn its cost quadratic.
-//
-// All fields but child are fixed at birth.
-type Ctx struct {
-	context.Context
-	done  <-chan struct{} // of the embedded context: see Done
-	scope *Scope
-	node  *Node
-	home  *Home // the loop that the code runs on, or that of the task which has called it; nil if there is none
-
-	// child is the context that calls from here into child.scope receive. One
-	// object serves all of them, one after another and side by side: such a
-	// call is waited for by its submitter alone, so nobody needs to tell its
-	// node from its sibling's. A call whose caller blocks a thread is waited
-	// for by a frame and gets a node of its own.
-	child atomic.Pointer[Ctx]
-}
 
 // over makes base the embedded context.
 func (c *Ctx) over(base context.Context) {
@@ -99,12 +73,6 @@ func foreign(ctx context.Context) context.Context {
 type carrier struct {
 	context.Context
 	values []carried // never empty; the innermost first
-}
-
-// A carried is what hooks have given.
-type carried struct {
-	by  *Hooks
-	ctx context.Context
 }
 
 // Value implements [context.Context].
@@ -216,28 +184,6 @@ func newCtx(base context.Context, s *Scope, n *Node, h *Home) *Ctx {
 func Bare(ctx context.Context) bool {
 	c := From(ctx)
 	return c == nil || c.scope == nil && c.node == nil
-}
-
-// nodeCtx is a Ctx and its node in one allocation.
-type nodeCtx struct {
-	Ctx
-	own Node
-}
-
-// frameCtx is the context of a function that a thread waits for, its node, and
-// the frame of that wait, in one allocation: the node refers to the frame anyway.
-type frameCtx struct {
-	nodeCtx
-	wait Frame
-}
-
-// awayCtx is the context of a function that a goroutine waits for which is no thread,
-// its node, and that wait, in one allocation. It is not in the call: a ctx that outlives
-// the call must not keep the function and its results.
-type awayCtx struct {
-	nodeCtx
-	wait  edge
-	alone lifeCtx // the layer below, if it ends with a loop alone
 }
 
 // newFrameCtx is newNodeCtx for such a function.

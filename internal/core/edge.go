@@ -1,88 +1,12 @@
 package core
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"asyncsync.dev/internal/goroutine"
 )
-
-// # Who waits for whom
-//
-// The one who waits is a goroutine, never a ctx, because a ctx travels. It is a
-// [Thread]. Off the threads it is the [Node] that the goroutine runs as: the node of
-// a task or of a function in [Away] belongs to that function alone. (Calls on
-// threads share nodes. Such a call is known by its place on the thread's stack.)
-// Nobody waits for a goroutine that is neither, so it is in no cycle.
-//
-// A wait is an [edge]. What it is for is a [target].
-//
-// # Publish, then look
-//
-// A wait that would close a cycle is refused: see [closes]. Every waiter first makes
-// its own wait visible (it pushes a [Frame] or stores Node.waits, and does both
-// before it queues a call). Then it looks for a cycle. Of two waits that close one
-// together, at least one sees the other. A wait need not look where something is
-// still missing, if the one who adds that looks itself:
-//
-//   - A call queued into a list that its thread serves now waits for nothing but
-//     the function that runs there. To keep the call, that function would have to
-//     wait. It would push a frame under the same mutex, and so after the queueing.
-//   - A function in [Away] is new. It would have to begin to wait.
-//   - If Node.waits is nil after we publish, that node begins to wait later and
-//     will see our edge.
-//
-// Only rare cases are left. A hop to a free thread and a level of an ordinary
-// nesting look for nothing and share no lock.
-//
-// # What a verdict means
-//
-// Package cycle says when a search is certain. The facts that it compares are the
-// frames, edges, holders and nodes that were found. Joins, and the lists that calls
-// are in, do not change meanwhile: the search holds relations. If two waiters have
-// found the same cycle, one of them locks cycles first, and takes its wait back
-// before it unlocks.
-//
-// A certain verdict says that nothing which waits here can end. It does not know who
-// might interfere from outside: end a ctx, give a limiter another token, or begin to
-// wait for the submitter of a stranger's call, which is no stranger then. A program
-// that relies on such help is refused all the same.
-//
-// # What is not seen
-//
-// A function on an [Elsewhere] of others is not seen before it has begun.
-//
-// Otherwise a cycle closes with a new wait, but for two cases. Calls may be handed
-// down from a frame that ends, or leave it with a join, to where they are not
-// served: then [Mark.recheck] looks for the cycle. And a token or a lock may come
-// free while the thread that wants it runs something else on top of that wait: it
-// is never given to such a thread. See claim.stepAside and Turn.stepAside.
-
-// An edge is one wait. It is published in a Frame that stands, or in Node.waits,
-// and does not change meanwhile.
-type edge struct {
-	// to is what is waited for; nil if that is not known.
-	to target
-	// since is when the waiter first slept for it, in nanoseconds; 0 if it has
-	// not.
-	since atomic.Int64
-	// gid is the goroutine that waits. In the Call of an async function or a
-	// task it is the one that runs it.
-	gid atomic.Int64
-}
-
-// A goal is what a wait is for that has no call to keep its edge in.
-type goal struct {
-	target
-	ctx    context.Context // its end ends the wait
-	edge   edge            // of a waiter off the threads
-	hidden atomic.Bool     // not visible yet, or taken back; or the waiter was let go
-
-	gate  *Gate // opens when the wait is over, for a task that parks; nil for others
-	place listener
-}
 
 // cycles is held by a search for a cycle, and by a report while it looks at a few
 // waits. It is the outermost lock.
@@ -115,16 +39,6 @@ func awaitReaders() {
 		cycles.Lock()
 		defer cycles.Unlock() // having waited is enough
 	}
-}
-
-// waiter returns the node that stands for the goroutine of rec, which is no thread;
-// nil if the goroutine is nobody's.
-func waiter(rec *goroutine.Record) *Node {
-	if rec == nil {
-		return nil
-	}
-	n, _ := rec.Node.(*Node)
-	return n
 }
 
 // goal returns the goal of e, nil if it waits for a call, or for nothing known.
@@ -259,4 +173,34 @@ func closingBegins(e *edge, by *Node) (end func()) {
 		closings.Unlock()
 		awaitReaders()
 	}
+}
+
+// publish makes e what n waits for. n may be nil.
+func (n *Node) publish(e *edge) {
+	if n != nil && e != nil {
+		n.waits.Store(e)
+	}
+}
+
+// unpublish takes the wait of n back. n may be nil.
+func (n *Node) unpublish() {
+	if n != nil {
+		n.waits.Store(nil)
+		awaitReaders()
+		if loans.n.Load() != 0 {
+			reclaim(n)
+		}
+	}
+}
+
+// publish makes known that the calling goroutine, which is no thread, waits for c,
+// before c is queued. It returns the node that unpublish must be called on.
+func (c *Call) publish(rec *goroutine.Record) *Node {
+	c.edge.gid.Store(goroutine.ID())
+	self := waiter(rec)
+	if self != nil {
+		c.edge.to = forCall{c}
+		self.waits.Store(&c.edge)
+	}
+	return self
 }

@@ -5,30 +5,12 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"sync/atomic"
+
+	"asyncsync.dev/internal/goroutine"
 )
-
-// A Panic is a panic on its way from the goroutine where it happened to the
-// one that waits. The stack is taken once, at the origin.
-type Panic struct {
-	Value any
-	Stack []byte
-	told  atomic.Bool // the hook has heard of it
-
-	// loss is what is said if nobody ever hears of it; nil unless that may be. It is
-	// set before the ending is shared.
-	loss *loss
-}
 
 // first reports whether this is the first time it is asked.
 func (p *Panic) first() bool { return !p.told.Swap(true) }
-
-// An Ending is how a function ended: it returned, panicked, or called
-// runtime.Goexit. The zero value is a return.
-type Ending struct {
-	Panic  *Panic
-	Goexit bool
-}
 
 // Returned reports whether the function came back by itself.
 func (e Ending) Returned() bool { return e.Panic == nil && !e.Goexit }
@@ -74,13 +56,6 @@ type origin Panic
 // Error is called by the runtime, when the process is about to end.
 func (o *origin) Error() string {
 	return "the panic below began elsewhere, and its caller was told; it began at:\n" + string(o.Stack)
-}
-
-// A loss is a panic of a function that nobody has waited for, yet. It is apart from the
-// Panic, because it is told of when that has been collected.
-type loss struct {
-	told atomic.Bool // somebody has heard of it
-	text string
 }
 
 // mayBeLost has p told of on standard error when nobody can hear of it any more. name
@@ -172,4 +147,17 @@ func panicked(pcs []uintptr) int {
 		}
 	}
 	return 0
+}
+
+// endCritical ends the thread-critical values of a goroutine whose function has
+// ended. If that fails it is how the function has ended.
+func endCritical(rec *goroutine.Record, e *Ending) {
+	rec.EndCritical(func(v any, goexit bool, stack []byte) {
+		if e.Returned() {
+			*e = Ending{Goexit: goexit}
+			if !goexit {
+				e.Panic = &Panic{Value: v, Stack: stack}
+			}
+		}
+	})
 }

@@ -1,28 +1,5 @@
 package core
 
-import (
-	"sync"
-
-	"asyncsync.dev/internal/sched"
-)
-
-// A Gate is opened once, and waited for before and after that. A task of a thread
-// loop that waits for it is woken without a goroutine that listens to a channel in
-// its place. The zero Gate is shut.
-type Gate struct {
-	mu    sync.Mutex // guards the rest; a leaf lock
-	open  bool
-	done  chan struct{} // made when somebody asks for it
-	first *listener
-}
-
-// A listener is the wait of a task.
-type listener struct {
-	task       *sched.Task
-	number     uint64
-	prev, next *listener // guarded by the mu of the gate
-}
-
 // Open opens the gate, and wakes all who wait.
 func (g *Gate) Open() {
 	g.mu.Lock()

@@ -4,7 +4,14 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
+
+	"asyncsync.dev/internal/cycle"
+	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/sched"
 )
 
 // A Graph is who runs where, and who waits for whom. Each thread in it is
@@ -68,22 +75,6 @@ type CallState struct {
 	Wait     *WaitState // running: the wait of this module that its function is in
 }
 
-// A WaitState is one wait of this module.
-type WaitState struct {
-	Kind      string        // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close; or what its function is called
-	For       string        // the name of what is waited for, "" if it has none
-	Thread    uint64        // of a call: the ID of the thread that it was sent to
-	Seq       uint64        // and its number there
-	Goroutine int64         // that runs what is waited for, 0 if that is not known
-	Age       time.Duration // how long the wait has slept, -1 if it does not
-
-	Function   int      // the Function of the GoroutineState of what is waited for, if that is in a wait; 0 if it is not known
-	Goroutines []int64  // of a group: those that run the members, the first of them
-	Functions  []int    // and the Function of each
-	Limiter    int      // the place in Limiters, from 1; 0 if it is not there
-	Threads    []uint64 // of a pool close: the IDs of the threads that are lent, the first of them
-}
-
 // A ResourceState is who holds a resource, and who waits for it.
 type ResourceState struct {
 	Total, Used int
@@ -124,13 +115,6 @@ type GoroutineState struct {
 	Below     bool // it waits for the end of a context from below a function that runs there
 }
 
-// How much a graph names.
-const (
-	graphQueue   = 16   // queued calls of a thread
-	graphNodes   = 1024 // functions off the threads
-	graphMembers = 64   // of a group, or threads of a pool
-)
-
 // TakeGraph returns the graph of all threads that have a goroutine, or wait in
 // line for one.
 func TakeGraph() Graph {
@@ -168,25 +152,6 @@ var afterPart = func() {}
 
 // partSize bounds how many goroutines off the threads are looked at in one part.
 const partSize = 32
-
-// A view is a graph in the making.
-type view struct {
-	g    Graph
-	todo []function    // that waits have led to, in order
-	seen map[*Node]int // their places, from 1
-
-	pools   map[*Pool]int
-	sites   map[uintptr]Site
-	numbers map[*Resource]int // of Limiters, from 1
-	there   map[int64]bool    // goroutines that g has
-}
-
-// A function runs off the threads.
-type function struct {
-	node *Node
-	name string
-	pc   uintptr
-}
 
 // found notes a function that a wait has led to, unless there are too many, and
 // returns its number, 0 if it has none.
@@ -546,21 +511,277 @@ func (h *Hold) party() ResourceParty {
 	return p
 }
 
-// threads returns the threads that have a goroutine, and those in line for one. A
-// thread that gets its goroutine meanwhile is among them, once.
-func threads() []*Thread {
-	lined, all := linedThreads(), liveThreads() // in this order
-	if len(lined) == 0 {
-		return all
+// title returns the name of what runs as t, and its node, nil if it has none.
+func title(t *sched.Task) (name string, n *Node) {
+	var j *Job
+	switch b := t.Body.(type) {
+	case *Job:
+		j = b
+	case *Solo:
+		j = &b.Job
+	default:
+		return "a posted function", nil
 	}
-	seen := make(map[*Thread]bool, len(all))
-	for _, t := range all {
-		seen[t] = true
+	if j.life != nil && j.node == &j.life.own {
+		return j.node.name(), j.node
 	}
-	for _, t := range lined {
-		if !seen[t] {
-			all = append(all, t)
+	return j.call.Name(), j.node
+}
+
+// A LoopState is what one thread loop did at one moment.
+type LoopState struct {
+	ID        uint64 // never used again in the process
+	Name      string
+	OSThread  int64
+	Goroutine int64 // that has called Run
+
+	// Running is what runs, nil if nothing does. Turn is another one for each time
+	// that something gets to run.
+	Running *LoopTask
+	Turn    [2]uint64
+	Ready   int        // tasks and functions that have to wait until Running lets them run
+	Waiting []LoopTask // tasks that wait for something, the first of them
+	Tasks   int        // that have begun and not ended
+}
+
+// A LoopTask is one task of a loop.
+type LoopTask struct {
+	Goroutine int64
+	Name      string
+	Wait      *WaitState // nil for a wait that this module does not know; of what runs, one that blocks the loop
+}
+
+// A runningLoop is a thread loop that somebody runs.
+type runningLoop struct {
+	id       uint64
+	name     string
+	loop     *sched.Loop
+	gid, tid int64
+}
+
+// runningLoops are those that there are. A leaf lock.
+var runningLoops struct {
+	sync.Mutex
+	all map[*runningLoop]struct{}
+}
+
+var loopIDs atomic.Uint64
+
+// EnlistLoop makes known that the calling goroutine, which is locked to its OS
+// thread, runs l, until over is called.
+func EnlistLoop(name string, l *sched.Loop) (over func()) {
+	r := &runningLoop{loopIDs.Add(1), name, l, goroutine.ID(), osThread()}
+	runningLoops.Lock()
+	if runningLoops.all == nil {
+		runningLoops.all = map[*runningLoop]struct{}{}
+	}
+	runningLoops.all[r] = struct{}{}
+	runningLoops.Unlock()
+	return func() {
+		runningLoops.Lock()
+		delete(runningLoops.all, r)
+		runningLoops.Unlock()
+	}
+}
+
+// graphTasks is how many tasks of a loop a graph names.
+const graphTasks = 16
+
+// loops adds the loops.
+func (v *view) loops() {
+	runningLoops.Lock()
+	all := make([]*runningLoop, 0, len(runningLoops.all))
+	for r := range runningLoops.all {
+		all = append(all, r)
+	}
+	runningLoops.Unlock()
+	slices.SortFunc(all, func(a, b *runningLoop) int { return cmp.Compare(a.id, b.id) })
+	for _, r := range all {
+		s := LoopState{ID: r.id, Name: r.name, OSThread: r.tid, Goroutine: r.gid}
+		var nodes []*Node
+		r.loop.Look(graphTasks, func(k sched.Look) {
+			s.Ready, s.Tasks = k.Ready, k.Tasks
+			add := func(t *sched.Task) LoopTask {
+				name, n := title(t)
+				nodes = append(nodes, n)
+				return LoopTask{Goroutine: t.Goroutine(), Name: name}
+			}
+			if k.Now != nil {
+				now := add(k.Now)
+				s.Running, s.Turn = &now, [2]uint64{uint64(uintptr(unsafe.Pointer(k.Now))), k.Turn}
+			}
+			for _, t := range k.Waiting {
+				s.Waiting = append(s.Waiting, add(t))
+			}
+		})
+		// No lock of the loop is held: what a wait is for may be on a thread.
+		v.part(func() {
+			wait := func(n *Node, t *LoopTask) {
+				if n == nil {
+					return
+				}
+				if e := n.waits.Load(); e != nil && e.kind() != "" {
+					t.Wait = v.state(e, "")
+				}
+			}
+			if s.Running != nil {
+				wait(nodes[0], s.Running)
+				nodes = nodes[1:]
+			}
+			for i := range s.Waiting {
+				wait(nodes[i], &s.Waiting[i])
+			}
+		})
+		v.g.Loops = append(v.g.Loops, s)
+	}
+}
+
+// exiting reports whether t runs exit functions. t.mu is held.
+func (t *Thread) exiting() bool {
+	// One that sleeps in a frame is in a wait of an exit function.
+	return t.run == nil && t.ending && t.worker != nil && (!t.parked || t.top != nil)
+}
+
+// servesNow reports whether t is about to run what lies in l: it has nothing to do, or
+// waits and serves l. t.mu is held.
+func (t *Thread) servesNow(l *list) bool {
+	return (t.run == nil || t.top != nil && t.top.call == t.run) && t.serves(l)
+}
+
+// An entry is a part of a thread's stack: a call, the wait that blocks it, or
+// both.
+type entry struct {
+	call  *Call
+	frame *Frame
+}
+
+// stack returns the entries from the top, without the middle of a high stack,
+// and how many there are with it. t.mu is held.
+func (t *Thread) stack() (n int, stack []entry) {
+	var last [graphBottom]entry // a ring
+	add := func(e entry) {
+		if n < graphTop {
+			stack = append(stack, e)
+		} else {
+			last[(n-graphTop)%graphBottom] = e
+		}
+		n++
+	}
+	f := t.top
+	for c := t.run; c != nil; c = c.outer {
+		e := entry{call: c}
+		for ; f != nil && f.call == c; f = f.below {
+			if e.frame == nil {
+				e.frame = f
+			}
+		}
+		add(e)
+	}
+	for ; f != nil; f = f.below {
+		add(entry{frame: f})
+	}
+	if rest := n - graphTop; rest > 0 {
+		for i := max(0, rest-graphBottom); i < rest; i++ {
+			stack = append(stack, last[i%graphBottom])
 		}
 	}
-	return all
+	return n, stack
 }
+
+// Functions are those on a thread's stack that a graph names, with the epoch of each.
+// Their places count from the top, and from 1.
+type functions map[*Node]struct {
+	epoch uint32
+	place int
+}
+
+// functions returns those on the stack of t. t.mu is held.
+func (t *Thread) functions() functions {
+	r := functions{}
+	_, stack := t.stack()
+	for i, e := range stack {
+		if e.call != nil && r[e.call.node].place == 0 {
+			r[e.call.node] = struct {
+				epoch uint32
+				place int
+			}{e.call.node.epoch(), i + 1}
+		}
+	}
+	return r
+}
+
+// place returns the place of the function that is above by, in the epoch born, in the
+// call tree; 0 for none. It looks a bounded way up, so that 0 may be wrong.
+func (r functions) place(by *Node, born uint32) int {
+	for range graphSteps {
+		if by == nil {
+			break
+		}
+		if at, ok := r[by]; ok && at.epoch == born {
+			return at.place
+		}
+		born = by.born.Load()
+		by = by.parent.Load()
+	}
+	return 0
+}
+
+// eachCall calls f for the calls that are queued on t and that run there. t.mu is
+// held.
+func (t *Thread) eachCall(f func(*Call)) {
+	for c := t.main.head; c != nil; c = c.next {
+		f(c)
+	}
+	for g := t.top; g != nil; g = g.below {
+		for c := g.box.head; c != nil; c = c.next {
+			f(c)
+		}
+	}
+	for c := t.run; c != nil; c = c.outer {
+		f(c)
+	}
+}
+
+func (f forNode) kind() string { return "run" }
+
+func (f forNode) name() string { return f.n.name() }
+
+func (f forNode) mayWait() bool { return true }
+
+func (f forNode) next() (*Call, *Node) { return nil, nil }
+
+func (f forNode) needs(q *query) cycle.Needs { return q.one(&nodeVertex{q: q, node: f.n}) }
+
+func (f forNode) reached() any { return nil }
+
+func (f forNode) report(v *view, _ *WaitState) {
+	v.found(f.n, f.n.name(), 0)
+}
+
+func (f forTop) kind() string { return "" }
+
+func (f forTop) name() string { return "" }
+
+func (f forTop) mayWait() bool { return true }
+
+func (f forTop) next() (*Call, *Node) { return nil, nil }
+
+func (f forTop) needs(q *query) cycle.Needs { return q.one(&callVertex{q, f.c}) }
+
+func (f forTop) reached() any { return f.c }
+
+func (f forTop) report(*view, *WaitState) {}
+
+func (f forThread) kind() string { return "" }
+
+func (f forThread) name() string { return "" }
+
+func (f forThread) mayWait() bool { return true }
+
+func (f forThread) next() (*Call, *Node) { return nil, nil }
+
+func (f forThread) needs(q *query) cycle.Needs { return cycle.Needs{Of: q.stack(f.t, 0)} }
+
+func (f forThread) reached() any { return f.t }
+
+func (f forThread) report(*view, *WaitState) {}

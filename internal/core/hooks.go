@@ -10,47 +10,6 @@ import (
 	"time"
 )
 
-// Hooks are told of calls. Nil functions are not called.
-type Hooks struct {
-	Queued    func(CallInfo)
-	Started   func(CallInfo)
-	Ended     func(CallInfo)
-	Abandoned func(CallInfo)
-	Panicked  func(CallInfo)
-
-	// Values, if not nil, is asked by the caller, before Queued is told, for a
-	// context of which only the values are used: the ctx of the function has them,
-	// before its own; so has what is made from that ctx, and the Ctx of all that
-	// the hooks are told of the call. nil adds nothing. What the same hooks have
-	// given to a call further out is replaced.
-	//
-	// The context is made from context.Background. One made from Ctx, or that can
-	// end, makes the call panic: when a function is cancelled, and why, is no
-	// matter of hooks.
-	Values func(CallInfo) context.Context
-}
-
-// CallInfo is what a hook is told of one call.
-type CallInfo struct {
-	// ID is the same in all that hooks are told of a call, and no other call of
-	// the process has it. It is 0 for a function that is no call, such as one that
-	// was posted, and for a call that was made when there were no hooks.
-	ID        uint64
-	Ctx       context.Context
-	Name      string
-	Context   string // the name of the ThreadSensitiveContext
-	Thread    int    // the OS thread's id, 0 where there is none
-	Inline    bool   // the caller was on the thread already
-	Lost      bool   // it went to the default thread, and its caller runs in a context, which its ctx knows nothing of
-	Begun     bool   // the function has begun; false in the end of what did not run
-	Err       error  // what the function returned
-	Panic     any    // what it panicked with
-	Stack     []byte // where, at the origin
-	Goexit    bool
-	QueueTime time.Duration
-	RunTime   time.Duration
-}
-
 // kind is which function of Hooks is meant.
 type kind int
 
@@ -157,10 +116,6 @@ func hooked(s *Scope) bool {
 	h := hooking.Load()
 	return h != 0 && (h&ofProcess != 0 || s != nil && s.hooks != nil)
 }
-
-// An audience is who is told of a call: first the hooks of the process, then
-// those of its scope. Either may be nil.
-type audience struct{ process, scope *[]*Hooks }
 
 // audienceOf returns who is told, now, of calls of s, which may be nil.
 func audienceOf(s *Scope) audience {
@@ -280,18 +235,6 @@ func (c *Call) info(t *Thread) CallInfo {
 
 // callIDs gives calls that hooks are told of their ids.
 var callIDs atomic.Uint64
-
-// A watch is the hooks that there were when a call was made, and what they are
-// told of it: startedAt and endedAt are set by the thread, the rest by the
-// submitter.
-type watch struct {
-	audience
-	id     uint64
-	values []carried
-	lost   bool
-
-	queuedAt, startedAt, endedAt time.Time
-}
 
 // carry returns ctx with the values that hooks have given the call. w may be nil.
 func (w *watch) carry(ctx context.Context) context.Context {

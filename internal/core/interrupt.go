@@ -11,41 +11,6 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// An interrupt calls a function of the user's, fn, from the end of a call's ctx
-// to the end of the call's function.
-//
-// Once is not enough. What fn does (sqlite3_interrupt, SQLCancel, a signal) hits
-// what runs at that moment, and the function may not have begun with it, or may
-// begin with the next. So fn is called again and again, after pauses that grow.
-//
-// The first call is made on a goroutine of its own. The others are made by a
-// repeater, which is one goroutine for all interrupts, so that many calls that do
-// not heed theirs cost no goroutine each, nor an OS thread where fn calls C.
-type interrupt struct {
-	fn   func()
-	once bool
-	ctx  context.Context // of the function
-	on   *Thread         // that the function runs on, nil if it is none
-
-	unwatch func() bool
-	state   atomic.Uint32 // settles who is first, the end of ctx or that of the function
-
-	// away is fn as a call elsewhere, with what others ask about one, and node
-	// what it runs as: a child of the function.
-	away Call
-	node Node
-
-	// Guarded by repeats.mu, and of no interest before state is interrupted.
-	over  bool // the function has ended: fn is not called any more
-	calls bool // fn runs
-	done  chan struct{}
-	panic *Panic // fn's own; read by others after done is closed, or when fn does not run
-	pause time.Duration
-	due   time.Time
-	in    *repeater // whose queue it is in
-	at    int       // its place there
-}
-
 // interruptName is what fn is called in reports.
 const interruptName = "Interrupt function"
 
@@ -76,17 +41,6 @@ var repeats struct {
 	all  map[int64]*repeater
 	fns  map[*Node]*interrupt // whose fn runs
 	busy atomic.Int32         // len(fns), for a look without mu
-}
-
-// A repeater calls the functions of interrupts, one after another, each when it
-// is due. It is there while there is anything to repeat.
-type repeater struct {
-	bubble int64
-
-	// Guarded by repeats.mu.
-	queue dueQueue
-	gen   int           // how many goroutines it has had
-	wake  chan struct{} // 1-buffered; of its goroutine
 }
 
 // callPatience is how long one fn may keep the others waiting. Then another
@@ -354,11 +308,10 @@ func (r *repeater) takeOver(gen int) {
 	go r.run(r.gen)
 }
 
-// A dueQueue is a heap of interrupts, the one that is due first at its top.
-type dueQueue []*interrupt
+func (q dueQueue) Len() int { return len(q) }
 
-func (q dueQueue) Len() int           { return len(q) }
 func (q dueQueue) Less(a, b int) bool { return q[a].due.Before(q[b].due) }
+
 func (q dueQueue) Swap(a, b int) {
 	q[a], q[b] = q[b], q[a]
 	q[a].at, q[b].at = a, b

@@ -2,53 +2,13 @@ package core
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
 
+	"asyncsync.dev/internal/cycle"
 	"asyncsync.dev/internal/goroutine"
 )
 
-// A Lock is held by one owner at a time. Others wait for it, first come first served.
-// Those who wait join the owner, as they join the holders of a [Resource]: a thread
-// that waits serves the owner's calls. Unlike a token, only its owner gives a lock
-// back, or something that the owner waits for. So a wait that can never end is known,
-// and refused. The zero Lock is ready.
-//
-// Where nobody waits, locking is one compare-and-swap: state says who the owner is,
-// and there is nothing else to know. Otherwise state is &crowded, and what counts is
-// guarded by mu. (A turn that stands aside does not count.) One that finds the lock
-// taken makes that change first. So the owner need not look for others: it finds out
-// when it unlocks.
-type Lock struct {
-	// state is nil while the lock is free; the node that the owner runs as; &nobody
-	// for an owner that is nobody's function; or &crowded.
-	state atomic.Pointer[Node]
-
-	node Node // joined by those who wait
-	join Join // of the owner's node, while somebody waits
-
-	mu     sync.Mutex // guards the rest; a leaf lock
-	owner  owner      // while state is &crowded
-	first  *Turn      // of those who wait
-	last   *Turn
-	joined *Node // has join; changes only while relations is held as well
-}
-
 // What Lock.state is beside nodes.
 var nobody, crowded Node
-
-// An owner has a lock, or wants it.
-type owner struct {
-	node *Node // what its calls are made below; nil if that is not known
-
-	// The goroutine, if it runs somebody's function: off the threads the node that
-	// it runs as. On a thread it is the call with its number, because records of
-	// calls are used again.
-	self   *Node
-	thread *Thread
-	call   *Call
-	seq    uint64
-}
 
 func ownerOf(ctx context.Context, own *Thread, rec *goroutine.Record) owner {
 	o := owner{node: submitter(ctx, rec)}
@@ -59,19 +19,6 @@ func ownerOf(ctx context.Context, own *Thread, rec *goroutine.Record) owner {
 		o.thread, o.call, o.seq = own, own.run, own.run.seq
 	}
 	return o
-}
-
-// A Turn is a place in the line for a lock.
-type Turn struct {
-	lock *Lock
-	bell *Bell // rung when the lock is its
-
-	// Guarded by the lock's mu.
-	owner      owner
-	granted    bool
-	inLine     bool
-	aside      bool // its thread runs something on top of the wait: see stepAside
-	prev, next *Turn
 }
 
 // quick returns what state becomes when the caller gets the lock and nobody waits, nil
@@ -446,3 +393,39 @@ func Over(ctx, base context.Context) context.Context {
 
 // Foreign returns what Over's base may be derived from.
 func Foreign(ctx context.Context) context.Context { return foreign(ctx) }
+
+func (f forLock) kind() string { return "mutex" }
+
+func (f forLock) name() string { return "" }
+
+func (f forLock) next() (*Call, *Node) { return nil, nil }
+
+func (f forLock) reached() any { return &f.t.lock.node }
+
+func (f forLock) mayWait() bool {
+	o, held := f.t.lock.holder(f.t)
+	if held && o.self != nil {
+		return o.self.waits.Load() != nil
+	}
+	return held && o.thread != nil
+}
+
+func (f forLock) needs(q *query) (n cycle.Needs) {
+	if o, held := f.t.lock.holder(f.t); held {
+		n.Of, n.Facts = q.function(o.self, o.thread, o.call, o.seq), []any{f.t, o}
+	}
+	return n
+}
+
+func (f forLock) report(v *view, w *WaitState) {
+	o, _ := f.t.lock.holder(f.t)
+	switch {
+	case o.thread != nil:
+		w.Thread = o.thread.id
+	case o.self != nil:
+		w.Function = v.found(o.self, o.self.name(), 0)
+		if e := o.self.waits.Load(); e != nil {
+			w.Goroutine = e.gid.Load()
+		}
+	}
+}

@@ -2,67 +2,7 @@ package core
 
 import (
 	"slices"
-	"sync"
-	"sync/atomic"
 )
-
-// A Node is one entry of the call tree: a task, a call, or a group. Contexts
-// carry it, and everything started with such a context is its child.
-//
-// A node is related to a frame when the frame waits for the node, for one of
-// its ancestors, or for something that waits for one of these. Relation is
-// looked up from the node upwards, so that submitting costs nothing for the
-// number of frames, strangers or siblings: see [Thread.frameFor].
-type Node struct {
-	// parent is compressed past nodes that have ended when a child is added,
-	// so that a chain of tasks each starting the next does not keep its
-	// ancestors in memory for ever.
-	parent atomic.Pointer[Node]
-
-	// frame is the frame that waits for this node from birth. It is set before
-	// the node is shared, and never changes.
-	frame *Frame
-
-	// raised is the panic that was last re-raised on the goroutine of this
-	// node. Only that goroutine touches it.
-	raised *Panic
-
-	// life is that of the nearest task that n belongs to, n's own if n is a
-	// task. Set before the node is shared.
-	life *life
-
-	// waits is what the goroutine that runs as this node waits for, nil while
-	// it waits for nothing. Only that goroutine writes it. Who reads more of it
-	// than whether it is nil holds cycles: see [edge].
-	waits atomic.Pointer[edge]
-
-	mu    sync.Mutex           // guards the list of joins; a leaf lock
-	joins atomic.Pointer[Join] // the first; read without mu to see that there is none
-
-	// born is the epoch that parent was in when this node was made. It is not
-	// written in one step with parent, so that it may be that of another
-	// parent for a moment: good enough for reports, the only ones to look.
-	born atomic.Uint32
-
-	// holder says that who runs as n has something of a pool: see Above.
-	holder atomic.Bool
-
-	// state counts, in its lower half, the functions that now run as this
-	// node; zero means that the node has ended, or is a call's node that waits
-	// to be used again. The upper half is the epoch: how many have begun. It
-	// comes last because the thread writes it at every call, and callers read
-	// the Ctx that lies before the node: see nodeCtx.
-	state atomic.Uint64
-}
-
-// A Join says that somebody waits for a node: a node, a frame, or both. It is in
-// the list of one node.
-type Join struct {
-	by    *Node
-	frame *Frame
-
-	prev, next *Join // guarded by the mu of that node
-}
 
 // setParent makes p the parent of n. Ancestors of p that have ended are cut
 // out: nobody can wait for them any more.
@@ -199,3 +139,6 @@ func (n *Node) name() string {
 	}
 	return "a function"
 }
+
+// Node is what the task runs as.
+func (t *Task) Node() *Node { return &t.life.own }

@@ -1,14 +1,11 @@
 package core
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"asyncsync.dev/internal/cycle"
@@ -17,43 +14,6 @@ import (
 
 // bubble returns the synctest bubble of the caller, 0 for none.
 func bubble() int64 { return goroutine.Bubble() }
-
-// A Pool lends pinned workers. At most max exist at a time; who finds none
-// free waits in line. Idle ones are used again last in, first out, so that the
-// rest can grow old and end.
-//
-// A call for which a thread of the pool is blocked does not wait for capacity
-// that this very thread holds: a worker beyond max is started for it, at most
-// maxOverflow of them. See [Call.overflow].
-type Pool struct {
-	max, maxOverflow, maxIdle int
-	timeout                   time.Duration
-	bubble                    int64 // where it was made: its workers belong there
-
-	// OnStart and OnExit, if not nil, run on each OS thread before its first
-	// call, and before it ends. MaxWaiting is how many threads may be in line, 0
-	// for any number and -1 for none, and MaxWait how long, 0 for ever. They are set
-	// before the pool is used.
-	OnStart, OnExit func()
-	MaxWaiting      int
-	MaxWait         time.Duration
-
-	lined atomic.Int32 // the length of waiting, for a look without the lock
-
-	mu      sync.Mutex // guards the rest; lines alone is locked under it
-	alive   int
-	idle    []*worker // oldest first
-	waiting []*Thread
-	urgent  map[*Thread]struct{} // of waiting, those that may overflow
-	closed  bool
-	timer   *time.Timer
-	due     int64 // when timer fires, 0 for not at all
-	stall   stall
-	ended   chan struct{} // closed when closed and none is alive
-	err     error         // of OnExit, not told yet
-	peak    int
-	started uint64
-}
 
 // surplusDelay is how long workers beyond MaxIdle are kept for the next one
 // who asks.
@@ -130,47 +90,6 @@ func (p *Pool) overflow(t *Thread) bool {
 		startWorker(p, true, t)
 	}
 	return true
-}
-
-// lines holds the pools that somebody waits in line for.
-var lines struct {
-	sync.Mutex
-	pools map[*Pool]struct{}
-}
-
-// lineChanged says that waiting has. p.mu is held.
-func (p *Pool) lineChanged() {
-	was, is := p.lined.Swap(int32(len(p.waiting))) > 0, len(p.waiting) > 0
-	if was == is {
-		return
-	}
-	lines.Lock()
-	defer lines.Unlock()
-	if !is {
-		delete(lines.pools, p)
-		return
-	}
-	if lines.pools == nil {
-		lines.pools = make(map[*Pool]struct{})
-	}
-	lines.pools[p] = struct{}{}
-}
-
-// linedThreads returns the threads that wait in line for a worker, of all pools.
-func linedThreads() []*Thread {
-	lines.Lock()
-	pools := make([]*Pool, 0, len(lines.pools))
-	for p := range lines.pools {
-		pools = append(pools, p)
-	}
-	lines.Unlock()
-	var threads []*Thread
-	for _, p := range pools {
-		p.mu.Lock()
-		threads = append(threads, p.waiting...)
-		p.mu.Unlock()
-	}
-	return threads
 }
 
 // overflow keeps the thread of c, which had no worker when c was queued, from
@@ -290,17 +209,6 @@ func (p *Pool) unline(i int) *Thread {
 	p.stall.moved = true
 	p.lineChanged()
 	return t
-}
-
-// A stall is the watch over a line that does not move. What holds the pool may be
-// contexts that were dropped without Close: they give their threads back when
-// they are collected, which in a program that does little else can take minutes.
-// So a line that stands still asks for a collection, less and less often.
-// Guarded by the mu of the pool.
-type stall struct {
-	timer *time.Timer // set while somebody is in line
-	delay time.Duration
-	moved bool // since timer was set
 }
 
 // How long a line stands still before it asks for the first collection, and the
@@ -452,18 +360,6 @@ func (p *Pool) cut(n int) []*worker {
 	return home
 }
 
-// lent returns the threads that have a worker of p, by id.
-func (p *Pool) lent() []*Thread {
-	var lent []*Thread
-	for _, t := range liveThreads() {
-		if t.pool == p {
-			lent = append(lent, t)
-		}
-	}
-	slices.SortFunc(lent, func(a, b *Thread) int { return cmp.Compare(a.id, b.id) })
-	return lent
-}
-
 // exitFailed keeps the failure of OnExit for Close.
 func (p *Pool) exitFailed(e Ending) {
 	err := errors.New("asyncsync: ThreadExit function called runtime.Goexit")
@@ -578,4 +474,28 @@ func (p *Pool) Stats() PoolStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return PoolStats{Threads: p.alive, Overflow: max(0, p.alive-p.max), Idle: len(p.idle), Waiting: len(p.waiting), Peak: p.peak, Started: p.started}
+}
+
+func (f forPool) kind() string { return "pool close" }
+
+func (f forPool) name() string { return "" }
+
+func (f forPool) mayWait() bool { return true }
+
+func (f forPool) next() (*Call, *Node) { return nil, nil }
+
+func (f forPool) reached() any { return nil }
+
+func (f forPool) needs(q *query) (n cycle.Needs) {
+	for _, t := range f.p.lent() {
+		n.Of = append(n.Of, q.stack(t, 0)...)
+	}
+	return n
+}
+
+func (f forPool) report(_ *view, w *WaitState) {
+	for _, t := range f.p.lent() {
+		w.Threads = append(w.Threads, t.id)
+	}
+	w.Threads = w.Threads[:min(len(w.Threads), graphMembers)]
 }

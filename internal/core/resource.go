@@ -5,104 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"asyncsync.dev/internal/cycle"
 	"asyncsync.dev/internal/goroutine"
 )
-
-// A Resource is a number of tokens. Some hold them, and others wait for them, first
-// come first served. The calls of its holders are related to the threads that wait
-// for it.
-//
-// # Lending
-//
-// A function that gives its token back itself, before it ends, is known to keep it.
-// While such a function sleeps in a wait of this module nobody uses its token. So the
-// token may go to another function, if that
-//
-//   - has slept itself, and cannot go on because its own token is lent: it is owed
-//     one;
-//   - or is waited for, directly or not, by a function that keeps a token: it is kin.
-//     It must not wait for a token that is held because it has not ended.
-//
-// Everybody else takes a token that nobody has. So never more functions run than
-// there are tokens, and no more are under way than tokens, except for those that are
-// waited for.
-//
-// Who has lent a token to whom does not matter, and is not kept. A function that
-// begins with a token that was free begins a [chain]. One that begins as kin joins
-// the chain of the one that waits for it. A chain has one token or more. When fewer
-// are left in it than it has tokens, the others are free again.
-//
-// Falling asleep does nothing while nobody wants the token. The one who wants it looks
-// for holders that sleep. So a lender must not go on without a look: it takes its wait
-// back, waits for the readers of edges, and then looks whether its token is lent: see
-// reclaim. The one who takes the token has the right to read edges, and has seen the
-// wait. So at least one of the two knows of the other.
-//
-// Kin is found upwards, from the one who wants a token, on the way that relation
-// takes: see claim.reach. A stranger that the holder only happens to depend on is not
-// found so: see closes.
-//
-// A token that was taken with Acquire is not lent: its holder may have handed it on to
-// a function that runs.
-type Resource struct {
-	node Node
-
-	mu    sync.Mutex // guards the rest; a leaf lock, but for that of lent and contended
-	total int
-	used  int           // tokens of chains and of loose holders; exceeds total after a SetTotal that lowers it
-	busy  int           // tokens of holders that may be running; see free for how it relates to used
-	given int           // tokens given to claims whose holds remember has not seen yet
-	owed  []*claim      // for tokens that are lent, and that their holders need to go on: served first
-	line  claimList     // the others
-	kin   []*claim      // those of the line that are kin
-	kept  map[any]*Hold // by Hold.key, the newest of each
-	loose []*Hold       // that others may give back, the oldest first
-	spare []*Hold       // records to use for loose again
-	queue bool          // the resource is in contended
-
-	ready map[*Hold]struct{} // those of kept that have their token
-	lent  map[any][]*Hold    // those of kept that have lent it, by what they wait for
-}
-
-// A chain is functions under a limiter. Each but the first was waited for by another
-// of them when it began. Guarded by the resource's mu.
-type chain struct {
-	members int
-	tokens  int
-}
-
-// A Hold is one or more tokens that somebody has.
-type Hold struct {
-	r *Resource
-
-	// The holder: fixed before the record is shared.
-	node   *Node // joined by those who wait for the resource; nil for nobody
-	join   *Join
-	self   *Node   // of one that keeps them off the threads: what it runs as
-	thread *Thread // of one that keeps them on a thread
-	call   *Call   // in which it runs there, nil if in none
-	keeps  bool
-	plain  *Node // made for a goroutine that was nobody's
-	gid    int64
-
-	// Guarded by the resource's mu.
-	n      int    // how many
-	quick  bool   // only loose has ever seen the record: it can be used again
-	joined bool   // node has join, or is about to
-	chain  *chain // that it is a member of; nil if it keeps none and was lent none
-	part   int    // it counts as so many members
-	taken  int    // if it keeps none: how many of its tokens are not of its chain
-	has    bool   // it has its tokens: they are not lent
-	lent   bool   // they are lent
-	known  bool   // it is in kept
-	to     any    // while they are lent: what the holder waits for
-	outer  *Hold  // the one of the same key that it hides in kept
-	below  *Hold  // of the function that has called this one, and has its token used here
-}
 
 // key is what its holder publishes its waits by. kept and loans know h by it.
 func (h *Hold) key() any {
@@ -113,34 +24,6 @@ func (h *Hold) key() any {
 		return h.thread
 	}
 	return h.call
-}
-
-// A claim is what somebody who wants tokens has put in.
-type claim struct {
-	r    *Resource
-	hold *Hold // what it gets
-	n    int
-	turn chan struct{} // closed when it has them; nil while it does not wait
-	back bool          // it wants the token back that hold has lent
-
-	// Where it is made.
-	node *Node
-	run  *Call // on this call's thread
-	self any   // the key of its goroutine
-
-	// Guarded by the resource's mu.
-	since      time.Time
-	under      *Hold // it is kin to this one
-	inLine     bool
-	done       bool // it has its tokens, or has given up
-	aside      bool // its thread runs something on top of the wait: see stepAside
-	missed     bool // tokens went by meanwhile
-	prev, next *claim
-}
-
-type claimList struct {
-	head, tail *claim
-	len        int
 }
 
 func (l *claimList) push(c *claim) {
@@ -846,3 +729,457 @@ func (r *Resource) Disown(gid int64) {
 // *task.Limiter, and returns what it must give it back with itself. Package
 // task sets it: nobody but this module can promise that.
 var EnterLimiter func(limiter any, ctx context.Context) (leave func(), err error)
+
+// nest has c use the token of a function that has called this one on the same
+// goroutine, and reports whether there is such a token. c keeps it, so that the caller
+// cannot go on before the token is back.
+func (r *Resource) nest(c *claim) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for h := r.kept[c.hold.key()]; h != nil; h = h.outer {
+		if h.has {
+			h.lose()
+			r.busy--
+			c.hold.below, c.under = h, h
+			c.begin(1)
+			return true
+		}
+	}
+	return false
+}
+
+// borrow has c take the tokens of holders that sleep, if it may, and reports whether c
+// has its tokens then. No lock is held.
+func (c *claim) borrow() bool {
+	r := c.r
+	r.mu.Lock()
+	if c.done {
+		r.mu.Unlock()
+		return true
+	}
+	some := c.back || len(r.lent) > 0
+	for h := range r.ready {
+		if some = some || h.thread != nil || h.self.waits.Load() != nil; some {
+			break
+		}
+	}
+	r.mu.Unlock()
+	if !some || !c.back && c.node == nil && c.run == nil {
+		return false
+	}
+	readEdges(func() { c.borrowNow() })
+	return c.has()
+}
+
+// has reports whether c has its tokens, or has given up.
+func (c *claim) has() bool {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	return c.done
+}
+
+// borrowNow is borrow for a caller that holds cycles, so that a holder that is seen to
+// sleep stays asleep.
+func (c *claim) borrowNow() bool {
+	r := c.r
+	if !c.back && !c.findKin() {
+		return c.has()
+	}
+	r.mu.Lock()
+	ready := slices.Collect(maps.Keys(r.ready))
+	wants := c.n - (r.used - r.busy)
+	r.mu.Unlock()
+	for _, h := range ready {
+		if wants <= 0 {
+			break
+		}
+		if h.key() == c.self || !h.sleeps() {
+			continue
+		}
+		to := h.waitsFor()
+		r.mu.Lock()
+		if _, ok := r.ready[h]; ok && !c.done {
+			h.lendOut(to)
+			wants--
+		}
+		r.mu.Unlock()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.turn == nil && !c.done && r.nextOwed() == nil {
+		c.takeAsKin()
+	}
+	r.grant()
+	return c.done
+}
+
+// findKin looks for a holder that keeps a token and waits for c, and reports whether
+// there is one. cycles is held.
+func (c *claim) findKin() bool {
+	r := c.r
+	r.mu.Lock()
+	if c.done || c.isKin() {
+		defer r.mu.Unlock()
+		return !c.done
+	}
+	ready := slices.Collect(maps.Keys(r.ready))
+	r.mu.Unlock()
+	may := map[any]*Hold{} // by what they wait for
+	for _, h := range ready {
+		if h.key() == c.self { // it does not wait for itself
+			continue
+		}
+		if to := h.waitsFor(); to != nil {
+			may[to] = h
+		}
+	}
+	found := false
+	c.reach(func(x any) bool {
+		h := may[x]
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if all := r.lent[x]; h == nil && len(all) > 0 {
+			h = all[0]
+		}
+		if h == nil || h.chain == nil || c.done {
+			return false
+		}
+		c.under, found = h, true
+		if c.inLine {
+			r.kin = append(without(r.kin, c), c)
+		}
+		return true
+	})
+	return found
+}
+
+// loans are the holds that want their tokens back, by their keys.
+var loans loanTable
+
+type loanTable struct {
+	n  atomic.Int32
+	mu sync.Mutex // a leaf lock
+	by map[any][]*Hold
+}
+
+func (l *loanTable) add(h *Hold) {
+	l.mu.Lock()
+	if l.by == nil {
+		l.by = map[any][]*Hold{}
+	}
+	l.by[h.key()] = append(l.by[h.key()], h)
+	l.n.Add(1)
+	l.mu.Unlock()
+}
+
+func (l *loanTable) remove(h *Hold) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := h.key()
+	i := slices.Index(l.by[k], h)
+	if i < 0 {
+		return
+	}
+	l.n.Add(-1)
+	if l.by[k] = slices.Delete(l.by[k], i, i+1); len(l.by[k]) == 0 {
+		delete(l.by, k)
+	}
+}
+
+func (l *loanTable) of(key any) *Hold {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if hs := l.by[key]; len(hs) > 0 {
+		return hs[len(hs)-1]
+	}
+	return nil
+}
+
+// reclaim returns when the functions on the calling goroutine have the tokens again
+// that were lent while it waited. Its wait was taken back, and has no readers. key is
+// what the wait was published by.
+func reclaim(key any) {
+	for h := loans.of(key); h != nil; h = loans.of(key) {
+		h.reclaim()
+	}
+}
+
+func (h *Hold) reclaim() {
+	r := h.r
+	own, rec := current()
+	ctx := context.Background()
+	c := &claim{r: r, hold: h, n: 1, turn: make(chan struct{}), back: true, self: h.key(), since: time.Now()}
+	c.node = submitter(ctx, rec)
+	if own != nil {
+		c.run = own.run
+	}
+	r.mu.Lock()
+	if !h.lent {
+		r.mu.Unlock()
+		return
+	}
+	loans.remove(h) // the end of the wait below is not to look for it again
+	r.owed = append(r.owed, c)
+	r.contend()
+	r.grant()
+	done := c.done
+	r.mu.Unlock()
+	if done {
+		return
+	}
+	r.joinHolders()
+	defer func() {
+		// A call served meanwhile may take this wait with it in a Goexit: then the
+		// function ends without the token.
+		r.mu.Lock()
+		if !c.done {
+			c.done = true
+			r.owed = without(r.owed, c)
+			h.endLoan()
+		}
+		r.grant()
+		r.mu.Unlock()
+	}()
+	c.wait(ctx, own, rec) // never refused: there is nobody to tell
+}
+
+// sleeps reports whether the holder is in a wait in which it may lend its tokens.
+// cycles is held.
+func (h *Hold) sleeps() bool {
+	if h.thread != nil {
+		return h.sleepsOn(h.thread, h.call)
+	}
+	e := h.self.waits.Load()
+	if e == nil {
+		return false
+	}
+	switch to := e.to.(type) {
+	case *goal:
+		return !to.hidden.Load() && h.idle(e.claim())
+	case forThread:
+		return h.sleepsOn(to.t, nil)
+	}
+	return true
+}
+
+// sleepsOn is sleeps for a holder whose function runs in c on t, or, if c is nil,
+// has become t.
+func (h *Hold) sleepsOn(t *Thread, c *Call) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for f := t.top; f != nil; f = f.below {
+		if f.call == c {
+			return h.idle(f.edge.claim())
+		}
+	}
+	return false
+}
+
+// idle reports whether a holder that waits for c (nil if it waits for something else
+// than tokens) may lend its own: not if it goes on now, nor if it waits for more of
+// them.
+func (h *Hold) idle(c *claim) bool { return c == nil || c.r != h.r && !c.has() }
+
+// waitsFor returns what the holder waits for, as reach names it: nil if it does
+// not wait, or for something that reach does not meet. cycles is held.
+func (h *Hold) waitsFor() any {
+	if !h.sleeps() {
+		return nil
+	}
+	if h.thread != nil {
+		return h.key()
+	}
+	e := h.self.waits.Load()
+	if e == nil {
+		return nil
+	}
+	if c := e.claim(); e.to == nil || c != nil && c.r == h.r {
+		return nil
+	}
+	return e.to.reached()
+}
+
+// maxReach bounds the way up.
+const maxReach = 1 << 20
+
+// reach calls visit for everything that waits for c, directly or not, the nearest
+// first, until visit returns true. It visits nodes, calls, the scopes of these, and
+// threads for their functions that are in no call. cycles is held, and visit may take
+// leaf locks.
+func (c *claim) reach(visit func(x any) (enough bool)) {
+	seen := map[*Node]struct{}{}
+	todo := []*Node{c.node}
+	if c.run != nil && visit(c.run) {
+		return
+	}
+	for len(todo) > 0 {
+		n := todo[0]
+		todo = todo[1:]
+		for ; n != nil && len(seen) < maxReach; n = n.parent.Load() {
+			if _, ok := seen[n]; ok {
+				break
+			}
+			seen[n] = struct{}{}
+			if visit(n) || n.frame != nil && n.frame.visit(visit) {
+				return
+			}
+			if n.joins.Load() == nil {
+				continue
+			}
+			var frames []*Frame
+			n.mu.Lock()
+			for j := n.joins.Load(); j != nil; j = j.next {
+				if j.frame != nil {
+					frames = append(frames, j.frame)
+				}
+				if j.by != nil {
+					todo = append(todo, j.by)
+				}
+			}
+			n.mu.Unlock()
+			for _, f := range frames {
+				if f.visit(visit) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// visit calls visit for the function that waits in f, and for its scopes.
+func (f *Frame) visit(visit func(x any) bool) bool {
+	t := f.thread
+	t.mu.Lock()
+	live, call := f.live, f.call
+	var scope *Scope
+	if live && call != nil {
+		scope = call.scope
+	}
+	t.mu.Unlock()
+	switch {
+	case !live:
+		return false
+	case call == nil:
+		return visit(t)
+	}
+	for ; scope != nil; scope = scope.up {
+		if visit(scope) {
+			return true
+		}
+	}
+	return visit(call)
+}
+
+// contended holds the resources that somebody waits for.
+var contended struct {
+	n          atomic.Int32 // how many
+	sync.Mutex              // a leaf lock
+	resources  map[*Resource]struct{}
+}
+
+// maxOffers bounds to how many in line a function that begins to wait offers its
+// token.
+const maxOffers = 64
+
+// offer lends the token of a function that has begun to wait, if it has one: to a
+// claim that is owed one, or to the first in line that it waits for. key is that of
+// its holds. Claims that it waits for through other waits of this module are found by
+// closes as well, however far down the line they are.
+func offer(key any) {
+	contended.Lock()
+	all := make([]*Resource, 0, len(contended.resources))
+	for r := range contended.resources {
+		all = append(all, r)
+	}
+	contended.Unlock()
+	for _, r := range all {
+		r.mu.Lock()
+		h := r.kept[key]
+		for h != nil && !h.has {
+			h = h.outer
+		}
+		var claims []*claim
+		if h != nil {
+			if c := r.nextOwed(); c != nil {
+				claims = append(claims, c)
+			}
+			for c := r.line.head; c != nil && len(claims) < maxOffers; c = c.next {
+				claims = append(claims, c)
+			}
+		}
+		r.mu.Unlock()
+		for _, c := range claims {
+			c.borrow()
+			r.mu.Lock()
+			has := h.has
+			r.mu.Unlock()
+			if !has {
+				break
+			}
+		}
+	}
+}
+
+// contend notes that somebody waits for r. r.mu is held.
+func (r *Resource) contend() {
+	if r.queue {
+		return
+	}
+	r.queue = true
+	contended.Lock()
+	if contended.resources == nil {
+		contended.resources = map[*Resource]struct{}{}
+	}
+	contended.resources[r] = struct{}{}
+	contended.n.Add(1)
+	contended.Unlock()
+}
+
+// lendOut takes the token of h while its holder waits for to. r.mu is held.
+func (h *Hold) lendOut(to any) {
+	r := h.r
+	h.lose()
+	r.busy--
+	h.lent, h.to = true, to
+	if r.lent == nil {
+		r.lent = map[any][]*Hold{}
+	}
+	r.lent[to] = append(r.lent[to], h)
+	loans.add(h)
+}
+
+// endLoan notes that h wants no token back any more. r.mu is held.
+func (h *Hold) endLoan() {
+	r := h.r
+	if !h.lent {
+		return
+	}
+	h.lent = false
+	loans.remove(h)
+	if r.lent[h.to] = slices.DeleteFunc(r.lent[h.to], func(o *Hold) bool { return o == h }); len(r.lent[h.to]) == 0 {
+		delete(r.lent, h.to)
+	}
+	h.to = nil
+}
+
+func (f forTokens) kind() string { return "limiter" }
+
+func (f forTokens) name() string { return "" }
+
+func (f forTokens) mayWait() bool { return true }
+
+func (f forTokens) next() (*Call, *Node) { return nil, nil }
+
+func (f forTokens) reached() any { return &f.c.r.node }
+
+func (f forTokens) report(v *view, w *WaitState) { w.Limiter = v.numbers[f.c.r] }
+
+func (f forTokens) needs(q *query) cycle.Needs {
+	if f.c.has() {
+		return cycle.Needs{}
+	}
+	if f.c != q.claim {
+		q.claims = append(q.claims, f.c)
+	}
+	return q.one(&resourceVertex{q, f.c})
+}

@@ -9,89 +9,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-)
 
-// Errors of calls that do not run. The public packages give them their names.
-var (
-	ErrClosed    = errors.New("asyncsync: the context is closed")
-	ErrQueueFull = errors.New("asyncsync: the queue is full")
-	ErrPoolFull  = errors.New("asyncsync: the pool is full")
-	ErrNoContext = errors.New("asyncsync: no ThreadSensitiveContext in ctx, and RequireContext turns the default thread off")
-)
-
-// errNotFree is ErrQueueFull for a call that is not to wait at all.
-var errNotFree error = notFreeError{}
-
-type notFreeError struct{}
-
-func (notFreeError) Error() string        { return "asyncsync: the thread is not free" }
-func (notFreeError) Is(target error) bool { return target == ErrQueueFull }
-
-// Config is what a scope is made with.
-type Config struct {
-	Name     string
-	Pool     *Pool // nil for DefaultPool
-	Policy   Policy
-	Unpinned bool
-	Limit    int   // of queued calls, 0 for none
-	Wait     int64 // how long a call may be queued, in nanoseconds, 0 for ever
-	Spin     int64 // how long to look before sleeping, in nanoseconds, 0 for the default
-	NoSpin   bool
-	OnStart  []func()
-	OnExit   []func()
-	Fresh    bool      // a thread of its own, even inside another scope
-	Hooks    []*Hooks  // of calls to the scope, and to those nested in it
-	Tasks    *Tasks    // of one scope; nil if nobody counts them
-	Own      *Executor // the thread is that of its goroutine; nil for one of the scope's own
-	Keep     any       // is not collected before the scope
-}
-
-// A Scope is a context in the sense of the public API: that which calls are
-// addressed to. The outermost has a thread, got at the first call; those
-// nested in it share it and only keep their own accounts.
-//
-// What holds a Scope is the user, contexts made from it, and calls under way,
-// never its thread: that is how a scope nobody closes can be collected.
-type Scope struct {
-	ctx Ctx // the context that carries the scope, here to save an allocation
-
-	root   *Scope                 // the outermost, itself if this is it
-	up     *Scope                 // the next one out, nil if this is the outermost
-	thread atomic.Pointer[Thread] // root only; set under mu
-	stay   *stay                  // root only, where the thread is not its own, else nil; set before thread
-	cfg    *Config                // never changed
-	hooks  *[]*Hooks              // told of its calls, nil if there are none; never changed
-	tasks  *Tasks                 // counts its tasks, nil if nobody does; never changed
-	kind   scopeKind
-	bubble int64 // of a bubbleScope: which
-
-	marks atomic.Uint32
-
-	pc uintptr // where the scope was made, for reports; 0 if that is not known
-
-	// account is twice the number of calls accepted and not ended, plus one
-	// when the scope is closed. It never grows from 1: what is closed and idle
-	// stays so. That makes the step to 1 happen once, whoever takes it.
-	account atomic.Int64
-
-	mu   sync.Mutex    // guards the rest; may be locked under Thread.mu, never the other way
-	done chan struct{} // closed when the scope is over; made when somebody waits for that
-}
-
-// Marks of a scope, which are only ever set.
-const (
-	isOver  = 1 << iota // closed and idle, and there was no thread to give back
-	leaves              // closed and idle: the end of the thread's lease is that of the scope
-	awaited             // somebody waits for the end of the scope
-)
-
-type scopeKind uint8
-
-const (
-	contextScope scopeKind = iota
-	defaultScope           // the process-wide thread; never closed
-	bubbleScope            // the same inside a synctest bubble: its thread ends when it has nothing to do
-	adoptedScope           // a caller's goroutine, for the length of one AsyncToSync
+	"asyncsync.dev/internal/cycle"
 )
 
 // Init makes s a scope entered from ctx and returns the context that carries
@@ -140,14 +59,6 @@ var DefaultConfig = &Config{}
 
 // Made reports whether Init has been called.
 func (s *Scope) Made() bool { return s.root != nil }
-
-// Name returns what the scope was named.
-func (s *Scope) Name() string {
-	if s.cfg.Name != "" {
-		return s.cfg.Name
-	}
-	return s.root.cfg.Name
-}
 
 func (s *Scope) limit() int { return s.root.cfg.Limit }
 
@@ -518,23 +429,6 @@ func (s *Scope) selfShutdown() error {
 	return ShutdownInside(s.describe())
 }
 
-// Describe returns what errors call the scope: its name, or else where it was made.
-func (s *Scope) Describe() string {
-	if s.Name() != "" || s.pc == 0 {
-		return s.describe()
-	}
-	return "context made at " + siteOf(s.pc).String()
-}
-
-// A closedError is ErrClosed, and says what is closed.
-type closedError struct{ what string }
-
-func (e *closedError) Error() string        { return "asyncsync: " + e.what }
-func (e *closedError) Is(target error) bool { return target == ErrClosed }
-
-// errPoolClosed is the same of the pool that a scope was to get its thread from.
-var errPoolClosed error = &closedError{"the pool that the context takes its thread from is closed"}
-
 // Named is the same of a call that has this name, which may be "".
 func (s *Scope) Named(err error, call string) error {
 	return s.named(err, &Call{source: source{name: call}})
@@ -546,13 +440,6 @@ func (s *Scope) named(err error, c *Call) error {
 		return err
 	}
 	return &closedError{s.Describe() + " is closed: call of " + c.Name()}
-}
-
-func (s *Scope) describe() string {
-	if n := s.Name(); n != "" {
-		return fmt.Sprintf("context %q", n)
-	}
-	return "context"
 }
 
 // Inside reports whether the caller is the scope's thread, or runs for a
@@ -584,42 +471,6 @@ const (
 	gaveUp // ctx has ended
 	inside // the scope's thread has come to wait for the one who closes
 )
-
-// A closer is somebody on an ordinary goroutine who waits for the end of a
-// scope. It is let go when the scope's thread begins to wait for it in turn.
-type closer struct {
-	node *Node
-	wait *goal
-	free chan struct{}
-
-	// Guarded by relations: the joins of what the scope had accepted, and that
-	// it has been let go. Who is let go waits for none of that any more: else
-	// strangers would be related to the very thread that they are queued on.
-	nodes []*Node
-	joins []Join
-	gone  bool
-}
-
-// join joins nodes, unless c has been let go. relations is held.
-func (c *closer) join(nodes []*Node) {
-	if c.gone {
-		return
-	}
-	c.nodes, c.joins = nodes, make([]Join, len(nodes))
-	for i, n := range nodes {
-		c.joins[i] = Join{by: c.node}
-		n.addJoin(&c.joins[i])
-	}
-}
-
-// drop undoes join, for good. relations is held.
-func (c *closer) drop() {
-	c.gone = true
-	for i, n := range c.nodes {
-		n.dropJoin(&c.joins[i])
-	}
-	c.nodes, c.joins = nil, nil
-}
 
 // await waits until the scope is finished, or ctx ends. On a thread it serves
 // meanwhile, and what the scope still runs is joined. With inside comes the
@@ -888,4 +739,46 @@ func (s *Scope) Context(ctx context.Context) context.Context {
 		return ctx
 	}
 	return newCtx(foreign(ctx), s, c.node, c.home)
+}
+
+func (f forScope) kind() string { return "close" }
+
+func (f forScope) name() string { return f.s.Name() }
+
+func (f forScope) mayWait() bool { return true }
+
+func (f forScope) next() (*Call, *Node) { return nil, nil }
+
+func (f forScope) reached() any { return f.s }
+
+func (f forScope) report(_ *view, w *WaitState) {
+	if t := f.s.root.thread.Load(); t != nil {
+		w.Thread = t.id
+	}
+}
+
+// needs returns what keeps the calls that the scope still has to end, and its exit
+// functions, which come last and are in no call.
+func (f forScope) needs(q *query) (n cycle.Needs) {
+	t := f.s.root.thread.Load()
+	if t == nil {
+		return n
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	low, blocked := 0, t.exiting() && t.top != nil
+	t.eachCall(func(c *Call) {
+		if !c.scope.within(f.s) {
+			return
+		}
+		if c == q.call {
+			n.Of = []cycle.Vertex{&callVertex{q, c}}
+		} else if l, line, b := t.needs(c); b && !line && (!blocked || l < low) {
+			low, blocked = l, true
+		}
+	})
+	if n.Of == nil && blocked {
+		n.Of = q.stackLocked(t, low)
+	}
+	return n
 }

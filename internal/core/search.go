@@ -1,24 +1,15 @@
 package core
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
+	"time"
 
 	"asyncsync.dev/internal/cycle"
 	"asyncsync.dev/internal/goroutine"
 )
-
-// A DeadlockError says that a wait would never have ended.
-type DeadlockError = cycle.Error
-
-// A Link is one wait in a cycle.
-type Link = cycle.Link
-
-// SeePage returns how a text refers to a page.
-func SeePage(page string) string { return cycle.SeePage(page) }
-
-// ErrDeadlock is matched by every DeadlockError.
-var ErrDeadlock = cycle.ErrDeadlock
 
 // A query asks whether a wait depends on the one who makes it: the goroutine that
 // runs as node or waits in frame, or that has queued call.
@@ -244,4 +235,431 @@ func (f *Frame) link() Link {
 		l.Who = f.call.Name()
 	}
 	return l
+}
+
+// MarkQueued marks the call with the number seq in the queue of a thread, which
+// was there for as long as seen, at least. ok is false if it is not there any
+// more.
+func MarkQueued(thread, seq uint64, seen time.Duration) (m *Mark, ok bool) {
+	t, c := queuedCall(thread, seq)
+	if c == nil {
+		return nil, false
+	}
+	m = t.mark(c, seen)
+	t.mu.Unlock()
+	return m, true
+}
+
+// queued returns the call, nil if it has left the queue. Its record stays what it is
+// while the caller has the right to read edges.
+func (m *Mark) queued() *Call {
+	m.thread.mu.Lock()
+	defer m.thread.mu.Unlock()
+	return m.call
+}
+
+// Refuse takes the call with the number seq out of the queue of a thread, and
+// has it fail with err. It reports false if it is not there any more, for a
+// function that was posted to an executor, which has no caller to be told, and
+// on a thread that has no goroutine.
+func Refuse(thread, seq uint64, err error) bool {
+	t, c := queuedCall(thread, seq)
+	if c == nil {
+		return false
+	}
+	if _, ok := c.body.(*posted); ok || t.inLine() {
+		t.mu.Unlock()
+		return false
+	}
+	t.remove(c, err)
+	t.mu.Unlock()
+	t.removed(c)
+	c.turnAway()
+	return true
+}
+
+// recheck looks for a cycle that a marked call is in, since it came to where its
+// thread does not serve it, and refuses the call if there is one. It drops the mark.
+// No lock is held, and the caller need not be the one who waits.
+func (m *Mark) recheck() {
+	defer m.Drop()
+	var q *query
+	found := false
+	readEdges(func() {
+		if c := m.queued(); c != nil {
+			q = newQuery(&edge{to: forCall{c}}, nil, nil, c)
+			found = q.certain()
+		}
+	})
+	if !found || q.lend() {
+		return
+	}
+	if d, _ := q.refuse(m); d != nil {
+		q.call.turnAway()
+	}
+}
+
+// queuedCall returns the thread with that id, locked, and its queued call with
+// the number seq; or nil, and nothing is locked.
+func queuedCall(thread, seq uint64) (*Thread, *Call) {
+	for _, t := range threads() {
+		if t.id != thread {
+			continue
+		}
+		t.mu.Lock()
+		find := func(l *list) *Call {
+			for c := l.head; c != nil; c = c.next {
+				if c.seq == seq {
+					return c
+				}
+			}
+			return nil
+		}
+		c := find(&t.main)
+		for f := t.top; f != nil && c == nil; f = f.below {
+			c = find(&f.box)
+		}
+		if c != nil {
+			return t, c
+		}
+		t.mu.Unlock()
+	}
+	return nil, nil
+}
+
+// # Vertices
+//
+// What has to end, as a search sees it.
+
+// one returns the needs of a wait for one thing.
+func (q *query) one(v cycle.Vertex) cycle.Needs { return cycle.Needs{Of: []cycle.Vertex{v}} }
+
+// task returns the vertex of a task off the threads.
+func (q *query) task(t *Task) cycle.Vertex {
+	return &nodeVertex{q: q, node: t.Node(), name: t.call.name, pc: t.call.pc}
+}
+
+// members returns the vertices of the members of g.
+func (q *query) members(g *Group) (of []cycle.Vertex) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for m := g.members; m != nil; m = m.link.after {
+		of = append(of, q.task(m))
+	}
+	return of
+}
+
+// A nodeVertex is the function that runs as a node, off the threads. It may be known
+// by name to the one who waits for it.
+type nodeVertex struct {
+	q    *query
+	node *Node
+	name string
+	pc   uintptr
+	edge *edge // its wait
+}
+
+func (v *nodeVertex) Key() any { return v.node }
+
+func (v *nodeVertex) Expand() (n cycle.Needs) {
+	if !v.node.running() {
+		return n
+	}
+	if v.edge = v.node.waits.Load(); v.edge == nil || v.edge.to == nil {
+		return n
+	}
+	n = v.edge.to.needs(v.q)
+	n.Facts = append(n.Facts, v.edge)
+	return n
+}
+
+func (v *nodeVertex) Links(cycle.Vertex) []cycle.Step {
+	if v.edge.kind() == "" {
+		return nil
+	}
+	who := v.node.name()
+	if v.name != "" || v.pc != 0 {
+		who = callName(v.name, v.pc)
+	}
+	return []cycle.Step{v.edge.step(Link{Who: who, Goroutine: v.edge.gid.Load()})}
+}
+
+// A callVertex is a call on its thread, or on its way there.
+type callVertex struct {
+	q *query
+	c *Call
+}
+
+func (v *callVertex) Key() any { return v.c }
+
+func (v *callVertex) Links(cycle.Vertex) []cycle.Step { return nil }
+
+func (v *callVertex) Expand() (n cycle.Needs) {
+	c := v.c
+	if c.thread.Load() == nil {
+		return n // not queued yet
+	}
+	t := c.lock()
+	defer t.mu.Unlock()
+	low, line, blocked := t.needs(c)
+	switch {
+	case !blocked:
+		return n
+	case !line:
+		n.Of = v.q.stackLocked(t, low)
+	case t.pool.keepsInLine(t):
+		n = v.q.one(&poolVertex{v.q, t.pool})
+	}
+	if c.isQueued() || c.abandon {
+		n.Until = c.ctx
+	}
+	return n
+}
+
+// A stackVertex is a frame, and those above it: all must end before the thread is
+// back below it.
+//
+// So each frame of a deep stack is looked at once, however many waits lead to
+// something in the stack.
+type stackVertex struct {
+	q     *query
+	f     *Frame
+	above *stackVertex // nil for the top
+	name  string       // of the call that waits
+	pc    uintptr
+	cause bool // what keeps it is its own wait
+}
+
+func (v *stackVertex) Key() any { return v.f }
+
+func (v *stackVertex) Expand() cycle.Needs {
+	n := cycle.Needs{Facts: []any{v.f.thread}}
+	if v.above != nil {
+		n.Of = append(n.Of, v.above)
+	}
+	n.Of = append(n.Of, &edgeVertex{v.q, &v.f.edge})
+	return n
+}
+
+func (v *stackVertex) Links(via cycle.Vertex) []cycle.Step {
+	t := v.f.thread
+	if above, ok := via.(*stackVertex); ok {
+		v.cause = false
+		if !above.cause && above.f != v.q.frame {
+			return nil
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if on, ok := t.standsOn(above.f); ok {
+			return []cycle.Step{{Link: on}}
+		}
+		return nil
+	}
+	v.cause = true
+	who := "the caller"
+	if v.name != "" || v.pc != 0 {
+		who = callName(v.name, v.pc)
+	}
+	return []cycle.Step{v.f.edge.step(Link{Who: who, Goroutine: t.gid.Load(), Thread: t.called()})}
+}
+
+// stack returns the vertex of the frames of t from the top down to the level low,
+// if there are any.
+func (q *query) stack(t *Thread, low int) []cycle.Vertex {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return q.stackLocked(t, low)
+}
+
+// stackLocked is stack for a t that is locked. While the top of the stack is the
+// same, so is the rest.
+func (q *query) stackLocked(t *Thread, low int) []cycle.Vertex {
+	if t.top == nil || t.top.level < low {
+		return nil
+	}
+	s := q.stacks[t]
+	if len(s) == 0 || s[0].f != t.top {
+		s = nil
+	}
+	for i := len(s); i <= t.top.level-low; i++ {
+		v := &stackVertex{q: q, f: t.top}
+		if i > 0 {
+			v.above, v.f = s[i-1], s[i-1].f.below
+		}
+		if c := v.f.call; c != nil {
+			v.name, v.pc = c.name, c.pc
+		}
+		s = append(s, v)
+	}
+	q.stacks[t] = s
+	return []cycle.Vertex{s[t.top.level-low]}
+}
+
+// An edgeVertex is the wait of a frame.
+type edgeVertex struct {
+	q *query
+	e *edge
+}
+
+func (v *edgeVertex) Key() any { return v.e }
+
+func (v *edgeVertex) Links(cycle.Vertex) []cycle.Step { return nil }
+
+func (v *edgeVertex) Expand() (n cycle.Needs) {
+	if v.e.to != nil {
+		n = v.e.to.needs(v.q)
+	}
+	return n
+}
+
+// A poolVertex is any thread of a pool that somebody stands in line for.
+type poolVertex struct {
+	q *query
+	p *Pool
+}
+
+func (v *poolVertex) Key() any { return v.p }
+
+func (v *poolVertex) Links(cycle.Vertex) []cycle.Step { return nil }
+
+func (v *poolVertex) Expand() cycle.Needs {
+	v.p.mu.Lock()
+	alive := v.p.alive
+	v.p.mu.Unlock()
+	n := cycle.Needs{Any: true}
+	for _, t := range v.p.lent() {
+		of := v.q.stack(t, 0)
+		if of == nil {
+			return cycle.Needs{}
+		}
+		n.Of = append(n.Of, of...)
+	}
+	if len(n.Of) != alive {
+		return cycle.Needs{} // one is on its way from one to the next
+	}
+	return n
+}
+
+// keepsInLine reports whether no thread of p is to be had for t, which stands in
+// line.
+func (p *Pool) keepsInLine(t *Thread) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle) == 0 && p.alive >= p.max && !p.closed && slices.Contains(p.waiting, t)
+}
+
+// A placeVertex is any member of a full group.
+type placeVertex struct {
+	q *query
+	*forPlace
+}
+
+func (v *placeVertex) Key() any { return v.g }
+
+func (v *placeVertex) Links(cycle.Vertex) []cycle.Step { return nil }
+
+func (v *placeVertex) Expand() cycle.Needs {
+	of := v.q.members(v.g)
+	if len(of) < v.limit {
+		return cycle.Needs{} // one is about to begin
+	}
+	// All of them, for the claims among them.
+	return cycle.Needs{Of: of, Any: true, Whole: true, Varies: true}
+}
+
+// A resourceVertex is any of those who have the tokens that a claim waits for.
+type resourceVertex struct {
+	q *query
+	c *claim
+}
+
+func (v *resourceVertex) Key() any { return v.c.r }
+
+func (v *resourceVertex) Links(cycle.Vertex) []cycle.Step { return nil }
+
+func (v *resourceVertex) Expand() cycle.Needs {
+	n := cycle.Needs{Any: true, Varies: true}
+	for _, g := range v.q.tokens(v.c) {
+		var of []cycle.Vertex
+		var facts []any
+		for _, h := range g {
+			if got := v.q.function(h.self, h.thread, h.call, 0); got != nil {
+				of, facts = append(of, got...), append(facts, h)
+			}
+		}
+		n.Of = append(n.Of, cycle.AllOf(of, facts...))
+	}
+	return n
+}
+
+// maxMembers bounds at how many of a chain a search looks: the newest.
+const maxMembers = 16
+
+// tokens returns the holders of the tokens that c waits for, in groups of which one
+// has to be stuck; nil if one of them runs, or is not known. If c may have any token
+// that nobody uses, each holder that has one now is a group. Else they are the
+// chains: all in a chain must end. The order is the same at each look.
+func (q *query) tokens(c *claim) (groups [][]*Hold) {
+	r := c.r
+	r.mu.Lock()
+	kin := c.back || c.isKin()
+	ready := slices.Collect(maps.Keys(r.ready))
+	r.mu.Unlock()
+	if kin && slices.ContainsFunc(ready, func(h *Hold) bool { return h.key() != c.self && h.sleeps() }) {
+		return nil // it is there to be lent
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := c.n
+	if first := r.next(); first != nil {
+		n = first.n // that one comes first
+	}
+	if r.used == 0 || r.free() >= n || r.given > 0 || len(r.loose) > 0 {
+		return nil
+	}
+	by := map[any][]*Hold{}
+	if kin {
+		for h := range r.ready {
+			by[h] = []*Hold{h}
+		}
+	} else {
+		for h := range r.keeping() {
+			by[h.chain] = append(by[h.chain], h)
+		}
+	}
+	for _, g := range by {
+		for _, h := range g {
+			if h.thread == nil && h.self.waits.Load() == nil && h.self != q.node {
+				return nil // it runs, so that the others need not be looked at
+			}
+		}
+		slices.SortFunc(g, func(a, b *Hold) int { return cmp.Compare(b.gid, a.gid) })
+		groups = append(groups, g[:min(len(g), maxMembers)])
+	}
+	slices.SortFunc(groups, func(a, b []*Hold) int { return cmp.Compare(a[0].gid, b[0].gid) })
+	return groups
+}
+
+// function returns the vertex of a function that has a token or a lock: it runs as
+// self, or on t in the call c, which may have ended. The number seq tells its record
+// from that of another call, if it is not 0. There is no vertex if the function is
+// known to run.
+func (q *query) function(self *Node, t *Thread, c *Call, seq uint64) []cycle.Vertex {
+	switch {
+	case self != nil:
+		return []cycle.Vertex{&nodeVertex{q: q, node: self}}
+	case t == nil:
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for r := t.run; r != nil; r = r.outer {
+		if r != c || seq != 0 && seq != c.seq {
+			continue
+		}
+		if low, _, blocked := t.needs(c); blocked {
+			return q.stackLocked(t, low)
+		}
+	}
+	return nil
 }

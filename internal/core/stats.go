@@ -1,7 +1,6 @@
 package core
 
 import (
-	"sync"
 	"sync/atomic"
 )
 
@@ -20,34 +19,6 @@ func (e Ending) count() {
 	case e.Panic != nil:
 		count.panics.Add(1)
 	}
-}
-
-// live holds the threads that have a goroutine.
-var live struct {
-	sync.Mutex
-	threads map[*Thread]struct{}
-}
-
-func enlist(t *Thread) {
-	live.Lock()
-	if live.threads == nil {
-		live.threads = make(map[*Thread]struct{})
-	}
-	live.threads[t] = struct{}{}
-	live.Unlock()
-}
-
-func delist(t *Thread) {
-	t.mu.Lock()
-	calls := t.calls
-	t.mu.Unlock()
-	live.Lock()
-	if _, ok := live.threads[t]; ok {
-		delete(live.threads, t)
-		count.retired.Add(calls)
-		count.retiredInline.Add(t.inline.Load())
-	}
-	live.Unlock()
 }
 
 // Stats counts since the start of the process.

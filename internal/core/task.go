@@ -2,488 +2,9 @@ package core
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
+
+	"asyncsync.dev/internal/cycle"
 )
-
-// A life is the ctx of a task: a layer that Cancel ends, released when the
-// function has ended, or every task would stay registered with a long-lived
-// parent ctx.
-//
-// Tasks that the function leaves behind must not be cancelled by the release.
-// So a task started with its parent's very ctx does not hang its layer from
-// the parent's, but from what is above that, and the parent cancels its
-// children by itself while it runs. Where a ctx was derived in between, that is
-// out of our hands: then the layer stays until that child has ended too.
-//
-// Many tasks may wait in a queue. What only the function needs is made when that
-// begins: until then there is no layer, and nothing of the task hangs from base
-// but through the one watcher of all that wait with it.
-type life struct {
-	own  Node            // that the task runs as
-	base context.Context // foreign, above the task
-	up   *life           // held until the end: its layer is above ours
-	name *string         // nil if it was given none: a queue of many tasks is to be small
-	pc   uintptr
-	id   atomic.Uint64 // given when it is first asked for
-
-	// layer is a foreign context, what the task's own ctx wraps. It and cancel are
-	// nil before the function begins, and written under mu; whoever has the task's
-	// ctx may read them without.
-	layer  context.Context
-	cancel context.CancelCauseFunc
-
-	mu      sync.Mutex  // guards the rest; that of a life above nests under it
-	held    int32       // children whose layer hangs from this one, and the function
-	over    bool        // the function has ended
-	ended   bool        // cancelled
-	listed  bool        // it is among the children of its parent, whose mu guards this
-	begun   bool        // the function has, or is about to
-	watched bool        // it was put among the watches, or will be
-	alone   bool        // nobody but home ends it; set before it is shared
-	gone    atomic.Bool // the layer has been released
-	cause   error
-	parent  *life // that cancels us; nil once it is over
-	queued  *Call // of a task that goes to a thread or a loop; nil once it has begun
-	home    *Home // of its ctx; set before it is shared
-
-	// The children that this one cancels; before and after are guarded by the mu
-	// of the parent.
-	children      *life
-	before, after *life
-
-	watch watchLink // guarded by watches
-}
-
-// called returns what the task is called in reports.
-func (l *life) called() string {
-	if l.name != nil {
-		return *l.name
-	}
-	return callName("", l.pc)
-}
-
-// queue has l take c, which has been submitted, out of its queue when base ends:
-// the ctx that the task was started with may be that of a task whose end is no
-// cancellation.
-func (l *life) queue(c *Call) {
-	done := l.base.Done()
-	l.mu.Lock()
-	if l.over || l.begun {
-		l.mu.Unlock()
-		return
-	}
-	l.queued = c
-	ended, cause := l.ended, l.cause
-	l.watched = done != nil && !ended
-	l.mu.Unlock()
-	switch {
-	case ended:
-		l.withdraw(cause) // who ended it found nothing queued
-		return
-	case done == nil:
-		return // stop alone ends the task
-	}
-	watches.add(l, done)
-	if err := Ended(l.base); err != nil {
-		l.withdraw(err)
-	}
-	l.mu.Lock()
-	begun := l.over || l.begun
-	l.mu.Unlock()
-	if begun {
-		watches.remove(l)
-	}
-}
-
-// open makes the layer, and returns the ctx of the task, made in ctx if that is
-// not nil.
-func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
-	l.makeLayer()
-	if ctx == nil {
-		ctx = &Ctx{}
-	}
-	ctx.over(l.layer)
-	ctx.scope, ctx.node, ctx.home = scope, &l.own, l.home
-	return ctx
-}
-
-// makeLayer makes the layer.
-func (l *life) makeLayer() {
-	layer, cancel := layerOver(l.base)
-	l.mu.Lock()
-	l.layer, l.cancel = layer, cancel
-	ended, cause := l.ended, l.cause
-	l.mu.Unlock()
-	if ended {
-		cancel(cause)
-	}
-}
-
-// layerOver is context.WithCancelCause, which panics where base is of a foreign
-// type and says at once that it has ended and that it has not. Such a base counts
-// as ended. On a thread nobody is there to be told of a panic.
-func layerOver(base context.Context) (layer context.Context, cancel context.CancelCauseFunc) {
-	defer func() {
-		if recover() != nil {
-			layer, cancel = context.WithCancelCause(context.WithoutCancel(base))
-			cancel(context.Canceled)
-		}
-	}()
-	return context.WithCancelCause(base)
-}
-
-// taken says that the task has left its queue, for its function is about to begin.
-func (l *life) taken() {
-	l.mu.Lock()
-	l.begun, l.queued = true, nil
-	watched := l.watched
-	l.mu.Unlock()
-	if watched {
-		watches.remove(l)
-	}
-}
-
-// taskCtx is the ctx of a task and its life in one allocation.
-type taskCtx struct {
-	Ctx
-	life life
-}
-
-// loopCtx is the same of a task on a loop, with what it runs as there.
-type loopCtx struct {
-	taskCtx
-	job Job // which forgets the task at its end
-}
-
-// withdraw takes the task out of its queue.
-func (l *life) withdraw(cause error) {
-	l.mu.Lock()
-	c := l.queued
-	l.mu.Unlock()
-	switch {
-	case c == nil:
-	case c.thread.Load() == nil: // it is for a loop
-		if c.turnDown(cause) {
-			c.turnAway()
-		}
-	case c.revoke(cause):
-		c.turnAway()
-	}
-}
-
-// begin makes l the life of a task that is started with ctx.
-func (l *life) begin(ctx context.Context) {
-	l.held = 1
-	l.base = foreign(ctx)
-	var parent *life
-	if n := NodeOf(ctx); n != nil {
-		parent = n.life
-	}
-	if parent == nil {
-		return
-	}
-	parent.mu.Lock()
-	switch {
-	case parent.over && parent.held == 0:
-		// Its layer is gone; foreign has looked past it.
-	case below(l.base) != parent.layer:
-		parent.held++
-		l.up = parent
-	case !parent.over:
-		l.base = carry(parent.base, valuesOf(l.base))
-		parent.adopt(l)
-		l.parent = parent
-		// What the parent holds above itself must outlast us as well.
-		l.up = parent.up.hold()
-	default:
-		l.base = carry(parent.base, valuesOf(l.base))
-		l.up = parent.up.hold()
-	}
-	if l.parent != nil && parent.ended {
-		l.ended, l.cause = true, parent.cause
-	}
-	parent.mu.Unlock()
-}
-
-// adopt puts c among the children. l.mu is held.
-func (l *life) adopt(c *life) {
-	c.listed = true
-	if c.after = l.children; c.after != nil {
-		c.after.before = c
-	}
-	l.children = c
-}
-
-// disown takes it out, if it is there. l.mu is held.
-func (l *life) disown(c *life) {
-	if !c.listed {
-		return
-	}
-	if c.before != nil {
-		c.before.after = c.after
-	} else {
-		l.children = c.after
-	}
-	if c.after != nil {
-		c.after.before = c.before
-	}
-	c.listed, c.before, c.after = false, nil, nil
-}
-
-func (l *life) hold() *life {
-	if l != nil {
-		l.mu.Lock()
-		l.held++
-		l.mu.Unlock()
-	}
-	return l
-}
-
-// stop cancels the task and the children that hang from above it.
-func (l *life) stop(cause error) {
-	l.mu.Lock()
-	if l.over || l.ended {
-		l.mu.Unlock()
-		return
-	}
-	l.ended, l.cause = true, cause
-	var children []*life
-	for c := l.children; c != nil; c = c.after {
-		children = append(children, c)
-	}
-	cancel := l.cancel
-	l.mu.Unlock()
-	if cancel != nil {
-		cancel(cause)
-	}
-	l.withdraw(cause)
-	for _, c := range children {
-		c.stop(cause)
-	}
-}
-
-// isEnded reports whether the task is cancelled, by stop or from above.
-func (l *life) isEnded() bool {
-	l.mu.Lock()
-	ended, layer := l.ended, l.layer
-	l.mu.Unlock()
-	if layer == nil {
-		layer = l.base
-	}
-	return ended || Ended(layer) != nil
-}
-
-// end says that the function has ended.
-func (l *life) end() {
-	l.mu.Lock()
-	l.over = true
-	parent, watched := l.parent, l.watched && !l.begun
-	l.parent, l.queued = nil, nil
-	l.mu.Unlock()
-	if watched {
-		watches.remove(l)
-	}
-	if parent != nil {
-		parent.mu.Lock()
-		parent.disown(l)
-		parent.mu.Unlock()
-	}
-	for {
-		l.mu.Lock()
-		c := l.children
-		if c == nil {
-			l.mu.Unlock()
-			break
-		}
-		l.disown(c)
-		l.mu.Unlock()
-		c.mu.Lock()
-		c.parent = nil
-		c.mu.Unlock()
-	}
-	l.release()
-}
-
-// release gives up one hold on the layer.
-func (l *life) release() {
-	for l != nil {
-		l.mu.Lock()
-		l.held--
-		last := l.held == 0
-		up := l.up
-		if last {
-			l.up = nil
-		}
-		l.mu.Unlock()
-		if !last {
-			return
-		}
-		l.gone.Store(true) // before the cancel: see Afterlife
-		if l.cancel != nil {
-			l.cancel(nil)
-		}
-		l = up
-	}
-}
-
-// watches holds the tasks that wait in queues, by the channel whose end cancels
-// them. However many wait for one, there is one watcher.
-var watches = watchTable{by: map[<-chan struct{}]*watcher{}}
-
-type watchTable struct {
-	sync.Mutex // a leaf lock; guards all watchers and links
-	by         map[<-chan struct{}]*watcher
-}
-
-type watcher struct {
-	done       <-chan struct{}
-	base       context.Context
-	head, tail *life
-	stop       func() bool // nil until the watch has begun
-	over       bool        // nobody waits any more, or all have been told
-}
-
-type watchLink struct {
-	of            *watcher
-	before, after *life
-}
-
-// add has l withdrawn when done, which is that of its base, is closed.
-func (t *watchTable) add(l *life, done <-chan struct{}) {
-	t.Lock()
-	w := t.by[done]
-	first := w == nil
-	if first {
-		w = &watcher{done: done, base: l.base}
-		t.by[done] = w
-	}
-	l.watch = watchLink{of: w, before: w.tail}
-	if w.tail != nil {
-		w.tail.watch.after = l
-	} else {
-		w.head = l
-	}
-	w.tail = l
-	t.Unlock()
-	if !first {
-		return
-	}
-	stop := w.watch() // base may be the user's: no lock is held
-	t.Lock()
-	w.stop = stop
-	over := w.over
-	t.Unlock()
-	if over {
-		stop()
-	}
-}
-
-// watch has fire called when base ends. context.AfterFunc panics where base is of a
-// foreign type and says at once that it has ended and that it has not: see layerOver.
-func (w *watcher) watch() (stop func() bool) {
-	defer func() {
-		if recover() != nil {
-			go w.fire()
-			stop = func() bool { return false }
-		}
-	}()
-	return context.AfterFunc(w.base, w.fire)
-}
-
-// remove forgets l, if it is there.
-func (t *watchTable) remove(l *life) {
-	t.Lock()
-	w := l.watch.of
-	if w == nil {
-		t.Unlock()
-		return
-	}
-	w.unlink(l)
-	var stop func() bool
-	if w.head == nil && !w.over {
-		w.over = true
-		delete(t.by, w.done)
-		stop = w.stop
-	}
-	t.Unlock()
-	if stop != nil {
-		stop()
-	}
-}
-
-// unlink takes l out. watches is held.
-func (w *watcher) unlink(l *life) {
-	k := &l.watch
-	if k.before != nil {
-		k.before.watch.after = k.after
-	} else {
-		w.head = k.after
-	}
-	if k.after != nil {
-		k.after.watch.before = k.before
-	} else {
-		w.tail = k.before
-	}
-	*k = watchLink{}
-}
-
-// fire withdraws all, in the order in which they came. A hook may end the
-// goroutine.
-func (w *watcher) fire() {
-	done := false
-	defer func() {
-		if !done {
-			w.fire()
-		}
-	}()
-	cause := Cause(w.base)
-	for {
-		var some [64]*life
-		n := 0
-		watches.Lock()
-		if !w.over {
-			w.over = true
-			delete(watches.by, w.done)
-		}
-		for ; n < len(some) && w.head != nil; n++ {
-			some[n] = w.head
-			w.unlink(w.head)
-		}
-		watches.Unlock()
-		if n == 0 {
-			done = true
-			return
-		}
-		for _, l := range some[:n] {
-			if hooks.Load() != nil {
-				go l.withdraw(cause) // a hook may wait for another of them
-			} else {
-				l.withdraw(cause)
-			}
-		}
-	}
-}
-
-// A Task is the untyped part of a task.
-type Task struct {
-	call  Call
-	life  *life // apart: contexts keep it, and must not keep the task and its result
-	gate  Gate  // opened when it has ended
-	link  *link // of a member of a group; set before it starts
-	asked atomic.Bool
-	heard atomic.Bool // somebody was told how it has ended
-}
-
-// Node is what the task runs as.
-func (t *Task) Node() *Node { return &t.life.own }
-
-// A link is the place of a task among the members of its group.
-type link struct {
-	group         *Group
-	listed        bool // this and the rest are guarded by the group's mu
-	before, after *Task
-}
 
 // StartTask runs body as a child of ctx's node and with a fork of the caller's
 // values: on the thread of o.Scope, on the loop o.Home or else that of ctx, or on a
@@ -683,16 +204,6 @@ func (t *Task) Cancel(cause error) bool {
 // Cancelled reports whether Cancel had an effect.
 func (t *Task) Cancelled() bool { return t.asked.Load() }
 
-// A Group is the node above the tasks of a group, and their ctx. It counts as
-// running while one of them runs.
-type Group struct {
-	nc nodeCtx
-
-	mu      sync.Mutex // guards the rest; a leaf lock
-	members *Task      // that run
-	count   int        // of members
-}
-
 // Init makes g a group below ctx and returns its context, which cancel ends.
 func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.CancelCauseFunc) {
 	by := NodeOf(ctx)
@@ -761,3 +272,68 @@ func (g *Group) WaitForPlace(turn <-chan struct{}, limit int) error {
 // OnEnd has f called when the task has ended, before anybody is woken. It is
 // set before the task starts.
 func (t *Task) OnEnd(f func()) { t.call.onEnd = f }
+
+func (f forTask) kind() string { return "task" }
+
+func (f forTask) name() string { return f.t.call.Name() }
+
+func (f forTask) next() (*Call, *Node) { return &f.t.call, f.t.Node() }
+
+func (f forTask) reached() any { return f.t.Node() }
+
+func (f forTask) mayWait() bool {
+	return f.t.call.thread.Load() != nil || f.t.Node().waits.Load() != nil
+}
+
+func (f forTask) needs(q *query) cycle.Needs {
+	if f.t.call.thread.Load() != nil {
+		return q.one(&callVertex{q, &f.t.call})
+	}
+	return q.one(q.task(f.t))
+}
+
+func (f forTask) report(v *view, w *WaitState) {
+	w.Function = v.found(f.t.Node(), f.t.call.name, f.t.call.pc)
+	if f.t.call.thread.Load() != nil {
+		forCall{&f.t.call}.report(v, w)
+	} else {
+		w.Goroutine = f.t.call.edge.gid.Load()
+	}
+}
+
+func (f forGroup) kind() string { return "group" }
+
+func (f forGroup) name() string { return "" }
+
+func (f forGroup) next() (*Call, *Node) { return nil, nil }
+
+func (f forGroup) reached() any { return &f.g.nc.own }
+
+func (f forGroup) report(v *view, w *WaitState) { v.members(w, f.g) }
+
+func (f forGroup) mayWait() bool {
+	f.g.mu.Lock()
+	defer f.g.mu.Unlock()
+	for m := f.g.members; m != nil; m = m.link.after {
+		if m.Node().waits.Load() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (f forGroup) needs(q *query) cycle.Needs { return cycle.Needs{Of: q.members(f.g)} }
+
+func (f *forPlace) kind() string { return "group place" }
+
+func (f *forPlace) name() string { return "" }
+
+func (f *forPlace) mayWait() bool { return true }
+
+func (f *forPlace) next() (*Call, *Node) { return nil, nil }
+
+func (f *forPlace) reached() any { return &f.g.nc.own }
+
+func (f *forPlace) report(v *view, w *WaitState) { v.members(w, f.g) }
+
+func (f *forPlace) needs(q *query) cycle.Needs { return q.one(&placeVertex{q, f}) }

@@ -1,19 +1,5 @@
 package core
 
-import "sync"
-
-// Tasks counts the tasks that are started with the ctx of a scope, or of one
-// nested in it, from their start until their function has ended. It is for those
-// who close a scope when what was started in it is over: closing waits for calls
-// alone, and refuses those that tasks come to make.
-type Tasks struct {
-	up *Tasks // of the scope around; set by Init
-
-	mu   sync.Mutex // a leaf lock; guards the rest
-	n    int
-	idle chan struct{} // closed when n comes to 0; made when somebody waits
-}
-
 // counted has c, a task that is about to start, be counted.
 func (k *Tasks) counted(c *Call) {
 	for u := k; u != nil; u = u.up {

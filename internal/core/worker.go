@@ -2,6 +2,8 @@ package core
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"runtime/pprof"
@@ -9,34 +11,6 @@ import (
 
 	"asyncsync.dev/internal/goroutine"
 )
-
-// A worker is a goroutine that runs one Thread after another. Pinned ones are
-// locked to their OS thread from birth to death.
-type worker struct {
-	pool   *Pool // nil for a private one, which ends with its first lease
-	pinned bool
-
-	// wake carries at most one token: for a worker that has set its thread's
-	// parked sign, from whoever cleared it; for one without a thread, from the
-	// pool that gives it one or sends it home.
-	wake   chan struct{}
-	thread atomic.Pointer[Thread]
-	quit   atomic.Bool
-
-	gid     int64
-	tid     int64
-	record  *goroutine.Record
-	unwound int // Goexits that the stack carries: see run
-	leases  int // that it has begun
-
-	// What runs first and last on the OS thread, both may be nil. Fixed at
-	// birth; started says that onStart has returned, and is of the worker's
-	// goroutine only.
-	onStart, onExit func()
-	started         bool
-
-	since int64 // pool.mu: when it became idle
-}
 
 // A worker is not used for another lease after so many Goexits, so that its stack
 // does not grow without bound, and after so many leases, each of which locks the
@@ -426,4 +400,281 @@ func (t *Thread) isOver() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.over
+}
+
+// close says that the context needs the thread no more.
+func (l *lease) close() {
+	l.mu.Lock()
+	l.over = true
+	done := l.done
+	l.mu.Unlock()
+	if done != nil {
+		close(done)
+	}
+}
+
+// tell has done closed when the context needs the thread no more.
+func (l *lease) tell(done chan struct{}) {
+	l.mu.Lock()
+	over := l.over
+	l.done = done
+	l.mu.Unlock()
+	if over {
+		close(done)
+	}
+}
+
+func (l *lease) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over
+}
+
+func (l *lease) takeError() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.err
+	l.err = nil
+	return err
+}
+
+// start runs the start functions of t, the OS thread's first. One that does not
+// return is run again.
+func (l *lease) start(t *Thread) {
+	if t.worker != nil { // only t's own goroutine changes it now
+		t.worker.start()
+	}
+	for _, f := range l.onStart {
+		f()
+	}
+	l.started = true
+}
+
+// unstarted returns l if its start functions have not returned, else nil.
+func (l *lease) unstarted() *lease {
+	if l.started {
+		return nil
+	}
+	return l
+}
+
+// needsExit reports whether there is something to run when the thread leaves.
+// t runs nothing, and whoever asks has seen the end of what it has run.
+func (l *lease) needsExit() bool { return l.started && len(l.onExit) > 0 }
+
+// exit runs the exit functions, each once: where one calls Goexit the worker
+// comes back here for the rest.
+func (l *lease) exit(t *Thread) {
+	for l.needsExit() {
+		f := l.onExit[0]
+		l.onExit = l.onExit[1:]
+		l.runs(callName("", FuncPC(f)))
+		Observe(f, func(e Ending) {
+			l.runs("")
+			t.exitFailed(l, "OnThreadExit function", e)
+		})
+	}
+}
+
+// runs says which exit function runs now, "" for none.
+func (l *lease) runs(name string) {
+	l.mu.Lock()
+	l.exiting = name
+	l.mu.Unlock()
+}
+
+// exits returns the name of the exit function that runs, "" for none.
+func (l *lease) exits() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.exiting
+}
+
+// exitFailed keeps a failure for Close and tells the hook. The thread is not
+// used again: what the function was to undo may not be undone.
+func (t *Thread) exitFailed(l *lease, what string, e Ending) {
+	var err error
+	switch {
+	case e.Panic != nil:
+		err = fmt.Errorf("asyncsync: %s of %s panicked: %v", what, t.label(), e.Panic.Value)
+	case e.Goexit:
+		err = fmt.Errorf("asyncsync: %s of %s called runtime.Goexit", what, t.label())
+	default:
+		return
+	}
+	if t.own == nil {
+		t.taint.Store(true)
+	}
+	e.count()
+	l.mu.Lock()
+	l.err = errors.Join(l.err, err)
+	if l.failure.Returned() {
+		l.failure = e
+	}
+	l.mu.Unlock()
+	if e.Panic != nil {
+		e.Panic.tellAll(CallInfo{Name: what, Context: t.name, Thread: int(t.tid.Load())}, audience{hooks.Load(), l.hooks})
+	}
+}
+
+// Observe runs f and tells end how it ended. A panic goes no further; a Goexit
+// does, after end.
+func Observe(f func(), end func(Ending)) {
+	returned := false
+	defer func() {
+		if returned {
+			end(Ending{})
+			return
+		}
+		end(recovered(recover(), nil))
+	}()
+	f()
+	returned = true
+}
+
+// hold runs c on the calling goroutine, whose record is rec, if the thread of s is
+// unpinned and free. It reports whether that is so; c has been run then.
+func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
+	r := s.root
+	if !r.cfg.Unpinned || len(r.cfg.OnStart)+len(r.cfg.OnExit) > 0 || r.account.Load()&1 != 0 {
+		return false
+	}
+	if rec != nil && rec.HasCritical() {
+		return false // the goroutine's own must not mix with the thread's
+	}
+	t := r.bound()
+	t.lock()
+	if !t.free() {
+		t.mu.Unlock()
+		return false
+	}
+	if c.scope.enter(false) != nil {
+		t.mu.Unlock()
+		return false // the long way comes to the same, and says so
+	}
+	if !t.listed {
+		t.listed = true
+		enlist(t)
+	}
+	t.number(c)
+	c.bound = true // its caller is the thread
+	t.parked = false
+	t.held = true
+	gid := goroutine.ID()
+	t.gid.Store(gid)
+	t.wake, t.record = nil, rec
+	t.take(c)
+	t.mu.Unlock()
+	if rec == nil && !holders[uint64(gid)%uint64(len(holders))].CompareAndSwap(nil, t) {
+		rec = goroutine.Ensure()
+		t.record = rec
+	}
+	// Who waits for what the goroutine ran so far waits for c now.
+	self := waiter(rec)
+	if self != nil {
+		c.thread.Store(t)
+		c.edge.to = forCall{c}
+		self.publish(&c.edge)
+		defer self.unpublish()
+	}
+	if rec != nil {
+		rec.Owner = t
+	}
+	t.execHeld(c)
+	return true
+}
+
+// free reports whether t, which is unpinned, may be held. t.mu is held.
+func (t *Thread) free() bool {
+	switch {
+	case t.run != nil || t.waiting > 0 || t.over || t.ending || t.workerOnly:
+		return false
+	case t.worker == nil:
+		return !t.asked
+	default:
+		// The record is nobody else's while its worker sleeps. Values there are
+		// not for a holder to see.
+		return t.parked && !t.worker.record.HasCritical()
+	}
+}
+
+// execHeld is exec for the call of the holder. Values need not be carried: its
+// function and its caller are one goroutine.
+func (t *Thread) execHeld(c *Call) {
+	var node any
+	if t.record != nil {
+		node, t.record.Node = t.record.Node, c.node
+	}
+	t.raised = nil
+	c.node.Start()
+	told := false
+	defer func() {
+		if !told {
+			c.ending = recovered(recover(), nil)
+		}
+		t.raised = nil
+		c.node.End()
+		t.putDown(c, node)
+	}()
+	c.run(t, &t.raised, nil, nil)
+	told = true
+}
+
+// putDown ends what hold began. node is what the goroutine's record said before.
+func (t *Thread) putDown(c *Call, node any) {
+	var critical goroutine.Aside
+	has := false
+	if rec := goroutine.Current(); rec != nil {
+		if has = rec.HasCritical(); has {
+			critical = rec.GiveAway()
+		}
+		if rec.Owner != nil {
+			rec.Owner, rec.Node = nil, node
+		}
+		rec.ReleaseIfEmpty()
+	}
+	holders[uint64(t.gid.Load())%uint64(len(holders))].CompareAndSwap(t, nil)
+	t.lock()
+	t.run, c.outer = nil, nil
+	t.calls++
+	t.crowd.batch = 0 // it has not slept, but nor has it been woken
+	t.held = false
+	if has {
+		// From now on the values need a goroutine that keeps them.
+		t.critical, t.workerOnly = critical, true
+	}
+	w := t.worker
+	if w != nil {
+		t.gid.Store(w.gid)
+		t.record, t.wake = w.record, w.wake
+	} else {
+		t.gid.Store(0)
+		t.record, t.wake = nil, nil
+	}
+	work := has || t.main.head != nil || t.ending
+	ask := work && w == nil && !t.asked
+	if ask {
+		t.asked = true
+	}
+	if w != nil && !work {
+		t.parked = true
+	}
+	t.mu.Unlock()
+	c.ending.count()
+	switch {
+	case ask:
+		t.ask()
+	case work && w != nil:
+		w.wake <- struct{}{}
+	}
+	c.scope.leave()
+}
+
+// adoptCritical gives the worker what a holder has left. t.mu is held, by the
+// worker.
+func (t *Thread) adoptCritical() {
+	if t.critical != (goroutine.Aside{}) {
+		t.record.Adopt(t.critical)
+		t.critical = goroutine.Aside{}
+	}
 }

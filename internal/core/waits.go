@@ -3,12 +3,189 @@ package core
 import (
 	"context"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/internal/sched"
 	"asyncsync.dev/internal/spin"
 )
+
+// An openWait is a wait with a goal, while it lasts. It is made in the frame f, or
+// by the goroutine that runs as self, which may be nil.
+//
+// It opens after the join that belongs to it, and closes before that is dropped: a
+// wait without its join looks like one for a stranger.
+type openWait struct {
+	f    *Frame
+	self *Node
+	edge *edge
+}
+
+// newWait makes visible that the calling goroutine, with the record rec, waits for
+// g, in f or off the threads.
+func newWait(f *Frame, rec *goroutine.Record, g *goal) openWait {
+	switch {
+	case f != nil:
+		f.edge.hide(false)
+		return openWait{f: f, edge: &f.edge}
+	case g == nil:
+		g = &goal{}
+	default:
+		g.edge.to = g
+	}
+	return newEdge(rec, &g.edge)
+}
+
+// newEdge makes visible that the calling goroutine, no thread, waits for e.
+func newEdge(rec *goroutine.Record, e *edge) openWait {
+	checkPark(rec)
+	w := openWait{self: waiter(rec), edge: e}
+	e.gid.Store(goroutine.ID())
+	w.self.publish(e)
+	return w
+}
+
+// pushWait pushes the frame of a wait for g, nil if that is not known. newWait makes
+// the wait visible.
+func (t *Thread) pushWait(g *goal, what string) *Frame {
+	f := &Frame{}
+	if g != nil {
+		g.hidden.Store(true)
+		f.edge.to = g
+	}
+	t.push(f, what)
+	return f
+}
+
+// check returns the error of a wait that closes a cycle. Before that it lends and
+// borrows tokens, where somebody wants them.
+func (w *openWait) check() error {
+	if c := w.edge.claim(); c != nil && (c.borrow() || c.back) {
+		return nil // it has been lent what it waits for, or cannot be refused
+	}
+	if contended.n.Load() != 0 {
+		switch {
+		case w.f == nil:
+			offer(w.self)
+		case w.f.call != nil:
+			offer(w.f.call)
+		default:
+			offer(w.f.thread)
+		}
+	}
+	if !w.edge.mayWait() || w.edge.unblocked() {
+		return nil
+	}
+	return closes(w.f, w.self, w.edge, nil)
+}
+
+// close takes the wait back.
+func (w *openWait) close() {
+	if w.f != nil {
+		w.f.edge.hide(true) // pop waits for the readers
+	}
+	w.self.unpublish()
+}
+
+// Park waits until done is closed or delivers, or ctx ends, whose cause it
+// returns. What it waits for is not known; on a thread it serves the calls of
+// what the function that waits has started.
+func Park(ctx context.Context, done <-chan struct{}, what string) error {
+	own, rec := current()
+	return wait(ctx, own, rec, nil, nil, done, what)
+}
+
+// wait is Park and await: n, of w, is what is waited for, nil if that is not
+// known. Done is nil if w has a gate.
+func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, done <-chan struct{}, what string) error {
+	return waitUntil(ctx, own, rec, w, n, sleeper{done: done}, what)
+}
+
+// waitUntil is wait until what s says has come; the rest of s is set here.
+func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, s sleeper, what string) error {
+	by := submitter(ctx, rec)
+	var f *Frame
+	if own != nil {
+		f = own.pushWait(w, what)
+		defer own.pop(f) // after the join has gone: then its calls are strangers again
+		if n == nil && !strict.Load() {
+			n = by
+		}
+	}
+	if n != nil && (by != nil || f != nil) {
+		j := &Join{by: by, frame: f}
+		up := by // whose waiters come to wait for n
+		if by == n {
+			j.by, up = nil, nil
+		} else if n.within(by, 8) {
+			up = nil // they did before
+		}
+		if j.by != nil || f != nil {
+			relate(own, up, func() { n.addJoin(j) })
+			defer relate(own, up, func() { n.dropJoin(j) })
+		}
+	}
+	if s.kin && f != nil && by != nil && !strict.Load() {
+		defer own.servesKin(f, by)()
+	}
+	p := newWait(f, rec, w) // after the join: what that has made related is served
+	defer p.close()
+	if err := p.check(); err != nil {
+		return err
+	}
+	if w != nil && f == nil {
+		if _, ok := w.target.(forPool); ok {
+			defer closingBegins(p.edge, by)()
+		}
+	}
+	if w != nil && w.gate != nil {
+		s.gate, s.place = w.gate, &w.place
+	}
+	s.own, s.frame, s.rec, s.edge, s.ctx, s.cancel = own, f, rec, p.edge, ctx, ctx.Done()
+	return s.wait()
+}
+
+// await waits until gate is open, which the end of n brings about, or ctx ends. n's
+// calls, and those of what n itself waits for or has started, become related
+// to every frame that waits for the caller, and on a thread to the frame of
+// this wait: what a blocked thread waits for, it can always run. n is the node of to,
+// a task or a group.
+//
+// An n that has ended when the wait ends is reported as such.
+func await(ctx context.Context, to target, n *Node, gate *Gate) error {
+	if gate.IsOpen() {
+		return nil
+	}
+	ctx = Afterlife(ctx)
+	if err := Ended(ctx); err != nil {
+		if gate.IsOpen() { // before ctx, perhaps
+			return nil
+		}
+		return err
+	}
+	own, rec := current()
+	w := &goal{target: to, ctx: ctx}
+	var done <-chan struct{}
+	if own == nil && parkable(rec) != nil {
+		w.gate = gate
+	} else {
+		done = gate.Done()
+	}
+	err := wait(ctx, own, rec, w, n, done, "wait")
+	if err != nil && gate.IsOpen() {
+		return nil
+	}
+	return err
+}
+
+// servesKin has f, a wait on t of a function that runs as by, serve the calls of
+// what the function has started. It returns what takes that back.
+func (t *Thread) servesKin(f *Frame, by *Node) (over func()) {
+	j := &Join{frame: f}
+	relate(t, nil, func() { by.addJoin(j) })
+	return func() { relate(t, nil, func() { by.dropJoin(j) }) }
+}
 
 // A sleeper is one who waits through this module, for as long as that lasts. All
 // waits go through [sleeper.wait], whatever they are for: so there is one place
@@ -169,54 +346,6 @@ func (w *sleeper) block() wakeup {
 		if ran, woke = c.runErrand(); !ran {
 			return came
 		}
-	}
-}
-
-// loops says that there have been loops: else nobody need ask for them.
-var loops atomic.Bool
-
-// UseLoops is called before the first function runs on a loop.
-func UseLoops() {
-	if !loops.Load() {
-		loops.Store(true)
-	}
-}
-
-// OnLoop reports whether the calling goroutine runs a task of a thread loop, which
-// parks where it waits, or a function posted to a loop, which blocks it.
-func OnLoop() (parks, blocks bool) {
-	if !loops.Load() {
-		return false, false
-	}
-	rec := goroutine.Current()
-	if rec == nil || rec.Task == nil || rec.Owner != nil {
-		return false, false
-	}
-	if t := sched.Of(rec); t != nil {
-		return t.MayWait(), !t.MayWait()
-	}
-	_, blocks = rec.Task.(interface{ BlocksLoop() })
-	return false, blocks
-}
-
-// parkable returns the task of a thread loop that the goroutine of rec runs, if it
-// can be parked; rec may be nil. A task that has become a thread cannot: its OS
-// thread is locked once more than its coroutine was made with.
-func parkable(rec *goroutine.Record) *sched.Task {
-	if rec == nil || rec.Task == nil || rec.Owner != nil {
-		return nil
-	}
-	if t := sched.Of(rec); t != nil && t.MayWait() {
-		return t
-	}
-	return nil
-}
-
-// checkPark panics if the goroutine of rec runs a task that cannot be suspended now.
-// It comes before anything is begun that would have to be waited for.
-func checkPark(rec *goroutine.Record) {
-	if t := parkable(rec); t != nil {
-		t.Check()
 	}
 }
 
@@ -409,6 +538,200 @@ func (w *sleeper) outlast() {
 		w.own.record.Values = c.values
 	} else {
 		restore(record(), c.values)
+	}
+}
+
+// NewBell returns a bell that the calling goroutine can wait for.
+func NewBell() *Bell {
+	b := &Bell{}
+	b.init(current())
+	return b
+}
+
+// init makes b a bell of the calling goroutine.
+func (b *Bell) init(own *Thread, rec *goroutine.Record) {
+	if own != nil || parkable(rec) == nil {
+		b.done = b.gate.Done()
+	}
+}
+
+// Ring ends the wait, also if that has not begun. It may be called from anywhere,
+// any number of times, and runs nobody's code.
+func (b *Bell) Ring() { b.gate.Open() }
+
+// Rung reports whether Ring was called.
+func (b *Bell) Rung() bool { return b.gate.IsOpen() }
+
+// Wait waits until the bell is rung, or ctx ends, whose cause it returns; if both
+// happened it may return either. Like [Park] it does not know what it waits for.
+// It is for the goroutine that has made the bell. what names the wait in reports.
+func (b *Bell) Wait(ctx context.Context, what string) error {
+	if b.Rung() {
+		return nil
+	}
+	own, rec := current()
+	return waitUntil(ctx, own, rec, nil, nil, b.sleeper(), what)
+}
+
+// WaitBefore is Wait for one who is going to have t after that, which may be put in
+// line meanwhile.
+func (b *Bell) WaitBefore(ctx context.Context, t *Turn, what string) error {
+	if b.Rung() {
+		return nil
+	}
+	own, rec := current()
+	s := b.sleeper()
+	s.turn = t
+	return waitUntil(ctx, own, rec, nil, nil, s, what)
+}
+
+// sleeper returns one that waits for b, to be completed by waitUntil.
+func (b *Bell) sleeper() sleeper { return sleeper{done: b.done, gate: &b.gate, place: &b.place} }
+
+// Receive waits until take, which receives from a channel, has got something, or
+// ctx ends, whose cause it returns: then nothing was taken. take must return soon
+// after quit is closed, and report whether it got something.
+//
+// On an ordinary goroutine take is called there; else on another one, while the
+// thread serves or the task is parked.
+func Receive(ctx context.Context, take func(quit <-chan struct{}) bool, what string) error {
+	own, rec := current()
+	if own == nil && parkable(rec) == nil {
+		return waitUntil(ctx, own, rec, nil, nil, sleeper{take: take}, what)
+	}
+	b := &Bell{}
+	b.init(own, rec)
+	quit, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		if take(quit) {
+			b.Ring()
+		}
+	}()
+	stop := sync.OnceFunc(func() {
+		close(quit)
+		<-over // at once
+	})
+	defer stop() // also when a Goexit passes through
+	err := waitUntil(ctx, own, rec, nil, nil, b.sleeper(), what)
+	if stop(); b.Rung() {
+		return nil // it may have come together with the end of ctx
+	}
+	return err
+}
+
+// Yield lets others run: in a task of a thread loop all who are ready there, on a
+// thread what is queued for it and may run on top of the caller, on an ordinary
+// goroutine whom the Go scheduler chooses.
+func Yield(ctx context.Context) {
+	own, rec := current()
+	if own != nil {
+		// Nothing but the serving can end this wait.
+		_ = waitUntil(context.WithoutCancel(ctx), own, rec, nil, nil, sleeper{once: true}, "yield")
+		return
+	}
+	if task := parkable(rec); task != nil {
+		task.Yield()
+		return
+	}
+	runtime.Gosched()
+}
+
+// serveOnce runs the calls that are queued already and that the frame on top
+// serves.
+func (t *Thread) serveOnce() {
+	t.lock()
+	last := t.seq
+	for t.due() && t.dueSeq() <= last {
+		c := t.next()
+		t.mu.Unlock()
+		t.exec(c)
+		t.lock()
+	}
+	t.mu.Unlock()
+}
+
+// dueSeq returns the number of the call that next would take, of which there is
+// one. t.mu is held.
+func (t *Thread) dueSeq() uint64 {
+	box, main := t.top.box.head, t.main.head
+	switch {
+	case box == nil:
+		return main.seq
+	case t.everybody() && main != nil:
+		return min(box.seq, main.seq)
+	}
+	return box.seq
+}
+
+// unblocked reports whether e waits for a call on a thread that nothing keeps from
+// ending. The caller holds no lock.
+func (e *edge) unblocked() bool {
+	c := e.call()
+	if c == nil || c.thread.Load() == nil {
+		return false
+	}
+	t := c.lock()
+	defer t.mu.Unlock()
+	_, _, blocked := t.needs(c)
+	return !blocked
+}
+
+// runsInside publishes that the function which runs as n does so inside of the call
+// on top of the thread t: it waits for what that call waits for. end takes that
+// back.
+func (n *Node) runsInside(t *Thread) (end func()) {
+	if t.run != nil { // only t's own goroutine changes run
+		n.publish(&edge{to: forTop{t.run}})
+	}
+	return n.unpublish
+}
+
+// loops says that there have been loops: else nobody need ask for them.
+var loops atomic.Bool
+
+// UseLoops is called before the first function runs on a loop.
+func UseLoops() {
+	if !loops.Load() {
+		loops.Store(true)
+	}
+}
+
+// OnLoop reports whether the calling goroutine runs a task of a thread loop, which
+// parks where it waits, or a function posted to a loop, which blocks it.
+func OnLoop() (parks, blocks bool) {
+	if !loops.Load() {
+		return false, false
+	}
+	rec := goroutine.Current()
+	if rec == nil || rec.Task == nil || rec.Owner != nil {
+		return false, false
+	}
+	if t := sched.Of(rec); t != nil {
+		return t.MayWait(), !t.MayWait()
+	}
+	_, blocks = rec.Task.(interface{ BlocksLoop() })
+	return false, blocks
+}
+
+// parkable returns the task of a thread loop that the goroutine of rec runs, if it
+// can be parked; rec may be nil. A task that has become a thread cannot: its OS
+// thread is locked once more than its coroutine was made with.
+func parkable(rec *goroutine.Record) *sched.Task {
+	if rec == nil || rec.Task == nil || rec.Owner != nil {
+		return nil
+	}
+	if t := sched.Of(rec); t != nil && t.MayWait() {
+		return t
+	}
+	return nil
+}
+
+// checkPark panics if the goroutine of rec runs a task that cannot be suspended now.
+// It comes before anything is begun that would have to be waited for.
+func checkPark(rec *goroutine.Record) {
+	if t := parkable(rec); t != nil {
+		t.Check()
 	}
 }
 

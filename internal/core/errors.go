@@ -1,0 +1,77 @@
+package core
+
+import (
+	"context"
+	"errors"
+
+	"asyncsync.dev/internal/cycle"
+)
+
+// Errors of calls that do not run. The public packages give them their names.
+var (
+	ErrClosed    = errors.New("asyncsync: the context is closed")
+	ErrQueueFull = errors.New("asyncsync: the queue is full")
+	ErrPoolFull  = errors.New("asyncsync: the pool is full")
+	ErrNoContext = errors.New("asyncsync: no ThreadSensitiveContext in ctx, and RequireContext turns the default thread off")
+)
+
+// errNotFree is ErrQueueFull for a call that is not to wait at all.
+var errNotFree error = notFreeError{}
+
+type notFreeError struct{}
+
+func (notFreeError) Error() string { return "asyncsync: the thread is not free" }
+
+func (notFreeError) Is(target error) bool { return target == ErrQueueFull }
+
+// A closedError is ErrClosed, and says what is closed.
+type closedError struct{ what string }
+
+func (e *closedError) Error() string { return "asyncsync: " + e.what }
+
+func (e *closedError) Is(target error) bool { return target == ErrClosed }
+
+// errPoolClosed is the same of the pool that a scope was to get its thread from.
+var errPoolClosed error = &closedError{"the pool that the context takes its thread from is closed"}
+
+// A DeadlockError says that a wait would never have ended.
+type DeadlockError = cycle.Error
+
+// A Link is one wait in a cycle.
+type Link = cycle.Link
+
+// SeePage returns how a text refers to a page.
+func SeePage(page string) string { return cycle.SeePage(page) }
+
+// ErrDeadlock is matched by every DeadlockError.
+var ErrDeadlock = cycle.ErrDeadlock
+
+// Ended returns the cause of ctx's end, or nil.
+func Ended(ctx context.Context) error {
+	if ctx.Done() == nil || ctx.Err() == nil {
+		return nil
+	}
+	return Cause(ctx)
+}
+
+// Cause returns the cause of the end of ctx, which has ended: never nil, though
+// a foreign ctx may have closed Done and say nothing of it.
+func Cause(ctx context.Context) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return context.Canceled
+}
+
+// ErrAbandoned is matched by the error of a call that its caller left running.
+var ErrAbandoned = errors.New("asyncsync: call abandoned")
+
+type abandonedError struct{ cause error }
+
+func (e *abandonedError) Error() string {
+	return "asyncsync: call abandoned: " + e.cause.Error()
+}
+
+func (e *abandonedError) Is(target error) bool { return target == ErrAbandoned }
+
+func (e *abandonedError) Unwrap() error { return e.cause }

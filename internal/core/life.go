@@ -1,0 +1,391 @@
+package core
+
+import (
+	"context"
+	"sync"
+)
+
+// called returns what the task is called in reports.
+func (l *life) called() string {
+	if l.name != nil {
+		return *l.name
+	}
+	return callName("", l.pc)
+}
+
+// queue has l take c, which has been submitted, out of its queue when base ends:
+// the ctx that the task was started with may be that of a task whose end is no
+// cancellation.
+func (l *life) queue(c *Call) {
+	done := l.base.Done()
+	l.mu.Lock()
+	if l.over || l.begun {
+		l.mu.Unlock()
+		return
+	}
+	l.queued = c
+	ended, cause := l.ended, l.cause
+	l.watched = done != nil && !ended
+	l.mu.Unlock()
+	switch {
+	case ended:
+		l.withdraw(cause) // who ended it found nothing queued
+		return
+	case done == nil:
+		return // stop alone ends the task
+	}
+	watches.add(l, done)
+	if err := Ended(l.base); err != nil {
+		l.withdraw(err)
+	}
+	l.mu.Lock()
+	begun := l.over || l.begun
+	l.mu.Unlock()
+	if begun {
+		watches.remove(l)
+	}
+}
+
+// open makes the layer, and returns the ctx of the task, made in ctx if that is
+// not nil.
+func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
+	l.makeLayer()
+	if ctx == nil {
+		ctx = &Ctx{}
+	}
+	ctx.over(l.layer)
+	ctx.scope, ctx.node, ctx.home = scope, &l.own, l.home
+	return ctx
+}
+
+// makeLayer makes the layer.
+func (l *life) makeLayer() {
+	layer, cancel := layerOver(l.base)
+	l.mu.Lock()
+	l.layer, l.cancel = layer, cancel
+	ended, cause := l.ended, l.cause
+	l.mu.Unlock()
+	if ended {
+		cancel(cause)
+	}
+}
+
+// layerOver is context.WithCancelCause, which panics where base is of a foreign
+// type and says at once that it has ended and that it has not. Such a base counts
+// as ended. On a thread nobody is there to be told of a panic.
+func layerOver(base context.Context) (layer context.Context, cancel context.CancelCauseFunc) {
+	defer func() {
+		if recover() != nil {
+			layer, cancel = context.WithCancelCause(context.WithoutCancel(base))
+			cancel(context.Canceled)
+		}
+	}()
+	return context.WithCancelCause(base)
+}
+
+// taken says that the task has left its queue, for its function is about to begin.
+func (l *life) taken() {
+	l.mu.Lock()
+	l.begun, l.queued = true, nil
+	watched := l.watched
+	l.mu.Unlock()
+	if watched {
+		watches.remove(l)
+	}
+}
+
+// withdraw takes the task out of its queue.
+func (l *life) withdraw(cause error) {
+	l.mu.Lock()
+	c := l.queued
+	l.mu.Unlock()
+	switch {
+	case c == nil:
+	case c.thread.Load() == nil: // it is for a loop
+		if c.turnDown(cause) {
+			c.turnAway()
+		}
+	case c.revoke(cause):
+		c.turnAway()
+	}
+}
+
+// begin makes l the life of a task that is started with ctx.
+func (l *life) begin(ctx context.Context) {
+	l.held = 1
+	l.base = foreign(ctx)
+	var parent *life
+	if n := NodeOf(ctx); n != nil {
+		parent = n.life
+	}
+	if parent == nil {
+		return
+	}
+	parent.mu.Lock()
+	switch {
+	case parent.over && parent.held == 0:
+		// Its layer is gone; foreign has looked past it.
+	case below(l.base) != parent.layer:
+		parent.held++
+		l.up = parent
+	case !parent.over:
+		l.base = carry(parent.base, valuesOf(l.base))
+		parent.adopt(l)
+		l.parent = parent
+		// What the parent holds above itself must outlast us as well.
+		l.up = parent.up.hold()
+	default:
+		l.base = carry(parent.base, valuesOf(l.base))
+		l.up = parent.up.hold()
+	}
+	if l.parent != nil && parent.ended {
+		l.ended, l.cause = true, parent.cause
+	}
+	parent.mu.Unlock()
+}
+
+// adopt puts c among the children. l.mu is held.
+func (l *life) adopt(c *life) {
+	c.listed = true
+	if c.after = l.children; c.after != nil {
+		c.after.before = c
+	}
+	l.children = c
+}
+
+// disown takes it out, if it is there. l.mu is held.
+func (l *life) disown(c *life) {
+	if !c.listed {
+		return
+	}
+	if c.before != nil {
+		c.before.after = c.after
+	} else {
+		l.children = c.after
+	}
+	if c.after != nil {
+		c.after.before = c.before
+	}
+	c.listed, c.before, c.after = false, nil, nil
+}
+
+func (l *life) hold() *life {
+	if l != nil {
+		l.mu.Lock()
+		l.held++
+		l.mu.Unlock()
+	}
+	return l
+}
+
+// stop cancels the task and the children that hang from above it.
+func (l *life) stop(cause error) {
+	l.mu.Lock()
+	if l.over || l.ended {
+		l.mu.Unlock()
+		return
+	}
+	l.ended, l.cause = true, cause
+	var children []*life
+	for c := l.children; c != nil; c = c.after {
+		children = append(children, c)
+	}
+	cancel := l.cancel
+	l.mu.Unlock()
+	if cancel != nil {
+		cancel(cause)
+	}
+	l.withdraw(cause)
+	for _, c := range children {
+		c.stop(cause)
+	}
+}
+
+// isEnded reports whether the task is cancelled, by stop or from above.
+func (l *life) isEnded() bool {
+	l.mu.Lock()
+	ended, layer := l.ended, l.layer
+	l.mu.Unlock()
+	if layer == nil {
+		layer = l.base
+	}
+	return ended || Ended(layer) != nil
+}
+
+// end says that the function has ended.
+func (l *life) end() {
+	l.mu.Lock()
+	l.over = true
+	parent, watched := l.parent, l.watched && !l.begun
+	l.parent, l.queued = nil, nil
+	l.mu.Unlock()
+	if watched {
+		watches.remove(l)
+	}
+	if parent != nil {
+		parent.mu.Lock()
+		parent.disown(l)
+		parent.mu.Unlock()
+	}
+	for {
+		l.mu.Lock()
+		c := l.children
+		if c == nil {
+			l.mu.Unlock()
+			break
+		}
+		l.disown(c)
+		l.mu.Unlock()
+		c.mu.Lock()
+		c.parent = nil
+		c.mu.Unlock()
+	}
+	l.release()
+}
+
+// release gives up one hold on the layer.
+func (l *life) release() {
+	for l != nil {
+		l.mu.Lock()
+		l.held--
+		last := l.held == 0
+		up := l.up
+		if last {
+			l.up = nil
+		}
+		l.mu.Unlock()
+		if !last {
+			return
+		}
+		l.gone.Store(true) // before the cancel: see Afterlife
+		if l.cancel != nil {
+			l.cancel(nil)
+		}
+		l = up
+	}
+}
+
+// watches holds the tasks that wait in queues, by the channel whose end cancels
+// them. However many wait for one, there is one watcher.
+var watches = watchTable{by: map[<-chan struct{}]*watcher{}}
+
+type watchTable struct {
+	sync.Mutex // a leaf lock; guards all watchers and links
+	by         map[<-chan struct{}]*watcher
+}
+
+// add has l withdrawn when done, which is that of its base, is closed.
+func (t *watchTable) add(l *life, done <-chan struct{}) {
+	t.Lock()
+	w := t.by[done]
+	first := w == nil
+	if first {
+		w = &watcher{done: done, base: l.base}
+		t.by[done] = w
+	}
+	l.watch = watchLink{of: w, before: w.tail}
+	if w.tail != nil {
+		w.tail.watch.after = l
+	} else {
+		w.head = l
+	}
+	w.tail = l
+	t.Unlock()
+	if !first {
+		return
+	}
+	stop := w.watch() // base may be the user's: no lock is held
+	t.Lock()
+	w.stop = stop
+	over := w.over
+	t.Unlock()
+	if over {
+		stop()
+	}
+}
+
+// watch has fire called when base ends. context.AfterFunc panics where base is of a
+// foreign type and says at once that it has ended and that it has not: see layerOver.
+func (w *watcher) watch() (stop func() bool) {
+	defer func() {
+		if recover() != nil {
+			go w.fire()
+			stop = func() bool { return false }
+		}
+	}()
+	return context.AfterFunc(w.base, w.fire)
+}
+
+// remove forgets l, if it is there.
+func (t *watchTable) remove(l *life) {
+	t.Lock()
+	w := l.watch.of
+	if w == nil {
+		t.Unlock()
+		return
+	}
+	w.unlink(l)
+	var stop func() bool
+	if w.head == nil && !w.over {
+		w.over = true
+		delete(t.by, w.done)
+		stop = w.stop
+	}
+	t.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// unlink takes l out. watches is held.
+func (w *watcher) unlink(l *life) {
+	k := &l.watch
+	if k.before != nil {
+		k.before.watch.after = k.after
+	} else {
+		w.head = k.after
+	}
+	if k.after != nil {
+		k.after.watch.before = k.before
+	} else {
+		w.tail = k.before
+	}
+	*k = watchLink{}
+}
+
+// fire withdraws all, in the order in which they came. A hook may end the
+// goroutine.
+func (w *watcher) fire() {
+	done := false
+	defer func() {
+		if !done {
+			w.fire()
+		}
+	}()
+	cause := Cause(w.base)
+	for {
+		var some [64]*life
+		n := 0
+		watches.Lock()
+		if !w.over {
+			w.over = true
+			delete(watches.by, w.done)
+		}
+		for ; n < len(some) && w.head != nil; n++ {
+			some[n] = w.head
+			w.unlink(w.head)
+		}
+		watches.Unlock()
+		if n == 0 {
+			done = true
+			return
+		}
+		for _, l := range some[:n] {
+			if hooks.Load() != nil {
+				go l.withdraw(cause) // a hook may wait for another of them
+			} else {
+				l.withdraw(cause)
+			}
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package core
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
+
+func enlist(t *Thread) {
+	live.Lock()
+	if live.threads == nil {
+		live.threads = make(map[*Thread]struct{})
+	}
+	live.threads[t] = struct{}{}
+	live.Unlock()
+}
+
+func delist(t *Thread) {
+	t.mu.Lock()
+	calls := t.calls
+	t.mu.Unlock()
+	live.Lock()
+	if _, ok := live.threads[t]; ok {
+		delete(live.threads, t)
+		count.retired.Add(calls)
+		count.retiredInline.Add(t.inline.Load())
+	}
+	live.Unlock()
+}
+
+// liveThreads returns the threads that have a goroutine.
+func liveThreads() []*Thread {
+	live.Lock()
+	defer live.Unlock()
+	threads := make([]*Thread, 0, len(live.threads))
+	for t := range live.threads {
+		threads = append(threads, t)
+	}
+	return threads
+}
+
+// threads returns the threads that have a goroutine, and those in line for one. A
+// thread that gets its goroutine meanwhile is among them, once.
+func threads() []*Thread {
+	lined, all := linedThreads(), liveThreads() // in this order
+	if len(lined) == 0 {
+		return all
+	}
+	seen := make(map[*Thread]bool, len(all))
+	for _, t := range all {
+		seen[t] = true
+	}
+	for _, t := range lined {
+		if !seen[t] {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// lines holds the pools that somebody waits in line for.
+var lines struct {
+	sync.Mutex
+	pools map[*Pool]struct{}
+}
+
+// lineChanged says that waiting has. p.mu is held.
+func (p *Pool) lineChanged() {
+	was, is := p.lined.Swap(int32(len(p.waiting))) > 0, len(p.waiting) > 0
+	if was == is {
+		return
+	}
+	lines.Lock()
+	defer lines.Unlock()
+	if !is {
+		delete(lines.pools, p)
+		return
+	}
+	if lines.pools == nil {
+		lines.pools = make(map[*Pool]struct{})
+	}
+	lines.pools[p] = struct{}{}
+}
+
+// linedThreads returns the threads that wait in line for a worker, of all pools.
+func linedThreads() []*Thread {
+	lines.Lock()
+	pools := make([]*Pool, 0, len(lines.pools))
+	for p := range lines.pools {
+		pools = append(pools, p)
+	}
+	lines.Unlock()
+	var threads []*Thread
+	for _, p := range pools {
+		p.mu.Lock()
+		threads = append(threads, p.waiting...)
+		p.mu.Unlock()
+	}
+	return threads
+}
+
+// lent returns the threads that have a worker of p, by id.
+func (p *Pool) lent() []*Thread {
+	var lent []*Thread
+	for _, t := range liveThreads() {
+		if t.pool == p {
+			lent = append(lent, t)
+		}
+	}
+	slices.SortFunc(lent, func(a, b *Thread) int { return cmp.Compare(a.id, b.id) })
+	return lent
+}
+
+// live holds the threads that have a goroutine.
+var live struct {
+	sync.Mutex
+	threads map[*Thread]struct{}
+}

@@ -1,0 +1,1285 @@
+package core
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/sched"
+	"asyncsync.dev/internal/spin"
+)
+
+// This file has the data of the package: what the mutex of a thread guards, and what
+// hangs from it. The comment above a struct, or a part of one, says which goroutine may
+// touch it. The other files have what is done with the data, each for one concern.
+
+// A Thread is what runs calls one at a time: a queue, a stack of frames, and
+// the goroutine that they belong to. It lives as long as one lease of that
+// goroutine: a context from its first call to its close, an adopted caller for
+// the length of one AsyncToSync.
+//
+// A Thread never refers to a Scope but through calls that are queued or run,
+// so that a context nobody holds can be collected.
+type Thread struct {
+	identity
+
+	// taint asks the pool to destroy the OS thread when it is given back.
+	taint atomic.Bool
+
+	runner
+
+	_ [64]byte // from here on both sides write
+
+	// mu guards what follows, and the calls and frames of the thread. The
+	// thread's own goroutine, which alone changes run, may read run without it.
+	// Node.mu is locked under it, and live for a thread that is not listed
+	// yet; no callback runs and, but for Scope.enter, nobody is woken.
+	mu sync.Mutex
+	queue
+	nesting
+	tenure
+	crowd   crowd
+	calls   uint64    // that have ended, inline ones not counted
+	closers []*closer // who wait for the end of its contexts
+
+	_ [64]byte
+
+	// signal changes after everything that the thread could be looking for.
+	signal atomic.Uint32
+
+	_ [60]byte
+
+	spin spin.Spin // says itself who may touch what
+	pace
+
+	raised *Panic        // see Ending.Raise; of the thread's goroutine only
+	inline atomic.Uint64 // calls that ran inline; written by the thread's goroutine only
+
+	_ [64]byte
+
+	parking
+
+	remains
+	marks   []*Mark // of queued calls; guarded by mu
+	lease   lease
+	cleanup runtime.Cleanup // guarded by the mu of the scope that the thread was made for
+}
+
+// An identity is what a thread is from the start. It is fixed before the thread is
+// shared.
+type identity struct {
+	name     string
+	id       uint64  // orders the locks of threads: see relate
+	made     uintptr // where its context was made, for reports; 0 if that is not known
+	policy   Policy
+	pool     *Pool  // nil for a thread with a worker of its own
+	unpinned bool   // exclusive, but not bound to an OS thread
+	adopted  bool   // the goroutine is its user's, not ours
+	home     *Scope // of an adopted thread: that of what runs there in no call
+	own      *maker // of an adopted thread: whose goroutine has executors; or nil
+}
+
+// A runner is the goroutine that runs the calls of a thread.
+type runner struct {
+	// gid is that goroutine, 0 while there is none; tid its OS thread.
+	gid, tid atomic.Int64
+
+	first atomic.Bool // adopted, on the first OS thread of the process
+
+	// Set when the goroutine is found, before anybody can see Thread.parked.
+	wake   chan struct{} // 1-buffered
+	record *goroutine.Record
+}
+
+// A queue is the calls that a thread has accepted and not begun. Those of a wait are
+// in the box of its frame. Guarded by the mu of the thread.
+type queue struct {
+	main    list // calls of strangers, and of everybody while no frame stands
+	posts   list // posted to executors of the goroutine, for a RunUntil to come
+	seq     uint64
+	waiting int // calls in main and in all boxes
+}
+
+// A nesting is the calls that a thread runs, and their waits, one on top of the other.
+// Guarded by the mu of the thread.
+type nesting struct {
+	top *Frame // the frame that serves
+	run *Call  // the call on top
+}
+
+// A tenure is how a thread comes by its goroutine, and loses it, and whether that sleeps. Guarded by the mu of
+// the thread.
+type tenure struct {
+	worker *worker // nil before the pool has given one, and after the lease
+	asked  bool    // a worker has been asked for
+	held   bool    // a caller's goroutine is the thread: see hold
+	ending bool    // no scope uses it any more: leave when there is nothing to do
+	over   bool    // the lease is over; nothing is accepted
+	parked bool    // the goroutine sleeps; whoever clears it sends one token to wake
+}
+
+// A pace is what the goroutine of a thread has learned about looking out. It is of
+// that goroutine only.
+type pace struct {
+	woke bool   // its last caller slept
+	spun bool   // it has spun in vain since it last found something
+	seen uint32 // what signal was when it last took a call
+}
+
+// A parking is the channels for callers to sleep on; never used beyond the lease.
+type parking struct {
+	parkMu  sync.Mutex // a leaf lock, apart from mu so as not to add to its load
+	parkers []chan struct{}
+	few     [2]chan struct{} // backs parkers
+}
+
+// Remains are what a thread without a worker may leave for one. Guarded by the mu of
+// the thread.
+type remains struct {
+	listed     bool            // it is among the live ones, or was
+	workerOnly bool            // it is not to be held any more
+	critical   goroutine.Aside // what a holder has left for the worker
+}
+
+// A crowd is many callers of one thread who are ready to run on this processor.
+// The first of them would wake the thread, which goes before them in the run
+// queue, finds one call, and sleeps again: two kernel switches for each. Where
+// that is likely the first lets the others call before it wakes the thread, and
+// all share one wake. Guarded by the mu of the thread.
+type crowd struct {
+	batch  int  // calls since the thread has slept
+	likely bool // the last time it was awake it ran several
+	spare  int  // wakes that are not to be put off, because that has taken long
+}
+
+// A Frame is a wait of the library made on a thread.
+type Frame struct {
+	thread *Thread
+	below  *Frame
+	level  int
+	call   *Call  // what ran when the wait began
+	what   string // the kind of wait, for reports, where edge does not say it
+	edge   edge   // the wait
+
+	// Guarded by thread.mu.
+	box  list
+	live bool
+	done bool
+	open bool // it serves everybody, where nothing is in the way: see Thread.everybody
+}
+
+// Policy says which calls a thread runs while the function on it is blocked in
+// a wait of this library.
+type Policy uint8
+
+const (
+	Related Policy = iota // those that the wait may depend on
+	All                   // every one, in the order of arrival
+	None                  // not any
+)
+
+// # The states of a call
+//
+// Where the function of a call is, and where its caller is, are two things that
+// change independently, so there are two machines.
+//
+// The function. Its place is guarded by the mu of the thread: a call is in a list
+// (Call.list), or on the stack (Thread.run and Call.outer), or in neither. What can
+// be decided by either side at any moment is one atomic word, Call.stage. It leaves
+// undecided once.
+//
+//	            put             take            begin
+//	  ┌──────┐ ────▶ ┌────────┐ ────▶ ┌───────┐ ────▶ ┌───────┐ retire  ┌───────┐
+//	  │ made │       │ queued │       │ taken │       │ begun │ ──────▶ │ ended │
+//	  └──────┘       └────────┘       └───────┘       └───────┘         └───────┘
+//	      │               │ remove        │ forbid        ▲
+//	      │               ▼               ▼               │
+//	      │          ┌──────────────────────┐             │
+//	      │  forbid  │       refused        │             │
+//	      ├─────────▶└──────────────────────┘             │
+//	      └───────────────────────────────────────────────┘
+//	        begin, of a function that runs elsewhere
+//
+//	state     Call.list   on the stack   Call.stage
+//	made      nil         no             undecided
+//	queued    its list    no             undecided
+//	taken     nil         yes            undecided
+//	begun     nil         yes, if it     begun
+//	                      is on a thread
+//	refused   nil         no             refused
+//	ended     nil         no             begun
+//
+// A call to a thread that its caller holds (see [Scope.hold]) has one goroutine on
+// both sides, and so nothing to decide: it stays undecided while it runs.
+//
+// The caller. Call.wait is the word that the end of the call and its caller race for.
+//
+//	  awake ⇄ parked        the caller sleeps, or is woken
+//	  awake, parked → errand   the thread asks it to run an async function: see lend
+//	  errand → awake           it runs that
+//	  awake, parked → gone     it has abandoned the call, which has begun
+//	  any but gone → callEnded the ending is recorded
+//
+// Who changes the word to callEnded wakes the caller if it was parked. After that the
+// record is the caller's, who may use it again.
+
+// The values of Call.stage.
+const (
+	undecided = iota
+	begun     // the function runs, or has ended
+	refused   // it will never begin
+)
+
+// The values of Call.wait.
+const (
+	callerAwake  = iota
+	callerParked // the caller sleeps on its parker, or its task is parked
+	callEnded    // the ending is recorded
+	callerGone   // the caller has abandoned the call
+	callErrand   // the caller is asked to run c.errand meanwhile
+)
+
+// A Call is one function on its way to a thread and back.
+//
+// The fields are in the order of who touches them: on two processors a hop
+// costs what it costs to send these cache lines to and fro. First what the
+// thread reads or writes of every call, then what most calls leave alone, then
+// wait, on which the caller may be spinning: what the thread writes before the
+// end is kept a cache line away from it.
+type Call struct {
+	// Set by the submitter before the call is shared.
+	body  Body
+	ctx   context.Context // what the function receives
+	scope *Scope          // whose accounts it is in
+	node  *Node           // what it runs as
+
+	// Guarded by the mu of thread.
+	outer *Call // the call below on the thread's stack, while running
+
+	stage atomic.Uint32 // whether the function begins: see the states of a call
+
+	position
+
+	// thread is the thread whose lock guards the call, nil until it is queued.
+	thread atomic.Pointer[Thread]
+
+	// Written by the thread that runs the call before wait becomes callEnded,
+	// read by the caller after; values, too.
+	ending Ending
+
+	source
+	asTask
+
+	refusal error // why it was refused by somebody else than its caller; guarded by the mu of thread
+	lender  *Call // of an errand: the call whose caller runs it
+
+	wait atomic.Uint32 // where the caller is: see the states of a call
+	manner
+	values goroutine.Values // the caller's at first, what the call left at last
+	frame  *Frame           // the frame that waits for it, nil if a goroutine does
+
+	watched *watch
+	stop    *interrupt
+	errand  *Call // an async function for the caller's goroutine: see lend
+	callerSleep
+	edge edge // of a caller off the threads: its wait
+
+	submission
+}
+
+// A Body is the typed part of a call: the function, its argument and results.
+type Body interface {
+	Run(ctx context.Context)
+}
+
+// A position is where a call is queued. Guarded by the mu of the thread.
+type position struct {
+	prev, next *Call
+	list       *list // nil while it is not queued
+	seq        uint64
+}
+
+// A source is where a call comes from. Set by the submitter before it is shared.
+type source struct {
+	by   *Node  // who submitted it
+	born uint32 // the epoch of by
+	pin  *Frame // the frame that must run it, nil for any
+	name string
+	pc   uintptr // the wrapped function, for its name
+}
+
+// An asTask is what a call that is a task does at its end. Set by the submitter
+// before it is shared.
+type asTask struct {
+	gate  *Gate  // opened then
+	onEnd func() // called before that
+	life  *life  // ended before that
+}
+
+// A manner is how a call is made.
+type manner struct {
+	abandon bool // its caller may leave it when ctx ends; set by the submitter
+	long    bool // it is meant to take long; set by the submitter
+	try     bool // it is not to wait for others; set by the submitter
+	bound   bool // the caller runs no errands; set by the submitter, or by the thread after a Goexit
+	inline  bool // runs where it was made
+	loose   bool // made with a detached ctx; set by the submitter
+}
+
+// A callerSleep is where a caller sleeps that is no thread. It is written before Call.wait
+// becomes callerParked.
+type callerSleep struct {
+	parker chan struct{}
+	task   *sched.Task   // the caller, if it parks
+	turn   atomic.Uint64 // its wait
+}
+
+// A submission is what submitting a call has found. It is of the submitter's goroutine
+// only.
+type submission struct {
+	woke  bool // submitting has woken the thread
+	lined bool // the thread had no worker yet
+	late  bool // something blocks the thread that may wait for the caller
+	timed bool // it is behind others, in a scope that has calls wait for so long only
+	yield bool // let others run when the call has ended: see yieldEvery
+}
+
+// list is a doubly linked list of queued calls, in order of seq.
+type list struct {
+	head, tail *Call
+	len        int
+}
+
+// A Node is one entry of the call tree: a task, a call, or a group. Contexts
+// carry it, and everything started with such a context is its child.
+//
+// A node is related to a frame when the frame waits for the node, for one of
+// its ancestors, or for something that waits for one of these. Relation is
+// looked up from the node upwards, so that submitting costs nothing for the
+// number of frames, strangers or siblings: see [Thread.frameFor].
+type Node struct {
+	// parent is compressed past nodes that have ended when a child is added,
+	// so that a chain of tasks each starting the next does not keep its
+	// ancestors in memory for ever.
+	parent atomic.Pointer[Node]
+
+	// frame is the frame that waits for this node from birth. It is set before
+	// the node is shared, and never changes.
+	frame *Frame
+
+	// raised is the panic that was last re-raised on the goroutine of this
+	// node. Only that goroutine touches it.
+	raised *Panic
+
+	// life is that of the nearest task that n belongs to, n's own if n is a
+	// task. Set before the node is shared.
+	life *life
+
+	// waits is what the goroutine that runs as this node waits for, nil while
+	// it waits for nothing. Only that goroutine writes it. Who reads more of it
+	// than whether it is nil holds cycles: see [edge].
+	waits atomic.Pointer[edge]
+
+	mu    sync.Mutex           // guards the list of joins; a leaf lock
+	joins atomic.Pointer[Join] // the first; read without mu to see that there is none
+
+	// born is the epoch that parent was in when this node was made. It is not
+	// written in one step with parent, so that it may be that of another
+	// parent for a moment: good enough for reports, the only ones to look.
+	born atomic.Uint32
+
+	// holder says that who runs as n has something of a pool: see Above.
+	holder atomic.Bool
+
+	// state counts, in its lower half, the functions that now run as this
+	// node; zero means that the node has ended, or is a call's node that waits
+	// to be used again. The upper half is the epoch: how many have begun. It
+	// comes last because the thread writes it at every call, and callers read
+	// the Ctx that lies before the node: see nodeCtx.
+	state atomic.Uint64
+}
+
+// A Join says that somebody waits for a node: a node, a frame, or both. It is in
+// the list of one node.
+type Join struct {
+	by    *Node
+	frame *Frame
+
+	prev, next *Join // guarded by the mu of that node
+}
+
+// A Mark tells when a queued call has left the queue of its thread.
+type Mark struct {
+	thread *Thread
+	from   int64        // since when the call is known to have been queued
+	call   *Call        // guarded by thread.mu; nil when it has left
+	after  atomic.Int64 // nanoseconds that it has taken, plus one; 0 while it has not left
+}
+
+// # Who waits for whom
+//
+// The one who waits is a goroutine, never a ctx, because a ctx travels. It is a
+// [Thread]. Off the threads it is the [Node] that the goroutine runs as: the node of
+// a task or of a function in [Away] belongs to that function alone. (Calls on
+// threads share nodes. Such a call is known by its place on the thread's stack.)
+// Nobody waits for a goroutine that is neither, so it is in no cycle.
+//
+// A wait is an [edge]. What it is for is a [target].
+//
+// # Publish, then look
+//
+// A wait that would close a cycle is refused: see [closes]. Every waiter first makes
+// its own wait visible (it pushes a [Frame] or stores Node.waits, and does both
+// before it queues a call). Then it looks for a cycle. Of two waits that close one
+// together, at least one sees the other. A wait need not look where something is
+// still missing, if the one who adds that looks itself:
+//
+//   - A call queued into a list that its thread serves now waits for nothing but
+//     the function that runs there. To keep the call, that function would have to
+//     wait. It would push a frame under the same mutex, and so after the queueing.
+//   - A function in [Away] is new. It would have to begin to wait.
+//   - If Node.waits is nil after we publish, that node begins to wait later and
+//     will see our edge.
+//
+// Only rare cases are left. A hop to a free thread and a level of an ordinary
+// nesting look for nothing and share no lock.
+//
+// # What a verdict means
+//
+// Package cycle says when a search is certain. The facts that it compares are the
+// frames, edges, holders and nodes that were found. Joins, and the lists that calls
+// are in, do not change meanwhile: the search holds relations. If two waiters have
+// found the same cycle, one of them locks cycles first, and takes its wait back
+// before it unlocks.
+//
+// A certain verdict says that nothing which waits here can end. It does not know who
+// might interfere from outside: end a ctx, give a limiter another token, or begin to
+// wait for the submitter of a stranger's call, which is no stranger then. A program
+// that relies on such help is refused all the same.
+//
+// # What is not seen
+//
+// A function on an [Elsewhere] of others is not seen before it has begun.
+//
+// Otherwise a cycle closes with a new wait, but for two cases. Calls may be handed
+// down from a frame that ends, or leave it with a join, to where they are not
+// served: then [Mark.recheck] looks for the cycle. And a token or a lock may come
+// free while the thread that wants it runs something else on top of that wait: it
+// is never given to such a thread. See claim.stepAside and Turn.stepAside.
+
+// An edge is one wait. It is published in a Frame that stands, or in Node.waits,
+// and does not change meanwhile.
+type edge struct {
+	// to is what is waited for; nil if that is not known.
+	to target
+	// since is when the waiter first slept for it, in nanoseconds; 0 if it has
+	// not.
+	since atomic.Int64
+	// gid is the goroutine that waits. In the Call of an async function or a
+	// task it is the one that runs it.
+	gid atomic.Int64
+}
+
+// A closer is somebody on an ordinary goroutine who waits for the end of a
+// scope. It is let go when the scope's thread begins to wait for it in turn.
+type closer struct {
+	node *Node
+	wait *goal
+	free chan struct{}
+
+	// Guarded by relations: the joins of what the scope had accepted, and that
+	// it has been let go. Who is let go waits for none of that any more: else
+	// strangers would be related to the very thread that they are queued on.
+	nodes []*Node
+	joins []Join
+	gone  bool
+}
+
+// Ctx is the one context type of this module. It carries what a call needs to
+// know of its surroundings: the scope whose thread is nearest, the node of the
+// call tree that the code belongs to, and the loop.
+//
+// The embedded context is always a foreign one: a new layer wraps the foreign
+// context below the old layer, never the old layer itself. Embedding our own
+// layers would make Done and Value recurse through every level of a nesting
+// and turn its cost quadratic.
+//
+// All fields but child are fixed at birth.
+type Ctx struct {
+	context.Context
+	done  <-chan struct{} // of the embedded context: see Done
+	scope *Scope
+	node  *Node
+	home  *Home // the loop that the code runs on, or that of the task which has called it; nil if there is none
+
+	// child is the context that calls from here into child.scope receive. One
+	// object serves all of them, one after another and side by side: such a
+	// call is waited for by its submitter alone, so nobody needs to tell its
+	// node from its sibling's. A call whose caller blocks a thread is waited
+	// for by a frame and gets a node of its own.
+	child atomic.Pointer[Ctx]
+}
+
+// nodeCtx is a Ctx and its node in one allocation.
+type nodeCtx struct {
+	Ctx
+	own Node
+}
+
+// frameCtx is the context of a function that a thread waits for, its node, and
+// the frame of that wait, in one allocation: the node refers to the frame anyway.
+type frameCtx struct {
+	nodeCtx
+	wait Frame
+}
+
+// awayCtx is the context of a function that a goroutine waits for which is no thread,
+// its node, and that wait, in one allocation. It is not in the call: a ctx that outlives
+// the call must not keep the function and its results.
+type awayCtx struct {
+	nodeCtx
+	wait  edge
+	alone lifeCtx // the layer below, if it ends with a loop alone
+}
+
+// A lifeCtx is a context without an end of its own that ends with a backend.
+type lifeCtx struct {
+	context.Context
+	life context.Context
+}
+
+// taskCtx is the ctx of a task and its life in one allocation.
+type taskCtx struct {
+	Ctx
+	life life
+}
+
+// loopCtx is the same of a task on a loop, with what it runs as there.
+type loopCtx struct {
+	taskCtx
+	job Job // which forgets the task at its end
+}
+
+// A Scope is a context in the sense of the public API: that which calls are
+// addressed to. The outermost has a thread, got at the first call; those
+// nested in it share it and only keep their own accounts.
+//
+// What holds a Scope is the user, contexts made from it, and calls under way,
+// never its thread: that is how a scope nobody closes can be collected.
+type Scope struct {
+	ctx Ctx // the context that carries the scope, here to save an allocation
+
+	root   *Scope                 // the outermost, itself if this is it
+	up     *Scope                 // the next one out, nil if this is the outermost
+	thread atomic.Pointer[Thread] // root only; set under mu
+	stay   *stay                  // root only, where the thread is not its own, else nil; set before thread
+	cfg    *Config                // never changed
+	hooks  *[]*Hooks              // told of its calls, nil if there are none; never changed
+	tasks  *Tasks                 // counts its tasks, nil if nobody does; never changed
+	kind   scopeKind
+	bubble int64 // of a bubbleScope: which
+
+	marks atomic.Uint32
+
+	pc uintptr // where the scope was made, for reports; 0 if that is not known
+
+	// account is twice the number of calls accepted and not ended, plus one
+	// when the scope is closed. It never grows from 1: what is closed and idle
+	// stays so. That makes the step to 1 happen once, whoever takes it.
+	account atomic.Int64
+
+	mu   sync.Mutex    // guards the rest; may be locked under Thread.mu, never the other way
+	done chan struct{} // closed when the scope is over; made when somebody waits for that
+}
+
+// Marks of a scope, which are only ever set.
+const (
+	isOver  = 1 << iota // closed and idle, and there was no thread to give back
+	leaves              // closed and idle: the end of the thread's lease is that of the scope
+	awaited             // somebody waits for the end of the scope
+)
+
+type scopeKind uint8
+
+const (
+	contextScope scopeKind = iota
+	defaultScope           // the process-wide thread; never closed
+	bubbleScope            // the same inside a synctest bubble: its thread ends when it has nothing to do
+	adoptedScope           // a caller's goroutine, for the length of one AsyncToSync
+)
+
+// Config is what a scope is made with.
+type Config struct {
+	Name     string
+	Pool     *Pool // nil for DefaultPool
+	Policy   Policy
+	Unpinned bool
+	Limit    int   // of queued calls, 0 for none
+	Wait     int64 // how long a call may be queued, in nanoseconds, 0 for ever
+	Spin     int64 // how long to look before sleeping, in nanoseconds, 0 for the default
+	NoSpin   bool
+	OnStart  []func()
+	OnExit   []func()
+	Fresh    bool      // a thread of its own, even inside another scope
+	Hooks    []*Hooks  // of calls to the scope, and to those nested in it
+	Tasks    *Tasks    // of one scope; nil if nobody counts them
+	Own      *Executor // the thread is that of its goroutine; nil for one of the scope's own
+	Keep     any       // is not collected before the scope
+}
+
+// Tasks counts the tasks that are started with the ctx of a scope, or of one
+// nested in it, from their start until their function has ended. It is for those
+// who close a scope when what was started in it is over: closing waits for calls
+// alone, and refuses those that tasks come to make.
+type Tasks struct {
+	up *Tasks // of the scope around; set by Init
+
+	mu   sync.Mutex // a leaf lock; guards the rest
+	n    int
+	idle chan struct{} // closed when n comes to 0; made when somebody waits
+}
+
+// A lease is what a context has in its thread: functions to run there first and
+// last, and those who wait for the end.
+type lease struct {
+	onStart []func()
+	hooks   *[]*Hooks // of the context
+
+	// Of the thread's goroutine only.
+	started bool     // onStart have returned
+	onExit  []func() // that have not run yet
+
+	mu      sync.Mutex    // guards the rest; a leaf lock
+	exiting string        // the exit function that runs
+	over    bool          // the context needs the thread no more
+	done    chan struct{} // closed then; nil while nobody waits
+	err     error         // of the exit functions
+	failure Ending        // of the first that failed
+}
+
+// A stay is what a context has on a thread that is not its own: a lease, of a thread that
+// goes on after it.
+type stay struct {
+	lease
+	thread  *Thread
+	exec    *Executor
+	cleanup runtime.Cleanup // guarded by the mu of the scope
+	ended   bool            // guarded by lease.mu: somebody has seen to the end
+}
+
+// A worker is a goroutine that runs one Thread after another. Pinned ones are
+// locked to their OS thread from birth to death.
+type worker struct {
+	pool   *Pool // nil for a private one, which ends with its first lease
+	pinned bool
+
+	// wake carries at most one token: for a worker that has set its thread's
+	// parked sign, from whoever cleared it; for one without a thread, from the
+	// pool that gives it one or sends it home.
+	wake   chan struct{}
+	thread atomic.Pointer[Thread]
+	quit   atomic.Bool
+
+	gid     int64
+	tid     int64
+	record  *goroutine.Record
+	unwound int // Goexits that the stack carries: see run
+	leases  int // that it has begun
+
+	// What runs first and last on the OS thread, both may be nil. Fixed at
+	// birth; started says that onStart has returned, and is of the worker's
+	// goroutine only.
+	onStart, onExit func()
+	started         bool
+
+	since int64 // pool.mu: when it became idle
+}
+
+// A Pool lends pinned workers. At most max exist at a time; who finds none
+// free waits in line. Idle ones are used again last in, first out, so that the
+// rest can grow old and end.
+//
+// A call for which a thread of the pool is blocked does not wait for capacity
+// that this very thread holds: a worker beyond max is started for it, at most
+// maxOverflow of them. See [Call.overflow].
+type Pool struct {
+	max, maxOverflow, maxIdle int
+	timeout                   time.Duration
+	bubble                    int64 // where it was made: its workers belong there
+
+	// OnStart and OnExit, if not nil, run on each OS thread before its first
+	// call, and before it ends. MaxWaiting is how many threads may be in line, 0
+	// for any number and -1 for none, and MaxWait how long, 0 for ever. They are set
+	// before the pool is used.
+	OnStart, OnExit func()
+	MaxWaiting      int
+	MaxWait         time.Duration
+
+	lined atomic.Int32 // the length of waiting, for a look without the lock
+
+	mu      sync.Mutex // guards the rest; lines alone is locked under it
+	alive   int
+	idle    []*worker // oldest first
+	waiting []*Thread
+	urgent  map[*Thread]struct{} // of waiting, those that may overflow
+	closed  bool
+	timer   *time.Timer
+	due     int64 // when timer fires, 0 for not at all
+	stall   stall
+	ended   chan struct{} // closed when closed and none is alive
+	err     error         // of OnExit, not told yet
+	peak    int
+	started uint64
+}
+
+// A stall is the watch over a line that does not move. What holds the pool may be
+// contexts that were dropped without Close: they give their threads back when
+// they are collected, which in a program that does little else can take minutes.
+// So a line that stands still asks for a collection, less and less often.
+// Guarded by the mu of the pool.
+type stall struct {
+	timer *time.Timer // set while somebody is in line
+	delay time.Duration
+	moved bool // since timer was set
+}
+
+// A Task is the untyped part of a task.
+type Task struct {
+	call  Call
+	life  *life // apart: contexts keep it, and must not keep the task and its result
+	gate  Gate  // opened when it has ended
+	link  *link // of a member of a group; set before it starts
+	asked atomic.Bool
+	heard atomic.Bool // somebody was told how it has ended
+}
+
+// A link is the place of a task among the members of its group.
+type link struct {
+	group         *Group
+	listed        bool // this and the rest are guarded by the group's mu
+	before, after *Task
+}
+
+// A Group is the node above the tasks of a group, and their ctx. It counts as
+// running while one of them runs.
+type Group struct {
+	nc nodeCtx
+
+	mu      sync.Mutex // guards the rest; a leaf lock
+	members *Task      // that run
+	count   int        // of members
+}
+
+// A life is the ctx of a task: a layer that Cancel ends, released when the
+// function has ended, or every task would stay registered with a long-lived
+// parent ctx.
+//
+// Tasks that the function leaves behind must not be cancelled by the release.
+// So a task started with its parent's very ctx does not hang its layer from
+// the parent's, but from what is above that, and the parent cancels its
+// children by itself while it runs. Where a ctx was derived in between, that is
+// out of our hands: then the layer stays until that child has ended too.
+//
+// Many tasks may wait in a queue. What only the function needs is made when that
+// begins: until then there is no layer, and nothing of the task hangs from base
+// but through the one watcher of all that wait with it.
+type life struct {
+	own  Node            // that the task runs as
+	base context.Context // foreign, above the task
+	up   *life           // held until the end: its layer is above ours
+	name *string         // nil if it was given none: a queue of many tasks is to be small
+	pc   uintptr
+	id   atomic.Uint64 // given when it is first asked for
+
+	// layer is a foreign context, what the task's own ctx wraps. It and cancel are
+	// nil before the function begins, and written under mu; whoever has the task's
+	// ctx may read them without.
+	layer  context.Context
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex  // guards the rest; that of a life above nests under it
+	held    int32       // children whose layer hangs from this one, and the function
+	over    bool        // the function has ended
+	ended   bool        // cancelled
+	listed  bool        // it is among the children of its parent, whose mu guards this
+	begun   bool        // the function has, or is about to
+	watched bool        // it was put among the watches, or will be
+	alone   bool        // nobody but home ends it; set before it is shared
+	gone    atomic.Bool // the layer has been released
+	cause   error
+	parent  *life // that cancels us; nil once it is over
+	queued  *Call // of a task that goes to a thread or a loop; nil once it has begun
+	home    *Home // of its ctx; set before it is shared
+
+	// The children that this one cancels; before and after are guarded by the mu
+	// of the parent.
+	children      *life
+	before, after *life
+
+	watch watchLink // guarded by watches
+}
+
+type watcher struct {
+	done       <-chan struct{}
+	base       context.Context
+	head, tail *life
+	stop       func() bool // nil until the watch has begun
+	over       bool        // nobody waits any more, or all have been told
+}
+
+type watchLink struct {
+	of            *watcher
+	before, after *life
+}
+
+// A Home is a loop as the contexts of the code that runs there know it. Package
+// loop makes it.
+type Home struct {
+	Loop    Loop
+	Backend Backend // of a backend of package loop; nil for others
+	// Spawn starts a task on somebody else's backend; nil if it is no backend.
+	Spawn   func(ctx context.Context, fn func(context.Context)) error
+	Stopped error // what those get who wait for what does not begin because the loop stops
+
+	// Threads says that its functions are sync code on threads of this module: the
+	// loop that they call back to is the one that their caller is on.
+	Threads bool
+
+	// Limiter bounds the insensitive work that its tasks call, if they all live on
+	// one thread: a *task.Limiter, made by package asyncsync when it is needed first.
+	Limiter atomic.Value
+	Serial  bool // they do
+
+	// Owner is who has made it for a purpose of his own: see package asyncsync. If
+	// Loop is nil it says where async functions that sync code calls are to run,
+	// and nothing else; Outer is what else there is above.
+	Owner     any
+	Outer     *Home
+	Outermost bool
+}
+
+// A Loop takes functions: see package loop.
+type Loop interface {
+	Post(fn func()) error
+	Done() <-chan struct{}
+}
+
+// A Backend is what the backends of package loop have for this one.
+type Backend interface {
+	// Start has j run. After an error nothing of it is called.
+	Start(j *Job) error
+	// Life ends when the backend stops.
+	Life() context.Context
+}
+
+// A Job is a task of a backend of package loop: what a Call runs there, or a
+// [Solo].
+type Job struct {
+	sched.Task // on a thread loop; else only its Values are used
+	Home       *Home
+
+	Waited bool  // an ordinary goroutine is going to wait for it
+	Own    bool  // it has a goroutine of its own
+	phase  phase // only its goroutine knows
+
+	// Set before the start.
+	node *Node // that it runs as
+	life *life // ends its ctx, nil if that ends by itself
+
+	// call is what it runs. Of a task only its goroutine uses it from the start on,
+	// and clears it when the function has ended, or will not begin.
+	call *Call
+}
+
+// A phase is how far a job has come.
+type phase uint8
+
+const (
+	waits phase = iota
+	runs
+	over
+)
+
+// An Executor runs what is posted to it on the goroutine that made it, while
+// that is in RunUntil.
+type Executor struct {
+	gid   int64
+	maker *maker        // nil if the goroutine was a thread already
+	done  chan struct{} // closed by Close
+
+	Stopped error // what the calls get that it does not run
+
+	shut atomic.Bool // it is closed; set under mu, before its calls are looked for
+
+	mu      sync.Mutex // guards the rest; nests outside Thread.mu
+	closed  bool
+	pending []*posted // posted while nobody ran it
+	thread  *Thread   // in RunUntil
+	scope   *Scope    // in RunUntil
+	frame   *Frame    // in RunUntil
+	onWake  func()
+	woken   bool // onWake has been called since the last run
+
+	failed *Panic // of a posted function; its own goroutine only
+}
+
+// posted is the body of a posted function.
+type posted struct {
+	e  *Executor
+	fn func()
+	by *Node // the poster
+}
+
+// A maker is a goroutine of the program's own that has made an [Executor]. It is a
+// thread while it is adopted, and for good from the first context on that is to have it
+// as its thread: see [Executor.Last].
+type maker struct {
+	gid    int64
+	bubble bool // it is in a synctest bubble
+
+	// thread is what the goroutine is, nil while it is none. It is set and cleared under
+	// mu.
+	thread atomic.Pointer[Thread]
+	lasts  atomic.Bool // it is a thread for good; set once, under mu
+
+	mu    sync.Mutex  // guards execs; nests outside Executor.mu
+	execs []*Executor // that are not closed
+}
+
+// A Gate is opened once, and waited for before and after that. A task of a thread
+// loop that waits for it is woken without a goroutine that listens to a channel in
+// its place. The zero Gate is shut.
+type Gate struct {
+	mu    sync.Mutex // guards the rest; a leaf lock
+	open  bool
+	done  chan struct{} // made when somebody asks for it
+	first *listener
+}
+
+// A listener is the wait of a task.
+type listener struct {
+	task       *sched.Task
+	number     uint64
+	prev, next *listener // guarded by the mu of the gate
+}
+
+// A Bell is a [Gate] that one goroutine waits for: the one that has made it. Whoever is
+// going to wait makes it, shows it to those who may end the wait, and then waits.
+type Bell struct {
+	gate  Gate
+	done  <-chan struct{} // of the gate, for a thread or an ordinary goroutine
+	place listener        // for a task that parks
+}
+
+// A Lock is held by one owner at a time. Others wait for it, first come first served.
+// Those who wait join the owner, as they join the holders of a [Resource]: a thread
+// that waits serves the owner's calls. Unlike a token, only its owner gives a lock
+// back, or something that the owner waits for. So a wait that can never end is known,
+// and refused. The zero Lock is ready.
+//
+// Where nobody waits, locking is one compare-and-swap: state says who the owner is,
+// and there is nothing else to know. Otherwise state is &crowded, and what counts is
+// guarded by mu. (A turn that stands aside does not count.) One that finds the lock
+// taken makes that change first. So the owner need not look for others: it finds out
+// when it unlocks.
+type Lock struct {
+	// state is nil while the lock is free; the node that the owner runs as; &nobody
+	// for an owner that is nobody's function; or &crowded.
+	state atomic.Pointer[Node]
+
+	node Node // joined by those who wait
+	join Join // of the owner's node, while somebody waits
+
+	mu     sync.Mutex // guards the rest; a leaf lock
+	owner  owner      // while state is &crowded
+	first  *Turn      // of those who wait
+	last   *Turn
+	joined *Node // has join; changes only while relations is held as well
+}
+
+// An owner has a lock, or wants it.
+type owner struct {
+	node *Node // what its calls are made below; nil if that is not known
+
+	// The goroutine, if it runs somebody's function: off the threads the node that
+	// it runs as. On a thread it is the call with its number, because records of
+	// calls are used again.
+	self   *Node
+	thread *Thread
+	call   *Call
+	seq    uint64
+}
+
+// A Turn is a place in the line for a lock.
+type Turn struct {
+	lock *Lock
+	bell *Bell // rung when the lock is its
+
+	// Guarded by the lock's mu.
+	owner      owner
+	granted    bool
+	inLine     bool
+	aside      bool // its thread runs something on top of the wait: see stepAside
+	prev, next *Turn
+}
+
+// A Resource is a number of tokens. Some hold them, and others wait for them, first
+// come first served. The calls of its holders are related to the threads that wait
+// for it.
+//
+// # Lending
+//
+// A function that gives its token back itself, before it ends, is known to keep it.
+// While such a function sleeps in a wait of this module nobody uses its token. So the
+// token may go to another function, if that
+//
+//   - has slept itself, and cannot go on because its own token is lent: it is owed
+//     one;
+//   - or is waited for, directly or not, by a function that keeps a token: it is kin.
+//     It must not wait for a token that is held because it has not ended.
+//
+// Everybody else takes a token that nobody has. So never more functions run than
+// there are tokens, and no more are under way than tokens, except for those that are
+// waited for.
+//
+// Who has lent a token to whom does not matter, and is not kept. A function that
+// begins with a token that was free begins a [chain]. One that begins as kin joins
+// the chain of the one that waits for it. A chain has one token or more. When fewer
+// are left in it than it has tokens, the others are free again.
+//
+// Falling asleep does nothing while nobody wants the token. The one who wants it looks
+// for holders that sleep. So a lender must not go on without a look: it takes its wait
+// back, waits for the readers of edges, and then looks whether its token is lent: see
+// reclaim. The one who takes the token has the right to read edges, and has seen the
+// wait. So at least one of the two knows of the other.
+//
+// Kin is found upwards, from the one who wants a token, on the way that relation
+// takes: see claim.reach. A stranger that the holder only happens to depend on is not
+// found so: see closes.
+//
+// A token that was taken with Acquire is not lent: its holder may have handed it on to
+// a function that runs.
+type Resource struct {
+	node Node
+
+	mu    sync.Mutex // guards the rest; a leaf lock, but for that of lent and contended
+	total int
+	used  int           // tokens of chains and of loose holders; exceeds total after a SetTotal that lowers it
+	busy  int           // tokens of holders that may be running; see free for how it relates to used
+	given int           // tokens given to claims whose holds remember has not seen yet
+	owed  []*claim      // for tokens that are lent, and that their holders need to go on: served first
+	line  claimList     // the others
+	kin   []*claim      // those of the line that are kin
+	kept  map[any]*Hold // by Hold.key, the newest of each
+	loose []*Hold       // that others may give back, the oldest first
+	spare []*Hold       // records to use for loose again
+	queue bool          // the resource is in contended
+
+	ready map[*Hold]struct{} // those of kept that have their token
+	lent  map[any][]*Hold    // those of kept that have lent it, by what they wait for
+}
+
+// A claim is what somebody who wants tokens has put in.
+type claim struct {
+	r    *Resource
+	hold *Hold // what it gets
+	n    int
+	turn chan struct{} // closed when it has them; nil while it does not wait
+	back bool          // it wants the token back that hold has lent
+
+	// Where it is made.
+	node *Node
+	run  *Call // on this call's thread
+	self any   // the key of its goroutine
+
+	// Guarded by the resource's mu.
+	since      time.Time
+	under      *Hold // it is kin to this one
+	inLine     bool
+	done       bool // it has its tokens, or has given up
+	aside      bool // its thread runs something on top of the wait: see stepAside
+	missed     bool // tokens went by meanwhile
+	prev, next *claim
+}
+
+// A Hold is one or more tokens that somebody has.
+type Hold struct {
+	r *Resource
+
+	// The holder: fixed before the record is shared.
+	node   *Node // joined by those who wait for the resource; nil for nobody
+	join   *Join
+	self   *Node   // of one that keeps them off the threads: what it runs as
+	thread *Thread // of one that keeps them on a thread
+	call   *Call   // in which it runs there, nil if in none
+	keeps  bool
+	plain  *Node // made for a goroutine that was nobody's
+	gid    int64
+
+	// Guarded by the resource's mu.
+	n      int    // how many
+	quick  bool   // only loose has ever seen the record: it can be used again
+	joined bool   // node has join, or is about to
+	chain  *chain // that it is a member of; nil if it keeps none and was lent none
+	part   int    // it counts as so many members
+	taken  int    // if it keeps none: how many of its tokens are not of its chain
+	has    bool   // it has its tokens: they are not lent
+	lent   bool   // they are lent
+	known  bool   // it is in kept
+	to     any    // while they are lent: what the holder waits for
+	outer  *Hold  // the one of the same key that it hides in kept
+	below  *Hold  // of the function that has called this one, and has its token used here
+}
+
+// A chain is functions under a limiter. Each but the first was waited for by another
+// of them when it began. Guarded by the resource's mu.
+type chain struct {
+	members int
+	tokens  int
+}
+
+type claimList struct {
+	head, tail *claim
+	len        int
+}
+
+// An interrupt calls a function of the user's, fn, from the end of a call's ctx
+// to the end of the call's function.
+//
+// Once is not enough. What fn does (sqlite3_interrupt, SQLCancel, a signal) hits
+// what runs at that moment, and the function may not have begun with it, or may
+// begin with the next. So fn is called again and again, after pauses that grow.
+//
+// The first call is made on a goroutine of its own. The others are made by a
+// repeater, which is one goroutine for all interrupts, so that many calls that do
+// not heed theirs cost no goroutine each, nor an OS thread where fn calls C.
+type interrupt struct {
+	fn   func()
+	once bool
+	ctx  context.Context // of the function
+	on   *Thread         // that the function runs on, nil if it is none
+
+	unwatch func() bool
+	state   atomic.Uint32 // settles who is first, the end of ctx or that of the function
+
+	// away is fn as a call elsewhere, with what others ask about one, and node
+	// what it runs as: a child of the function.
+	away Call
+	node Node
+
+	// Guarded by repeats.mu, and of no interest before state is interrupted.
+	over  bool // the function has ended: fn is not called any more
+	calls bool // fn runs
+	done  chan struct{}
+	panic *Panic // fn's own; read by others after done is closed, or when fn does not run
+	pause time.Duration
+	due   time.Time
+	in    *repeater // whose queue it is in
+	at    int       // its place there
+}
+
+// A repeater calls the functions of interrupts, one after another, each when it
+// is due. It is there while there is anything to repeat.
+type repeater struct {
+	bubble int64
+
+	// Guarded by repeats.mu.
+	queue dueQueue
+	gen   int           // how many goroutines it has had
+	wake  chan struct{} // 1-buffered; of its goroutine
+}
+
+// A dueQueue is a heap of interrupts, the one that is due first at its top.
+type dueQueue []*interrupt
+
+// Hooks are told of calls. Nil functions are not called.
+type Hooks struct {
+	Queued    func(CallInfo)
+	Started   func(CallInfo)
+	Ended     func(CallInfo)
+	Abandoned func(CallInfo)
+	Panicked  func(CallInfo)
+
+	// Values, if not nil, is asked by the caller, before Queued is told, for a
+	// context of which only the values are used: the ctx of the function has them,
+	// before its own; so has what is made from that ctx, and the Ctx of all that
+	// the hooks are told of the call. nil adds nothing. What the same hooks have
+	// given to a call further out is replaced.
+	//
+	// The context is made from context.Background. One made from Ctx, or that can
+	// end, makes the call panic: when a function is cancelled, and why, is no
+	// matter of hooks.
+	Values func(CallInfo) context.Context
+}
+
+// CallInfo is what a hook is told of one call.
+type CallInfo struct {
+	// ID is the same in all that hooks are told of a call, and no other call of
+	// the process has it. It is 0 for a function that is no call, such as one that
+	// was posted, and for a call that was made when there were no hooks.
+	ID        uint64
+	Ctx       context.Context
+	Name      string
+	Context   string // the name of the ThreadSensitiveContext
+	Thread    int    // the OS thread's id, 0 where there is none
+	Inline    bool   // the caller was on the thread already
+	Lost      bool   // it went to the default thread, and its caller runs in a context, which its ctx knows nothing of
+	Begun     bool   // the function has begun; false in the end of what did not run
+	Err       error  // what the function returned
+	Panic     any    // what it panicked with
+	Stack     []byte // where, at the origin
+	Goexit    bool
+	QueueTime time.Duration
+	RunTime   time.Duration
+}
+
+// A watch is the hooks that there were when a call was made, and what they are
+// told of it: startedAt and endedAt are set by the thread, the rest by the
+// submitter.
+type watch struct {
+	audience
+	id     uint64
+	values []carried
+	lost   bool
+
+	queuedAt, startedAt, endedAt time.Time
+}
+
+// An audience is who is told of a call: first the hooks of the process, then
+// those of its scope. Either may be nil.
+type audience struct{ process, scope *[]*Hooks }
+
+// A carried is what hooks have given.
+type carried struct {
+	by  *Hooks
+	ctx context.Context
+}
+
+// An Ending is how a function ended: it returned, panicked, or called
+// runtime.Goexit. The zero value is a return.
+type Ending struct {
+	Panic  *Panic
+	Goexit bool
+}
+
+// A Panic is a panic on its way from the goroutine where it happened to the
+// one that waits. The stack is taken once, at the origin.
+type Panic struct {
+	Value any
+	Stack []byte
+	told  atomic.Bool // the hook has heard of it
+
+	// loss is what is said if nobody ever hears of it; nil unless that may be. It is
+	// set before the ending is shared.
+	loss *loss
+}
+
+// A loss is a panic of a function that nobody has waited for, yet. It is apart from the
+// Panic, because it is told of when that has been collected.
+type loss struct {
+	told atomic.Bool // somebody has heard of it
+	text string
+}

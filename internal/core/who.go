@@ -1,0 +1,201 @@
+package core
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// Here returns the thread that the caller is, or nil.
+func Here() *Thread {
+	t, _ := current()
+	return t
+}
+
+// waiter returns the node that stands for the goroutine of rec, which is no thread;
+// nil if the goroutine is nobody's.
+func waiter(rec *goroutine.Record) *Node {
+	if rec == nil {
+		return nil
+	}
+	n, _ := rec.Node.(*Node)
+	return n
+}
+
+// makers are the goroutines that have executors.
+var makers struct {
+	n     atomic.Int32 // how many, so that programs without any do not look
+	lasts atomic.Int32 // of these, how many are threads for good
+
+	sync.RWMutex // a leaf lock
+	all          map[int64]*maker
+}
+
+// makerOf returns the owner that the calling goroutine, whose id is gid, is, or nil.
+func makerOf(gid int64) *maker {
+	if makers.n.Load() == 0 {
+		return nil
+	}
+	makers.RLock()
+	defer makers.RUnlock()
+	return makers.all[gid]
+}
+
+// settle makes the calling goroutine the thread t, which it has been said to be, or is to
+// be.
+func (t *Thread) settle() {
+	runtime.LockOSThread()
+	rec := goroutine.Ensure()
+	t.mu.Lock()
+	t.record = rec
+	if t.wake == nil {
+		t.wake = make(chan struct{}, 1)
+	}
+	first := !t.listed
+	t.listed = true
+	t.mu.Unlock()
+	t.first.Store(onFirstThread())
+	t.tid.Store(osThread())
+	rec.Owner = t
+	if first {
+		enlist(t)
+	}
+	waiter(rec).publish(&edge{to: forThread{t}}) // for whom it ran before, it waits for t now
+}
+
+// unsettle makes the calling goroutine one like others.
+func (t *Thread) unsettle() {
+	t.record.Owner = nil
+	waiter(t.record).unpublish()
+	if t.record.Empty() {
+		t.record.Release()
+	}
+	delist(t)
+	if !t.taint.Load() { // else the OS thread ends with the goroutine
+		runtime.UnlockOSThread()
+	}
+}
+
+// lastsHere returns the thread that the calling goroutine, whose id is gid, is for good.
+// The goroutine finds it here the first time.
+func lastsHere(gid int64) *Thread {
+	if makers.lasts.Load() == 0 {
+		return nil
+	}
+	o := makerOf(gid)
+	if o == nil || !o.lasts.Load() {
+		return nil
+	}
+	t := o.thread.Load()
+	t.settle()
+	return t
+}
+
+// current returns the thread whose goroutine calls, and its record; both may
+// be nil.
+func current() (*Thread, *goroutine.Record) {
+	gid := goroutine.ID()
+	rec := goroutine.Of(gid)
+	if rec != nil {
+		if t, ok := rec.Owner.(*Thread); ok {
+			return t, rec
+		}
+	}
+	if t := lastsHere(gid); t != nil {
+		return t, t.record
+	}
+	if t := heldBy(gid); t != nil {
+		rec = goroutine.Ensure()
+		rec.Owner, rec.Node = t, t.run.node
+		t.record = rec
+		return t, rec
+	}
+	return nil, rec
+}
+
+// mine reports whether the caller's goroutine is the thread.
+func (t *Thread) mine() bool { return t.gid.Load() == goroutine.ID() }
+
+// An unpinned thread has no need of a goroutine of its own: a caller that finds
+// it with nothing to do takes it, as one takes a token, and runs its function
+// itself. While it is held the thread is the caller's goroutine, in all that
+// this package means by that: it has frames there, serves there, and calls to it
+// from there are inline.
+//
+// Only the uncontended case is done so. Who finds the thread held or busy queues,
+// and the holder, when it puts the thread down, hands it to a worker, which runs
+// what is queued. So no caller runs another's function, ends with its Goexit, or
+// is kept by its length; and a worker that sleeps lets the thread be taken again.
+
+// holders finds the thread that a goroutine holds, by the goroutine's id: to make
+// and drop a record for every call costs more than the rest of it. Where two
+// holders fall on one place the second has a record.
+var holders [256]atomic.Pointer[Thread]
+
+// heldBy returns the thread held by the calling goroutine, whose id is gid, if it
+// is in the table.
+func heldBy(gid int64) *Thread {
+	if t := holders[uint64(gid)%uint64(len(holders))].Load(); t != nil && t.gid.Load() == gid {
+		return t
+	}
+	return nil
+}
+
+// record returns the record of the calling goroutine, nil if it has none and
+// nothing is known of it.
+func record() *goroutine.Record {
+	_, rec := current()
+	return rec
+}
+
+// ownNode returns the node of what runs on the calling goroutine, or nil.
+func ownNode() *Node { return submitter(context.Background(), record()) }
+
+// submitter returns the node that a wait made with ctx belongs to. A ctx that
+// knows nothing of us says nothing, but the goroutine does: it is the one that
+// will be blocked. A detached ctx says no.
+func submitter(ctx context.Context, rec *goroutine.Record) *Node {
+	n, _ := submitterOf(ctx, rec)
+	return n
+}
+
+// submitterOf is submitter, and reports whether ctx is a detached one.
+func submitterOf(ctx context.Context, rec *goroutine.Record) (n *Node, detached bool) {
+	if c := From(ctx); c != nil {
+		return c.node, c.node == nil && c.scope == nil
+	}
+	if rec != nil {
+		n, _ = rec.Node.(*Node)
+	}
+	return n, false
+}
+
+// restore gives the calling goroutine the values that a call has left.
+func restore(rec *goroutine.Record, v goroutine.Values) {
+	if rec == nil {
+		if v == (goroutine.Values{}) {
+			return
+		}
+		rec = goroutine.Ensure()
+	}
+	rec.Values = v
+	rec.ReleaseIfEmpty()
+}
+
+// raisedSlot returns where the calling goroutine keeps the panic that it is
+// about to raise again, nil where nobody of ours would catch it.
+func raisedSlot() **Panic {
+	own, rec := current()
+	switch {
+	case own != nil:
+		return &own.raised
+	case rec != nil:
+		if n, _ := rec.Node.(*Node); n != nil {
+			return &n.raised
+		}
+	}
+	return nil
+}
