@@ -812,9 +812,11 @@ func (c *Call) spin(woke bool) {
 }
 
 // yieldEvery is the number of calls after which a caller lets other goroutines
-// run, where there is one processor. A locked goroutine and its caller hand
-// that processor to each other directly, past the queue: without this others
-// would starve.
+// run, where there is one processor. A thread and its caller, or a caller and the
+// goroutine that runs its function elsewhere, hand that processor to each other
+// directly, past the queue: without this others would starve. That the runtime
+// preempts what runs for long does not help, since each of the two runs for a
+// microsecond at a time.
 const yieldEvery = 128
 
 func yield() {
