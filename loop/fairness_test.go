@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/internal/core"
 	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
@@ -34,5 +35,23 @@ func TestCallLetsOthersRunOnOneProcessor(t *testing.T) {
 				require.Less(t, calls, budget, "the other goroutine does not get to run")
 			}
 		})
+	}
+}
+
+// The same of a goroutine that starts a task, and waits for it, again and again.
+func TestWaitLetsOthersRunOnOneProcessor(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	testkit.Guard(t)
+	const budget = 5000
+	for range 20 {
+		var ran atomic.Bool
+		go func() { ran.Store(true) }()
+		waits := 0
+		for ; !ran.Load() && waits < budget; waits++ {
+			ended := make(chan struct{})
+			go close(ended)
+			require.NoError(t, core.Park(context.Background(), ended, "test"))
+		}
+		require.Less(t, waits, budget, "the other goroutine does not get to run")
 	}
 }

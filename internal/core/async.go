@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync/atomic"
 
 	"asyncsync.dev/internal/cycle"
@@ -157,7 +156,6 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 		ac.wait.to = forAsync{c}
 		p := newEdge(rec, &ac.wait)
 		defer p.close()
-		c.yield = rand.Uint32()%yieldEvery == 0 // nobody counts these calls
 		if err := c.post(e); err != nil {
 			return err
 		}

@@ -198,7 +198,6 @@ func (t *Thread) submit(c *Call) error {
 	gather := wake && c.frame == nil && c.life == nil && c.pin == nil && t.crowd.expected()
 	c.woke = wake || ask
 	c.lined = t.pool != nil && t.worker == nil
-	c.yield = t.seq%yieldEvery == 0
 	idle := t.own != nil && box == &t.main && t.top == nil && t.run == nil
 	t.mu.Unlock()
 	if gather {

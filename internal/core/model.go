@@ -344,7 +344,6 @@ type submission struct {
 	lined bool // the thread had no worker yet
 	late  bool // something blocks the thread that may wait for the caller
 	timed bool // it is behind others, in a scope that has calls wait for so long only
-	yield bool // let others run when the call has ended: see yieldEvery
 }
 
 // list is a doubly linked list of queued calls, in order of seq.

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -231,6 +232,9 @@ type sleeper struct {
 	// parked says that a goroutine has announced that it sleeps, and has not
 	// been woken: a token may be under way, and must be taken.
 	parked bool
+
+	// blocked says that an ordinary goroutine has slept, neither a thread nor a task.
+	blocked bool
 }
 
 // A wakeup says why a sleep has ended.
@@ -261,6 +265,9 @@ func (w *sleeper) wait() error {
 		switch w.sleep() {
 		case came:
 			finished = true
+			if w.blocked {
+				letOthersRun()
+			}
 			if w.call == nil {
 				return nil
 			}
@@ -322,6 +329,7 @@ func (w *sleeper) serve() wakeup {
 // block is sleep on an ordinary goroutine that waits for a call. It runs the
 // errands of the call's function meanwhile.
 func (w *sleeper) block() wakeup {
+	w.blocked = true
 	c := w.call
 	woke := c.woke
 	for {
@@ -448,6 +456,7 @@ func (w *sleeper) suspend(task *sched.Task) wakeup {
 
 // receive is sleep on an ordinary goroutine that waits for something else.
 func (w *sleeper) receive() wakeup {
+	w.blocked = true
 	w.edge.slept()
 	if w.take != nil {
 		if w.take(w.cancel) {
@@ -469,9 +478,6 @@ func (w *sleeper) receive() wakeup {
 func (w *sleeper) told(err error) error {
 	if c := w.call; c != nil && w.own == nil {
 		c.unpark()
-		if c.yield && err == nil {
-			yield()
-		}
 	}
 	return err
 }
@@ -811,16 +817,16 @@ func (c *Call) spin(woke bool) {
 	}
 }
 
-// yieldEvery is the number of calls after which a caller lets other goroutines
-// run, where there is one processor. A thread and its caller, or a caller and the
-// goroutine that runs its function elsewhere, hand that processor to each other
-// directly, past the queue: without this others would starve. That the runtime
+// yieldEvery is the number of waits after which a goroutine lets others run, on average,
+// where there is one processor. Two who wait for each other in turn, a caller and the
+// thread or the goroutine that runs its function, hand that processor to each other
+// directly, past the run queue: without this others would starve. That the runtime
 // preempts what runs for long does not help, since each of the two runs for a
-// microsecond at a time.
+// microsecond at a time. By chance, because a count would be shared by all who wait.
 const yieldEvery = 128
 
-func yield() {
-	if spin.Processors() == 1 {
+func letOthersRun() {
+	if rand.Uint32()%yieldEvery == 0 && spin.Processors() == 1 {
 		runtime.Gosched()
 	}
 }
