@@ -40,7 +40,7 @@ func (e *Executor) Close() {
 	f := e.frame
 	if f != nil {
 		e.keep(f.thread, f) // under mu: nobody posts any more
-	} else if t := e.thread0(); t != nil {
+	} else if t := e.threadNow(); t != nil {
 		e.keep(t, nil)
 	}
 	e.pending = nil
@@ -95,7 +95,7 @@ func (e *Executor) Disown() {
 func (e *Executor) send(p *posted) error {
 	t, s := e.thread, e.scope
 	if e.frame == nil {
-		if t = e.thread0(); t == nil {
+		if t = e.threadNow(); t == nil {
 			return errOver
 		}
 		s = t.home
@@ -182,7 +182,7 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) (ran int) {
 	thread, scope, frame := e.thread, e.scope, e.frame // of a RunUntil below
 	if frame != nil {
 		e.keep(frame.thread, frame)
-	} else if o := e.thread0(); o != nil {
+	} else if o := e.threadNow(); o != nil {
 		e.keep(o, nil)
 	}
 	e.thread, e.scope, e.frame = t, s, f
@@ -516,7 +516,7 @@ func (e *Executor) OnWake(f func()) {
 // posts reports whether something that was posted waits on the thread that the goroutine
 // is. e.mu is held.
 func (e *Executor) posts() bool {
-	t := e.thread0()
+	t := e.threadNow()
 	if t == nil {
 		return false
 	}
@@ -541,16 +541,16 @@ func (o *maker) left() bool {
 	return t.top == nil && t.main.head != nil
 }
 
-// thread0 returns the thread that the goroutine of e is, nil if it is none.
-func (e *Executor) thread0() *Thread {
+// threadNow returns the thread that the goroutine of e is, nil if it is none.
+func (e *Executor) threadNow() *Thread {
 	if e.maker == nil {
 		return nil
 	}
 	return e.maker.thread.Load()
 }
 
-// An goneError is what calls get whose context has the thread of an executor that
-// is closed. It is ErrClosed, and what the executor's own calls get.
+// A goneError is the error of calls to a context that has its thread from an executor,
+// after that was closed. It matches ErrClosed, and what the executor's own calls get.
 type goneError struct{ stopped error }
 
 func (goneError) Error() string {
@@ -627,7 +627,7 @@ func (st *stay) Run(ctx context.Context) {
 
 // refuseAll takes out what is queued for contexts with e's thread, and the ends of such.
 func (e *Executor) refuseAll() {
-	t := e.thread0()
+	t := e.threadNow()
 	if t == nil {
 		return
 	}

@@ -110,8 +110,8 @@ type nesting struct {
 	run *Call  // the call on top
 }
 
-// A tenure is how a thread comes by its goroutine, and loses it, and whether that sleeps. Guarded by the mu of
-// the thread.
+// A tenure is how a thread gets its goroutine and loses it, and whether the goroutine
+// sleeps. Guarded by the mu of the thread.
 type tenure struct {
 	worker *worker // nil before the pool has given one, and after the lease
 	asked  bool    // a worker has been asked for
@@ -121,7 +121,7 @@ type tenure struct {
 	parked bool    // the goroutine sleeps; whoever clears it sends one token to wake
 }
 
-// A pace is what the goroutine of a thread has learned about looking out. It is of
+// A pace is what the goroutine of a thread has learned about spinning. It is of
 // that goroutine only.
 type pace struct {
 	woke bool   // its last caller slept
@@ -223,8 +223,8 @@ const (
 //	  awake, parked → gone     it has abandoned the call, which has begun
 //	  any but gone → callEnded the ending is recorded
 //
-// Who changes the word to callEnded wakes the caller if it was parked. After that the
-// record is the caller's, who may use it again.
+// Whatever changes the word to callEnded wakes the caller if it was parked. From then on
+// the record is the caller's, which may use it again.
 
 // The values of Call.stage.
 const (

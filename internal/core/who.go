@@ -34,7 +34,8 @@ var makers struct {
 	all          map[int64]*maker
 }
 
-// makerOf returns the owner that the calling goroutine, whose id is gid, is, or nil.
+// makerOf returns the maker that the calling goroutine, with the id gid, is; nil if it has
+// made no executor.
 func makerOf(gid int64) *maker {
 	if makers.n.Load() == 0 {
 		return nil

@@ -207,15 +207,16 @@ func TestNestingsOnLoops(t *testing.T) {
 	}
 }
 
-// TestPortals runs random programs with portals. NESTING_COUNT and NESTING_FIRST are as
-// above.
-func TestPortals(t *testing.T) {
+// count runs random programs that cfg makes of their seeds, n of them, or short, and
+// fails if one of the operations in what occurs in none.
+func count(t *testing.T, n, short, salt uint64, cfg func(uint64) Config, what ...counter) {
+	t.Helper()
 	warm(t)
-	first, end := seeds(t, 500, 120)
+	first, end := seeds(t, n, short)
 	suspected := watched(t)
 	var total [counters]int
 	for seed := first; seed < end; seed++ {
-		p := Generate(rand.New(rand.NewPCG(seed, 6)), portals(seed))
+		p := Generate(rand.New(rand.NewPCG(seed, salt)), cfg(seed))
 		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
 		got := try(t, p, Mode(seed%2), name)
 		for c := range total {
@@ -225,29 +226,20 @@ func TestPortals(t *testing.T) {
 			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, p)
 		}
 	}
-	seen(t, &total, end-first, portalFromGoroutine, portalFromThread, portalFromOwnLoop, portalFromOtherLoop, portalFromPosted,
+	seen(t, &total, end-first, what...)
+}
+
+// TestPortals runs random programs with portals. NESTING_COUNT and NESTING_FIRST are as
+// above.
+func TestPortals(t *testing.T) {
+	count(t, 500, 120, 6, portals, portalFromGoroutine, portalFromThread, portalFromOwnLoop, portalFromOtherLoop, portalFromPosted,
 		portalSoon, portalStartTask, portalWrap, portalRefused, portalServed, portalProvided, portalTold, raceRan, raceRefused, raceNotBegun)
 }
 
 // TestEndsOnLoops runs random programs whose tasks on loops are cancelled, timed out,
 // abandoned, and end by panics and Goexits. NESTING_COUNT and NESTING_FIRST are as above.
 func TestEndsOnLoops(t *testing.T) {
-	warm(t)
-	first, end := seeds(t, 600, 150)
-	suspected := watched(t)
-	var total [counters]int
-	for seed := first; seed < end; seed++ {
-		p := Generate(rand.New(rand.NewPCG(seed, 7)), endsOnLoops(seed))
-		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
-		got := try(t, p, Mode(seed%2), name)
-		for c := range total {
-			total[c] += int(got.Counts[c].Load())
-		}
-		if v := suspected(); v != nil {
-			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, p)
-		}
-	}
-	seen(t, &total, end-first, parkedCancelled, timedOut, looseOnLoop, panicOnLoop, goexitOnLoop, portalCancelled)
+	count(t, 600, 150, 7, endsOnLoops, parkedCancelled, timedOut, looseOnLoop, panicOnLoop, goexitOnLoop, portalCancelled)
 }
 
 func portals(seed uint64) Config {
