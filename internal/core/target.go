@@ -9,8 +9,8 @@ import (
 )
 
 // A target is what a wait is for. Searches for a cycle, the lending of tokens and
-// reports all ask it: a new kind of wait is a new type here, and nothing else in this
-// package.
+// reports all ask it, and nothing else in this package knows the kinds of waits. The
+// types are below; the methods of each are in the file of what it is a wait for.
 //
 // Each of the types is one pointer, so that an edge holds it without an allocation.
 type target interface {
