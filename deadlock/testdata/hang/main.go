@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -81,17 +82,34 @@ func main() {
 
 // on calls fn, which is called name, on the thread.
 func on(ctx context.Context, name string, fn func(context.Context) error, opts ...asyncsync.Option) error {
+	settle()
 	_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx) }, append(opts, asyncsync.Named(name))...)
 	return err
 }
 
 // off calls the async function fn, which is called name.
 func off(ctx context.Context, name string, fn func(context.Context) error) error {
+	settle()
 	_, err := asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx) }, asyncsync.Named(name))
 	return err
 }
 
 func nothing(context.Context) error { return nil }
+
+// settle waits until all who wait for functions that run on threads sleep, and the threads
+// that wait, too. One that finds something to do before it has slept has no age, and a
+// report says less of it.
+func settle() {
+	for slices.ContainsFunc(deadlock.Take().Threads, func(t deadlock.Thread) bool {
+		if len(t.Stack) == 0 {
+			return false
+		}
+		top := t.Stack[0]
+		return top.Caller != 0 && top.Waited < 0 || top.Wait != nil && top.Wait.Age < 0
+	}) {
+		runtime.Gosched()
+	}
+}
 
 // await waits until a call is queued behind what runs on a thread.
 func await(tsc *asyncsync.ThreadSensitiveContext) {
