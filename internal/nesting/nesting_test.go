@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -107,18 +108,30 @@ func watched(t testing.TB) (suspected func() *deadlock.Verdict) {
 	return verdict.Load
 }
 
-// seeds are those to begin with and to end before, of n programs by default.
-func seeds(t testing.TB, n, short uint64) (first, end uint64) {
+// seeds are those of n programs, or of short ones where time is, and how many they are.
+// A long run logs how far it is.
+func seeds(t testing.TB, n, short uint64) (all iter.Seq[uint64], count uint64) {
+	t.Helper()
 	if testing.Short() || raceEnabled {
 		n = short
 	}
 	if s := os.Getenv("NESTING_COUNT"); s != "" {
 		n = number(t, s)
 	}
+	first := uint64(0)
 	if s := os.Getenv("NESTING_FIRST"); s != "" {
 		first = number(t, s)
 	}
-	return first, first + n
+	return func(yield func(uint64) bool) {
+		for i := range n {
+			if i > 0 && i%10_000 == 0 {
+				t.Logf("%d programs of %d", i, n)
+			}
+			if !yield(first + i) {
+				return
+			}
+		}
+	}, n
 }
 
 // seen fails the test if the programs have not come to each of these.
@@ -148,20 +161,10 @@ func TestNestings(t *testing.T) {
 		}
 		return
 	}
-	n := uint64(4000)
-	if testing.Short() || raceEnabled {
-		n = 800
-	}
-	if s := os.Getenv("NESTING_COUNT"); s != "" {
-		n = number(t, s)
-	}
-	first := uint64(0)
-	if s := os.Getenv("NESTING_FIRST"); s != "" {
-		first = number(t, s)
-	}
+	all, _ := seeds(t, 4000, 800)
 	defer spin.Set(0)
 	suspected := watched(t)
-	for seed := first; seed < first+n; seed++ {
+	for seed := range all {
 		// Programs are too short for a thread to learn that spinning pays.
 		spin.Set(int(seed % 4 / 3))
 		name := "NESTING_SEED=" + strconv.FormatUint(seed, 10)
@@ -176,19 +179,10 @@ func TestNestings(t *testing.T) {
 // NESTING_COUNT and NESTING_FIRST are as above.
 func TestNestingsOnLoops(t *testing.T) {
 	warm(t)
-	n, first := uint64(1000), uint64(0)
-	if testing.Short() || raceEnabled {
-		n = 300
-	}
-	if s := os.Getenv("NESTING_COUNT"); s != "" {
-		n = number(t, s)
-	}
-	if s := os.Getenv("NESTING_FIRST"); s != "" {
-		first = number(t, s)
-	}
+	all, n := seeds(t, 1000, 300)
 	suspected := watched(t)
 	tasks := 0
-	for seed := first; seed < first+n; seed++ {
+	for seed := range all {
 		cfg := Config{Loops: 1 + int(seed%3), Ops: 60, Roots: 4}
 		if seed%4 == 3 {
 			cfg.Ops, cfg.Roots, cfg.Depth = 150, 8, 6
@@ -212,10 +206,10 @@ func TestNestingsOnLoops(t *testing.T) {
 func count(t *testing.T, n, short, salt uint64, cfg func(uint64) Config, what ...counter) {
 	t.Helper()
 	warm(t)
-	first, end := seeds(t, n, short)
+	all, n := seeds(t, n, short)
 	suspected := watched(t)
 	var total [counters]int
-	for seed := first; seed < end; seed++ {
+	for seed := range all {
 		p := Generate(rand.New(rand.NewPCG(seed, salt)), cfg(seed))
 		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
 		got := try(t, p, Mode(seed%2), name)
@@ -226,7 +220,7 @@ func count(t *testing.T, n, short, salt uint64, cfg func(uint64) Config, what ..
 			t.Fatalf("%s, or one before it: %v\n\n%v", name, *v, p)
 		}
 	}
-	seen(t, &total, end-first, what...)
+	seen(t, &total, n, what...)
 }
 
 // TestPortals runs random programs with portals. NESTING_COUNT and NESTING_FIRST are as
@@ -268,14 +262,8 @@ func endsOnLoops(seed uint64) Config {
 // whether anything waits for ever, and ends when nothing of it is left.
 // NESTING_COUNT and NESTING_FIRST are as above.
 func TestBubbles(t *testing.T) {
-	n, first := uint64(400), uint64(0)
-	if s := os.Getenv("NESTING_COUNT"); s != "" {
-		n = number(t, s)
-	}
-	if s := os.Getenv("NESTING_FIRST"); s != "" {
-		first = number(t, s)
-	}
-	for seed := first; seed < first+n; seed++ {
+	all, _ := seeds(t, 400, 400)
+	for seed := range all {
 		name := fmt.Sprintf("NESTING_FIRST=%d NESTING_COUNT=1", seed)
 		p := Generate(rand.New(rand.NewPCG(seed, 4)), Config{})
 		synctest.Test(t, func(t *testing.T) {
@@ -299,18 +287,9 @@ func TestBubbles(t *testing.T) {
 // the program ends. NESTING_COUNT and NESTING_FIRST are as above.
 func TestPlanted(t *testing.T) {
 	warm(t)
-	n, first := uint64(2000), uint64(0)
-	if testing.Short() || raceEnabled {
-		n = 400
-	}
-	if s := os.Getenv("NESTING_COUNT"); s != "" {
-		n = number(t, s)
-	}
-	if s := os.Getenv("NESTING_FIRST"); s != "" {
-		first = number(t, s)
-	}
+	all, n := seeds(t, 2000, 400)
 	reached := 0
-	for seed := first; seed < first+n; seed++ {
+	for seed := range all {
 		p := Generate(rand.New(rand.NewPCG(seed, 3)), Config{Plant: true})
 		if p.Planted == nil {
 			continue
@@ -336,9 +315,9 @@ func TestPlanted(t *testing.T) {
 // loops, portals, mutexes and limiters. NESTING_COUNT and NESTING_FIRST are as above.
 func TestPlantedOnLoops(t *testing.T) {
 	warm(t)
-	first, end := seeds(t, 1000, 300)
+	all, n := seeds(t, 1000, 300)
 	total := map[string]int{}
-	for seed := first; seed < end; seed++ {
+	for seed := range all {
 		cfg := Config{Plant: true, Loops: 1 + int(seed%3), Ops: 60, Roots: 3}
 		if seed%2 == 1 {
 			cfg.Portals = 2
@@ -365,7 +344,7 @@ func TestPlantedOnLoops(t *testing.T) {
 	}
 	for _, through := range []string{"thread", "loop", "two loops", "portal", "mutex", "limiter"} {
 		t.Logf("%6d cycles through %s", total[through], through)
-		if end-first >= 1000 && total[through] == 0 {
+		if n >= 1000 && total[through] == 0 {
 			t.Errorf("no cycle through %s", through)
 		}
 	}
