@@ -90,7 +90,7 @@ type Call struct {
 type Wait struct {
 	From Party  `json:"from"`
 	To   Party  `json:"to"`
-	Kind string `json:"kind"` // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close; or the function that waits: sleep, event, cond
+	Kind string `json:"kind"` // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close, portal close; or the function that waits: sleep, event, cond
 	For  string `json:"for"`  // the name of what is waited for, "" if it has none
 	// Queued says that the target of the wait is a call that has not begun.
 	Queued bool `json:"queued"`

@@ -149,7 +149,7 @@ func (q *inquiry) wait(w *core.WaitState, r *trail) bool {
 	switch {
 	case w.Kind == "pool close":
 		return slices.ContainsFunc(w.Threads, func(id uint64) bool { return q.branch(r, func(r *trail) bool { return q.thread(q.threads[id], r) }) })
-	case w.Kind == "group":
+	case w.Kind == "group" || w.Kind == "portal close":
 		return slices.ContainsFunc(w.Goroutines, func(id int64) bool {
 			n := 0
 			if i := slices.Index(w.Goroutines, id); i < len(w.Functions) {

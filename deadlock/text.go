@@ -380,6 +380,8 @@ func (w *Wait) what() string {
 		return "the end of context " + cmp.Or(w.For, w.To.Name, "(unnamed)")
 	case "pool close":
 		return "the end of a pool"
+	case "portal close":
+		return "the end of a portal"
 	case "limiter":
 		return "a limiter"
 	case "mutex":

@@ -188,6 +188,11 @@ func TestProbableOrNot(t *testing.T) {
 			f.goroutines[40] = strings.Replace(onThreadIn("running"), "app.post", "app.fetch", 1)
 			f.goroutines[41] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
 		}, true},
+		{"so is a function of a portal that it closes", func(f *fake, t *core.ThreadState) {
+			waitsFor(t, &core.WaitState{Kind: "portal close", Goroutines: []int64{40, 41}})
+			f.goroutines[40] = strings.Replace(onThreadIn("running"), "app.post", "app.fetch", 1)
+			f.goroutines[41] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
+		}, true},
 		{"in a wait of the library", func(_ *fake, t *core.ThreadState) { t.Stack[0].Wait = &core.WaitState{Kind: "async"} }, false},
 		{"nothing runs", func(_ *fake, t *core.ThreadState) { t.Stack = nil }, false},
 		{"no goroutine", func(_ *fake, t *core.ThreadState) { t.Goroutine = 0 }, false},

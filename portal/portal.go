@@ -370,7 +370,10 @@ func (p *Portal) Wait(ctx context.Context) error {
 // for itself, it stops the portal and returns [loop.ErrOnLoop]; the end goes
 // on, and another Close reports the rest. That is so in the portal's own calls
 // and tasks and what they call or have started, in any task of a loop that
-// Start has made, and inside a function posted to a loop with one thread.
+// Start has made, and inside a function posted to a loop with one thread. Where a
+// function of the portal waits for the caller in some other way, like for a mutex that
+// the caller has locked, one of the two waits returns an error that matches
+// [asyncsync.dev/deadlock.ErrDeadlock].
 func (p *Portal) Close(cause error) error {
 	p.check("Close")
 	_, blocks := core.OnLoop()
@@ -455,12 +458,13 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 	}
 	v := &visit{}
 	c := &call[R]{fn: fn}
+	p.region.Add(&c.place)
 	ctx, err := p.receive(ctx, v, &c.job)
 	if err != nil {
 		return none, err
 	}
 	defer p.see(v)
-	where := core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil}
+	where := core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.place}
 	if err := core.Away(ctx, &c.Call, c, &callOptions, where); err != nil {
 		return none, err
 	}
@@ -477,6 +481,7 @@ var callOptions core.Options
 type call[R any] struct {
 	core.Call
 	job    core.Job
+	place  core.Member
 	fn     func(context.Context) (R, error)
 	result R
 	err    error
@@ -535,12 +540,14 @@ type member struct {
 	ended  func() // called when the task has ended; may be nil
 
 	task  *core.Task
+	place core.Member
 	ran   bool
 	cause error // of the end of its ctx, as of when the function returned
 }
 
 // launch starts fn as the task m, which must have been admitted.
 func launch[R any](ctx context.Context, m *member, fn func(context.Context) (R, error), opts []task.Option) *task.Task[R] {
+	m.portal.region.Add(&m.place)
 	launched := false
 	defer func() {
 		if !launched { // an Option or a hook panicked
@@ -562,7 +569,7 @@ func launch[R any](ctx context.Context, m *member, fn func(context.Context) (R, 
 
 // option makes the task known to m, and makes it run on the portal's loop.
 func (m *member) option(o *core.Options) {
-	o.PC, o.Home, o.Into, o.OnEnd = m.pc, m.portal.home, &m.task, m.over
+	o.PC, o.Home, o.Into, o.OnEnd, o.Member = m.pc, m.portal.home, &m.task, m.over, &m.place
 }
 
 // over is called when the task has ended, before any waiter is woken.
@@ -577,6 +584,7 @@ func (m *member) over() {
 }
 
 func (m *member) leave() {
+	m.place.Leave()
 	if m.visit != nil {
 		m.portal.see(m.visit)
 	} else {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
@@ -533,6 +534,91 @@ func TestCloseInsideOpened(t *testing.T) {
 			return nil
 		}))
 		require.NoError(t, other.Close(nil))
+	})
+}
+
+// Close waits for what runs in the portal. If that waits for who closes, one of the two
+// is told, whoever comes first.
+func TestCloseInACycle(t *testing.T) {
+	members := map[string]func(p *portal.Portal, fn func(context.Context) error) error{
+		"StartSoon": func(p *portal.Portal, fn func(context.Context) error) error {
+			soon, err := portal.StartSoon(p, func(ctx context.Context) (int, error) { return 0, fn(ctx) })
+			if err == nil {
+				_, err = soon.Wait(context.Background())
+			}
+			return err
+		},
+		"StartTask": func(p *portal.Portal, fn func(context.Context) error) error {
+			soon, _, err := portal.StartTask(context.Background(), p, func(ctx context.Context, started func(int) error) (int, error) {
+				if err := started(0); err != nil {
+					return 0, err
+				}
+				return 0, fn(ctx)
+			})
+			if err == nil {
+				_, err = soon.Wait(context.Background())
+			}
+			return err
+		},
+		"Call": func(p *portal.Portal, fn func(context.Context) error) error {
+			return call(context.Background(), p, fn)
+		},
+	}
+	closers := map[string]func(t *testing.T, fn func(context.Context) error) error{
+		"thread": func(t *testing.T, fn func(context.Context) error) error {
+			_, tsc := libkit.NewContext(t)
+			return asyncsync.Do(context.Background(), fn, asyncsync.On(tsc))
+		},
+		"task": func(t *testing.T, fn func(context.Context) error) error {
+			other := started(t, "thread")
+			defer func() { require.NoError(t, other.Close(nil)) }()
+			return call(context.Background(), other, fn)
+		},
+	}
+	onBothBare(t, func(t *testing.T, kind string) {
+		for member, start := range members {
+			for closer, run := range closers {
+				t.Run(member+"/"+closer, func(t *testing.T) {
+					testkit.Guard(t)
+					p := started(t, kind)
+					var inside, again error
+					err := run(t, func(ctx context.Context) error {
+						var m task.Mutex
+						if err := m.Lock(ctx); err != nil {
+							return err
+						}
+						begun := make(chan struct{})
+						wants := background(func() error {
+							return start(p, func(ctx context.Context) error {
+								close(begun)
+								if err := m.Lock(ctx); err != nil {
+									return err
+								}
+								m.Unlock()
+								return nil
+							})
+						})
+						if err := receive(ctx, begun); err != nil {
+							return err
+						}
+						told := p.Close(nil)
+						m.Unlock()
+						inside = wants.wait()
+						again = p.Close(nil)
+						return told
+					})
+					require.NoError(t, again)
+					if inside == nil {
+						require.ErrorIs(t, err, deadlock.ErrDeadlock)
+						require.ErrorContains(t, err, "waits for what a portal runs")
+						require.ErrorContains(t, err, "PageShutdownInside")
+						return
+					}
+					require.ErrorIs(t, inside, deadlock.ErrDeadlock)
+					require.NoError(t, err)
+				})
+			}
+		}
 	})
 }
 

@@ -131,11 +131,12 @@ func (g *Group) start(what string, fn func(context.Context) error, opts []Option
 		return false
 	}
 	m := &member{group: g, fn: fn}
-	g.core.Add(&m.task)
+	o.Member = &m.place
+	g.core.Add(&m.place)
 	started := false
 	defer func() {
 		if !started { // a Queued hook panicked
-			g.core.Done(&m.task)
+			g.core.Done(&m.place)
 			g.leave()
 		}
 	}()
@@ -248,6 +249,7 @@ func (g *Group) SetLimit(n int) {
 // member is one task of a group.
 type member struct {
 	task  core.Task
+	place core.Member
 	group *Group
 	fn    func(context.Context) error
 	err   error
@@ -260,7 +262,7 @@ func (m *member) Err() error              { return m.err }
 // ended records the outcome in the group before any waiter is woken.
 func (m *member) ended() {
 	g, e := m.group, m.task.Ending()
-	g.core.Done(&m.task)
+	g.core.Done(&m.place)
 	switch {
 	case e.Panic != nil:
 		g.mu.Lock()

@@ -27,6 +27,9 @@ type Elsewhere struct {
 	// Ends says that the caller's ctx ends when Home stops, by itself or by whoever
 	// has made it: the function needs no layer of its own for that.
 	Ends bool
+
+	// Member, if not nil, is its place in a region, which it leaves in the end.
+	Member *Member
 }
 
 // Host returns the loop of the task that has called the sync code which asks, nil if
@@ -149,6 +152,10 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	ctx = c.ctx // ends with the loop as well
 	c.ctx = c.watched.carry(c.ctx)
 	c.node.Start()
+	if e.Member != nil {
+		e.Member.list(c)
+		defer e.Member.Leave()
+	}
 	if t == nil {
 		if parkable(rec) == nil {
 			c.parker = make(chan struct{}, 1)
@@ -772,7 +779,7 @@ func (f forAsync) next() (*Call, *Node) { return f.c, f.c.node }
 func (f forAsync) reached() any { return f.c.node }
 
 func (f forAsync) needs(q *query) cycle.Needs {
-	n := q.one(&nodeVertex{q: q, node: f.c.node, name: f.c.name, pc: f.c.pc})
+	n := q.one(q.elsewhere(f.c))
 	if f.c.abandon {
 		n.Until = f.c.ctx
 	}

@@ -32,10 +32,11 @@ type Options struct {
 	Refusal error
 	Home    *Home // the loop, if another than that of its ctx
 
-	// Of a task: where it is put before it starts, and what OnEnd is to be given;
-	// nil for nothing.
-	Into  **Task
-	OnEnd func()
+	// Of a task: where it is put before it starts, what OnEnd is to be given, and its
+	// place in a group; nil for nothing.
+	Into   **Task
+	OnEnd  func()
+	Member *Member
 }
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it

@@ -183,8 +183,8 @@ func (v *view) state(e *edge, what string) *WaitState {
 func (v *view) members(w *WaitState, g *Group) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for m := g.members; m != nil && (len(v.todo) < graphNodes || len(w.Goroutines) < graphMembers); m = m.link.after {
-		number := v.found(m.Node(), m.call.name, m.call.pc)
+	for m := g.members; m != nil && (len(v.todo) < graphNodes || len(w.Goroutines) < graphMembers); m = m.after {
+		number := v.found(m.call.node, m.call.name, m.call.pc)
 		if gid := m.call.edge.gid.Load(); gid != 0 && len(w.Goroutines) < graphMembers {
 			w.Goroutines = append(w.Goroutines, gid)
 			w.Functions = append(w.Functions, number)

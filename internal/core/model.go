@@ -750,16 +750,17 @@ type Task struct {
 	call  Call
 	life  *life // apart: contexts keep it, and must not keep the task and its result
 	gate  Gate  // opened when it has ended
-	link  *link // of a member of a group; set before it starts
 	asked atomic.Bool
 	heard atomic.Bool // somebody was told how it has ended
 }
 
-// A link is the place of a task among the members of its group.
-type link struct {
+// A Member is the place of a task or call in a group. [Group.Add] and [Region.Add]
+// give it one.
+type Member struct {
 	group         *Group
 	listed        bool // this and the rest are guarded by the group's mu
-	before, after *Task
+	call          *Call
+	before, after *Member
 }
 
 // A Group is the node above the tasks of a group, and their ctx. It counts as
@@ -768,8 +769,7 @@ type Group struct {
 	nc nodeCtx
 
 	mu      sync.Mutex // guards the rest; a leaf lock
-	members *Task      // that run
-	count   int        // of members
+	members *Member    // that run
 }
 
 // A life is the ctx of a task: a layer that Cancel ends, released when the

@@ -63,8 +63,14 @@ func (r *Region) End() {
 
 // Wait waits for end, which the end of what runs in r opens: see await.
 func (r *Region) Wait(ctx context.Context, end *Gate) error {
-	return r.group.Wait(ctx, end)
+	return await(ctx, forRegion{forGroup{&r.group}}, &r.group.nc.own, end)
 }
+
+func (f forRegion) kind() string { return "portal close" }
+
+// Add makes m, whose task or call is about to start, a place in r: whoever waits for r
+// is known to wait for that.
+func (r *Region) Add(m *Member) { m.group = &r.group }
 
 // TakeIn has whoever waits for r wait for other as well, which is elsewhere in the
 // tree. It is called once for each other, and holds for what other leaves behind,

@@ -334,17 +334,17 @@ func queuedCall(thread, seq uint64) (*Thread, *Call) {
 // one returns the needs of a wait for one thing.
 func (q *query) one(v cycle.Vertex) cycle.Needs { return cycle.Needs{Of: []cycle.Vertex{v}} }
 
-// task returns the vertex of a task off the threads.
-func (q *query) task(t *Task) cycle.Vertex {
-	return &nodeVertex{q: q, node: t.Node(), name: t.call.name, pc: t.call.pc}
+// elsewhere returns the vertex of a task or call off the threads.
+func (q *query) elsewhere(c *Call) cycle.Vertex {
+	return &nodeVertex{q: q, node: c.node, name: c.name, pc: c.pc}
 }
 
 // members returns the vertices of the members of g.
 func (q *query) members(g *Group) (of []cycle.Vertex) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for m := g.members; m != nil; m = m.link.after {
-		of = append(of, q.task(m))
+	for m := g.members; m != nil; m = m.after {
+		of = append(of, q.elsewhere(m.call))
 	}
 	return of
 }

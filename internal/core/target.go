@@ -58,6 +58,9 @@ type forTask struct{ t *Task }
 // forGroup is the end of all tasks of a group.
 type forGroup struct{ g *Group }
 
+// forRegion is the end of all that a portal runs.
+type forRegion struct{ forGroup }
+
 // forPlace is a place in a group that has as many members as it may have: the end of
 // any one of them.
 type forPlace struct {
@@ -101,7 +104,7 @@ type goal struct {
 
 // A WaitState is one wait of this module.
 type WaitState struct {
-	Kind      string        // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close; or what its function is called
+	Kind      string        // call, async, run, task, group, group place, limiter, mutex, close, executor, pool close, portal close; or what its function is called
 	For       string        // the name of what is waited for, "" if it has none
 	Thread    uint64        // of a call: the ID of the thread that it was sent to
 	Seq       uint64        // and its number there

@@ -75,8 +75,8 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	}
 	l.begin(ctx)
 	c.life = l
-	if t.link != nil {
-		t.link.group.list(t)
+	if o.Member != nil {
+		o.Member.list(c)
 	}
 	if o.Scope != nil && o.Refusal == nil && c.watched == nil {
 		c.ctx = l.base // until it begins: see Thread.exec
@@ -217,42 +217,48 @@ func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.Can
 // Context returns the context of the group's tasks.
 func (g *Group) Context() context.Context { return &g.nc.Ctx }
 
-// Add says that t, a task of the group, starts.
-func (g *Group) Add(t *Task) {
-	t.link = &link{group: g}
+// Add makes m, whose task is about to start, a place in the group.
+func (g *Group) Add(m *Member) {
+	m.group = g
 	g.nc.own.Start()
 }
 
-// list puts t, which is complete and about to run, among the members.
-func (g *Group) list(t *Task) {
+// Done says that the task of m has ended, or has not come to run.
+func (g *Group) Done(m *Member) {
+	m.Leave()
+	g.nc.own.End()
+}
+
+// list says that c, which is complete and about to run, is the member m.
+func (m *Member) list(c *Call) {
+	g := m.group
 	g.mu.Lock()
-	t.link.listed = true
-	t.link.after = g.members
+	m.listed, m.call = true, c
+	m.after = g.members
 	if g.members != nil {
-		g.members.link.before = t
+		g.members.before = m
 	}
-	g.members = t
-	g.count++
+	g.members = m
 	g.mu.Unlock()
 }
 
-// Done says that t has ended, or has not come to run.
-func (g *Group) Done(t *Task) {
+// Leave says that m has ended, or has not come to run.
+func (m *Member) Leave() {
+	g := m.group
 	g.mu.Lock()
-	if k := t.link; k.listed {
-		if k.before != nil {
-			k.before.link.after = k.after
-		} else {
-			g.members = k.after
-		}
-		if k.after != nil {
-			k.after.link.before = k.before
-		}
-		k.listed, k.before, k.after = false, nil, nil
-		g.count--
+	defer g.mu.Unlock()
+	if !m.listed {
+		return
 	}
-	g.mu.Unlock()
-	g.nc.own.End()
+	if m.before != nil {
+		m.before.after = m.after
+	} else {
+		g.members = m.after
+	}
+	if m.after != nil {
+		m.after.before = m.before
+	}
+	m.listed, m.call, m.before, m.after = false, nil, nil, nil
 }
 
 // Wait waits for idle, which the end of the last task opens: see await.
@@ -289,7 +295,7 @@ func (f forTask) needs(q *query) cycle.Needs {
 	if f.t.call.thread.Load() != nil {
 		return q.one(&callVertex{q, &f.t.call})
 	}
-	return q.one(q.task(f.t))
+	return q.one(q.elsewhere(&f.t.call))
 }
 
 func (f forTask) report(v *view, w *WaitState) {
@@ -314,8 +320,8 @@ func (f forGroup) report(v *view, w *WaitState) { v.members(w, f.g) }
 func (f forGroup) mayWait() bool {
 	f.g.mu.Lock()
 	defer f.g.mu.Unlock()
-	for m := f.g.members; m != nil; m = m.link.after {
-		if m.Node().waits.Load() != nil {
+	for m := f.g.members; m != nil; m = m.after {
+		if m.call.node.waits.Load() != nil {
 			return true
 		}
 	}

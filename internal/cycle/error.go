@@ -103,17 +103,18 @@ func (e *Error) Is(target error) bool { return target == ErrDeadlock }
 
 // phrases say by the kind of a wait what is waited for; %s is its name.
 var phrases = map[string]string{
-	"call":        "the call of %s",
-	"parked":      "the call of %s",
-	"async":       "the async function %s",
-	"run":         "the end of %s",
-	"task":        "the task %s",
-	"group":       "a group",
-	"group place": "a place in a group",
-	"limiter":     "a limiter",
-	"mutex":       "a mutex",
-	"close":       "the end of context %s",
-	"pool close":  "the threads of a pool",
+	"call":         "the call of %s",
+	"parked":       "the call of %s",
+	"async":        "the async function %s",
+	"run":          "the end of %s",
+	"task":         "the task %s",
+	"group":        "a group",
+	"group place":  "a place in a group",
+	"limiter":      "a limiter",
+	"mutex":        "a mutex",
+	"close":        "the end of context %s",
+	"pool close":   "the threads of a pool",
+	"portal close": "what a portal runs",
 }
 
 // String says who waits for whom.
@@ -181,7 +182,7 @@ func page(cycle []Step) string {
 	switch {
 	case kinds["stack"] > 0:
 		return PageAll
-	case kinds["close"] > 0 || kinds["pool close"] > 0:
+	case kinds["close"] > 0 || kinds["pool close"] > 0 || kinds["portal close"] > 0:
 		return PageShutdown
 	case blocks[InLine]:
 		return PageFullPool

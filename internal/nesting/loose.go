@@ -84,7 +84,7 @@ func (g *generator) closeEarly(s *state) *Op {
 	c := loose[g.IntN(len(loose))]
 	if i := slices.Index(s.chain, c.Root); i >= 0 {
 		for _, between := range s.chain[i:] {
-			if omit.closers && s.sync != c.Root || s.detached || between != c.Root && between.Kind != limiter {
+			if s.detached || between != c.Root && between.Kind != limiter {
 				return nil // a wait that begins later would be refused
 			}
 		}

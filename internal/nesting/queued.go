@@ -275,7 +275,7 @@ func (x *run) queuedCancel(ctx context.Context, o *Op, a *activity) error {
 // after is calls with the ctx of a task that has ended.
 func (g *generator) after(s *state) *Op {
 	o := &Op{}
-	if omit.afterEnd || !g.target(s, o) {
+	if !g.target(s, o) {
 		return nil
 	}
 	s.on(o.On) // for the touch
