@@ -600,6 +600,7 @@ func (g *generator) try(s *state) *Op {
 		}
 		inner.inPool = 0
 		inner.detached = true
+		inner.kept = nil // a stranger is lent nothing
 		inner.mustJoin = inner.mustJoin || s.derived // it would end with a task above
 		o.Body = g.body(inner.on(d))
 		return o
