@@ -132,7 +132,9 @@ func (tsc *ThreadSensitiveContext) Shutdown(ctx context.Context) error {
 // thread share the figures.
 type ContextStats = core.ScopeStats
 
-// Stats returns the state of the context.
+// Stats returns the state of the context. All but Name and Closed are those of its
+// thread, which other contexts may share: those nested in it, and with [WithThread] all
+// that use the executor.
 func (tsc *ThreadSensitiveContext) Stats() ContextStats {
 	tsc.check("Stats")
 	return tsc.scope.Stats()

@@ -111,6 +111,10 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 	for i := range n {
 		c := g.context(shared, float64(i+1), nil)
 		g.flavour(c)
+		// Its functions run on a goroutine of the program's own, which a Goexit ends.
+		if c.Owned = c.Policy == asyncsync.Related && !c.Exits && g.coin(3); c.Owned {
+			c.Unpinned, c.Spin = false, 0
+		}
 		reach = append(reach, c)
 	}
 	g.loosen = false
@@ -246,7 +250,7 @@ func (s state) on(c *Context) state {
 	s.sync, s.syncScope, s.scope, s.bare, s.off = c.Root, c, c, false, false
 	s.known = true
 	s.trail = append(slices.Clip(s.trail), "thread")
-	s.goexit = s.goexit && (s.root && c.Root.Policy != asyncsync.All || c.Root.Exits)
+	s.goexit = s.goexit && !c.Root.Owned && (s.root && c.Root.Policy != asyncsync.All || c.Root.Exits)
 	s.quiet = false
 	return s
 }
@@ -600,7 +604,7 @@ func (g *generator) try(s *state) *Op {
 		}
 		inner.inPool = 0
 		inner.detached = true
-		inner.kept = nil // a stranger is lent nothing
+		inner.kept = nil                             // a stranger is lent nothing
 		inner.mustJoin = inner.mustJoin || s.derived // it would end with a task above
 		o.Body = g.body(inner.on(d))
 		return o

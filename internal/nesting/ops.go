@@ -30,18 +30,42 @@ var (
 // open makes the context c in ctx.
 func (x *run) open(ctx context.Context, c *Context) *contextState {
 	s := &contextState{Context: c}
+	if c.Owned {
+		x.owner(s)
+	}
 	s.ctx, s.tsc = asyncsync.NewThreadSensitiveContext(ctx, x.options(s)...)
 	return s
 }
 
+// owner starts the goroutine that is the thread of s, until s.left is closed.
+func (x *run) owner(s *contextState) {
+	made := make(chan struct{})
+	s.left, s.gone = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(s.gone)
+		s.exec = asyncsync.NewCurrentThreadExecutor()
+		close(made)
+		if err := s.exec.RunUntil(s.left); err != nil {
+			x.complain("RunUntil of %v: %v", s.Context, err)
+		}
+		if err := s.exec.Close(); err != nil {
+			x.complain("Close of the executor of %v: %v", s.Context, err)
+		}
+	}()
+	<-made
+}
+
 func (x *run) options(c *contextState) []asyncsync.ContextOption {
-	opts := []asyncsync.ContextOption{asyncsync.WithName(c.String()), asyncsync.Serve(c.Policy)}
-	opts = append(opts, x.ends(c)...)
-	if c.Spin > 0 {
-		opts = append(opts, asyncsync.Spin([]time.Duration{0, 100 * time.Microsecond}[c.Spin-1]))
-	}
+	opts := append([]asyncsync.ContextOption{asyncsync.WithName(c.String())}, x.ends(c)...)
 	if c.Queue > 0 {
 		opts = append(opts, asyncsync.QueueLimit(c.Queue))
+	}
+	if c.Owned {
+		return append(opts, asyncsync.WithThread(c.exec))
+	}
+	opts = append(opts, asyncsync.Serve(c.Policy))
+	if c.Spin > 0 {
+		opts = append(opts, asyncsync.Spin([]time.Duration{0, 100 * time.Microsecond}[c.Spin-1]))
 	}
 	switch {
 	case c.Unpinned:

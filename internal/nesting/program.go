@@ -73,6 +73,7 @@ type Context struct {
 	Loose    bool // made in a loose part
 	Exits    bool // functions on it may end by Goexit at any time
 	Queue    int  // QueueLimit, 0 for none
+	Owned    bool // its thread is that of an executor
 	rank     float64
 }
 
@@ -99,6 +100,9 @@ func (c *Context) String() string {
 	}
 	if c.Ends {
 		s += " ends"
+	}
+	if c.Owned {
+		s += " owned"
 	}
 	if c.Queue > 0 {
 		s += fmt.Sprintf(" queue %d", c.Queue)

@@ -158,6 +158,9 @@ type contextState struct {
 	ctx    context.Context
 	tsc    *asyncsync.ThreadSensitiveContext
 	handle *asyncsync.Handle[*contextState]
+	exec   *asyncsync.CurrentThreadExecutor // whose goroutine is the thread, nil for none
+	left   chan struct{}                    // closed when that is to end
+	gone   chan struct{}                    // closed when it has
 	tid    int
 	stack  []*activity
 	steps  int
@@ -439,10 +442,16 @@ func (x *run) all() {
 		if err := c.tsc.Close(); err != nil {
 			x.complain("Close of %v: %v", c.Context, err)
 		}
-		if st := c.tsc.Stats(); !st.Closed || st.Queued != 0 && c.Kind != nested || st.Running && c.Kind != nested {
+		// A thread that outlasts the context may run something else by now.
+		lasts := c.Kind == nested || c.Owned
+		if st := c.tsc.Stats(); !st.Closed || !lasts && (st.Queued != 0 || st.Running) {
 			x.complain("%v after Close: %+v", c.Context, st)
 		}
 		x.over(c)
+		if c.exec != nil {
+			close(c.left)
+			<-c.gone
+		}
 	}
 	x.free()
 	for _, p := range append(x.pools, x.pool) {

@@ -65,8 +65,10 @@ func (x *run) setCritical(o *Op, a *activity) {
 	thread.Set(c.critical)
 }
 
-// leased reports whether c has a thread for as long as it is open.
-func (c *Context) leased() bool { return c.Kind == private || c.Kind == shared || c.Kind == handle }
+// leased reports whether c has a thread for as long as it is open, and no longer.
+func (c *Context) leased() bool {
+	return c.Kind == private || c.Kind == shared && !c.Owned || c.Kind == handle
+}
 
 // over is called when c has been closed and nothing is left of it.
 func (x *run) over(c *contextState) {
