@@ -66,8 +66,8 @@ func TestMaxWaiting(t *testing.T) {
 	}
 }
 
-// A function on the last thread may call into another context: it is not refused
-// for the sake of strangers, nor is what it comes to wait for.
+// A function on the last thread may call into another context. Neither the call nor what
+// the function comes to wait for is refused because strangers may not wait.
 func TestMaxWaitingIsNotForWhoIsBlockedFor(t *testing.T) {
 	guard(t)
 	pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWaiting: -1})

@@ -14,8 +14,8 @@ import (
 	"asyncsync.dev/task"
 )
 
-// The kernel is the witness: a name that one call gives its thread is found by
-// the others, and by whoever looks at that thread's entry in /proc.
+// The kernel is the witness: the other calls find the name that one call gives its
+// thread, and so does a look at that thread's entry in /proc.
 
 func nameOf(tid int) string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/comm", tid))

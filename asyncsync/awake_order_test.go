@@ -46,8 +46,8 @@ func TestSpinningThreadKeepsTheOrder(t *testing.T) {
 }
 
 // An async function is given up at the very moment when the goroutine that waits
-// below is about to run it, and the function on the thread ends at once: that end
-// is not lost on whoever waits for it.
+// below is about to run it, and the function on the thread ends at once. The caller of
+// that function still learns of its end.
 func TestAsyncFunctionGivenUpWhileItIsHandedOver(t *testing.T) {
 	guard(t)
 	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())

@@ -10,8 +10,8 @@ import (
 	"asyncsync.dev/task"
 )
 
-// A ctx of a foreign type may break the contract of context.Context. Whoever
-// waits with it is told that it has ended, and nothing hangs.
+// A ctx of a foreign type may break the contract of context.Context. Each wait with it
+// ends with the error of a ctx that has ended, and nothing hangs.
 
 // mute has closed Done, and says nothing else of it.
 type mute struct {

@@ -703,8 +703,8 @@ func TestDroppedHandle(t *testing.T) {
 	require.Equal(t, home, <-closed)
 }
 
-// A context that is in use is not collected, whoever holds it: here nobody but
-// the call that runs.
+// A context that is in use is not collected, even if nothing holds it but the call that
+// runs.
 func TestContextInUseIsNotCollected(t *testing.T) {
 	guard(t)
 	pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})
@@ -827,7 +827,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// All runs calls in the order of arrival, whoever they belong to.
+// All runs calls in the order of arrival, related ones and strangers alike.
 func TestServeAllInOrder(t *testing.T) {
 	guard(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -952,9 +952,9 @@ func TestDeadlockClosedByAJoinThatEnds(t *testing.T) {
 	})
 }
 
-// An exit function that calls the thread which closes its context, and waits for
-// the exit function. Whoever of the two comes last is refused: nearly always that is
-// the call.
+// An exit function calls the thread that closes its context, and that thread waits for
+// the exit function. The later of the two waits is refused: nearly always that is the
+// call.
 func TestExitFunctionCallsWhoCloses(t *testing.T) {
 	guard(t)
 	outer, o := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("closes"))

@@ -387,8 +387,8 @@ func TestGoRelation(t *testing.T) {
 	}
 }
 
-// A blocked thread serves the task that it waits for, whoever has queued it
-// there, and however it waits: by itself, or for one who waits.
+// A blocked thread serves the task that it waits for. It does not matter who has queued
+// the task there, or whether the thread waits itself or for somebody who waits.
 func TestGoJoined(t *testing.T) {
 	waits := map[string]func(context.Context, *task.Task[none]) error{
 		"Wait": func(ctx context.Context, tk *task.Task[none]) error { _, err := tk.Wait(ctx); return err },
@@ -1050,7 +1050,8 @@ func TestGoHookOfRefusedTask(t *testing.T) {
 	}
 }
 
-// A fork of the local variables of whoever has called Go; the thread's own.
+// The function has a fork of the local variables of the caller of Go, and the
+// thread-critical ones of the thread.
 func TestGoLocals(t *testing.T) {
 	eachKind(t, func(t *testing.T, opts ...asyncsync.ContextOption) {
 		v := local.New[int]()

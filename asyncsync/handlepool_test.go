@@ -309,8 +309,8 @@ func TestHandlePoolLine(t *testing.T) {
 	})
 }
 
-// Callers of whom the call tree knows, and others, stand in one line, whoever has the
-// value before them; and one that goes away holds nobody up.
+// Callers inside the call tree and callers outside of it wait in one line. One that gives
+// up holds nobody up.
 func TestHandlePoolLineOfBoth(t *testing.T) {
 	guard(t)
 	synctest.Test(t, func(t *testing.T) {

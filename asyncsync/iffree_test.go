@@ -208,7 +208,7 @@ func TestIfFreeAndThePool(t *testing.T) {
 	require.NoError(t, try(second, on(nil0)))
 }
 
-// Two race for the last thread of a pool: whoever does not get it is told.
+// Two calls race for the last thread of a pool. The one that does not get it is told.
 func TestIfFreeRaceForTheLastThread(t *testing.T) {
 	guard(t)
 	for range 200 {

@@ -187,8 +187,8 @@ func TestFromThreadComesBackToTheLoop(t *testing.T) {
 	})
 }
 
-// A task calls async code directly; a posted function, which would block the loop
-// for the sake of the loop, is refused.
+// A task calls async code directly. A posted function is refused: it would block the loop
+// that the async code needs.
 func TestAsyncToSyncOnALoop(t *testing.T) {
 	onLoop(t, func(ctx context.Context, b loop.Backend, _ func() int) error {
 		me := here()

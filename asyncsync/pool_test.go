@@ -378,8 +378,8 @@ func TestFullPoolOverflowIsBounded(t *testing.T) {
 	require.NoError(t, strange.Wait().Err)
 }
 
-// Functions that belong to a context run on its own thread, whoever else is
-// blocked for it: those of two contexts do not meet.
+// Start and exit functions run on the thread of their own context, also when the call
+// blocks a thread of another context: those of two contexts do not meet.
 func TestFullPoolStartAndExitFunctions(t *testing.T) {
 	for _, async := range []bool{false, true} {
 		t.Run(fmt.Sprintf("async %t", async), func(t *testing.T) {

@@ -138,7 +138,7 @@ func TestHandleShutdownAndExitFunctions(t *testing.T) {
 	require.NoError(t, h.Close())
 }
 
-// Whoever is first, of many: one is told.
+// Many shut a handle down at once. One of them gets the error.
 func TestHandleShutdownRace(t *testing.T) {
 	guard(t)
 	for range 100 {

@@ -84,7 +84,7 @@ func TestUnpinnedCallerRunsIt(t *testing.T) {
 	require.False(t, tsc.Stats().Running)
 }
 
-// Exclusive, whoever calls, and from wherever. The counter is plain, for the race
+// One call at a time, for callers of every kind. The counter is plain, for the race
 // detector.
 func TestUnpinnedIsExclusive(t *testing.T) {
 	for _, procs := range []int{0, 1} {
@@ -390,8 +390,8 @@ func TestUnpinnedRaces(t *testing.T) {
 	})
 }
 
-// Thread-critical values are the context's, whoever runs its calls: the callers,
-// a worker, one after the other. They end once, with the context.
+// Thread-critical values belong to the context, whether its callers or a worker run the
+// calls, or both in turn. They end once, with the context.
 func TestUnpinnedCritical(t *testing.T) {
 	for _, first := range []string{"caller", "worker"} {
 		t.Run(first+" first", func(t *testing.T) {
@@ -685,8 +685,8 @@ func TestUnpinnedStats(t *testing.T) {
 	require.Equal(t, before.Calls+8, asyncsync.ReadStats().Calls)
 }
 
-// More holders at a time than the table of holders has places, all of whom ask
-// who they are.
+// There are more holders at a time than the table of holders has places, and each of
+// them looks itself up.
 func TestUnpinnedManyHolders(t *testing.T) {
 	guard(t)
 	records := goroutine.Live()

@@ -20,8 +20,8 @@ func comesTo(ctx context.Context, ch <-chan struct{}) error {
 	return libkit.Receive(ctx, b, ch)
 }
 
-// With WithLoop the function is a task of a backend, whoever calls: it may wait
-// there, has the local variables of its caller, and what it ends with reaches that.
+// With WithLoop the function is a task of the backend, for every kind of caller. It may
+// wait there, it has the local variables of its caller, and its ending reaches the caller.
 func TestWithLoop_ABackendGetsATask(t *testing.T) {
 	v := local.New[int]()
 	for _, kind := range []string{"goroutines", "thread"} {

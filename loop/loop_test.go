@@ -225,7 +225,7 @@ func TestBackendsAcceptBeforeRun(t *testing.T) {
 }
 
 // What was posted runs before Done is closed, however long the queue is. Tasks do
-// not begin any more, and whoever waits for one is told.
+// not begin any more, and their waiters are told.
 func TestTheEndOfABackend(t *testing.T) {
 	testkit.Guard(t)
 	testkit.NoLeaks(t)

@@ -19,8 +19,8 @@ import (
 	"asyncsync.dev/task"
 )
 
-// A script is what becomes of the attempt at an address: after so long, an error or a
-// connection. Whoever is stubborn does not look at its ctx.
+// A script says what becomes of the attempt at an address: after so long, an error or a
+// connection. A stubborn attempt does not look at its ctx.
 type script struct {
 	after    time.Duration
 	err      error
@@ -234,7 +234,8 @@ func TestDialEndings(t *testing.T) {
 	}
 }
 
-// The real thing, by whoever: the first addresses refuse, and those are no hosts.
+// Real connections, for callers of every kind: the first addresses refuse, the others are
+// no hosts.
 func TestDialReal(t *testing.T) {
 	byAll(t, func(t *testing.T, ctx context.Context, meanwhile func(func())) {
 		l := listening(t)

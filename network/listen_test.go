@@ -45,7 +45,8 @@ func portOf(t *testing.T, a net.Addr) int {
 	return n
 }
 
-// Every address of every host, in order, once, and one port for all; whoever asks.
+// ListenAll listens on every address of every host, in order, once, with one port for all,
+// for callers of every kind.
 func TestListenAll(t *testing.T) {
 	known := names{"many": addrs("127.0.0.2", "::ffff:127.0.0.3"), "one": addrs("127.0.0.2")}
 	byAll(t, func(t *testing.T, ctx context.Context, meanwhile func(func())) {

@@ -21,7 +21,7 @@ import (
 	"asyncsync.dev/network"
 )
 
-// What is read, written and accepted, whoever waits. The loop, or the thread, of the
+// Read, Write and Accept work for callers of every kind. The loop, or the thread, of the
 // caller goes on meanwhile.
 func TestOperations(t *testing.T) {
 	byAll(t, func(t *testing.T, ctx context.Context, meanwhile func(func())) {
@@ -313,7 +313,7 @@ type odd struct {
 func (o odd) Read([]byte) (int, error)        { return 0, o.read() }
 func (o odd) SetReadDeadline(time.Time) error { return nil }
 
-// All three endings of an operation reach who waits, whoever that is.
+// All three endings of an operation reach the caller, of every kind.
 func TestEndingsOfOperations(t *testing.T) {
 	testkit.Guard(t)
 	for _, c := range libkit.Callers {

@@ -55,7 +55,8 @@ func call(ctx context.Context, p *portal.Portal, fn func(ctx context.Context) er
 	return err
 }
 
-// receive waits for ch, whoever waits, or until ctx ends, whose cause it returns.
+// receive waits for ch, in the way of its caller's kind, or until ctx ends, and then
+// returns the cause.
 func receive(ctx context.Context, ch <-chan struct{}) error {
 	return core.Park(ctx, ch, "test")
 }
@@ -63,7 +64,7 @@ func receive(ctx context.Context, ch <-chan struct{}) error {
 // forever waits until ctx ends, and returns the cause.
 func forever(ctx context.Context) error { return receive(ctx, nil) }
 
-// sleep waits for d, whoever waits, or until ctx ends.
+// sleep waits for d in the same way.
 func sleep(ctx context.Context, d time.Duration) error {
 	done := make(chan struct{})
 	timer := time.AfterFunc(d, func() { close(done) })
@@ -89,7 +90,7 @@ func background(fn func() error) *running {
 	return r
 }
 
-// wait waits for it, whoever waits.
+// wait waits for it in the same way.
 func (r *running) wait() error {
 	if err := receive(context.Background(), r.done); err != nil {
 		return err

@@ -538,7 +538,7 @@ func TestCloseInsideOpened(t *testing.T) {
 }
 
 // Close waits for what runs in the portal. If that waits for who closes, one of the two
-// is told, whoever comes first.
+// is told, in either order.
 func TestCloseInACycle(t *testing.T) {
 	members := map[string]func(p *portal.Portal, fn func(context.Context) error) error{
 		"StartSoon": func(p *portal.Portal, fn func(context.Context) error) error {
@@ -709,8 +709,8 @@ func TestWaitsOnThreadServe(t *testing.T) {
 	})
 }
 
-// What runs in a portal is on its loop, whoever has sent it, and so are the tasks that it
-// starts. On a loop with one thread all of it begins in order.
+// All functions of a portal are on its loop, for callers of every kind, and so are the
+// tasks that they start. On a loop with one thread all of them begin in order.
 func TestEverythingIsOnTheLoop(t *testing.T) {
 	onBoth(t, func(t *testing.T, p *portal.Portal) {
 		other := started(t, "thread")

@@ -21,8 +21,8 @@ import (
 // [sql.Conn.Close]. A task that outlives fn must not use the connection: it has a Pin
 // of its own.
 //
-// A Pin within another takes a connection of its own. If db has no second one, it
-// waits for that until ctx ends, and so does whoever calls methods of db itself.
+// A Pin within another takes a connection of its own. If db has no second one, the
+// inner Pin waits for that until ctx ends. So do the methods of db itself.
 //
 // Pin is for requests and jobs; see the package documentation for a handler. The idea
 // is that of asgiref's ThreadSensitiveContext, with the thread of a connection.

@@ -101,8 +101,8 @@ func thread(ctx context.Context, db *sql.DB) (tid int, err error) {
 	return tid, c.QueryRowContext(ctx, "SELECT tid()").Scan(&tid)
 }
 
-// All queries of a request are on one OS thread, whoever makes them: the handler, a
-// task, a thread-sensitive function, a transaction. Requests at the same time have
+// All queries of a request are on one OS thread: those of the handler, of a task, of a
+// thread-sensitive function, of a transaction. Requests at the same time have
 // connections, and so threads, of their own.
 func TestARequestHasOneThread(t *testing.T) {
 	const requests = 6

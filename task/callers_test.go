@@ -26,7 +26,7 @@ var (
 type waiting = func(ctx context.Context, meanwhile func(ctx context.Context)) error
 
 // A waitCase is one way to wait. make returns the wait, and what lets it end; that
-// is called at most once, with the ctx of whoever calls it. A wait that knows what
+// is called at most once, with the ctx of its caller. A wait that knows what
 // for calls meanwhile there, since a thread serves nobody else; the others leave
 // that to the test.
 type waitCase struct {
@@ -208,8 +208,8 @@ func (w waitCase) waitBeside(ctx context.Context, c kindOfCaller, wait waiting, 
 	return wait(ctx, nil)
 }
 
-// Whatever the wait and whoever waits, others run on the same thread, or the same
-// loop, meanwhile; and they can be what the wait is for.
+// During each kind of wait, by each kind of caller, others run on the same thread or the
+// same loop, and the wait may be for one of them.
 func TestEveryWaitLetsOthersRun(t *testing.T) {
 	for _, w := range waitCases {
 		if w.forever {

@@ -762,8 +762,8 @@ func TestE20_Sleep(t *testing.T) {
 	})
 }
 
-// A task on another backend waits as one of that: it parks there, whoever waits for
-// it here.
+// A task on another backend waits as the tasks of that backend do: it parks there,
+// however its own waiter waits here.
 func TestE21_TaskOn(t *testing.T) {
 	onEach(t, func(t *testing.T, ctx context.Context, _ kindOfCaller) error {
 		other := loop.NewThread()

@@ -68,7 +68,7 @@ func ExampleTimeout() {
 	// outer: true true
 }
 
-// A scope is cancelled by whoever has it, and forgives what comes of that.
+// Anybody who has a scope may cancel it. Its Close forgives the errors that come of that.
 func ExampleOpenScope() {
 	ctx, scope := task.OpenScope(context.Background())
 	worker := task.Go(ctx, func(ctx context.Context) (int, error) {

@@ -18,8 +18,8 @@ import (
 	"asyncsync.dev/task"
 )
 
-// The cause of a group's ctx is known to whoever looks for cancellations, unless
-// it is the error of a member. So are the errors of what is done with the ctx.
+// The cause of a group's ctx matches context.Canceled, unless it is the error of a member.
+// So do the errors of what is done with the ctx.
 func TestGroup_CausesAreCancellations(t *testing.T) {
 	guard(t)
 	for name, end := range map[string]func() error{

@@ -328,7 +328,7 @@ func TestGroup_ForeignToThread(t *testing.T) {
 	})
 }
 
-// Members start with a fork of the local variables of whoever calls Go.
+// Members start with a fork of the local variables of the caller of Go.
 func TestGroup_ForksLocals(t *testing.T) {
 	guard(t)
 	v := local.New[string]()

@@ -47,9 +47,8 @@ var noCtx context.Context
 // there, which ctx carries. The thread of that context is "the thread" in the
 // comments of these tests. A hang ends the bubble with a report.
 //
-// In a bubble synctest.Wait is what makes "has not run" a fact: whoever could
-// have moved has moved. It synchronizes, too, so that plain variables may be
-// read after it.
+// In a bubble synctest.Wait makes "has not run" a fact: every goroutine that could move
+// has moved. It synchronizes, too, so that plain variables may be read after it.
 func inBubble(t *testing.T, fn func(t *testing.T, ctx context.Context, tsc *asyncsync.ThreadSensitiveContext), opts ...asyncsync.ContextOption) {
 	t.Helper()
 	guard(t)

@@ -106,8 +106,8 @@ func TestJoin_ForeignTask(t *testing.T) {
 	})
 }
 
-// The join works for whoever waits on behalf of the thread: async code below
-// it, a task of that, code that passes a bare ctx.
+// The join works for everything that the thread waits for: async code below it, a task of
+// that, code that passes a bare ctx.
 func TestJoin_BelowFrame(t *testing.T) {
 	for name, wait := range map[string]func(context.Context, *task.Task[int]) (int, error){
 		"async code": func(ctx context.Context, tk *task.Task[int]) (int, error) { return tk.Wait(ctx) },
@@ -384,8 +384,8 @@ func TestJoin_OfThreadEndsWithContext(t *testing.T) {
 	})
 }
 
-// And to whoever waits further down for the function that gave up: the join
-// is gone with the wait, not with the function.
+// It is also gone for those who wait further down for the function that gave up: the join
+// ends with the wait, not with the function.
 func TestJoin_OfNestedThreadEndsWithContext(t *testing.T) {
 	inBubble(t, func(t *testing.T, ctx context.Context, tsc *asyncsync.ThreadSensitiveContext) {
 		var j journal

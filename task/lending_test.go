@@ -295,8 +295,8 @@ func TestLimiter_LendsWhenTheyComeTogether(t *testing.T) {
 	})
 }
 
-// So it is if what is waited for waits for the one in line in a way that nobody
-// sees, whoever came first.
+// The same holds if the function that the holder waits for waits in turn for the claim in
+// line, in a way that nobody sees. Either of the two waits may come first.
 func TestLimiter_LendsBelowARawWait(t *testing.T) {
 	for _, first := range []string{"the claim", "the wait"} {
 		t.Run(first+" comes first", func(t *testing.T) {
@@ -403,8 +403,8 @@ func TestLimiter_LenderComesBack(t *testing.T) {
 	}
 }
 
-// A token that was lent to an Acquire and handed on comes back with its Release,
-// whoever makes it.
+// A token that was lent to an Acquire and handed on comes back with its Release, whichever
+// goroutine calls that.
 func TestLimiter_LentTokenHandedOn(t *testing.T) {
 	guard(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -29,8 +29,8 @@ func goTask(ctx context.Context, fn func(ctx context.Context) error) *task.Task[
 	return task.Go(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, fn(ctx) })
 }
 
-// A holder's call to the thread that waits for its mutex runs there, also if it
-// was queued before the wait, and whoever the holder is.
+// A holder's call to the thread that waits for its mutex runs there, also if it was queued
+// before the wait, for holders of every kind.
 func TestMutexHolderIsServed(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		t.Run(fmt.Sprintf("queued before=%v", early), func(t *testing.T) {

@@ -75,8 +75,7 @@ func never(t *testing.T) func(context.Context) (int, error) {
 	return func(context.Context) (int, error) { t.Error("has begun"); return 0, nil }
 }
 
-// However a task ends, on whichever backend, whoever waits is told, wherever it
-// waits.
+// Each ending of a task, on each backend, reaches each kind of waiter.
 func TestGoOnALoop_Endings(t *testing.T) {
 	for _, kind := range libkit.Backends {
 		for _, e := range testkit.Ends {
@@ -158,7 +157,7 @@ func TestGoOnALoop_TakesTurns(t *testing.T) {
 	require.Equal(t, 1000, n)
 }
 
-// A task starts with a fork of the values of whoever has started it.
+// A task starts with a fork of the values of the code that starts it.
 func TestGoOnALoop_Locals(t *testing.T) {
 	v := local.New[int]()
 	onBackends(t, func(t *testing.T, ctx context.Context, b loop.Backend) {
@@ -249,8 +248,8 @@ func TestGoOnALoop_HooksThatFail(t *testing.T) {
 	}
 }
 
-// A task that is cancelled before it has begun does not begin, and whoever waits is
-// told the cause: at once by Cancel, also where the loop has not been run.
+// A task that is cancelled before it has begun does not begin. Cancel tells its waiters
+// the cause at once, also where the loop has not been run.
 func TestGoOnALoop_CancelBeforeItBegins(t *testing.T) {
 	guard(t)
 	leavesNothing(t)

@@ -130,8 +130,8 @@ func (p *patience) over() {
 	c.turnAway()
 }
 
-// isUrgent reports whether t stands in line for the sake of one who blocks a
-// thread of the pool.
+// isUrgent reports whether t stands in line for a call that a blocked thread of the pool
+// waits for.
 func (p *Pool) isUrgent(t *Thread) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -334,8 +334,8 @@ func Await(ctx context.Context, c *Call, body Body, o *Options) (ran bool, err e
 	if own == nil && parkable(rec) == nil {
 		return false, nil
 	}
-	// Not on the goroutine of whoever waits for the thread: that may be a task of
-	// a thread loop, and body blocks it.
+	// Not on the goroutine that waits for the thread: that may be a task of a thread
+	// loop, and body would block it.
 	return true, Away(ctx, c, body, o, Elsewhere{Post: onNewGoroutine, kin: true})
 }
 

@@ -37,8 +37,9 @@ func TestBubblesLeaveNothing(t *testing.T) {
 	})
 }
 
-// The default scope of a bubble that has nothing to do is another when it is
-// used again: whoever has kept the one before, in a ctx say, gets the new one.
+// The default scope of a bubble goes when it has nothing to do, and another takes its
+// place when it is used again. Code that has kept the first, in a ctx say, gets the new
+// one.
 func TestDefaultScopeOfABubbleThatWasKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := Default()

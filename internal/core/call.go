@@ -605,7 +605,8 @@ func (t *Thread) pop(f *Frame) {
 	f.live = false
 	t.top = f.below
 	left := t.resort(&f.box)
-	// Whoever keeps a node of below keeps f, but not the frames that it stood on.
+	// A node below f may be kept for long, and keeps f. It must not keep the frames that
+	// f stood on as well.
 	call := f.call
 	f.below, f.call = nil, nil
 	t.mu.Unlock()

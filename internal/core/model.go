@@ -965,8 +965,8 @@ type listener struct {
 	prev, next *listener // guarded by the mu of the gate
 }
 
-// A Bell is a [Gate] that one goroutine waits for: the one that has made it. Whoever is
-// going to wait makes it, shows it to those who may end the wait, and then waits.
+// A Bell is a [Gate] that one goroutine waits for. That goroutine makes the bell, shows it
+// to those who may end the wait, and then waits.
 type Bell struct {
 	gate  Gate
 	done  <-chan struct{} // of the gate, for a thread or an ordinary goroutine

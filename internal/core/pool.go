@@ -127,8 +127,8 @@ func (t *Thread) holds(p *Pool) bool {
 	return t != nil && t.pool == p && t.gid.Load() != 0
 }
 
-// blockedForCallOf reports whether a thread of the pool is blocked for the sake
-// of a call that is queued on t, which has no frames.
+// blockedForCallOf reports whether a thread of the pool is blocked in a wait for a call
+// that is queued on t, directly or not. t has no frames.
 func (p *Pool) blockedForCallOf(t *Thread) bool {
 	t.mu.Lock()
 	var nodes []*Node
@@ -139,7 +139,8 @@ func (p *Pool) blockedForCallOf(t *Thread) bool {
 	return slices.ContainsFunc(nodes, p.blockedFor)
 }
 
-// blockedFor reports whether a thread of the pool is blocked for the sake of n.
+// blockedFor reports whether a thread of the pool is blocked in a wait for n, directly or
+// not.
 func (p *Pool) blockedFor(n *Node) bool {
 	var frames []*Frame
 	n.waiters(func(f *Frame) bool {

@@ -148,7 +148,7 @@ func (r *Resource) Quick(ctx context.Context) bool {
 	return r.quick(submitter(ctx, rec), 1)
 }
 
-// QuickForNobody is Quick for a caller of whom nothing is known: see Nobody.
+// QuickForNobody is Quick for a caller that is known for nothing: see Nobody.
 func (r *Resource) QuickForNobody() bool { return r.quick(nil, 1) }
 
 // Nobody reports whether the caller, with ctx, is no thread, in no task and below

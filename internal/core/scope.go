@@ -302,8 +302,8 @@ func Default() *Scope {
 var process = newDefault(defaultScope)
 
 // bubbles has the scopes of the default threads of synctest bubbles. A bubble
-// tells nobody when it ends, so that a scope goes when it has nothing to do: who
-// closes its account takes it out. Whoever has kept it asks for Default again.
+// tells nobody when it ends, so a scope goes when it has nothing to do: the one who
+// closes its account takes it out. Code that has kept the scope asks for Default again.
 var bubbles struct {
 	sync.Mutex // nests outside everything
 	scopes     map[int64]*Scope

@@ -48,8 +48,8 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	}
 	c := &t.call
 	c.body, c.name, c.pc, c.long = body, o.Name, o.PC, o.Long
-	// The task is its own submitter: whoever comes to wait for it, wherever it
-	// is queued, has it run.
+	// The task is its own submitter: so a thread that comes to wait for it serves it,
+	// wherever it is queued.
 	c.node, c.by, c.gate = &l.own, &l.own, &t.gate
 	c.scope = ScopeOf(ctx)
 	if o.Scope != nil {

@@ -459,7 +459,7 @@ func (l *lease) unstarted() *lease {
 }
 
 // needsExit reports whether there is something to run when the thread leaves.
-// t runs nothing, and whoever asks has seen the end of what it has run.
+// t runs nothing, and the caller has seen the end of what t has run.
 func (l *lease) needsExit() bool { return l.started && len(l.onExit) > 0 }
 
 // exit runs the exit functions, each once: where one calls Goexit the worker

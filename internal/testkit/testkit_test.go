@@ -44,8 +44,8 @@ func play(test func(t *fake)) (said []string) {
 	return f.said
 }
 
-// A test that hangs ends the process, with the stack of whoever hangs. In a bubble the
-// time passes when it does.
+// A test that hangs ends the process, and the output has the stack where it hangs. In a
+// bubble time passes when all goroutines hang.
 func TestGuardEndsATestThatHangs(t *testing.T) {
 	Guard(t)
 	out, err := Child(t, func(t *testing.T) {
