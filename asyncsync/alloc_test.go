@@ -5,8 +5,10 @@ import (
 	"flag"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -266,3 +268,40 @@ func TestAllocsOfHandle(t *testing.T) {
 	require.LessOrEqual(t, allocsPerRun(func() { h.Do(context.Background(), do) }), 1.0, "Do")
 	require.LessOrEqual(t, allocsPerRun(func() { asyncsync.Get(context.Background(), h, get) }), 1.0, "Get")
 }
+
+// What a level of a nesting takes of the two stacks that it stands on. With 2 KB or less
+// each they grow no further than to that for a deep nesting: a stack is a power of two.
+func TestStackOfALevel(t *testing.T) {
+	guard(t)
+	if raceDetector {
+		t.Skip("the race detector has frames of its own")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would shrink the stacks
+	ctx, _ := newContext(t)
+	const depth = 64
+	var on, off [depth + 1]uintptr // where the frames are: on the thread, and off it
+	var up, down asyncsync.Func[int, int]
+	up = asyncsync.AsyncToSync(func(ctx context.Context, level int) (int, error) {
+		off[level] = stackAt(&level)
+		if level == 0 {
+			return 0, nil
+		}
+		return down(ctx, level)
+	})
+	down = asyncsync.SyncToAsync(func(ctx context.Context, level int) (int, error) {
+		on[level] = stackAt(&level)
+		return up(ctx, level-1)
+	})
+	for range 2 { // the first has the stacks grow, and a stack that grows moves
+		_, err := down(ctx, depth)
+		require.NoError(t, err)
+	}
+	for side, at := range map[string][depth + 1]uintptr{"on the thread": on, "off the thread": off} {
+		level := (at[depth/2] - at[1]) / (depth/2 - 1)
+		t.Logf("%d bytes a level %s", level, side)
+		require.LessOrEqual(t, level, uintptr(2000), side)
+	}
+}
+
+//go:noinline
+func stackAt(p *int) uintptr { return uintptr(unsafe.Pointer(p)) }

@@ -78,9 +78,29 @@ type fromThread[A, R any] struct {
 	fn Func[A, R]
 }
 
+// call is the shortest way, that of a thread. Its frame stands on the thread's stack once
+// for each level of a nesting; the other ways are in elsewhere.
 func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	checkCtx(ctx, "call of an AsyncToSync function")
 	ctx = core.Afterlife(ctx)
+	if core.Here() == nil || w.loop != nil || w.sameThread {
+		return w.elsewhere(ctx, arg)
+	}
+	home := core.Host(ctx)
+	if home != nil && home.Loop == nil {
+		return w.elsewhere(ctx, arg)
+	}
+	r := &record[A, R]{fn: w.fn, arg: arg}
+	if err := core.Away(ctx, &r.Call, r, &w.Options, core.OnHome(home)); err != nil {
+		return zero[R](), err
+	}
+	r.Raise()
+	return r.result, r.err
+}
+
+// elsewhere is call for callers that are no thread, and with options that say where the
+// function runs.
+func (w *fromThread[A, R]) elsewhere(ctx context.Context, arg A) (R, error) {
 	parks, blocks := core.OnLoop()
 	switch {
 	case blocks:
@@ -97,38 +117,38 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 			return w.here(ctx, arg)
 		}
 	}
-	r := &record[A, R]{fn: w.fn, arg: arg}
-	var e core.Elsewhere
+	var home *core.Home
 	bare := core.Bare(ctx)
 	switch {
 	case w.loop != nil:
-		e.Home = core.HomeOf(w.loop)
+		home = core.HomeOf(w.loop)
 	case bare && !parks && core.Here() == nil:
 		// No task has called the caller, which is about to become sync code. It may
 		// still have entered an AsyncSingleThreadContext.
 		if h := core.LoopOf(ctx); h != nil && h.Loop == nil {
-			e.Home = h
+			home = h
 		}
 	default:
-		e.Home = core.Host(ctx)
+		home = core.Host(ctx)
 	}
-	if e.Home != nil && e.Home.Loop == nil {
-		single := e.Home.Owner.(*AsyncSingleThreadContext)
+	if home != nil && home.Loop == nil {
+		single := home.Owner.(*AsyncSingleThreadContext)
 		h, err := single.enter()
 		if err != nil {
 			return zero[R](), cmp.Or(core.Ended(ctx), err)
 		}
 		defer single.thread.leave()
-		e.Home = h
+		home = h
 	}
+	r := &record[A, R]{fn: w.fn, arg: arg}
 	var err error
 	switch {
-	case core.Here() != nil || w.loop == nil && e.Home != nil && !bare || w.loop != nil && (parks || !bare):
-		err = core.Away(ctx, &r.Call, r, &w.Options, e)
+	case core.Here() != nil || w.loop == nil && home != nil && !bare || w.loop != nil && (parks || !bare):
+		err = core.Away(ctx, &r.Call, r, &w.Options, core.OnHome(home))
 	case bare && !parks:
-		err = core.Adopt(ctx, &r.Call, r, &w.Options, e)
+		err = core.Adopt(ctx, &r.Call, r, &w.Options, core.OnHome(home))
 	case w.Options.Abandon:
-		err = core.Away(ctx, &r.Call, r, &w.Options, e)
+		err = core.Away(ctx, &r.Call, r, &w.Options, core.OnHome(home))
 	default:
 		if err := core.Ended(ctx); err != nil {
 			return zero[R](), err

@@ -254,7 +254,7 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 			e.Stopped, e.Err = l.Done(), loop.ErrStopped
 		}
 	}
-	if err := core.Away(ctx, &r.Call, r, &w.Options, e); err != nil {
+	if err := core.Away(ctx, &r.Call, r, &w.Options, &e); err != nil {
 		return zero[R](), err
 	}
 	r.Raise()

@@ -45,7 +45,7 @@ func Call[R any](ctx context.Context, l Loop, fn func(context.Context) (R, error
 	// Package core serves if the caller is a thread, parks the caller if it is a
 	// task, knows who waits for whom, and tells the hooks.
 	c := &call[R]{fn: fn}
-	if err := core.Away(ctx, &c.Call, c, &callOptions, core.Elsewhere{Home: homeOf(l), Job: &c.job}); err != nil {
+	if err := core.Away(ctx, &c.Call, c, &callOptions, &core.Elsewhere{Home: homeOf(l), Job: &c.job}); err != nil {
 		return none, err
 	}
 	c.Raise()

@@ -464,7 +464,7 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 		return none, err
 	}
 	defer p.see(v)
-	where := core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.place}
+	where := &core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.place}
 	if err := core.Away(ctx, &c.Call, c, &callOptions, where); err != nil {
 		return none, err
 	}

@@ -60,7 +60,10 @@ func Host(ctx context.Context) *Home {
 // Away runs body elsewhere and waits for it. A calling thread serves
 // meanwhile, for this is a wait in a frame; an ordinary goroutine sleeps.
 // After nil the caller must look at c.Ending.
-func Away(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) error {
+//
+// The frames of these functions stand on the stack of a nesting once for each level. So
+// what one of the two kinds of callers needs, or a loop, is in a function of its own.
+func Away(ctx context.Context, c *Call, body Body, o *Options, e *Elsewhere) error {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		return err
@@ -70,11 +73,39 @@ func Away(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) erro
 	if t != nil {
 		s = t.scopeNow(ctx)
 	}
-	err := away(ctx, t, rec, s, c, body, o, e)
+	c.leaving(ctx, t, rec, s, body, o)
+	err := error(nil)
+	switch {
+	case e.Home != nil:
+		err = c.toLoop(ctx, t, rec, e)
+	case t != nil:
+		err = c.awayFromThread(ctx, foreign(ctx), homeOf(ctx), t, e)
+	default:
+		err = c.awayFromGoroutine(ctx, &awayCtx{}, foreign(ctx), homeOf(ctx), rec, e)
+	}
 	if err != nil && c.watched != nil {
 		c.tellRefused(ctx, err)
 	}
 	return err
+}
+
+// leaving notes in c what is known of it before it is known where it goes. The caller
+// is the thread t, or, if that is nil, the goroutine with the record rec.
+func (c *Call) leaving(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, body Body, o *Options) {
+	if t == nil {
+		checkPark(rec)
+	}
+	c.body, c.scope, c.name, c.by = body, s, o.Name, submitter(ctx, rec)
+	if c.pc == 0 {
+		c.pc = o.PC
+	}
+	c.note(o)
+	if rec != nil {
+		c.values = rec.Values
+	}
+	if o.Interrupt != nil {
+		c.stop = newInterrupt(o)
+	}
 }
 
 // scopeNow returns the scope of what runs on t: a function called from here
@@ -100,90 +131,96 @@ func (t *Thread) Context(ctx context.Context) context.Context {
 	return ctx
 }
 
-func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Call, body Body, o *Options, e Elsewhere) error {
-	if t == nil {
-		checkPark(rec)
-	}
-	by := submitter(ctx, rec)
-	c.body, c.scope, c.name, c.by = body, s, o.Name, by
-	if c.pc == 0 {
-		c.pc = o.PC
-	}
+// toLoop is Away to the loop e.Home.
+func (c *Call) toLoop(ctx context.Context, t *Thread, rec *goroutine.Record, e *Elsewhere) error {
 	var ac *awayCtx
 	if t == nil {
 		ac = &awayCtx{}
 	}
-	base, home := foreign(ctx), homeOf(ctx)
-	if e.Home != nil {
-		home = e.Home
-		if e.Job == nil {
-			e.Job = &Job{}
-		}
-		if !e.Ends {
-			base, e.Job.life = home.layer(ctx, ac)
-			if e.Job.life != nil {
-				defer e.Job.life.end()
-			}
-		}
-		e.Job.Waited, e.Job.Short = t == nil && parkable(rec) == nil, true
-		if home.Backend == nil { // which tells by itself that it stops
-			e.Stopped, e.Err = home.Loop.Done(), home.Stopped
+	if e.Job == nil {
+		e.Job = &Job{}
+	}
+	base := foreign(ctx)
+	if !e.Ends {
+		base, e.Job.life = e.Home.layer(ctx, ac)
+		if e.Job.life != nil {
+			defer e.Job.life.end()
 		}
 	}
-	home = home.callsBackTo(homeOf(ctx))
-	if t == nil {
-		ac.init(base, s, by, home)
-		c.ctx, c.node = &ac.Ctx, ac.node
-	} else {
-		fc := newFrameCtx(base, s, by, home)
-		c.ctx, c.node, c.frame = &fc.Ctx, fc.node, &fc.wait
+	e.Job.Waited, e.Job.Short = t == nil && parkable(rec) == nil, true
+	if e.Home.Backend == nil { // which tells by itself that it stops
+		e.Stopped, e.Err = e.Home.Loop.Done(), e.Home.Stopped
 	}
+	if t != nil {
+		return c.awayFromThread(ctx, base, e.Home, t, e)
+	}
+	return c.awayFromGoroutine(ctx, ac, base, e.Home, rec, e)
+}
+
+// depart makes c complete and lists it, and returns the ctx whose end ends the wait: it
+// may end with the loop, where ctx, the caller's, does not. leave must follow.
+func (c *Call) depart(ctx context.Context, e *Elsewhere) context.Context {
 	if e.Job != nil && e.Job.life != nil {
 		c.node.life = e.Job.life
 	}
-	c.note(o)
-	if rec != nil {
-		c.values = rec.Values
-	}
-	if o.Interrupt != nil {
-		c.stop = newInterrupt(o)
-	}
 	c.tellQueued(ctx)
-	ctx = c.ctx // ends with the loop as well
+	ctx = c.ctx
 	c.ctx = c.watched.carry(c.ctx)
 	c.node.Start()
 	if e.Member != nil {
 		e.Member.list(c)
-		defer e.Member.Leave()
 	}
-	if t == nil {
-		if parkable(rec) == nil {
-			c.parker = make(chan struct{}, 1)
-		}
-		ac.wait.to = forAsync{c}
-		p := newEdge(rec, &ac.wait)
-		defer p.close()
-		if err := c.post(e); err != nil {
-			return err
-		}
-		w := sleeper{rec: rec, edge: p.edge, call: c, ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: o.Abandon}
-		if err := w.wait(); err != nil {
-			return err
-		}
-		restore(rec, c.values)
-		return nil
+	return ctx
+}
+
+// leave is the end of what depart has begun.
+func (e *Elsewhere) leave() {
+	if e.Member != nil {
+		e.Member.Leave()
 	}
-	f := c.frame
+}
+
+// awayFromGoroutine is Away for an ordinary goroutine or a task. base is what the
+// function's ctx wraps, and ac is to have that ctx.
+func (c *Call) awayFromGoroutine(ctx context.Context, ac *awayCtx, base context.Context, home *Home, rec *goroutine.Record, e *Elsewhere) error {
+	ac.init(base, c.scope, c.by, home.callsBackTo(homeOf(ctx)))
+	c.ctx, c.node = &ac.Ctx, ac.node
+	ctx = c.depart(ctx, e)
+	defer e.leave()
+	if parkable(rec) == nil {
+		c.parker = make(chan struct{}, 1)
+	}
+	ac.wait.to = forAsync{c}
+	p := newEdge(rec, &ac.wait)
+	defer p.close()
+	if err := c.post(e); err != nil {
+		return err
+	}
+	w := sleeper{rec: rec, edge: p.edge, call: c, ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: c.abandon}
+	if err := w.wait(nil); err != nil {
+		return err
+	}
+	restore(rec, c.values)
+	return nil
+}
+
+// awayFromThread is Away for the thread t.
+func (c *Call) awayFromThread(ctx, base context.Context, home *Home, t *Thread, e *Elsewhere) error {
+	fc := newFrameCtx(base, c.scope, c.by, home.callsBackTo(homeOf(ctx)))
+	f := &fc.wait
+	c.ctx, c.node, c.frame = &fc.Ctx, fc.node, f
+	ctx = c.depart(ctx, e)
+	defer e.leave()
 	f.edge.to = forAsync{c}
 	t.push(f, "async")
 	defer t.pop(f)
-	if e.kin && by != nil && !strict.Load() {
-		defer t.servesKin(f, by)()
+	if e.kin && c.by != nil && !strict.Load() {
+		defer t.servesKin(f, c.by)()
 	}
 	// The goroutine that waits for the function which calls from here has
 	// nothing to do until c ends. One that may go away has.
 	lent := false
-	if e.Post == nil && e.Home == nil && !o.Abandon && t.run != nil {
+	if e.Post == nil && e.Home == nil && !c.abandon && t.run != nil {
 		lent, t.woke = t.run.lend(c)
 	}
 	if !lent {
@@ -194,16 +231,16 @@ func away(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, c *Ca
 	}
 	w := sleeper{
 		own: t, frame: f, edge: &f.edge, call: c,
-		ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: o.Abandon,
+		ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: c.abandon,
 	}
-	if err := w.wait(); err != nil {
+	if err := w.wait(nil); err != nil {
 		return err
 	}
-	rec.Values = c.values
+	t.record.Values = c.values
 	return nil
 }
 
-func (c *Call) post(e Elsewhere) error {
+func (c *Call) post(e *Elsewhere) error {
 	var err error
 	switch {
 	case e.Home != nil:
@@ -217,6 +254,23 @@ func (c *Call) post(e Elsewhere) error {
 		c.node.End()
 	}
 	return err
+}
+
+// OnGoroutine is where functions run for which nothing says where: on the goroutine that
+// waits for their caller, or one of their own. Nobody changes it.
+var OnGoroutine = &Elsewhere{}
+
+// OnHome returns the place for functions of the loop h, or OnGoroutine if that is nil.
+func OnHome(h *Home) *Elsewhere {
+	if h == nil {
+		return OnGoroutine
+	}
+	e := &struct {
+		Elsewhere
+		job Job
+	}{}
+	e.Home, e.Job = h, &e.job
+	return &e.Elsewhere
 }
 
 // runElsewhere runs c's function on the calling goroutine, unless its ctx has ended
@@ -282,13 +336,17 @@ func (c *Call) runAsync() (woke bool) {
 // Adopt makes the calling goroutine a thread for the length of one [Away]:
 // locked to its OS thread, with a scope of its own that everything below finds
 // nearest.
-func Adopt(ctx context.Context, c *Call, body Body, o *Options, e Elsewhere) error {
+func Adopt(ctx context.Context, c *Call, body Body, o *Options, e *Elsewhere) error {
 	if err := Ended(ctx); err != nil {
 		return err
 	}
 	t, s := adopt(o.Name)
 	defer t.release()
-	return away(ctx, t, t.record, s, c, body, o, e)
+	c.leaving(ctx, t, t.record, s, body, o)
+	if e.Home != nil {
+		return c.toLoop(ctx, t, t.record, e)
+	}
+	return c.awayFromThread(ctx, foreign(ctx), homeOf(ctx), t, e)
 }
 
 // adopt makes the calling goroutine a thread.
@@ -336,7 +394,7 @@ func Await(ctx context.Context, c *Call, body Body, o *Options) (ran bool, err e
 	}
 	// Not on the goroutine that waits for the thread: that may be a task of a thread
 	// loop, and body would block it.
-	return true, Away(ctx, c, body, o, Elsewhere{Post: onNewGoroutine, kin: true})
+	return true, Away(ctx, c, body, o, &Elsewhere{Post: onNewGoroutine, kin: true})
 }
 
 func onNewGoroutine(run func()) error {

@@ -81,46 +81,59 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 			return err
 		}
 	}
-	if own == nil {
-		checkPark(rec)
-		cx := callCtx(ctx, s)
-		c.ctx, c.node = c.watched.carry(cx), cx.node
-		// A loop does not run sync code: it would stand still.
-		if !o.Abandon && parkable(rec) == nil && s.hold(c, rec) {
-			return nil
-		}
-		c.bound = o.Abandon
-		self := c.publish(rec)
-		defer self.unpublish() // also when an errand ends this in a Goexit
-		if err := s.submit(c); err != nil {
-			return err
-		}
-		if c.timed {
-			defer c.outwait()()
-		}
-		if err = s.mayRefuse(ctx, c, nil, self); err == nil {
-			w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
-			err = w.wait()
-		}
-	} else {
-		// The caller blocks a thread: it waits in a frame there, and the
-		// function's node is one that the frame can be found by.
-		fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
-		f := &fc.wait
-		c.ctx, c.node, c.frame = c.watched.carry(&fc.Ctx), fc.node, f
-		f.edge.to = forCall{c}
-		own.push(f, "call")
-		defer own.pop(f)
-		if err := s.submit(c); err != nil {
-			return err
-		}
-		if c.timed {
-			defer c.outwait()()
-		}
-		if err = s.mayRefuse(ctx, c, f, nil); err == nil {
-			w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: o.Abandon}
-			err = w.wait()
-		}
+	if own != nil {
+		return s.doFromThread(ctx, own, rec, c)
+	}
+	checkPark(rec)
+	cx := callCtx(ctx, s)
+	c.ctx, c.node = c.watched.carry(cx), cx.node
+	// A loop does not run sync code: it would stand still.
+	if !o.Abandon && parkable(rec) == nil && s.hold(c, rec) {
+		return nil
+	}
+	return s.doFromGoroutine(ctx, rec, c)
+}
+
+// doFromGoroutine is do for an ordinary goroutine or a task. Like that of
+// doFromThread its frame stands on the stack of a nesting once for each level.
+func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *Call) (err error) {
+	c.bound = c.abandon
+	self := c.publish(rec)
+	defer self.unpublish() // also when an errand ends this in a Goexit
+	if err := s.submit(c); err != nil {
+		return err
+	}
+	if c.timed {
+		defer c.outwait()()
+	}
+	if err = s.mayRefuse(ctx, c, nil, self); err == nil {
+		w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: c.abandon}
+		err = w.wait(nil)
+	}
+	if err == nil {
+		restore(rec, c.values)
+	}
+	return err
+}
+
+// doFromThread is do for the thread own. It waits in a frame there, and the function's
+// node is one that the frame can be found by.
+func (s *Scope) doFromThread(ctx context.Context, own *Thread, rec *goroutine.Record, c *Call) (err error) {
+	fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
+	f := &fc.wait
+	c.ctx, c.node, c.frame = c.watched.carry(&fc.Ctx), fc.node, f
+	f.edge.to = forCall{c}
+	own.push(f, "call")
+	defer own.pop(f)
+	if err := s.submit(c); err != nil {
+		return err
+	}
+	if c.timed {
+		defer c.outwait()()
+	}
+	if err = s.mayRefuse(ctx, c, f, nil); err == nil {
+		w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: c.abandon}
+		err = w.wait(nil)
 	}
 	if err == nil {
 		restore(rec, c.values)

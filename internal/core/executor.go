@@ -220,8 +220,8 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) (ran int) {
 			e.notify()
 		}
 	}()
-	z := sleeper{own: t, frame: f, edge: &f.edge, done: done}
-	z.wait()
+	z := sleeper{own: t, frame: f, edge: &f.edge}
+	z.wait(&sign{done: done})
 	// What had been posted when done came is run, but not what that posts: it
 	// could go on for ever.
 	t.mu.Lock()

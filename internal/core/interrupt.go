@@ -209,8 +209,8 @@ func (i *interrupt) end(e *Ending) {
 func (i *interrupt) outlast() bool {
 	own, _ := current()
 	if own == nil {
-		z := sleeper{edge: &edge{}, done: i.done}
-		z.wait()
+		z := sleeper{edge: &edge{}}
+		z.wait(&sign{done: i.done})
 		return true
 	}
 	f := &Frame{}
@@ -239,8 +239,8 @@ func (i *interrupt) outlast() bool {
 	if w.check() != nil {
 		return false
 	}
-	z := sleeper{own: own, frame: f, edge: &f.edge, done: i.done}
-	z.wait()
+	z := sleeper{own: own, frame: f, edge: &f.edge}
+	z.wait(&sign{done: i.done})
 	return true
 }
 

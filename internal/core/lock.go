@@ -199,7 +199,7 @@ func (t *Turn) Await(ctx context.Context) {
 	// The wait cannot be refused. So it has no goal, and only serving knows what it
 	// is for.
 	t.stepBack() // a Goexit may have passed through while it stood aside
-	s := t.bell.sleeper()
+	s := t.bell.sign()
 	s.kin, s.turn = true, t
 	_ = waitUntil(Shield(ctx), own, rec, nil, &t.lock.node, s, "mutex")
 	got = true
@@ -309,7 +309,7 @@ func (l *Lock) await(ctx context.Context, own *Thread, rec *goroutine.Record, t 
 			l.giveUp(t)
 		}
 	}()
-	s := t.bell.sleeper()
+	s := t.bell.sign()
 	// kin: the owner may depend on what this function has started, in a way that is
 	// not known.
 	s.kin, s.turn = true, t

@@ -519,8 +519,8 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		if err := p.check(); err != nil {
 			return inside, err
 		}
-		z := sleeper{own: own, frame: f, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done()}
-		return howEnded(z.wait()), nil
+		z := sleeper{own: own, frame: f, edge: p.edge, ctx: ctx, cancel: ctx.Done()}
+		return howEnded(z.wait(&sign{done: done})), nil
 	}
 	var free chan struct{}
 	if t := s.root.thread.Load(); t != nil && by != nil {
@@ -549,8 +549,8 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		return inside, err
 	}
 	defer closingBegins(p.edge, under)()
-	z := sleeper{rec: rec, edge: p.edge, done: done, ctx: ctx, cancel: ctx.Done(), stopped: free, stopErr: errInside}
-	return howEnded(z.wait()), nil
+	z := sleeper{rec: rec, edge: p.edge, ctx: ctx, cancel: ctx.Done(), stopped: free, stopErr: errInside}
+	return howEnded(z.wait(&sign{done: done})), nil
 }
 
 // errInside is the end of a wait in which the scope's thread has come to wait for

@@ -34,7 +34,7 @@ func TestGoexitTakesTheWaitBack(t *testing.T) {
 			_ = Away(ctx, a, bodyFunc(func(context.Context) {
 				on <- goroutine.ID()
 				runtime.Goexit()
-			}), &Options{}, Elsewhere{})
+			}), &Options{}, &Elsewhere{})
 			a.Raise()
 		}), &Options{})
 		c.Raise()

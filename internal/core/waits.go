@@ -100,11 +100,11 @@ func Park(ctx context.Context, done <-chan struct{}, what string) error {
 // wait is Park and await: n, of w, is what is waited for, nil if that is not
 // known. Done is nil if w has a gate.
 func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, done <-chan struct{}, what string) error {
-	return waitUntil(ctx, own, rec, w, n, sleeper{done: done}, what)
+	return waitUntil(ctx, own, rec, w, n, sign{done: done}, what)
 }
 
-// waitUntil is wait until what s says has come; the rest of s is set here.
-func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, s sleeper, what string) error {
+// waitUntil is wait until s has come.
+func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, s sign, what string) error {
 	by := submitter(ctx, rec)
 	var f *Frame
 	if own != nil {
@@ -143,8 +143,8 @@ func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal,
 	if w != nil && w.gate != nil {
 		s.gate, s.place = w.gate, &w.place
 	}
-	s.own, s.frame, s.rec, s.edge, s.ctx, s.cancel = own, f, rec, p.edge, ctx, ctx.Done()
-	return s.wait()
+	z := sleeper{own: own, frame: f, rec: rec, edge: p.edge, ctx: ctx, cancel: ctx.Done()}
+	return z.wait(&s)
 }
 
 // await waits until gate is open, which the end of n brings about, or ctx ends. n's
@@ -209,16 +209,8 @@ type sleeper struct {
 	rec   *goroutine.Record
 	edge  *edge
 
-	// What for: the end of call, or done, which is closed or delivers, or, in a task
-	// that parks, gate. A sleeper with none waits for the end of its frame.
-	call  *Call
-	done  <-chan struct{}
-	gate  *Gate
-	place *listener                            // at gate, which keeps it for as long as the sleep lasts
-	take  func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
-	once  bool                                 // on a thread: serve what is queued, and no longer
-	kin   bool                                 // on a thread: serve what its function has started, besides
-	turn  *Turn                                // of a lock that done is, or leads to
+	// What for: the end of call, or, if that is nil, the sign that wait is given.
+	call *Call
 
 	// Until when. ctx is the one that cancel is Done of; when stopped is closed
 	// the wait ends with stopErr. Both channels may be nil. abandon says that
@@ -237,6 +229,20 @@ type sleeper struct {
 	blocked bool
 }
 
+// A sign ends a wait that is not for a call. It is apart from the sleeper, which stands on
+// the stacks of a nesting twice for each level, and waits for a call there.
+type sign struct {
+	// done is closed or delivers. In a task that parks gate, if it is not nil, opens
+	// instead. A sign with neither never comes.
+	done  <-chan struct{}
+	gate  *Gate
+	place *listener                            // at gate, which keeps it for as long as the sleep lasts
+	take  func(quit <-chan struct{}) (ok bool) // instead of done, on an ordinary goroutine: see Receive
+	once  bool                                 // on a thread: serve what is queued, and no longer
+	kin   bool                                 // on a thread: serve what its function has started, besides
+	turn  *Turn                                // of a lock that done is, or leads to
+}
+
 // A wakeup says why a sleep has ended.
 type wakeup int
 
@@ -252,7 +258,7 @@ const (
 //
 // A Goexit may pass through, of a call that the thread serves or of an errand.
 // The functions above must not be left before what they wait for has ended.
-func (w *sleeper) wait() error {
+func (w *sleeper) wait(s *sign) error {
 	finished := false
 	defer func() {
 		if !finished {
@@ -262,7 +268,7 @@ func (w *sleeper) wait() error {
 	for {
 		var why error
 		abandon := false
-		switch w.sleep() {
+		switch w.sleep(s) {
 		case came:
 			finished = true
 			if w.blocked {
@@ -287,37 +293,38 @@ func (w *sleeper) wait() error {
 }
 
 // sleep waits until something happens that wait must know of.
-func (w *sleeper) sleep() wakeup {
+func (w *sleeper) sleep(s *sign) wakeup {
 	if w.own != nil {
-		return w.serve()
+		return w.serve(s)
 	}
 	task := parkable(w.rec)
 	switch {
 	case task != nil && w.call != nil:
 		return w.park(task)
-	case task != nil && w.gate != nil:
-		return w.parkAt(task)
+	case task != nil && s.gate != nil:
+		return w.parkAt(task, s)
 	case task != nil:
-		return w.parkFor(task)
+		return w.parkFor(task, s)
 	case w.call != nil:
 		return w.block()
 	default:
-		return w.receive()
+		return w.receive(s)
 	}
 }
 
 // serve is sleep on a thread: it runs calls meanwhile.
-func (w *sleeper) serve() wakeup {
-	if w.once {
-		w.own.serveOnce()
-		return came
-	}
-	until := w.done
-	if w.stopped != nil {
-		until = w.stopped
+func (w *sleeper) serve(s *sign) wakeup {
+	until := w.stopped
+	var turn *Turn
+	if s != nil {
+		if s.once {
+			w.own.serveOnce()
+			return came
+		}
+		until, turn = s.done, s.turn
 	}
 	switch {
-	case w.own.serve(w.frame, w.turn, until, w.cancel):
+	case w.own.serve(w.frame, turn, until, w.cancel):
 		return cancelled
 	case w.stopped != nil && w.call.wait.Load() != callEnded:
 		return halted
@@ -368,7 +375,7 @@ func (w *sleeper) park(task *sched.Task) wakeup {
 			c.wait.CompareAndSwap(callerAwake, callerParked)
 		}
 		if c.wait.Load() == callerParked {
-			how := w.suspend(task)
+			how := w.suspend(task, nil)
 			if c.wait.Load() == callerParked {
 				if how == came {
 					continue // woken for an earlier turn
@@ -383,44 +390,48 @@ func (w *sleeper) park(task *sched.Task) wakeup {
 }
 
 // parkAt is sleep in a task that waits for a gate.
-func (w *sleeper) parkAt(task *sched.Task) (how wakeup) {
+func (w *sleeper) parkAt(task *sched.Task, s *sign) (how wakeup) {
 	for {
-		if how, ended := w.parkOnce(task); ended {
+		if how, ended := w.parkOnce(task, s); ended {
 			return how
 		}
 	}
 }
 
 // parkOnce parks the task, and reports whether that has ended the sleep.
-func (w *sleeper) parkOnce(task *sched.Task) (how wakeup, ended bool) {
-	w.place.task, w.place.number = task, task.Prepare()
-	if !w.gate.listen(w.place) {
+func (w *sleeper) parkOnce(task *sched.Task, s *sign) (how wakeup, ended bool) {
+	s.place.task, s.place.number = task, task.Prepare()
+	if !s.gate.listen(s.place) {
 		return came, true
 	}
 	defer func() { // also when the ctx has code that fails
-		if w.gate.leave(w.place) {
+		if s.gate.leave(s.place) {
 			how, ended = came, true
 		}
 	}()
-	how = w.suspend(task)
+	how = w.suspend(task, s)
 	return how, how != came
 }
 
 // parkFor is sleep in a task that waits for something else.
-func (w *sleeper) parkFor(task *sched.Task) wakeup {
+func (w *sleeper) parkFor(task *sched.Task, s *sign) wakeup {
 	task.Prepare()
-	return w.suspend(task)
+	return w.suspend(task, s)
 }
 
 // suspend parks the task, which has prepared for it, and says which of the
 // channels has ended that; came if none of them has.
-func (w *sleeper) suspend(task *sched.Task) wakeup {
+func (w *sleeper) suspend(task *sched.Task, s *sign) wakeup {
 	w.edge.slept()
 	ctx := w.ctx
 	if w.cancel == nil {
 		ctx = context.Background()
 	}
-	if w.done == nil && w.stopped == nil {
+	done, stopped := (<-chan struct{})(nil), w.stopped // else every sleeper would be allocated
+	if s != nil {
+		done = s.done
+	}
+	if done == nil && stopped == nil {
 		if task.Suspend(ctx) {
 			return cancelled
 		}
@@ -429,7 +440,6 @@ func (w *sleeper) suspend(task *sched.Task) wakeup {
 	// Somebody else listens to the channels.
 	heard, quit := make(chan wakeup, 1), make(chan struct{})
 	wake := task.Waker()
-	done, stopped := w.done, w.stopped // else every sleeper would be allocated
 	go func() {
 		select {
 		case <-done:
@@ -455,17 +465,17 @@ func (w *sleeper) suspend(task *sched.Task) wakeup {
 }
 
 // receive is sleep on an ordinary goroutine that waits for something else.
-func (w *sleeper) receive() wakeup {
+func (w *sleeper) receive(s *sign) wakeup {
 	w.blocked = true
 	w.edge.slept()
-	if w.take != nil {
-		if w.take(w.cancel) {
+	if take := s.take; take != nil {
+		if take(w.cancel) {
 			return came
 		}
 		return cancelled
 	}
 	select {
-	case <-w.done:
+	case <-s.done:
 		return came
 	case <-w.stopped:
 		return halted
@@ -538,7 +548,7 @@ func (w *sleeper) outlast() {
 		}
 	}()
 	w.cancel, w.stopped = nil, nil
-	w.sleep()
+	w.sleep(nil)
 	ended = true
 	if w.own != nil {
 		w.own.record.Values = c.values
@@ -576,7 +586,7 @@ func (b *Bell) Wait(ctx context.Context, what string) error {
 		return nil
 	}
 	own, rec := current()
-	return waitUntil(ctx, own, rec, nil, nil, b.sleeper(), what)
+	return waitUntil(ctx, own, rec, nil, nil, b.sign(), what)
 }
 
 // WaitBefore is Wait for one who is going to have t after that, which may be put in
@@ -586,13 +596,13 @@ func (b *Bell) WaitBefore(ctx context.Context, t *Turn, what string) error {
 		return nil
 	}
 	own, rec := current()
-	s := b.sleeper()
+	s := b.sign()
 	s.turn = t
 	return waitUntil(ctx, own, rec, nil, nil, s, what)
 }
 
-// sleeper returns one that waits for b, to be completed by waitUntil.
-func (b *Bell) sleeper() sleeper { return sleeper{done: b.done, gate: &b.gate, place: &b.place} }
+// sign returns the sign that b is rung.
+func (b *Bell) sign() sign { return sign{done: b.done, gate: &b.gate, place: &b.place} }
 
 // Receive waits until take, which receives from a channel, has got something, or
 // ctx ends, whose cause it returns: then nothing was taken. take must return soon
@@ -603,7 +613,7 @@ func (b *Bell) sleeper() sleeper { return sleeper{done: b.done, gate: &b.gate, p
 func Receive(ctx context.Context, take func(quit <-chan struct{}) bool, what string) error {
 	own, rec := current()
 	if own == nil && parkable(rec) == nil {
-		return waitUntil(ctx, own, rec, nil, nil, sleeper{take: take}, what)
+		return waitUntil(ctx, own, rec, nil, nil, sign{take: take}, what)
 	}
 	b := &Bell{}
 	b.init(own, rec)
@@ -619,7 +629,7 @@ func Receive(ctx context.Context, take func(quit <-chan struct{}) bool, what str
 		<-over // at once
 	})
 	defer stop() // also when a Goexit passes through
-	err := waitUntil(ctx, own, rec, nil, nil, b.sleeper(), what)
+	err := waitUntil(ctx, own, rec, nil, nil, b.sign(), what)
 	if stop(); b.Rung() {
 		return nil // it may have come together with the end of ctx
 	}
@@ -633,7 +643,7 @@ func Yield(ctx context.Context) {
 	own, rec := current()
 	if own != nil {
 		// Nothing but the serving can end this wait.
-		_ = waitUntil(context.WithoutCancel(ctx), own, rec, nil, nil, sleeper{once: true}, "yield")
+		_ = waitUntil(context.WithoutCancel(ctx), own, rec, nil, nil, sign{once: true}, "yield")
 		return
 	}
 	if task := parkable(rec); task != nil {
