@@ -46,7 +46,27 @@ type Options struct {
 // After nil the results are in body, and the caller must look at c.Ending. A
 // call that returned an error other than ErrAbandoned is its caller's again.
 func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) error {
-	err := s.do(ctx, c, body, o)
+	ctx = Afterlife(ctx)
+	if err := Ended(ctx); err != nil {
+		count.cancelled.Add(1)
+		return err
+	}
+	own, rec := current()
+	err := s.calling(ctx, rec, c, body, o)
+	switch {
+	case err != nil:
+	case own != nil:
+		err = s.doFromThread(ctx, own, rec, c)
+	default:
+		checkPark(rec)
+		cx := callCtx(ctx, s)
+		c.ctx, c.node = c.watched.carry(cx), cx.node
+		// A loop does not run sync code: it would stand still.
+		if !c.abandon && parkable(rec) == nil && s.hold(c, rec) {
+			return nil
+		}
+		err = s.doFromGoroutine(ctx, rec, c)
+	}
 	if err == ErrClosed {
 		err = s.named(err, c)
 	}
@@ -56,13 +76,9 @@ func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) error {
 	return err
 }
 
-func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err error) {
-	ctx = Afterlife(ctx)
-	if err := Ended(ctx); err != nil {
-		count.cancelled.Add(1)
-		return err
-	}
-	own, rec := current()
+// calling notes in c who calls with the record rec, and how, and tells the hooks. Its
+// error says why the call must not be made.
+func (s *Scope) calling(ctx context.Context, rec *goroutine.Record, c *Call, body Body, o *Options) error {
 	c.body, c.scope, c.name = body, s, o.Name
 	if c.pc == 0 {
 		c.pc = o.PC
@@ -77,24 +93,12 @@ func (s *Scope) do(ctx context.Context, c *Call, body Body, o *Options) (err err
 	}
 	c.tellQueued(ctx)
 	if repeats.busy.Load() != 0 {
-		if err := s.refuseInterrupt(rec, c); err != nil {
-			return err
-		}
+		return s.refuseInterrupt(rec, c)
 	}
-	if own != nil {
-		return s.doFromThread(ctx, own, rec, c)
-	}
-	checkPark(rec)
-	cx := callCtx(ctx, s)
-	c.ctx, c.node = c.watched.carry(cx), cx.node
-	// A loop does not run sync code: it would stand still.
-	if !o.Abandon && parkable(rec) == nil && s.hold(c, rec) {
-		return nil
-	}
-	return s.doFromGoroutine(ctx, rec, c)
+	return nil
 }
 
-// doFromGoroutine is do for an ordinary goroutine or a task. Like that of
+// doFromGoroutine is Do for an ordinary goroutine or a task. Like that of
 // doFromThread its frame stands on the stack of a nesting once for each level.
 func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *Call) (err error) {
 	c.bound = c.abandon
@@ -116,7 +120,7 @@ func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *C
 	return err
 }
 
-// doFromThread is do for the thread own. It waits in a frame there, and the function's
+// doFromThread is Do for the thread own. It waits in a frame there, and the function's
 // node is one that the frame can be found by.
 func (s *Scope) doFromThread(ctx context.Context, own *Thread, rec *goroutine.Record, c *Call) (err error) {
 	fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
