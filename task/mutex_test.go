@@ -157,6 +157,21 @@ func TestMutexDeadlocks(t *testing.T) {
 			return nil
 		}))
 	})
+	t.Run("by what a goroutine waits for that has become a thread", func(t *testing.T) {
+		guard(t)
+		_, err := asyncsync.FromThread(context.Background(), func(ctx context.Context) (int, error) {
+			var m task.Mutex
+			require.NoError(t, m.Lock(ctx))
+			// Inline: there is no call on the thread.
+			return asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+				err := inTask(ctx, m.Lock)
+				m.Unlock()
+				return 0, err
+			})
+		}, asyncsync.SameThread())
+		require.ErrorIs(t, err, deadlock.ErrDeadlock)
+		require.ErrorContains(t, err, "mutex")
+	})
 	t.Run("two, in two orders", func(t *testing.T) {
 		guard(t)
 		ctx := context.Background()

@@ -17,6 +17,8 @@ func ownerOf(ctx context.Context, own *Thread, rec *goroutine.Record) owner {
 		o.self = waiter(rec)
 	case own.run != nil: // only own's goroutine changes run
 		o.thread, o.call, o.seq = own, own.run, own.run.seq
+	default:
+		o.thread = own // it is the function whose goroutine has become the thread
 	}
 	return o
 }

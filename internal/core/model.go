@@ -1005,7 +1005,8 @@ type owner struct {
 
 	// The goroutine, if it runs somebody's function: off the threads the node that
 	// it runs as. On a thread it is the call with its number, because records of
-	// calls are used again.
+	// calls are used again. A function whose own goroutine has become the thread is in
+	// no call.
 	self   *Node
 	thread *Thread
 	call   *Call

@@ -642,8 +642,9 @@ func (q *query) tokens(c *claim) (groups [][]*Hold) {
 
 // function returns the vertex of a function that has a token or a lock: it runs as
 // self, or on t in the call c, which may have ended. The number seq tells its record
-// from that of another call, if it is not 0. There is no vertex if the function is
-// known to run.
+// from that of another call, if it is not 0. Without c, t is the goroutine of the
+// function, which has become a thread: all that stands on it stands on the function.
+// There is no vertex if the function is known to run.
 func (q *query) function(self *Node, t *Thread, c *Call, seq uint64) []cycle.Vertex {
 	switch {
 	case self != nil:
@@ -653,6 +654,9 @@ func (q *query) function(self *Node, t *Thread, c *Call, seq uint64) []cycle.Ver
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if c == nil {
+		return q.stackLocked(t, 0)
+	}
 	for r := t.run; r != nil; r = r.outer {
 		if r != c || seq != 0 && seq != c.seq {
 			continue
