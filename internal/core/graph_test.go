@@ -84,7 +84,8 @@ func TestGraphWaits(t *testing.T) {
 		bottom := a.Stack[0]
 		require.Equal(t, "bottom", bottom.Name)
 		require.Equal(t, caller, bottom.Caller)
-		require.Equal(t, time.Second, bottom.Waited)
+		// The caller runs the async function. It may not have slept before that.
+		require.Contains(t, []time.Duration{time.Second, -1}, bottom.Waited)
 		require.Equal(t, &core.WaitState{Kind: "async", For: "async", Goroutine: async, Age: time.Second, Function: 1}, bottom.Wait)
 		tb := thread(t, g, "b")
 		require.Len(t, tb.Stack, 1)
