@@ -269,8 +269,9 @@ func TestAllocsOfHandle(t *testing.T) {
 	require.LessOrEqual(t, allocsPerRun(func() { asyncsync.Get(context.Background(), h, get) }), 1.0, "Get")
 }
 
-// What a level of a nesting takes of the two stacks that it stands on. With 2 KB or less
-// each they grow no further than to that for a deep nesting: a stack is a power of two.
+// What a level of a nesting takes of the two stacks that it stands on. A stack is a power
+// of two in size: more than 2 KB a level would make that 4 KB at the depths of the tables in
+// docs/performance.md.
 func TestStackOfALevel(t *testing.T) {
 	guard(t)
 	if raceDetector {

@@ -45,8 +45,10 @@ const PageGroupMember = "group-member"
 //
 // A Shutdown, of a context, a handle or a pool, is refused to a function on the thread
 // that is to be given back, and to what such a function waits for. It would wait for that
-// function to end. The context closes all the same, when the function has ended. So is
-// the Close of a portal whose functions wait for the caller.
+// function to end. The context closes all the same, when the function has ended.
+//
+// The Close of a portal is refused in the same way if a function of the portal waits for
+// the caller.
 //
 // Call Close there, which does not wait, or have it done from outside. A goroutine of a
 // plain go statement is not known to be below anything, and just waits: start tasks.

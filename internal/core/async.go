@@ -74,7 +74,7 @@ func Away(ctx context.Context, c *Call, body Body, o *Options, e *Elsewhere) err
 		s = t.scopeNow(ctx)
 	}
 	c.leaving(ctx, t, rec, s, body, o)
-	err := error(nil)
+	var err error
 	switch {
 	case e.Home != nil:
 		err = c.toLoop(ctx, t, rec, e)
