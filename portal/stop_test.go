@@ -13,6 +13,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
+	"asyncsync.dev/internal/core"
 	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
@@ -623,6 +624,66 @@ func TestCloseInACycle(t *testing.T) {
 					}
 				})
 			}
+		}
+	})
+}
+
+// Whoever closes a portal is known to wait for the tasks that run, and for none that has
+// ended, however that was.
+func TestCloseWaitsForWhatRuns(t *testing.T) {
+	starts := map[string]func(p *portal.Portal, fn func(context.Context) error) (*task.Task[int], error){
+		"StartSoon": func(p *portal.Portal, fn func(context.Context) error) (*task.Task[int], error) {
+			return portal.StartSoon(p, func(ctx context.Context) (int, error) { return 0, fn(ctx) })
+		},
+		"StartTask": func(p *portal.Portal, fn func(context.Context) error) (*task.Task[int], error) {
+			tk, _, err := portal.StartTask(context.Background(), p, func(ctx context.Context, started func(int) error) (int, error) {
+				if err := started(0); err != nil {
+					return 0, err
+				}
+				return 0, fn(ctx)
+			})
+			return tk, err
+		},
+	}
+	wait := func(tk *task.Task[int]) error {
+		_, err := tk.Wait(context.Background())
+		return err
+	}
+	onBothBare(t, func(t *testing.T, kind string) {
+		for how, start := range starts {
+			t.Run(how, func(t *testing.T) {
+				p := started(t, kind)
+				for _, end := range testkit.Ends {
+					tk, err := start(p, func(context.Context) error { return end.Do() })
+					require.NoError(t, err)
+					end.Check(t, testkit.OutcomeOf(func() error { return wait(tk) }), end.How)
+				}
+				quit := make(chan struct{})
+				runs, err := start(p, func(ctx context.Context) error { return receive(ctx, quit) })
+				require.NoError(t, err)
+				_, tsc := libkit.NewContext(t)
+				closing := background(func() error {
+					return libkit.To(context.Background(), func(context.Context) error { return p.Close(nil) }, asyncsync.On(tsc))
+				})
+				var members []int64 // the goroutines of what Close waits for
+				testkit.Poll(t, func() string {
+					for _, th := range core.TakeGraph().Threads {
+						for _, c := range th.Stack {
+							if w := c.Wait; w != nil && w.Kind == "portal close" {
+								members = w.Goroutines
+							}
+						}
+					}
+					if members == nil {
+						return "nobody waits for the portal to close"
+					}
+					return ""
+				})
+				close(quit)
+				require.NoError(t, wait(runs))
+				require.NoError(t, closing.wait()) // all were waited for
+				require.Len(t, members, 1)
+			})
 		}
 	})
 }
