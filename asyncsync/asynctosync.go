@@ -91,7 +91,7 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 		return w.elsewhere(ctx, arg)
 	}
 	r := &record[A, R]{fn: w.fn, arg: arg}
-	if err := core.Away(ctx, &r.Call, r, &w.Options, core.OnHome(home)); err != nil {
+	if err := core.Away(ctx, &r.FullCall, r, &w.Options, core.OnHome(home)); err != nil {
 		return zero[R](), err
 	}
 	r.Raise()
@@ -144,11 +144,11 @@ func (w *fromThread[A, R]) elsewhere(ctx context.Context, arg A) (R, error) {
 	var err error
 	switch {
 	case core.Here() != nil || w.loop == nil && home != nil && !bare || w.loop != nil && (parks || !bare):
-		err = core.Away(ctx, &r.Call, r, &w.Options, core.OnHome(home))
+		err = core.Away(ctx, &r.FullCall, r, &w.Options, core.OnHome(home))
 	case bare && !parks:
-		err = core.Adopt(ctx, &r.Call, r, &w.Options, core.OnHome(home))
+		err = core.Adopt(ctx, &r.FullCall, r, &w.Options, core.OnHome(home))
 	case w.Options.Abandon:
-		err = core.Away(ctx, &r.Call, r, &w.Options, core.OnHome(home))
+		err = core.Away(ctx, &r.FullCall, r, &w.Options, core.OnHome(home))
 	default:
 		if err := core.Ended(ctx); err != nil {
 			return zero[R](), err

@@ -1371,3 +1371,52 @@ func TestGoAllocs(t *testing.T) {
 }
 
 const goAllocs, goAllocsCancellable = 9, 13
+
+// What a task takes while it is queued: itself and its life, and, where the ctx can
+// end, its link to the watch over that.
+func TestQueuedGoBytes(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	above, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for name, c := range map[string]struct {
+		root   context.Context
+		budget int64
+	}{
+		"plain":       {context.Background(), 192 + 144},
+		"cancellable": {above, 192 + 144 + 32},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guard(t)
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(c.root)
+			release, holder := occupy(ctx)
+			const n = 20_000
+			tasks := make([]*task.Task[int], n)
+			fn := func(context.Context) (int, error) { return 1, nil }
+			before := liveBytes()
+			for i := range tasks {
+				tasks[i] = asyncsync.Go(ctx, fn)
+			}
+			got := (liveBytes() - before) / n
+			t.Logf("%d bytes", got)
+			require.LessOrEqual(t, got, c.budget+1) // what else happens meanwhile is no task's
+			release()
+			require.NoError(t, holder.Wait().Err)
+			for _, tk := range tasks {
+				_, err := tk.Wait(c.root)
+				require.NoError(t, err)
+			}
+			require.NoError(t, tsc.Close())
+		})
+	}
+}
+
+// liveBytes returns how many bytes are in use after a collection.
+func liveBytes() int64 {
+	runtime.GC()
+	runtime.GC() // what pools keep goes with the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

@@ -167,7 +167,7 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 		return w.inline(ctx, scope, arg)
 	}
 	r := w.record(arg)
-	if err := scope.Do(ctx, &r.Call, r, &w.Options); err != nil {
+	if err := scope.Do(ctx, &r.FullCall, r, &w.Options); err != nil {
 		return zero[R](), err
 	}
 	if e := r.Ending(); e.Panic != nil {
@@ -186,7 +186,7 @@ func (w *toThread[A, R]) in(ctx context.Context, scope *core.Scope, arg A) (R, e
 		return w.inline(ctx, scope, arg)
 	}
 	r := w.record(arg)
-	if err := scope.Do(ctx, &r.Call, r, &w.Options); err != nil {
+	if err := scope.Do(ctx, &r.FullCall, r, &w.Options); err != nil {
 		return zero[R](), err
 	}
 	if e := r.Ending(); e.Panic != nil {
@@ -254,7 +254,7 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 			e.Stopped, e.Err = l.Done(), loop.ErrStopped
 		}
 	}
-	if err := core.Away(ctx, &r.Call, r, &w.Options, &e); err != nil {
+	if err := core.Away(ctx, &r.FullCall, r, &w.Options, &e); err != nil {
 		return zero[R](), err
 	}
 	r.Raise()
@@ -301,7 +301,7 @@ func DefaultLimiter(ctx context.Context) *task.Limiter {
 // A record is one call: the part that all calls have in common, and the typed
 // part.
 type record[A, R any] struct {
-	core.Call
+	core.FullCall
 	fn     Func[A, R]
 	arg    A
 	result R

@@ -465,7 +465,7 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 	}
 	defer p.see(v)
 	where := &core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.place}
-	if err := core.Away(ctx, &c.Call, c, &callOptions, where); err != nil {
+	if err := core.Away(ctx, &c.FullCall, c, &callOptions, where); err != nil {
 		return none, err
 	}
 	c.Raise()
@@ -479,7 +479,7 @@ var callOptions core.Options
 // ctx that outlives the call keeps the visit, and must not keep the function
 // and its result.
 type call[R any] struct {
-	core.Call
+	core.FullCall
 	job    core.Job
 	place  core.Member
 	fn     func(context.Context) (R, error)

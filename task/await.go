@@ -68,7 +68,7 @@ func Await[R any](ctx context.Context, fn func(context.Context) (R, error)) (R, 
 
 // awaited is one call of Await.
 type awaited[R any] struct {
-	call   core.Call
+	call   core.FullCall
 	fn     func(context.Context) (R, error)
 	result R
 	err    error

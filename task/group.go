@@ -140,7 +140,7 @@ func (g *Group) start(what string, fn func(context.Context) error, opts []Option
 			g.leave()
 		}
 	}()
-	m.task.OnEnd(m.ended)
+	o.OnEnd, o.Rest = m.ended, &m.rest
 	core.StartTask(g.core.Context(), &m.task, m, o)
 	started = true
 	return true
@@ -249,6 +249,7 @@ func (g *Group) SetLimit(n int) {
 // member is one task of a group.
 type member struct {
 	task  core.Task
+	rest  core.TaskRest
 	place core.Member
 	group *Group
 	fn    func(context.Context) error
@@ -258,6 +259,7 @@ type member struct {
 // Run and Err make a member the body of its task.
 func (m *member) Run(ctx context.Context) { m.err = m.fn(ctx) }
 func (m *member) Err() error              { return m.err }
+func (m *member) Task() *core.Task        { return &m.task }
 
 // ended records the outcome in the group before any waiter is woken.
 func (m *member) ended() {

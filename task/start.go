@@ -43,8 +43,9 @@ func Start[S, R any](ctx context.Context, fn func(ctx context.Context, started f
 	s := &starting[S]{ctx: core.Afterlife(ctx), done: make(chan struct{})}
 	t := &Task[R]{}
 	t.fn = func(ctx context.Context) (R, error) { return fn(ctx, s.started) }
-	t.task.OnEnd(s.end)
-	core.StartTask(ctx, &t.task, body[R]{t}, options("Start", core.FuncPC(fn), opts))
+	o := options("Start", core.FuncPC(fn), opts)
+	o.OnEnd = s.end
+	core.StartTask(ctx, &t.task, body[R]{t}, o)
 
 	returned := false
 	defer func() {

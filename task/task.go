@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/loop"
@@ -46,6 +47,15 @@ type body[R any] struct{ t *Task[R] }
 
 func (b body[R]) Run(ctx context.Context) { b.t.result, b.t.err = b.t.fn(ctx) }
 func (b body[R]) Err() error              { return b.t.err }
+func (b body[R]) Task() *core.Task        { return &b.t.task }
+func (b body[R]) PC() uintptr             { return core.FuncPC(b.t.fn) }
+
+// A fullTask is a task that does not wait in the queue of a thread, with all that it
+// needs to run.
+type fullTask[R any] struct {
+	Task[R]
+	rest core.TaskRest
+}
 
 // Go starts fn as a task and returns at once. A nil ctx or fn panics.
 //
@@ -80,17 +90,34 @@ func Go[R any](ctx context.Context, fn func(context.Context) (R, error), opts ..
 	if fn == nil {
 		panic("task: Go: nil function")
 	}
-	t := &Task[R]{fn: fn}
 	if len(opts) == 0 {
-		core.StartTask(ctx, &t.task, body[R]{t}, &core.Options{PC: core.FuncPC(fn)})
-	} else {
-		core.StartTask(ctx, &t.task, body[R]{t}, options("Go", core.FuncPC(fn), opts))
+		return start(ctx, fn, &core.Options{PC: core.FuncPC(fn)})
 	}
+	o := options("Go", core.FuncPC(fn), opts)
+	if o.Scope == nil {
+		return start(ctx, fn, o)
+	}
+	t := &Task[R]{fn: fn}
+	core.StartTask(ctx, &t.task, body[R]{t}, o)
+	*o = core.Options{}
+	spareOptions.Put(o)
 	return t
 }
 
+// start starts fn, which does not wait in the queue of a thread.
+func start[R any](ctx context.Context, fn func(context.Context) (R, error), o *core.Options) *Task[R] {
+	f := &fullTask[R]{}
+	f.fn, o.Rest = fn, &f.rest
+	core.StartTask(ctx, &f.task, body[R]{&f.Task}, o)
+	return &f.Task
+}
+
+// spareOptions has options to use again: a queued task is to cost little.
+var spareOptions = sync.Pool{New: func() any { return new(core.Options) }}
+
 func options(what string, pc uintptr, opts []Option) *core.Options {
-	o := &core.Options{PC: pc}
+	o := spareOptions.Get().(*core.Options)
+	o.PC = pc
 	for _, opt := range opts {
 		if opt == nil {
 			panic("task: " + what + ": nil Option")

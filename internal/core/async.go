@@ -63,7 +63,7 @@ func Host(ctx context.Context) *Home {
 //
 // The frames of these functions stand on the stack of a nesting once for each level. So
 // what one of the two kinds of callers needs, or a loop, is in a function of its own.
-func Away(ctx context.Context, c *Call, body Body, o *Options, e *Elsewhere) error {
+func Away(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere) error {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		return err
@@ -73,6 +73,7 @@ func Away(ctx context.Context, c *Call, body Body, o *Options, e *Elsewhere) err
 	if t != nil {
 		s = t.scopeNow(ctx)
 	}
+	c := f.whole()
 	c.leaving(ctx, t, rec, s, body, o)
 	var err error
 	switch {
@@ -165,7 +166,7 @@ func (c *Call) depart(ctx context.Context, e *Elsewhere) context.Context {
 	}
 	c.tellQueued(ctx)
 	ctx = c.ctx
-	c.ctx = c.watched.carry(c.ctx)
+	c.ctx = c.watched.carryOwn(c.ctx)
 	c.node.Start()
 	if e.Member != nil {
 		e.Member.list(c)
@@ -290,7 +291,7 @@ func (c *Call) runElsewhere() (woke bool) {
 // woken somebody.
 func (c *Call) runAsync() (woke bool) {
 	rec := goroutine.Ensure()
-	values, node := rec.Values, rec.Node
+	values, node, raised := rec.Values, rec.Node, rec.Raised
 	t, _ := rec.Owner.(*Thread)
 	// Thread-critical values of a goroutine that is lent are none of c's. Those
 	// of a thread are, for c was posted to an executor there; and those of a
@@ -300,7 +301,7 @@ func (c *Call) runAsync() (woke bool) {
 	if lent {
 		critical = rec.SetAside()
 	}
-	rec.Values, rec.Node = c.values, c.node
+	rec.Values, rec.Node, rec.Raised = c.values, c.node, nil
 	c.edge.gid.Store(rec.ID)
 	if t != nil {
 		defer c.node.runsInside(t)()
@@ -311,7 +312,7 @@ func (c *Call) runAsync() (woke bool) {
 			c.ending = recovered(recover(), nil)
 		}
 		c.values = rec.Values
-		rec.Values, rec.Node = values, node
+		rec.Values, rec.Node, rec.Raised = values, node, raised
 		if lent {
 			rec.PutBack(critical)
 		}
@@ -319,15 +320,15 @@ func (c *Call) runAsync() (woke bool) {
 		c.node.End()
 		c.ending.count()
 		rec.Told = c.ending.Goexit
-		if c.life != nil {
+		if c.task {
 			return // its goroutine ends the task, further down its stack
 		}
 		woke = c.finish()
 	}()
 	if lent {
-		c.run(nil, &c.node.raised, rec, nil)
+		c.run(nil, &rec.Raised, rec, nil)
 	} else {
-		c.run(nil, &c.node.raised, nil, nil)
+		c.run(nil, &rec.Raised, nil, nil)
 	}
 	told = true
 	return
@@ -336,12 +337,13 @@ func (c *Call) runAsync() (woke bool) {
 // Adopt makes the calling goroutine a thread for the length of one [Away]:
 // locked to its OS thread, with a scope of its own that everything below finds
 // nearest.
-func Adopt(ctx context.Context, c *Call, body Body, o *Options, e *Elsewhere) error {
+func Adopt(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere) error {
 	if err := Ended(ctx); err != nil {
 		return err
 	}
 	t, s := adopt(o.Name)
 	defer t.release()
+	c := f.whole()
 	c.leaving(ctx, t, t.record, s, body, o)
 	if e.Home != nil {
 		return c.toLoop(ctx, t, t.record, e)
@@ -387,7 +389,7 @@ func (t *Thread) release() {
 // A thread serves the calls of body, and those of what the function that waits has
 // started: body may depend on these in a way that is not known. After a nil error
 // the caller must look at c.Ending.
-func Await(ctx context.Context, c *Call, body Body, o *Options) (ran bool, err error) {
+func Await(ctx context.Context, c *FullCall, body Body, o *Options) (ran bool, err error) {
 	own, rec := current()
 	if own == nil && parkable(rec) == nil {
 		return false, nil
@@ -464,7 +466,7 @@ func BelowLoop(h *Home) bool {
 	own, rec := current()
 	switch {
 	case own != nil:
-		return own.run != nil && homeOf(own.run.ctx) == h
+		return own.run != nil && homeOf(own.run.context()) == h
 	case rec != nil:
 		t := parkable(rec)
 		return t != nil && t.Loop().Home() == any(h.Loop)
@@ -522,7 +524,7 @@ func (h *Home) layer(ctx context.Context, ac *awayCtx) (context.Context, *life) 
 			return &ac.alone, nil
 		}
 	}
-	l := &life{home: h}
+	l := new(fullLife).whole(h)
 	l.begin(ctx)
 	l.makeLayer()
 	return l.layer, l
@@ -555,7 +557,7 @@ func (j *Job) end(cause error) {
 
 // posted runs c's function on the goroutine that it was posted to.
 func (c *Call) posted() {
-	if c.life == nil {
+	if !c.task {
 		c.runElsewhere()
 		return
 	}
@@ -601,7 +603,7 @@ func (j *Job) Over(v any, goexit bool) {
 	j.phase = over
 	c, rec := j.call, j.record()
 	if v != nil || goexit {
-		c.ending = recovered(v, c.node.raised)
+		c.ending = recovered(v, rec.Raised)
 	}
 	told := false
 	defer func() {
@@ -609,7 +611,7 @@ func (j *Job) Over(v any, goexit bool) {
 			c.ending = recovered(recover(), nil)
 		}
 		c.values = rec.Values
-		rec.Node = nil
+		rec.Node, rec.Raised = nil, nil
 		c.node.End()
 		c.ending.count()
 		j.forget()
@@ -639,7 +641,7 @@ func (j *Job) Stop() { j.end(j.Home.Stopped) }
 
 // forget lets go of a task, which contexts that lead to j must not keep.
 func (j *Job) forget() {
-	if j.call.life != nil {
+	if j.call.task {
 		j.call = nil
 	}
 }
@@ -701,8 +703,8 @@ func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
 	if _, rec := current(); rec != nil {
 		s.Values = rec.Values
 	}
-	l := &s.tc.life
-	l.pc, l.home = FuncPC(fn), h
+	l := s.tc.whole(h)
+	l.label.pc = FuncPC(fn)
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	l.begin(ctx)
@@ -747,14 +749,14 @@ func (s *Solo) Over(v any, goexit bool) {
 	s.phase = over
 	var e Ending
 	if v != nil || goexit {
-		e = recovered(v, s.tc.life.own.raised)
+		e = recovered(v, s.record().Raised)
 	}
 	rec := s.record()
 	if s.Own {
 		endCritical(rec, &e)
 	}
 	told := rec.Told
-	rec.Node, rec.Told = nil, false
+	rec.Node, rec.Raised, rec.Told = nil, nil, false
 	s.release()
 	switch {
 	case s.refusal != nil:
@@ -764,7 +766,7 @@ func (s *Solo) Over(v any, goexit bool) {
 	case s.Ended != nil:
 		s.Ended(e)
 	case !e.Returned() && !told:
-		TellUnheard(s.tc.life.base, e, callName("", s.tc.life.pc))
+		TellUnheard(s.tc.life.base, e, s.tc.life.label.String())
 	}
 }
 
@@ -845,6 +847,6 @@ func (f forAsync) needs(q *query) cycle.Needs {
 }
 
 func (f forAsync) report(v *view, w *WaitState) {
-	w.Function = v.found(f.c.node, f.c.name, f.c.pc)
+	w.Function = v.found(f.c.node, f.c.title())
 	w.Goroutine = f.c.edge.gid.Load()
 }

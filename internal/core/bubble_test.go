@@ -24,14 +24,14 @@ func TestBubblesLeaveNothing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ran := false
 			run := bodyFunc(func(context.Context) { ran = true })
-			require.NoError(t, Default().Do(t.Context(), &Call{}, run, &Options{}))
+			require.NoError(t, Default().Do(t.Context(), &FullCall{}, run, &Options{}))
 			require.True(t, ran)
 		})
 		require.LessOrEqual(t, kept(), 1)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		run := bodyFunc(func(context.Context) {})
-		require.NoError(t, Default().Do(t.Context(), &Call{}, run, &Options{}))
+		require.NoError(t, Default().Do(t.Context(), &FullCall{}, run, &Options{}))
 		synctest.Wait()
 		require.Zero(t, kept(), "and not even that, if it was used")
 	})
@@ -45,17 +45,17 @@ func TestDefaultScopeOfABubbleThatWasKept(t *testing.T) {
 		old := Default()
 		var kept context.Context
 		run := bodyFunc(func(ctx context.Context) { kept = ctx })
-		require.NoError(t, old.Do(t.Context(), &Call{}, run, &Options{}))
+		require.NoError(t, old.Do(t.Context(), &FullCall{}, run, &Options{}))
 		synctest.Wait()
 		for range 100 {
 			busy := make(chan struct{})
 			one := make(chan error)
 			go func() {
-				one <- Default().Do(t.Context(), &Call{}, bodyFunc(func(context.Context) { close(busy) }), &Options{})
+				one <- Default().Do(t.Context(), &FullCall{}, bodyFunc(func(context.Context) { close(busy) }), &Options{})
 			}()
 			<-busy
 			ran := false
-			require.NoError(t, old.Do(kept, &Call{}, bodyFunc(func(context.Context) { ran = true }), &Options{}))
+			require.NoError(t, old.Do(kept, &FullCall{}, bodyFunc(func(context.Context) { ran = true }), &Options{}))
 			require.NoError(t, <-one)
 			require.True(t, ran)
 			scope, err := Resolve(kept, nil)

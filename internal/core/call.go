@@ -32,11 +32,13 @@ type Options struct {
 	Refusal error
 	Home    *Home // the loop, if another than that of its ctx
 
-	// Of a task: where it is put before it starts, what OnEnd is to be given, and its
-	// place in a group; nil for nothing.
+	// Of a task, nil for nothing: where it is put before it starts, what is called when
+	// it has ended, before anybody is woken, its place in a group, and its rest, where
+	// its maker has one to give.
 	Into   **Task
 	OnEnd  func()
 	Member *Member
+	Rest   *TaskRest
 }
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it
@@ -45,12 +47,13 @@ type Options struct {
 //
 // After nil the results are in body, and the caller must look at c.Ending. A
 // call that returned an error other than ErrAbandoned is its caller's again.
-func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) error {
+func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) error {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		count.cancelled.Add(1)
 		return err
 	}
+	c := f.whole()
 	own, rec := current()
 	err := s.calling(ctx, rec, c, body, o)
 	switch {
@@ -60,7 +63,7 @@ func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) error {
 	default:
 		checkPark(rec)
 		cx := callCtx(ctx, s)
-		c.ctx, c.node = c.watched.carry(cx), cx.node
+		c.ctx, c.node = c.watched.carryOwn(cx), cx.node
 		// A loop does not run sync code: it would stand still.
 		if !c.abandon && parkable(rec) == nil && s.hold(c, rec) {
 			return nil
@@ -68,7 +71,7 @@ func (s *Scope) Do(ctx context.Context, c *Call, body Body, o *Options) error {
 		err = s.doFromGoroutine(ctx, rec, c)
 	}
 	if err == ErrClosed {
-		err = s.named(err, c)
+		err = s.named(err, c.title())
 	}
 	if err != nil && c.watched != nil {
 		c.tellRefused(ctx, err)
@@ -125,7 +128,7 @@ func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *C
 func (s *Scope) doFromThread(ctx context.Context, own *Thread, rec *goroutine.Record, c *Call) (err error) {
 	fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
 	f := &fc.wait
-	c.ctx, c.node, c.frame = c.watched.carry(&fc.Ctx), fc.node, f
+	c.ctx, c.node, c.frame = c.watched.carryOwn(&fc.Ctx), fc.node, f
 	f.edge.to = forCall{c}
 	own.push(f, "call")
 	defer own.pop(f)
@@ -181,7 +184,7 @@ func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) er
 // asked, all others are the caller's.
 func (t *Thread) submit(c *Call) error {
 	t.lock()
-	if t.over || t.ending && c.pin == nil {
+	if t.over || t.ending && c.pinned() == nil {
 		t.mu.Unlock()
 		return errOver
 	}
@@ -191,7 +194,7 @@ func (t *Thread) submit(c *Call) error {
 		t.mu.Unlock()
 		return e.gone()
 	}
-	related := box != &t.main || !t.related() && t.frameFor(c.by) != nil
+	related := box != &t.main || !t.related() && t.frameFor(c.submitter()) != nil
 	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
 		t.mu.Unlock()
 		return ErrQueueFull
@@ -213,7 +216,7 @@ func (t *Thread) submit(c *Call) error {
 	if ask {
 		t.asked = true
 	}
-	gather := wake && c.frame == nil && c.life == nil && c.pin == nil && t.crowd.expected()
+	gather := wake && !c.task && c.frame == nil && c.pin == nil && t.crowd.expected()
 	c.woke = wake || ask
 	c.lined = t.pool != nil && t.worker == nil
 	idle := t.own != nil && box == &t.main && t.top == nil && t.run == nil
@@ -237,24 +240,24 @@ var errOver = errors.New("over")
 
 // boxFor returns the list that c belongs in. t.mu is held.
 func (t *Thread) boxFor(c *Call) *list {
-	if f := c.frame; f != nil && f.thread == t && f.live {
+	if f := c.waiter(); f != nil && f.thread == t && f.live {
 		// Its caller is the thread: what it had called has ended meanwhile,
 		// and the default thread has taken its place.
 		return &f.box
 	}
-	f := c.pin
+	f := c.pinned()
 	if f != nil && !f.live {
 		f = nil
 	}
 	if t.related() || f != nil {
-		if g := t.frameFor(c.by); g != nil && (f == nil || g.level > f.level) {
+		if g := t.frameFor(c.submitter()); g != nil && (f == nil || g.level > f.level) {
 			f = g
 		}
 	}
 	if f != nil {
 		return &f.box
 	}
-	if t.own != nil && c.pin == nil {
+	if t.own != nil && c.pinned() == nil {
 		if _, ok := c.body.(*posted); ok {
 			return &t.posts
 		}
@@ -411,14 +414,8 @@ func (t *Thread) unlist(c *Call) {
 
 // exec runs c, which next has taken.
 func (t *Thread) exec(c *Call) {
-	if l := c.life; l != nil {
-		if l.layer == nil {
-			ctx := l.open(nil, c.scope)
-			t.mu.Lock()
-			c.ctx = ctx // others look at it under mu
-			t.mu.Unlock()
-		}
-		l.taken()
+	if c.task {
+		t.unfold(c)
 	}
 	err := Ended(c.ctx)
 	if err == nil && !c.begin() {
@@ -459,6 +456,21 @@ func (t *Thread) exec(c *Call) {
 	told = true
 }
 
+// unfold makes c, a task whose function is about to begin, whole.
+func (t *Thread) unfold(c *Call) {
+	l := c.life()
+	if c.ctx == nil {
+		ctx, rest := l.openLate(c.promise()), &TaskRest{}
+		t.mu.Lock() // others look under it
+		if c.callRest == nil {
+			c.give(rest)
+		}
+		c.ctx = ctx
+		t.mu.Unlock()
+	}
+	l.taken()
+}
+
 // run calls c's function on the calling goroutine, with all that belongs to it: its
 // hooks, the trace, the interrupt function. It returns when the function has ended,
 // however, and has noted that in c.ending. A hook that panics, or calls Goexit, passes
@@ -472,12 +484,12 @@ func (t *Thread) exec(c *Call) {
 // Tasks of a thread loop are the exception: their coroutine calls the function itself,
 // and a deferred function of ours would lie on the stack of each that waits. See
 // [Job.Begin] and [Job.Over].
-func (c *Call) run(own *Thread, raised **Panic, critical *goroutine.Record, starts *lease) {
+func (c *Call) run(own *Thread, raised *any, critical *goroutine.Record, starts *lease) {
 	returned := false
 	defer func() {
 		if !returned {
 			// After a Goexit the goroutine goes on unwinding from here.
-			var p *Panic
+			var p any
 			if raised != nil {
 				p = *raised
 			}
@@ -496,21 +508,21 @@ func (c *Call) run(own *Thread, raised **Panic, critical *goroutine.Record, star
 	}
 	c.tellStarted(own)
 	if c.stop != nil {
-		c.stop.arm(c.ctx, own)
+		c.stop.arm(c.context(), own)
 	}
 	if trace.IsEnabled() && (own != nil || c.inline) {
 		c.traced(own)
 	} else {
-		c.body.Run(c.ctx)
+		c.body.Run(c.context())
 	}
 	returned = true
 }
 
 func (c *Call) traced(t *Thread) {
-	ctx, task := trace.NewTask(c.ctx, c.Name())
+	ctx, task := trace.NewTask(c.context(), c.Name())
 	defer task.End()
 	defer trace.StartRegion(ctx, t.label()).End()
-	c.body.Run(c.ctx)
+	c.body.Run(c.context())
 }
 
 // retire takes the ended call off the stack, and tells its caller.
@@ -530,7 +542,10 @@ func (t *Thread) retire(c *Call) {
 		// The frames of the functions that have ended so stay on the stack,
 		// below what runs from here on, and the record with them: it must not
 		// keep the scope.
-		c.scope, c.ctx, c.node, c.by = nil, nil, nil, nil
+		c.scope, c.ctx, c.by = nil, nil, nil
+		if !c.task {
+			c.node = nil
+		}
 		if b, ok := c.body.(interface{ Forget() }); ok {
 			b.Forget()
 		}
@@ -546,12 +561,13 @@ func (t *Thread) retire(c *Call) {
 // The life of a task ends first: a call that is made with its ctx after the end
 // of the task has been told must not be cancelled by that end.
 func (c *Call) finish() (woke bool) {
-	f, l, gate := c.frame, c.life, c.gate // its caller may use c again once it has ended
-	if l != nil {
-		l.end()
-	}
-	if c.onEnd != nil {
-		c.onEnd()
+	f, t := c.waiter(), (*Task)(nil) // its caller may use c again once it has ended
+	if c.task {
+		t = c.promise()
+		c.life().end()
+		if end := c.more().onEnd; end != nil {
+			end()
+		}
 	}
 	switch c.wait.Swap(callEnded) {
 	case callerParked:
@@ -566,8 +582,8 @@ func (c *Call) finish() (woke bool) {
 		if f != nil {
 			woke = f.complete()
 		}
-		if gate != nil {
-			gate.Open()
+		if t != nil {
+			t.open()
 		}
 	}
 	return woke
@@ -575,7 +591,7 @@ func (c *Call) finish() (woke bool) {
 
 // rouse wakes the caller, who sleeps.
 func (c *Call) rouse() {
-	if t := c.task; t != nil {
+	if t := c.parked; t != nil {
 		t.Wake(c.turn.Load())
 	} else {
 		c.parker <- struct{}{}
@@ -895,7 +911,7 @@ func (c *Call) revoke(why error) bool {
 func (t *Thread) remove(c *Call, why error) {
 	t.unlist(c)
 	c.stage.Store(refused)
-	c.refusal = why
+	c.more().refusal = why
 }
 
 // removed closes the account of c, which remove has taken out. A thread that
@@ -913,7 +929,7 @@ func (t *Thread) removed(c *Call) {
 // turnAway ends a call that was refused, by somebody else than its caller. Of a
 // task nobody else would tell the hooks; one that does not return ends the task.
 func (c *Call) turnAway() {
-	if c.life == nil || c.watched == nil {
+	if !c.task || c.more().watched == nil {
 		c.finish()
 		return
 	}
@@ -970,8 +986,8 @@ func (c *Call) mayBegin() error {
 	if !c.begin() {
 		return errGivenUp
 	}
-	if c.life != nil {
-		c.life.taken()
+	if c.task {
+		c.life().taken()
 	}
 	return nil
 }
@@ -1017,12 +1033,13 @@ func (t *Thread) drain() {
 // has been told, fit to be used again. What most calls leave alone is not
 // written, and nothing atomically: nobody else has it, and its cache lines come
 // back from another processor while the caller goes on.
-func (c *Call) Reset() (done bool) {
+func (f *FullCall) Reset() (done bool) {
+	c := f.whole()
 	switch {
-	case c.task != nil:
+	case c.parked != nil:
 		return false
 	case c.watched != nil || c.stop != nil || c.errand != nil:
-		*c = Call{}
+		*f = FullCall{}
 		return true
 	}
 	c.body, c.ctx, c.scope, c.node = nil, nil, nil, nil
@@ -1040,7 +1057,8 @@ func (c *Call) Reset() (done bool) {
 	if c.pc != 0 {
 		c.pc = 0
 	}
-	c.manner, c.submission = manner{inline: c.inline}, submission{}
+	c.long, c.abandon, c.bound, c.loose, c.try = false, false, false, false, false
+	c.submission = submission{}
 	c.edge = edge{}
 	c.values = goroutine.Values{}
 	c.frame, c.parker = nil, nil
@@ -1060,12 +1078,13 @@ func (c *Call) Raise() {
 
 // RunInline runs body where it is called, with the hooks, the trace and the
 // interrupt function that a call has. It ends as body does.
-func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
+func (f *FullCall) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 	if Plain(o, s) {
 		body.Run(ctx)
 		return
 	}
-	c.body, c.scope, c.ctx, c.name, c.inline = body, s, ctx, o.Name, true
+	c := f.whole()
+	c.body, c.scope, c.given, c.name, c.inline = body, s, ctx, o.Name, true
 	if c.pc == 0 {
 		c.pc = o.PC
 	}
@@ -1074,13 +1093,13 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 	}
 	own, rec := current()
 	c.tellQueued(ctx)
-	c.ctx = c.watched.carry(ctx)
+	c.given = c.watched.carry(ctx)
 	if own == nil && (rec == nil || rec.Node == nil) {
 		// Somewhere to remember a panic that passes through.
 		rec = goroutine.Ensure()
 		rec.Node = &Node{}
 		defer func() {
-			rec.Node = nil
+			rec.Node, rec.Raised = nil, nil
 			rec.ReleaseIfEmpty()
 		}()
 	}
@@ -1089,12 +1108,104 @@ func (c *Call) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
 }
 
 // SetPC names the call after the function with that entry, unless it has a name.
-func (c *Call) SetPC(pc uintptr) { c.pc = pc }
+func (f *FullCall) SetPC(pc uintptr) { f.rest.pc = pc }
 
 // Plain reports whether a call in s, which may be nil, that runs where it is
 // made needs nothing beside its function.
 func Plain(o *Options, s *Scope) bool {
 	return o.Interrupt == nil && !hooked(s) && !trace.IsEnabled()
+}
+
+// whole returns f as a call.
+func (f *FullCall) whole() *Call {
+	if f.callRest == nil {
+		f.callRest = &f.rest
+	}
+	return &f.Call
+}
+
+// more returns the rest of c. A task that has none yet gets one: the caller holds the mu
+// of its thread then, or nobody else knows that c is there.
+func (c *Call) more() *callRest {
+	if c.callRest == nil {
+		c.give(&TaskRest{})
+	}
+	return c.callRest
+}
+
+// give makes r the rest of c, a task.
+func (c *Call) give(r *TaskRest) {
+	c.callRest = &r.callRest
+	c.promise().gate.CompareAndSwap(nil, &r.gate)
+}
+
+// promise returns the task that c is.
+func (c *Call) promise() *Task { return c.body.(TaskBody).Task() }
+
+// context returns what the function receives, nil while that is not known.
+func (c *Call) context() context.Context {
+	switch {
+	case c.ctx != nil:
+		return c.ctx
+	case c.callRest != nil:
+		return c.given
+	}
+	return nil
+}
+
+// life returns that of a task.
+func (c *Call) life() *life { return c.node.life }
+
+// submitter returns the node that c was submitted by. A task is its own submitter: so a
+// thread that comes to wait for it serves it, wherever it is queued.
+func (c *Call) submitter() *Node {
+	if c.task {
+		return c.node
+	}
+	return c.by
+}
+
+// bornIn returns the epoch that the submitter was in.
+func (c *Call) bornIn() uint32 {
+	if c.task {
+		return 0
+	}
+	return c.born
+}
+
+// pinned returns the frame that must run c, nil for any.
+func (c *Call) pinned() *Frame {
+	if c.task {
+		return nil
+	}
+	return c.pin
+}
+
+// waiter returns the frame that waits for c, nil if none does.
+func (c *Call) waiter() *Frame {
+	if c.task {
+		return nil
+	}
+	return c.frame
+}
+
+// callerEdge returns the wait of c's caller, nil for a task, which has no caller.
+func (c *Call) callerEdge() *edge {
+	switch f := c.waiter(); {
+	case c.task:
+		return nil
+	case f != nil:
+		return &f.edge
+	}
+	return &c.edge
+}
+
+// until returns the context whose end ends c. The mu of its thread is held.
+func (c *Call) until() context.Context {
+	if c.task && c.ctx == nil {
+		return c.life().base
+	}
+	return c.context()
 }
 
 // lock locks the thread of c, which has one, and returns it.

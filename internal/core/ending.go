@@ -89,14 +89,14 @@ func (p *Panic) unheard(what string) string {
 // the caller, into an Ending. A function that neither returned nor panicked has
 // called Goexit.
 //
-// raised is the panic last raised by Raise on this goroutine: if it is the one
-// that arrives here, the stack of its origin is kept.
-func recovered(r any, raised *Panic) Ending {
+// raised is the panic last raised by Raise on this goroutine, a *Panic, or nil: if it is
+// the one that arrives here, the stack of its origin is kept.
+func recovered(r, raised any) Ending {
 	if r == nil {
 		return Ending{Goexit: true}
 	}
-	if raised != nil && raisedAnew() {
-		return Ending{Panic: raised}
+	if p, ok := raised.(*Panic); ok && raisedAnew() {
+		return Ending{Panic: p}
 	}
 	return Ending{Panic: &Panic{Value: r, Stack: stack()}}
 }

@@ -101,14 +101,19 @@ func (e *Executor) send(p *posted) error {
 		s = t.home
 	}
 	nc := newNodeCtx(context.Background(), s, nil, nil)
-	c := &Call{
-		body: p, scope: s, ctx: &nc.Ctx, node: nc.node,
-		source: source{by: p.by, pin: e.frame, name: "posted function"},
-		manner: manner{bound: true},
-	}
+	c := detached(p, s, nc, "posted function")
+	c.by, c.pin = p.by, e.frame
 	c.note(&Options{})
-	c.edge.slept()
 	return t.submit(c)
+}
+
+// detached returns a call that nobody waits for.
+func detached(body Body, s *Scope, nc *nodeCtx, name string) *Call {
+	c := new(FullCall).whole()
+	c.body, c.scope, c.node, c.ctx, c.name = body, s, nc.node, &nc.Ctx, name
+	c.bound = true
+	c.edge.slept()
+	return c
 }
 
 func (p *posted) Run(context.Context) {
@@ -274,7 +279,7 @@ func (e *Executor) keep(t *Thread, f *Frame) {
 	take := func(l *list) {
 		for c := l.head; c != nil; {
 			next := c.next
-			if p, ok := c.body.(*posted); ok && p.e == e && c.pin == f {
+			if p, ok := c.body.(*posted); ok && p.e == e && c.pinned() == f {
 				t.remove(c, nil)
 				left = append(left, c)
 			}
@@ -592,13 +597,8 @@ func (st *stay) leave() {
 		return
 	}
 	nc := newNodeCtx(context.Background(), t.home, nil, nil)
-	c := &Call{
-		body: st, scope: t.home, ctx: &nc.Ctx, node: nc.node,
-		source: source{name: "end of a context"},
-		manner: manner{bound: true},
-	}
+	c := detached(st, t.home, nc, "end of a context")
 	c.note(&Options{})
-	c.edge.slept()
 	if st.exec.Closed() || t.submit(c) != nil {
 		st.fail()
 	}

@@ -38,6 +38,9 @@ var closedDone = func() chan struct{} {
 	return done
 }()
 
+// openGate is a gate that has always been open.
+var openGate = &Gate{open: true}
+
 // IsOpen reports whether the gate is open.
 func (g *Gate) IsOpen() bool {
 	g.mu.Lock()

@@ -155,11 +155,11 @@ const partSize = 32
 
 // found notes a function that a wait has led to, unless there are too many, and
 // returns its number, 0 if it has none.
-func (v *view) found(n *Node, name string, pc uintptr) int {
+func (v *view) found(n *Node, l label) int {
 	if n == nil || v.seen[n] != 0 || len(v.todo) >= graphNodes {
 		return v.seen[n]
 	}
-	v.todo = append(v.todo, function{n, name, pc})
+	v.todo = append(v.todo, function{n, l})
 	v.seen[n] = len(v.todo)
 	return len(v.todo)
 }
@@ -184,7 +184,7 @@ func (v *view) members(w *WaitState, g *Group) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for m := g.members; m != nil && (len(v.todo) < graphNodes || len(w.Goroutines) < graphMembers); m = m.after {
-		number := v.found(m.call.node, m.call.name, m.call.pc)
+		number := v.found(m.call.node, m.call.title())
 		if gid := m.call.edge.gid.Load(); gid != 0 && len(w.Goroutines) < graphMembers {
 			w.Goroutines = append(w.Goroutines, gid)
 			w.Functions = append(w.Functions, number)
@@ -217,7 +217,7 @@ func (v *view) goroutines() {
 				if e == nil || e.kind() == "" {
 					continue
 				}
-				v.add(GoroutineState{Goroutine: e.gid.Load(), Function: next, Name: callName(f.name, f.pc), Wait: *v.state(e, "")})
+				v.add(GoroutineState{Goroutine: e.gid.Load(), Function: next, Name: f.label.String(), Wait: *v.state(e, "")})
 			}
 		})
 	}
@@ -345,7 +345,7 @@ func (v *view) queue(t *Thread) (states []CallState, below int) {
 		found := served
 		for n := 0; c != nil && n < graphSteps && (n < graphQueue || !found); n++ {
 			if !found {
-				at := running.place(c.by, c.born)
+				at := running.place(c.submitter(), c.bornIn())
 				top := at == 1 && place != 1
 				if at != 0 && (from == nil || top || at == place && c.seq < from.seq) {
 					from, place = c, at
@@ -374,10 +374,10 @@ func (v *view) queue(t *Thread) (states []CallState, below int) {
 	}
 	for _, c := range calls {
 		e := c.entry()
-		e.Stranger = !t.inLine() && (c.list == &t.main || c.list == &t.posts) && (t.related() || t.frameFor(c.by) == nil)
+		e.Stranger = !t.inLine() && (c.list == &t.main || c.list == &t.posts) && (t.related() || t.frameFor(c.submitter()) == nil)
 		e.Served = t.servesNow(c.list)
 		states = append(states, e)
-		v.found(c.by, c.by.name(), 0)
+		v.found(c.submitter(), label{name: c.submitter().name()})
 	}
 	return states, below
 }
@@ -388,10 +388,11 @@ func (c *Call) entry() CallState {
 	if c.wait.Load() == callerGone {
 		return s
 	}
-	if c.frame != nil {
-		s.Caller, s.Waited = c.frame.thread.gid.Load(), c.frame.edge.age()
-	} else {
-		s.Caller, s.Waited = c.edge.gid.Load(), c.edge.age()
+	if e := c.callerEdge(); e != nil {
+		s.Caller, s.Waited = e.gid.Load(), e.age()
+	}
+	if f := c.waiter(); f != nil {
+		s.Caller = f.thread.gid.Load()
 	}
 	return s
 }
@@ -459,7 +460,7 @@ func (v *view) limiter(r *Resource) ResourceState {
 		p := c.hold.party()
 		p.Tokens, p.Age, p.Lent = c.n, max(0, time.Since(c.since)), c.back
 		s.Waiting = append(s.Waiting, p)
-		v.found(c.hold.runsAs(), p.Name, 0)
+		v.found(c.hold.runsAs(), label{name: p.Name})
 	}
 	for _, c := range r.owed {
 		if !c.done {
@@ -474,7 +475,7 @@ func (v *view) limiter(r *Resource) ResourceState {
 	hold := func(h *Hold) {
 		if s.Holders++; s.Holders <= graphMembers {
 			s.Holding = append(s.Holding, h.party())
-			v.found(h.runsAs(), h.party().Name, 0)
+			v.found(h.runsAs(), label{name: h.party().Name})
 		}
 	}
 	for _, h := range r.loose {
@@ -755,7 +756,7 @@ func (f forNode) needs(q *query) cycle.Needs { return q.one(&nodeVertex{q: q, no
 func (f forNode) reached() any { return nil }
 
 func (f forNode) report(v *view, _ *WaitState) {
-	v.found(f.n, f.n.name(), 0)
+	v.found(f.n, label{name: f.n.name()})
 }
 
 func (f forTop) kind() string { return "" }

@@ -210,7 +210,7 @@ func (a audience) values(i CallInfo) []carried {
 type Failing interface{ Err() error }
 
 func (c *Call) info(t *Thread) CallInfo {
-	i := CallInfo{Ctx: c.ctx, Name: c.Name(), Inline: c.inline}
+	i := CallInfo{Ctx: c.context(), Name: c.Name(), Inline: c.inline}
 	if i.Ctx == nil {
 		i.Ctx = context.Background()
 	}
@@ -242,9 +242,17 @@ func (w *watch) carry(ctx context.Context) context.Context {
 		return ctx
 	}
 	if c, ok := ctx.(*Ctx); ok {
-		return newCtx(carry(c.Context, w.values), c.scope, c.node, c.home)
+		return w.carryOwn(c)
 	}
 	return carry(ctx, w.values)
+}
+
+// carryOwn is carry for one of our own.
+func (w *watch) carryOwn(ctx *Ctx) *Ctx {
+	if w == nil || w.values == nil {
+		return ctx
+	}
+	return newCtx(carry(ctx.Context, w.values), ctx.scope, ctx.node, ctx.home)
 }
 
 // tellQueued tells the hooks that a call was made. After it the caller has c.ctx carry
@@ -314,7 +322,7 @@ func (c *Call) tellStarted(t *Thread) {
 
 // tellEnded tells them how it ended.
 func (c *Call) tellEnded(t *Thread) {
-	if c.ending.Panic != nil && c.life != nil && !audienceOf(c.scope).wants(kindPanicked) {
+	if c.ending.Panic != nil && c.task && !audienceOf(c.scope).wants(kindPanicked) {
 		c.ending.Panic.mayBeLost(c.Name())
 	}
 	if c.watched == nil {

@@ -64,6 +64,7 @@ func (i *interrupt) begin() {
 		return
 	}
 	i.node.setParent(NodeOf(i.ctx))
+	i.away.whole()
 	i.away.node, i.away.name = &i.node, interruptName
 	i.call()
 }
@@ -87,15 +88,15 @@ func (i *interrupt) call() {
 	// fn's calls are known by its goroutine to be its own. What it sets of local
 	// variables is seen by nobody.
 	rec := goroutine.Ensure()
-	values, node := rec.Values, rec.Node
-	rec.Values, rec.Node = goroutine.Values{}, &i.node
+	values, node, raised := rec.Values, rec.Node, rec.Raised
+	rec.Values, rec.Node, rec.Raised = goroutine.Values{}, &i.node, nil
 	i.away.edge.gid.Store(rec.ID)
 	i.node.Start()
 	returned := false
 	defer func() {
 		var e Ending
 		if !returned {
-			e = recovered(recover(), i.node.raised)
+			e = recovered(recover(), rec.Raised)
 		}
 		rec.EndCritical(func(v any, goexit bool, stack []byte) {
 			if e.Returned() && !goexit {
@@ -103,7 +104,7 @@ func (i *interrupt) call() {
 			}
 		})
 		i.node.End()
-		rec.Values, rec.Node = values, node
+		rec.Values, rec.Node, rec.Raised = values, node, raised
 		rec.ReleaseIfEmpty()
 		i.called(e)
 	}()
@@ -214,7 +215,7 @@ func (i *interrupt) outlast() bool {
 		return true
 	}
 	f := &Frame{}
-	f.edge.to = forAsync{&i.away}
+	f.edge.to = forAsync{&i.away.Call}
 	nodes := []*Node{&i.node}
 	if n := NodeOf(i.ctx); n != nil {
 		nodes = append(nodes, n) // fn may use the ctx of the function

@@ -5,12 +5,25 @@ import (
 	"sync"
 )
 
+// whole makes f a life that has its rest, of a task with the ctx of h.
+func (f *fullLife) whole(h *Home) *life {
+	f.life.lifeRest = &f.rest
+	f.rest.home = h
+	return &f.life
+}
+
 // called returns what the task is called in reports.
 func (l *life) called() string {
-	if l.name != nil {
-		return *l.name
+	l.mu.Lock()
+	rest, c := l.lifeRest, l.queued
+	l.mu.Unlock()
+	switch {
+	case c != nil: // the rest may be there only to say that the task is cancelled
+		return c.Name()
+	case rest != nil:
+		return rest.label.String()
 	}
-	return callName("", l.pc)
+	return label{}.String()
 }
 
 // queue has l take c, which has been submitted, out of its queue when base ends:
@@ -24,48 +37,71 @@ func (l *life) queue(c *Call) {
 		return
 	}
 	l.queued = c
-	ended, cause := l.ended, l.cause
-	l.watched = done != nil && !ended
+	cause := l.causeNow()
 	l.mu.Unlock()
 	switch {
-	case ended:
+	case cause != nil:
 		l.withdraw(cause) // who ended it found nothing queued
 		return
 	case done == nil:
 		return // stop alone ends the task
 	}
-	watches.add(l, done)
+	link := watches.add(l, done)
 	if err := Ended(l.base); err != nil {
 		l.withdraw(err)
 	}
 	l.mu.Lock()
-	begun := l.over || l.begun
+	left := l.over || l.begun
+	if !left {
+		c.promise().watch = link
+	}
 	l.mu.Unlock()
-	if begun {
-		watches.remove(l)
+	if left {
+		watches.remove(link)
 	}
 }
 
-// open makes the layer, and returns the ctx of the task, made in ctx if that is
-// not nil.
+// causeNow returns why l is cancelled, nil if it is not, or only from above. l.mu is
+// held.
+func (l *life) causeNow() error {
+	if !l.ended {
+		return nil
+	}
+	return l.cause
+}
+
+// open makes the layer, and returns the ctx of the task, made in ctx, where its rest is.
 func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	l.makeLayer()
-	if ctx == nil {
-		ctx = &Ctx{}
-	}
 	ctx.over(l.layer)
 	ctx.scope, ctx.node, ctx.home = scope, &l.own, l.home
 	return ctx
 }
+
+// openLate is open for a task that was queued, and whose function is about to begin.
+func (l *life) openLate(t *Task) *Ctx {
+	lc := &lateCtx{}
+	lc.rest.label, lc.rest.home = t.call.title(), t.home
+	l.mu.Lock()
+	if early := l.lifeRest; early != nil { // it was cancelled
+		lc.rest.cause = early.cause
+	}
+	l.lifeRest = &lc.rest
+	l.mu.Unlock()
+	return l.open(&lc.Ctx, t.call.scope)
+}
+
+// isOpen reports whether there is a layer. l.mu is held.
+func (l *life) isOpen() bool { return l.lifeRest != nil && l.layer != nil }
 
 // makeLayer makes the layer.
 func (l *life) makeLayer() {
 	layer, cancel := layerOver(l.base)
 	l.mu.Lock()
 	l.layer, l.cancel = layer, cancel
-	ended, cause := l.ended, l.cause
+	cause := l.causeNow()
 	l.mu.Unlock()
-	if ended {
+	if cause != nil {
 		cancel(cause)
 	}
 }
@@ -86,12 +122,21 @@ func layerOver(base context.Context) (layer context.Context, cancel context.Canc
 // taken says that the task has left its queue, for its function is about to begin.
 func (l *life) taken() {
 	l.mu.Lock()
-	l.begun, l.queued = true, nil
-	watched := l.watched
+	l.begun = true
+	link := l.unqueue()
 	l.mu.Unlock()
-	if watched {
-		watches.remove(l)
+	watches.remove(link)
+}
+
+// unqueue notes that the task is not queued any more, and returns its link, or nil.
+// l.mu is held.
+func (l *life) unqueue() (link *watchLink) {
+	if c := l.queued; c != nil {
+		t := c.promise()
+		link, t.watch = t.watch, nil
 	}
+	l.queued = nil
+	return link
 }
 
 // withdraw takes the task out of its queue.
@@ -139,9 +184,18 @@ func (l *life) begin(ctx context.Context) {
 		l.up = parent.up.hold()
 	}
 	if l.parent != nil && parent.ended {
-		l.ended, l.cause = true, parent.cause
+		l.cancelled(parent.cause)
 	}
 	parent.mu.Unlock()
+}
+
+// cancelled notes that l is cancelled. l.mu is held, if others know of l.
+func (l *life) cancelled(cause error) {
+	l.ended = true
+	if l.lifeRest == nil {
+		l.lifeRest = &lifeRest{}
+	}
+	l.cause = cause
 }
 
 // adopt puts c among the children. l.mu is held.
@@ -180,14 +234,17 @@ func (l *life) hold() *life {
 
 // stop cancels the task and the children that hang from above it.
 func (l *life) stop(cause error) {
+	if cause == nil {
+		cause = context.Canceled
+	}
 	l.mu.Lock()
 	if l.over || l.ended {
 		l.mu.Unlock()
 		return
 	}
-	l.ended, l.cause = true, cause
+	l.cancelled(cause)
 	var children []*life
-	for c := l.children; c != nil; c = c.after {
+	for c := l.firstChild(); c != nil; c = c.after {
 		children = append(children, c)
 	}
 	cancel := l.cancel
@@ -204,24 +261,22 @@ func (l *life) stop(cause error) {
 // isEnded reports whether the task is cancelled, by stop or from above.
 func (l *life) isEnded() bool {
 	l.mu.Lock()
-	ended, layer := l.ended, l.layer
-	l.mu.Unlock()
-	if layer == nil {
-		layer = l.base
+	ended, layer := l.ended, l.base
+	if l.isOpen() {
+		layer = l.layer
 	}
+	l.mu.Unlock()
 	return ended || Ended(layer) != nil
 }
 
-// end says that the function has ended.
+// end says that the function has ended, or will not begin.
 func (l *life) end() {
 	l.mu.Lock()
 	l.over = true
-	parent, watched := l.parent, l.watched && !l.begun
-	l.parent, l.queued = nil, nil
+	parent, link := l.parent, l.unqueue()
+	l.parent = nil
 	l.mu.Unlock()
-	if watched {
-		watches.remove(l)
-	}
+	watches.remove(link)
 	if parent != nil {
 		parent.mu.Lock()
 		parent.disown(l)
@@ -229,7 +284,7 @@ func (l *life) end() {
 	}
 	for {
 		l.mu.Lock()
-		c := l.children
+		c := l.firstChild()
 		if c == nil {
 			l.mu.Unlock()
 			break
@@ -241,6 +296,14 @@ func (l *life) end() {
 		c.mu.Unlock()
 	}
 	l.release()
+}
+
+// firstChild returns one of the children, or nil. l.mu is held.
+func (l *life) firstChild() *life {
+	if l.lifeRest == nil {
+		return nil
+	}
+	return l.children
 }
 
 // release gives up one hold on the layer.
@@ -257,9 +320,11 @@ func (l *life) release() {
 		if !last {
 			return
 		}
-		l.gone.Store(true) // before the cancel: see Afterlife
-		if l.cancel != nil {
-			l.cancel(nil)
+		if l.lifeRest != nil {
+			l.gone.Store(true) // before the cancel: see Afterlife
+			if l.cancel != nil {
+				l.cancel(nil)
+			}
 		}
 		l = up
 	}
@@ -274,25 +339,34 @@ type watchTable struct {
 	by         map[<-chan struct{}]*watcher
 }
 
-// add has l withdrawn when done, which is that of its base, is closed.
-func (t *watchTable) add(l *life, done <-chan struct{}) {
+// add has l withdrawn when done, which is that of its base, is closed, until the link is
+// removed.
+func (t *watchTable) add(l *life, done <-chan struct{}) *watchLink {
 	t.Lock()
 	w := t.by[done]
 	first := w == nil
+	var k *watchLink
 	if first {
-		w = &watcher{done: done, base: l.base}
+		both := &struct {
+			watcher
+			first watchLink
+		}{}
+		w, k = &both.watcher, &both.first
+		w.done, w.base = done, l.base
 		t.by[done] = w
-	}
-	l.watch = watchLink{of: w, before: w.tail}
-	if w.tail != nil {
-		w.tail.watch.after = l
 	} else {
-		w.head = l
+		k = &watchLink{}
 	}
-	w.tail = l
+	k.life, k.of, k.before = l, w, w.tail
+	if w.tail != nil {
+		w.tail.after = k
+	} else {
+		w.head = k
+	}
+	w.tail = k
 	t.Unlock()
 	if !first {
-		return
+		return k
 	}
 	stop := w.watch() // base may be the user's: no lock is held
 	t.Lock()
@@ -302,6 +376,7 @@ func (t *watchTable) add(l *life, done <-chan struct{}) {
 	if over {
 		stop()
 	}
+	return k
 }
 
 // watch has fire called when base ends. context.AfterFunc panics where base is of a
@@ -316,15 +391,18 @@ func (w *watcher) watch() (stop func() bool) {
 	return context.AfterFunc(w.base, w.fire)
 }
 
-// remove forgets l, if it is there.
-func (t *watchTable) remove(l *life) {
+// remove forgets k, which may be nil, if it is there.
+func (t *watchTable) remove(k *watchLink) {
+	if k == nil {
+		return
+	}
 	t.Lock()
-	w := l.watch.of
+	w := k.of
 	if w == nil {
 		t.Unlock()
 		return
 	}
-	w.unlink(l)
+	w.unlink(k)
 	var stop func() bool
 	if w.head == nil && !w.over {
 		w.over = true
@@ -337,20 +415,19 @@ func (t *watchTable) remove(l *life) {
 	}
 }
 
-// unlink takes l out. watches is held.
-func (w *watcher) unlink(l *life) {
-	k := &l.watch
+// unlink takes k out. watches is held.
+func (w *watcher) unlink(k *watchLink) {
 	if k.before != nil {
-		k.before.watch.after = k.after
+		k.before.after = k.after
 	} else {
 		w.head = k.after
 	}
 	if k.after != nil {
-		k.after.watch.before = k.before
+		k.after.before = k.before
 	} else {
 		w.tail = k.before
 	}
-	*k = watchLink{}
+	k.of, k.before, k.after = nil, nil, nil
 }
 
 // fire withdraws all, in the order in which they came. A hook may end the
@@ -372,7 +449,7 @@ func (w *watcher) fire() {
 			delete(watches.by, w.done)
 		}
 		for ; n < len(some) && w.head != nil; n++ {
-			some[n] = w.head
+			some[n] = w.head.life
 			w.unlink(w.head)
 		}
 		watches.Unlock()

@@ -13,10 +13,10 @@ var errStop = errors.New("the cause of a cancellation")
 
 // beginLife returns the life of a task that runs, and was started with ctx, and its ctx.
 func beginLife(ctx context.Context) (*life, *Ctx) {
-	l := &life{}
+	l := new(fullLife).whole(nil)
 	l.own.life = l
 	l.begin(ctx)
-	own := l.open(nil, nil)
+	own := l.open(&Ctx{}, nil)
 	l.taken()
 	return l, own
 }
@@ -92,6 +92,12 @@ func TestALifeForgetsChildrenThatHaveEnded(t *testing.T) {
 	require.True(t, top.gone.Load())
 }
 
+// A bareTask is the body of a task without a function.
+type bareTask struct{ t *Task }
+
+func (b bareTask) Run(context.Context) {}
+func (b bareTask) Task() *Task         { return b.t }
+
 // Tasks that wait in queues have one watcher for each channel, and it goes with the
 // last of them.
 func TestQueuedTasksShareAWatcher(t *testing.T) {
@@ -108,7 +114,9 @@ func TestQueuedTasksShareAWatcher(t *testing.T) {
 		for range 100 {
 			l := &life{}
 			l.begin(base)
-			l.queue(&Call{})
+			task := &Task{}
+			task.call.body, task.call.task = bareTask{task}, true
+			l.queue(&task.call)
 			lives = append(lives, l)
 			require.Equal(t, before+1, watchers())
 		}

@@ -22,7 +22,7 @@ func TestAccountsOfNestedScopes(t *testing.T) {
 			ctx = scopes[i].Init(ctx, DefaultConfig)
 		}
 		open := 0
-		err := scopes[depth-1].Do(ctx, &Call{}, bodyFunc(func(context.Context) {
+		err := scopes[depth-1].Do(ctx, &FullCall{}, bodyFunc(func(context.Context) {
 			for _, s := range scopes {
 				open += int(s.account.Load() / 2)
 			}

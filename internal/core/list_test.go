@@ -31,7 +31,7 @@ func TestListIsInOrder(t *testing.T) {
 		var l list
 		all, model := make([]*Call, n), []*Call(nil)
 		for i := range all {
-			all[i] = &Call{position: position{seq: uint64(i)}}
+			all[i] = &Call{seq: uint64(i)}
 		}
 		for range 10 * n {
 			c := all[rnd.IntN(n)]

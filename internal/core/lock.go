@@ -425,7 +425,7 @@ func (f forLock) report(v *view, w *WaitState) {
 	case o.thread != nil:
 		w.Thread = o.thread.id
 	case o.self != nil:
-		w.Function = v.found(o.self, o.self.name(), 0)
+		w.Function = v.found(o.self, label{name: o.self.name()})
 		if e := o.self.waits.Load(); e != nil {
 			w.Goroutine = e.gid.Load()
 		}

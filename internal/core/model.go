@@ -55,7 +55,7 @@ type Thread struct {
 	spin spin.Spin // says itself who may touch what
 	pace
 
-	raised *Panic        // see Ending.Raise; of the thread's goroutine only
+	raised any           // a *Panic: see Ending.Raise; of the thread's goroutine only
 	inline atomic.Uint64 // calls that ran inline; written by the thread's goroutine only
 
 	_ [64]byte
@@ -244,97 +244,110 @@ const (
 
 // A Call is one function on its way to a thread and back.
 //
-// The fields are in the order of who touches them: on two processors a hop
-// costs what it costs to send these cache lines to and fro. First what the
-// thread reads or writes of every call, then what most calls leave alone, then
-// wait, on which the caller may be spinning: what the thread writes before the
-// end is kept a cache line away from it.
+// It has what a call in a queue needs, and no more: a million tasks may be queued. The
+// rest is in a callRest, which a task on a thread gets when its function begins, or
+// before that where something has to be noted there. All others have it from the
+// start: see [FullCall] and [TaskRest].
+//
+// On two processors a hop costs what it costs to send its cache lines to and fro. So the
+// fields are in the order of who touches them. The first line has what the thread writes
+// of every call, and what leads it to other lines: these can then come at the same time.
+// The second has wait, on which the caller may be spinning, what the thread only reads,
+// and the rest, which the caller needs as soon as it has seen the end: it must not have
+// to fetch the first line for that. Of the rest the thread touches what comes first.
 type Call struct {
-	// Set by the submitter before the call is shared.
-	body  Body
-	ctx   context.Context // what the function receives
-	scope *Scope          // whose accounts it is in
-	node  *Node           // what it runs as
-
-	// Guarded by the mu of thread.
-	outer *Call // the call below on the thread's stack, while running
+	// Guarded by the mu of thread: where it is queued, and the call below it on the
+	// thread's stack while it runs.
+	prev, next *Call
+	list       *list // nil while it is not queued
+	outer      *Call
 
 	stage atomic.Uint32 // whether the function begins: see the states of a call
+	task  bool          // it is one: see promise; set before it is shared
+	asked bool          // of a task: Cancel has ended its ctx; guarded by the mu of the life
 
-	position
+	ctx   *Ctx   // what the function receives: see context; set as the rest is
+	node  *Node  // what it runs as; set before it is shared
+	scope *Scope // whose accounts it is in; set before it is shared
 
 	// thread is the thread whose lock guards the call, nil until it is queued.
 	thread atomic.Pointer[Thread]
+	seq    uint64 // its place in the order of the thread's calls; guarded by the mu of thread
+
+	body      Body // set before it is shared
+	*callRest      // of a task on a thread, set under the mu of thread; else before it is shared
+
+	values goroutine.Values // the caller's at first, what the call left at last
+
+	wait atomic.Uint32 // where the caller is: see the states of a call
+
+	long    bool // it is meant to take long; set by the submitter
+	abandon bool // its caller may leave it when ctx ends; set by the submitter
+	bound   bool // the caller runs no errands; set by the submitter, or by the thread after a Goexit
+	inline  bool // runs where it was made
+	loose   bool // made with a detached ctx; set by the submitter
+	try     bool // it is not to wait for others; set by the submitter
+
+	submission
+}
+
+// A callRest is the part of a call that one in a long queue does without. A call that
+// is no task has one.
+type callRest struct {
+	watched *watch
+	stop    *interrupt
+	frame   *Frame // the frame that waits for it, nil if a goroutine does
+
+	// Set by the submitter before the call is shared.
+	by    *Node       // who submitted it, of one that is no task: see submitter
+	born  uint32      // the epoch of by
+	heard atomic.Bool // of a task: somebody was told how it has ended; set later than the rest
+	pin   *Frame      // the frame that must run it, nil for any
 
 	// Written by the thread that runs the call before wait becomes callEnded,
 	// read by the caller after; values, too.
 	ending Ending
 
-	source
-	asTask
+	label
+	onEnd func()          // of a task: called at its end, before anybody is woken
+	given context.Context // what the function receives, of an inline call with a ctx of others
 
 	refusal error // why it was refused by somebody else than its caller; guarded by the mu of thread
 	lender  *Call // of an errand: the call whose caller runs it
-
-	wait atomic.Uint32 // where the caller is: see the states of a call
-	manner
-	values goroutine.Values // the caller's at first, what the call left at last
-	frame  *Frame           // the frame that waits for it, nil if a goroutine does
-
-	watched *watch
-	stop    *interrupt
 	errand  *Call // an async function for the caller's goroutine: see lend
-	callerSleep
-	edge edge // of a caller off the threads: its wait
 
-	submission
+	// Where a caller sleeps that is no thread. It is written before wait becomes
+	// callerParked.
+	parker chan struct{}
+	parked *sched.Task   // the caller, if it parks
+	turn   atomic.Uint64 // its wait
+
+	edge edge // of a caller off the threads: its wait
+}
+
+// A TaskBody is the body of a task, which it knows.
+type TaskBody interface {
+	Body
+	Task() *Task
+}
+
+// A FullCall is a call that has its rest from the start. The zero value is ready for one
+// call, and after Reset for the next.
+type FullCall struct {
+	Call
+	rest callRest
+}
+
+// A label is how a call is called in reports: by its name, or else after the function
+// with the entry pc.
+type label struct {
+	name string
+	pc   uintptr
 }
 
 // A Body is the typed part of a call: the function, its argument and results.
 type Body interface {
 	Run(ctx context.Context)
-}
-
-// A position is where a call is queued. Guarded by the mu of the thread.
-type position struct {
-	prev, next *Call
-	list       *list // nil while it is not queued
-	seq        uint64
-}
-
-// A source is where a call comes from. Set by the submitter before it is shared.
-type source struct {
-	by   *Node  // who submitted it
-	born uint32 // the epoch of by
-	pin  *Frame // the frame that must run it, nil for any
-	name string
-	pc   uintptr // the wrapped function, for its name
-}
-
-// An asTask is what a call that is a task does at its end. Set by the submitter
-// before it is shared.
-type asTask struct {
-	gate  *Gate  // opened then
-	onEnd func() // called before that
-	life  *life  // ended before that
-}
-
-// A manner is how a call is made.
-type manner struct {
-	abandon bool // its caller may leave it when ctx ends; set by the submitter
-	long    bool // it is meant to take long; set by the submitter
-	try     bool // it is not to wait for others; set by the submitter
-	bound   bool // the caller runs no errands; set by the submitter, or by the thread after a Goexit
-	inline  bool // runs where it was made
-	loose   bool // made with a detached ctx; set by the submitter
-}
-
-// A callerSleep is where a caller sleeps that is no thread. It is written before Call.wait
-// becomes callerParked.
-type callerSleep struct {
-	parker chan struct{}
-	task   *sched.Task   // the caller, if it parks
-	turn   atomic.Uint64 // its wait
 }
 
 // A submission is what submitting a call has found. It is of the submitter's goroutine
@@ -368,10 +381,6 @@ type Node struct {
 	// frame is the frame that waits for this node from birth. It is set before
 	// the node is shared, and never changes.
 	frame *Frame
-
-	// raised is the panic that was last re-raised on the goroutine of this
-	// node. Only that goroutine touches it.
-	raised *Panic
 
 	// life is that of the nearest task that n belongs to, n's own if n is a
 	// task. Set before the node is shared.
@@ -553,7 +562,13 @@ type lifeCtx struct {
 // taskCtx is the ctx of a task and its life in one allocation.
 type taskCtx struct {
 	Ctx
-	life life
+	fullLife
+}
+
+// lateCtx is the ctx of a task that has been queued, and the rest of its life.
+type lateCtx struct {
+	Ctx
+	rest lifeRest
 }
 
 // loopCtx is the same of a task on a loop, with what it runs as there.
@@ -745,13 +760,27 @@ type stall struct {
 	moved bool // since timer was set
 }
 
-// A Task is the untyped part of a task.
+// A Task is the untyped part of a task. Its life is apart: contexts keep that, and must
+// not keep the task and its result.
 type Task struct {
-	call  Call
-	life  *life // apart: contexts keep it, and must not keep the task and its result
-	gate  Gate  // opened when it has ended
-	asked atomic.Bool
-	heard atomic.Bool // somebody was told how it has ended
+	call  Call                 // whose node is that of the life
+	gate  atomic.Pointer[Gate] // opened when it has ended; made when somebody waits
+	label *label               // nil if it has no name but that of its function
+	home  *Home                // of its ctx; set before it is shared
+	watch *watchLink           // while it is queued, nil if nothing but Cancel ends its ctx; guarded by the mu of the life
+}
+
+// A taskWait is a wait for a task, with a gate for the task if it has none yet.
+type taskWait struct {
+	goal
+	gate Gate
+}
+
+// A TaskRest is what a task can do without while it is queued.
+type TaskRest struct {
+	callRest
+	gate  Gate
+	label label
 }
 
 // A Member is the place of a task or call in a group. [Group.Add] and [Region.Add]
@@ -782,56 +811,69 @@ type Group struct {
 // children by itself while it runs. Where a ctx was derived in between, that is
 // out of our hands: then the layer stays until that child has ended too.
 //
-// Many tasks may wait in a queue. What only the function needs is made when that
-// begins: until then there is no layer, and nothing of the task hangs from base
-// but through the one watcher of all that wait with it.
+// Many tasks may wait in a queue. What only the function needs is in a lifeRest, which
+// is made when that begins: until then there is no layer, and nothing of the task hangs
+// from base but through the one watcher of all that wait with it.
 type life struct {
 	own  Node            // that the task runs as
 	base context.Context // foreign, above the task
 	up   *life           // held until the end: its layer is above ours
-	name *string         // nil if it was given none: a queue of many tasks is to be small
-	pc   uintptr
-	id   atomic.Uint64 // given when it is first asked for
 
+	mu     sync.Mutex // guards the rest; that of a life above nests under it
+	held   int32      // children whose layer hangs from this one, and the function
+	over   bool       // the function has ended
+	ended  bool       // cancelled
+	listed bool       // it is among the children of its parent, whose mu guards this
+	begun  bool       // the function has, or is about to
+
+	parent *life // that cancels us; nil once it is over
+	queued *Call // of a task that goes to a thread or a loop; nil once it has begun
+
+	// It is among the children of its parent, whose mu guards the links.
+	before, after *life
+
+	*lifeRest // set under mu; whoever has the task's ctx may read it without
+}
+
+// A lifeRest is the part of a life that is made when the function begins.
+type lifeRest struct {
 	// layer is a foreign context, what the task's own ctx wraps. It and cancel are
-	// nil before the function begins, and written under mu; whoever has the task's
-	// ctx may read them without.
+	// nil before the function begins, and written under the mu of the life; whoever
+	// has the task's ctx may read them without.
 	layer  context.Context
 	cancel context.CancelCauseFunc
 
-	mu      sync.Mutex  // guards the rest; that of a life above nests under it
-	held    int32       // children whose layer hangs from this one, and the function
-	over    bool        // the function has ended
-	ended   bool        // cancelled
-	listed  bool        // it is among the children of its parent, whose mu guards this
-	begun   bool        // the function has, or is about to
-	watched bool        // it was put among the watches, or will be
-	alone   bool        // nobody but home ends it; set before it is shared
-	gone    atomic.Bool // the layer has been released
-	cause   error
-	parent  *life // that cancels us; nil once it is over
-	queued  *Call // of a task that goes to a thread or a loop; nil once it has begun
-	home    *Home // of its ctx; set before it is shared
+	label label         // set before it is shared, as are home and alone
+	home  *Home         // of its ctx
+	alone bool          // nobody but home ends it
+	gone  atomic.Bool   // the layer has been released
+	id    atomic.Uint64 // given when it is first asked for
 
-	// The children that this one cancels; before and after are guarded by the mu
-	// of the parent.
-	children      *life
-	before, after *life
-
-	watch watchLink // guarded by watches
+	// Guarded by the mu of the life.
+	cause    error // why it is cancelled
+	children *life // that this one cancels
 }
 
+// A fullLife is a life that has its rest from the start.
+type fullLife struct {
+	life life
+	rest lifeRest
+}
+
+// A watcher waits for the end of a ctx, for all tasks in queues that were started with
+// it. It and its links are guarded by watches.
 type watcher struct {
 	done       <-chan struct{}
 	base       context.Context
-	head, tail *life
+	head, tail *watchLink
 	stop       func() bool // nil until the watch has begun
 	over       bool        // nobody waits any more, or all have been told
 }
 
 type watchLink struct {
-	of            *watcher
-	before, after *life
+	life          *life
+	of            *watcher // nil while it is not in one
+	before, after *watchLink
 }
 
 // A Home is a loop as the contexts of the code that runs there know it. Package
@@ -1167,7 +1209,7 @@ type interrupt struct {
 
 	// away is fn as a call elsewhere, with what others ask about one, and node
 	// what it runs as: a child of the function.
-	away Call
+	away FullCall
 	node Node
 
 	// Guarded by repeats.mu, and of no interest before state is interrupted.

@@ -141,4 +141,4 @@ func (n *Node) name() string {
 }
 
 // Node is what the task runs as.
-func (t *Task) Node() *Node { return &t.life.own }
+func (t *Task) Node() *Node { return t.call.node }

@@ -33,7 +33,7 @@ func (r *Region) BeginIn(ctx, end context.Context, j *Job) context.Context {
 		r.alone = lifeCtx{foreign(ctx), end}
 		nc.over(&r.alone)
 	} else {
-		r.life = &life{home: homeOf(ctx)}
+		r.life = new(fullLife).whole(homeOf(ctx))
 		r.life.begin(ctx)
 		r.life.makeLayer()
 		nc.over(r.life.layer)
@@ -63,7 +63,10 @@ func (r *Region) End() {
 
 // Wait waits for end, which the end of what runs in r opens: see await.
 func (r *Region) Wait(ctx context.Context, end *Gate) error {
-	return await(ctx, forRegion{forGroup{&r.group}}, &r.group.nc.own, end)
+	if end.IsOpen() {
+		return nil
+	}
+	return await(ctx, &goal{target: forRegion{forGroup{&r.group}}}, &r.group.nc.own, end)
 }
 
 func (f forRegion) kind() string { return "portal close" }
@@ -89,7 +92,7 @@ func (r *Region) Enter() (leave func()) {
 	}
 	rec.Node = &r.group.nc.own
 	return func() {
-		rec.Node = nil
+		rec.Node, rec.Raised = nil, nil
 		rec.ReleaseIfEmpty()
 	}
 }

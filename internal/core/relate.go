@@ -172,9 +172,9 @@ func (t *Thread) unmark(c *Call) {
 		if m.call != c {
 			return false
 		}
-		since := c.edge.since.Load()
-		if c.frame != nil {
-			since = c.frame.edge.since.Load()
+		since := int64(0)
+		if e := c.callerEdge(); e != nil {
+			since = e.since.Load()
 		}
 		if since == 0 {
 			since = m.from

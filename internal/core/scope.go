@@ -431,15 +431,15 @@ func (s *Scope) selfShutdown() error {
 
 // Named is the same of a call that has this name, which may be "".
 func (s *Scope) Named(err error, call string) error {
-	return s.named(err, &Call{source: source{name: call}})
+	return s.named(err, label{name: call})
 }
 
 // named says more of an err that is ErrClosed: that s is, and which call this was.
-func (s *Scope) named(err error, c *Call) error {
+func (s *Scope) named(err error, call label) error {
 	if err != ErrClosed {
 		return err
 	}
-	return &closedError{s.Describe() + " is closed: call of " + c.Name()}
+	return &closedError{s.Describe() + " is closed: call of " + call.String()}
 }
 
 // Inside reports whether the caller is the scope's thread, or runs for a

@@ -141,8 +141,11 @@ func (q *query) first(m *Mark) Link {
 	f := q.frame
 	l := Link{Goroutine: goroutine.ID()}
 	if m != nil {
-		f = q.call.frame
-		l = Link{Goroutine: q.call.edge.gid.Load(), Who: q.call.by.name()}
+		f = q.call.waiter()
+		l = Link{Who: q.call.submitter().name()}
+		if e := q.call.callerEdge(); e != nil && f == nil {
+			l.Goroutine = e.gid.Load()
+		}
 	}
 	if f != nil {
 		l = f.link()
@@ -216,8 +219,8 @@ func (t *Thread) standsOn(f *Frame) (on Link, ok bool) {
 		return on, false
 	}
 	waited := false
-	if f.call.by != nil {
-		f.call.by.waiters(func(o *Frame) bool {
+	if by := f.call.submitter(); by != nil {
+		by.waiters(func(o *Frame) bool {
 			waited = waited || o.thread == t && o.live && o.level < f.level
 			return !waited
 		})
@@ -336,7 +339,7 @@ func (q *query) one(v cycle.Vertex) cycle.Needs { return cycle.Needs{Of: []cycle
 
 // elsewhere returns the vertex of a task or call off the threads.
 func (q *query) elsewhere(c *Call) cycle.Vertex {
-	return &nodeVertex{q: q, node: c.node, name: c.name, pc: c.pc}
+	return &nodeVertex{q: q, node: c.node, label: c.title()}
 }
 
 // members returns the vertices of the members of g.
@@ -354,8 +357,7 @@ func (q *query) members(g *Group) (of []cycle.Vertex) {
 type nodeVertex struct {
 	q    *query
 	node *Node
-	name string
-	pc   uintptr
+	label
 	edge *edge // its wait
 }
 
@@ -378,8 +380,8 @@ func (v *nodeVertex) Links(cycle.Vertex) []cycle.Step {
 		return nil
 	}
 	who := v.node.name()
-	if v.name != "" || v.pc != 0 {
-		who = callName(v.name, v.pc)
+	if v.label != (label{}) {
+		who = v.label.String()
 	}
 	return []cycle.Step{v.edge.step(Link{Who: who, Goroutine: v.edge.gid.Load()})}
 }
@@ -411,7 +413,7 @@ func (v *callVertex) Expand() (n cycle.Needs) {
 		n = v.q.one(&poolVertex{v.q, t.pool})
 	}
 	if c.isQueued() || c.abandon {
-		n.Until = c.ctx
+		n.Until = c.until()
 	}
 	return n
 }
@@ -425,9 +427,8 @@ type stackVertex struct {
 	q     *query
 	f     *Frame
 	above *stackVertex // nil for the top
-	name  string       // of the call that waits
-	pc    uintptr
-	cause bool // what keeps it is its own wait
+	label label        // of the call that waits
+	cause bool         // what keeps it is its own wait
 }
 
 func (v *stackVertex) Key() any { return v.f }
@@ -457,8 +458,8 @@ func (v *stackVertex) Links(via cycle.Vertex) []cycle.Step {
 	}
 	v.cause = true
 	who := "the caller"
-	if v.name != "" || v.pc != 0 {
-		who = callName(v.name, v.pc)
+	if v.label != (label{}) {
+		who = v.label.String()
 	}
 	return []cycle.Step{v.f.edge.step(Link{Who: who, Goroutine: t.gid.Load(), Thread: t.called()})}
 }
@@ -487,7 +488,7 @@ func (q *query) stackLocked(t *Thread, low int) []cycle.Vertex {
 			v.above, v.f = s[i-1], s[i-1].f.below
 		}
 		if c := v.f.call; c != nil {
-			v.name, v.pc = c.name, c.pc
+			v.label = c.title()
 		}
 		s = append(s, v)
 	}

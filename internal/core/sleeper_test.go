@@ -28,9 +28,9 @@ func TestGoexitTakesTheWaitBack(t *testing.T) {
 			rec.Release()
 			left <- waits
 		}()
-		c := &Call{}
+		c := &FullCall{}
 		_ = s.Do(ctx, c, bodyFunc(func(ctx context.Context) {
-			a := &Call{}
+			a := &FullCall{}
 			_ = Away(ctx, a, bodyFunc(func(context.Context) {
 				on <- goroutine.ID()
 				runtime.Goexit()

@@ -140,8 +140,7 @@ type view struct {
 // A function runs off the threads.
 type function struct {
 	node *Node
-	name string
-	pc   uintptr
+	label
 }
 
 // How much is looked at.

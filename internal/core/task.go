@@ -9,7 +9,7 @@ import (
 // StartTask runs body as a child of ctx's node and with a fork of the caller's
 // values: on the thread of o.Scope, on the loop o.Home or else that of ctx, or on a
 // new goroutine.
-func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
+func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 	_, rec := current()
 	var l *life
 	var now *Ctx // of a task that does not wait in a queue
@@ -20,37 +20,31 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 			home, on = h, h
 		}
 	}
+	home = home.callsBackTo(homeOf(ctx))
 	var j *Job
 	switch {
 	case on != nil:
 		lc := &loopCtx{}
-		l, now, j = &lc.life, &lc.Ctx, &lc.job
+		l, now, j = lc.whole(home), &lc.Ctx, &lc.job
 		j.life = l
 	case o.Scope == nil:
 		tc := &taskCtx{}
-		l, now = &tc.life, &tc.Ctx
+		l, now = tc.whole(home), &tc.Ctx
 	default:
 		l = &life{}
 	}
-	l.pc, l.home = o.PC, home.callsBackTo(homeOf(ctx))
-	if o.Name != "" {
-		name := o.Name // o does not escape
-		l.name = &name
-	}
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
-	t.life = l
+	c := &t.call
+	c.body, c.task, c.node, c.long = body, true, &l.own, o.Long
+	t.home = home
+	t.settle(o, now != nil)
+	if now != nil {
+		l.label = *t.label
+	}
 	if o.Into != nil {
 		*o.Into = t
 	}
-	if o.OnEnd != nil {
-		t.OnEnd(o.OnEnd)
-	}
-	c := &t.call
-	c.body, c.name, c.pc, c.long = body, o.Name, o.PC, o.Long
-	// The task is its own submitter: so a thread that comes to wait for it serves it,
-	// wherever it is queued.
-	c.node, c.by, c.gate = &l.own, &l.own, &t.gate
 	c.scope = ScopeOf(ctx)
 	if o.Scope != nil {
 		c.scope = o.Scope
@@ -58,39 +52,42 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	if rec != nil {
 		c.values = rec.Values
 	}
-	if o.Interrupt != nil {
-		c.stop = newInterrupt(o)
-	}
 	if o.Scope != nil {
 		if err := Ended(Afterlife(ctx)); err != nil {
 			count.cancelled.Add(1)
-			c.refusal = err
+			c.more().refusal = err
+			l.begin(ctx)
 			c.finish()
 			return
 		}
 	}
-	c.tellQueued(ctx) // a hook may panic: nothing is held yet
+	var watched *watch
+	if hooked(c.scope) {
+		c.more()
+		c.tellQueued(ctx) // a hook may panic: nothing is held yet
+		watched = c.watched
+	}
 	if s := ScopeOf(ctx); s != nil && s.tasks != nil {
 		s.tasks.counted(c)
 	}
 	l.begin(ctx)
-	c.life = l
 	if o.Member != nil {
 		o.Member.list(c)
 	}
-	if o.Scope != nil && o.Refusal == nil && c.watched == nil {
-		c.ctx = l.base // until it begins: see Thread.exec
-	} else {
-		c.ctx = c.watched.carry(l.open(now, c.scope))
+	switch {
+	case now != nil:
+		c.ctx = watched.carryOwn(l.open(now, c.scope))
+	case o.Refusal != nil || watched != nil:
+		c.ctx = watched.carryOwn(l.openLate(t))
 	}
 	switch {
 	case o.Refusal != nil:
-		c.refusal = o.Refusal
+		c.more().refusal = o.Refusal
 		c.turnAway()
 	case o.Scope != nil:
 		c.bound = true // nobody waits on its goroutine
 		if err := o.Scope.submit(c); err != nil {
-			c.refusal = o.Scope.named(err, c)
+			c.more().refusal = o.Scope.named(err, c.title())
 			c.turnAway()
 			return
 		}
@@ -131,6 +128,28 @@ func StartTask(ctx context.Context, t *Task, body Body, o *Options) {
 	}
 }
 
+// settle gives t what it needs from the start. A task that is to wait in the queue of a
+// thread needs no rest for that: whole says that t is none.
+func (t *Task) settle(o *Options, whole bool) {
+	c := &t.call
+	rest := o.Rest
+	if rest == nil && (whole || o.OnEnd != nil || o.Interrupt != nil) {
+		rest = &TaskRest{}
+	}
+	switch {
+	case rest != nil:
+		rest.label = label{o.Name, o.PC}
+		t.label = &rest.label
+		rest.onEnd = o.OnEnd
+		c.give(rest)
+	case o.Name != "" || !c.knowsPC(o.PC):
+		t.label = &label{o.Name, o.PC}
+	}
+	if o.Interrupt != nil {
+		c.stop = newInterrupt(o)
+	}
+}
+
 // watch has c, a task on a loop that others have made, not begin when stopped is
 // closed, for the reason why; until ended is.
 func (c *Call) watch(stopped, ended <-chan struct{}, why error) {
@@ -150,14 +169,14 @@ func (t *Task) Refusal() error { return t.call.refusal }
 // Hear says that somebody is told how the task has ended; Heard, whether that was
 // said.
 func (t *Task) Hear() {
-	t.heard.Store(true)
+	t.call.heard.Store(true)
 	if p := t.call.ending.Panic; p != nil {
 		p.heard()
 	}
 }
 
 // Heard reports whether Hear was called.
-func (t *Task) Heard() bool { return t.heard.Load() }
+func (t *Task) Heard() bool { return t.call.heard.Load() }
 
 // Err is what the task's function has returned. Only in OnEnd, and later.
 func (t *Task) Err() error {
@@ -168,7 +187,26 @@ func (t *Task) Err() error {
 }
 
 // Done is closed when the task has ended.
-func (t *Task) Done() <-chan struct{} { return t.gate.Done() }
+func (t *Task) Done() <-chan struct{} {
+	g := t.gate.Load()
+	if g == nil {
+		g = t.gateOr(&Gate{})
+	}
+	return g.Done()
+}
+
+// gateOr returns the gate, which is fresh if there is none yet.
+func (t *Task) gateOr(fresh *Gate) *Gate {
+	t.gate.CompareAndSwap(nil, fresh)
+	return t.gate.Load()
+}
+
+// open opens the gate.
+func (t *Task) open() {
+	if !t.gate.CompareAndSwap(nil, openGate) {
+		t.gate.Load().Open()
+	}
+}
 
 // Ending is how it ended. Only after Done.
 func (t *Task) Ending() Ending { return t.call.ending }
@@ -178,7 +216,9 @@ func (t *Task) Wait(ctx context.Context) error {
 	if t.call.hasEnded() {
 		return nil
 	}
-	return await(ctx, forTask{t}, t.Node(), &t.gate)
+	w := &taskWait{}
+	w.target = forTask{t}
+	return await(ctx, &w.goal, t.Node(), t.gateOr(&w.gate))
 }
 
 // Raise ends the caller as the task did, unless it returned.
@@ -191,18 +231,34 @@ func (t *Task) Raise() {
 // Cancel ends the task's ctx. It reports false if the task has ended or was
 // cancelled before.
 func (t *Task) Cancel(cause error) bool {
-	if t.call.hasEnded() || t.life.isEnded() || !t.asked.CompareAndSwap(false, true) {
+	l := t.call.life()
+	if t.call.hasEnded() || l.isEnded() || !t.ask() {
 		return false
 	}
 	if cause == nil {
 		cause = context.Canceled
 	}
-	t.life.stop(cause)
+	l.stop(cause)
 	return true
 }
 
 // Cancelled reports whether Cancel had an effect.
-func (t *Task) Cancelled() bool { return t.asked.Load() }
+func (t *Task) Cancelled() bool {
+	l := t.call.life()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return t.call.asked
+}
+
+// ask notes that Cancel has had an effect, and reports whether it is the first time.
+func (t *Task) ask() bool {
+	l := t.call.life()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := !t.call.asked
+	t.call.asked = true
+	return first
+}
 
 // Init makes g a group below ctx and returns its context, which cancel ends.
 func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.CancelCauseFunc) {
@@ -263,7 +319,10 @@ func (m *Member) Leave() {
 
 // Wait waits for idle, which the end of the last task opens: see await.
 func (g *Group) Wait(ctx context.Context, idle *Gate) error {
-	return await(ctx, forGroup{g}, &g.nc.own, idle)
+	if idle.IsOpen() {
+		return nil
+	}
+	return await(ctx, &goal{target: forGroup{g}}, &g.nc.own, idle)
 }
 
 // WaitForPlace waits for turn, which says that a new member may start; limit is
@@ -274,10 +333,6 @@ func (g *Group) WaitForPlace(turn <-chan struct{}, limit int) error {
 	ctx := context.Background()
 	return wait(ctx, own, rec, &goal{target: &forPlace{g, limit}, ctx: ctx}, &g.nc.own, turn, "group place")
 }
-
-// OnEnd has f called when the task has ended, before anybody is woken. It is
-// set before the task starts.
-func (t *Task) OnEnd(f func()) { t.call.onEnd = f }
 
 func (f forTask) kind() string { return "task" }
 
@@ -299,7 +354,7 @@ func (f forTask) needs(q *query) cycle.Needs {
 }
 
 func (f forTask) report(v *view, w *WaitState) {
-	w.Function = v.found(f.t.Node(), f.t.call.name, f.t.call.pc)
+	w.Function = v.found(f.t.Node(), f.t.call.title())
 	if f.t.call.thread.Load() != nil {
 		forCall{&f.t.call}.report(v, w)
 	} else {

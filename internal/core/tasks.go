@@ -7,8 +7,9 @@ func (k *Tasks) counted(c *Call) {
 		u.n++
 		u.mu.Unlock()
 	}
-	before := c.onEnd
-	c.onEnd = func() {
+	rest := c.more()
+	before := rest.onEnd
+	rest.onEnd = func() {
 		if before != nil {
 			before()
 		}

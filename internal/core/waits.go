@@ -150,14 +150,11 @@ func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal,
 // await waits until gate is open, which the end of n brings about, or ctx ends. n's
 // calls, and those of what n itself waits for or has started, become related
 // to every frame that waits for the caller, and on a thread to the frame of
-// this wait: what a blocked thread waits for, it can always run. n is the node of to,
-// a task or a group.
+// this wait: what a blocked thread waits for, it can always run. n is the node of a task
+// or a group, which w waits for.
 //
 // An n that has ended when the wait ends is reported as such.
-func await(ctx context.Context, to target, n *Node, gate *Gate) error {
-	if gate.IsOpen() {
-		return nil
-	}
+func await(ctx context.Context, w *goal, n *Node, gate *Gate) error {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
 		if gate.IsOpen() { // before ctx, perhaps
@@ -166,7 +163,7 @@ func await(ctx context.Context, to target, n *Node, gate *Gate) error {
 		return err
 	}
 	own, rec := current()
-	w := &goal{target: to, ctx: ctx}
+	w.ctx = ctx
 	var done <-chan struct{}
 	if own == nil && parkable(rec) != nil {
 		w.gate = gate
@@ -371,7 +368,7 @@ func (w *sleeper) park(task *sched.Task) wakeup {
 		// Who ends the call looks at turn when it has changed wait.
 		c.turn.Store(task.Prepare())
 		if c.wait.Load() == callerAwake {
-			c.task = task
+			c.parked = task
 			c.wait.CompareAndSwap(callerAwake, callerParked)
 		}
 		if c.wait.Load() == callerParked {

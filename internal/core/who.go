@@ -188,15 +188,13 @@ func restore(rec *goroutine.Record, v goroutine.Values) {
 
 // raisedSlot returns where the calling goroutine keeps the panic that it is
 // about to raise again, nil where nobody of ours would catch it.
-func raisedSlot() **Panic {
+func raisedSlot() *any {
 	own, rec := current()
 	switch {
 	case own != nil:
 		return &own.raised
-	case rec != nil:
-		if n, _ := rec.Node.(*Node); n != nil {
-			return &n.raised
-		}
+	case rec != nil && rec.Node != nil:
+		return &rec.Raised
 	}
 	return nil
 }

@@ -468,7 +468,7 @@ func (l *lease) exit(t *Thread) {
 	for l.needsExit() {
 		f := l.onExit[0]
 		l.onExit = l.onExit[1:]
-		l.runs(callName("", FuncPC(f)))
+		l.runs(label{pc: FuncPC(f)}.String())
 		Observe(f, func(e Ending) {
 			l.runs("")
 			t.exitFailed(l, "OnThreadExit function", e)

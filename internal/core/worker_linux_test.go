@@ -41,7 +41,7 @@ func TestUnbalancedUnlock(t *testing.T) {
 				go func() {
 					runtime.LockOSThread()
 					defer runtime.UnlockOSThread()
-					err <- s.Do(context.Background(), &Call{}, bodyFunc(func(context.Context) { f() }), &Options{})
+					err <- s.Do(context.Background(), &FullCall{}, bodyFunc(func(context.Context) { f() }), &Options{})
 				}()
 				require.NoError(t, <-err)
 			}

@@ -8,6 +8,7 @@ type Record struct {
 	Owner  any    // the thread the goroutine is locked to, nil otherwise; set by internal/core
 	Node   any    // the call-tree node the goroutine runs, nil otherwise; set by internal/core
 	Task   any    // what of a loop the goroutine runs, nil otherwise; set by internal/sched and loop
+	Raised any    // the panic that was raised again here last, nil if none was; set by internal/core
 	Told   bool   // the waiter has been told of the Goexit under way; set by internal/core, for loop
 
 	critical *criticals // made by the first SetCritical, or shared with the thread's record
