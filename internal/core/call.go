@@ -5,7 +5,6 @@ import (
 	"errors"
 	"runtime"
 	"runtime/trace"
-	"sync/atomic"
 	"time"
 
 	"asyncsync.dev/internal/cycle"
@@ -15,31 +14,6 @@ import (
 
 // This file is the way of a call from top to bottom: from Do through the queue to the
 // function on its thread, and back to the caller.
-
-// Options of one call.
-type Options struct {
-	Abandon   bool
-	Long      bool // it is meant to take long
-	Interrupt func()
-	Once      bool // Interrupt is called once
-	Try       bool // it is not to wait for others
-	Name      string
-	PC        uintptr // of the wrapped function, for its name
-
-	// Of a task: where it runs, nil for a goroutine of its own, and why it
-	// cannot.
-	Scope   *Scope
-	Refusal error
-	Home    *Home // the loop, if another than that of its ctx
-
-	// Of a task, nil for nothing: where it is put before it starts, what is called when
-	// it has ended, before anybody is woken, its place in a group, and its rest, where
-	// its maker has one to give.
-	Into   **Task
-	OnEnd  func()
-	Member *Member
-	Rest   *TaskRest
-}
 
 // Do runs body on the thread of s, waits for it, and returns nil; or it
 // returns the error of a call that was not run, or was abandoned. It is not
@@ -146,14 +120,6 @@ func (s *Scope) doFromThread(ctx context.Context, own *Thread, rec *goroutine.Re
 		restore(rec, c.values)
 	}
 	return err
-}
-
-// note takes from the options what others ask c about.
-func (c *Call) note(o *Options) {
-	c.abandon, c.long, c.try = o.Abandon, o.Long, o.Try
-	if c.by != nil {
-		c.born = c.by.epoch()
-	}
 }
 
 // mayRefuse looks whether c, which was queued, closes a cycle, where that is
@@ -525,6 +491,66 @@ func (c *Call) traced(t *Thread) {
 	c.body.Run(c.context())
 }
 
+// runElsewhere runs c's function on the calling goroutine, unless its ctx has ended
+// or its caller has given up. It reports whether that has woken somebody.
+func (c *Call) runElsewhere() (woke bool) {
+	switch why := c.mayBegin(); why {
+	case nil:
+		return c.runAsync()
+	case errGivenUp:
+		return false
+	}
+	return c.finish()
+}
+
+// runAsync runs c's function on the calling goroutine, which is nobody's
+// thread or serves as the executor's. It reports whether the end of it has
+// woken somebody.
+func (c *Call) runAsync() (woke bool) {
+	rec := goroutine.Ensure()
+	values, node, raised := rec.Values, rec.Node, rec.Raised
+	t, _ := rec.Owner.(*Thread)
+	// Thread-critical values of a goroutine that is lent are none of c's. Those
+	// of a thread are, for c was posted to an executor there; and those of a
+	// coroutine, which are its thread's. Both stay when c has ended.
+	lent := t == nil && !rec.SharesCritical()
+	var critical goroutine.Aside
+	if lent {
+		critical = rec.SetAside()
+	}
+	rec.Values, rec.Node, rec.Raised = c.values, c.node, nil
+	c.edge.gid.Store(rec.ID)
+	if t != nil {
+		defer c.node.runsInside(t)()
+	}
+	told := false
+	defer func() {
+		if !told {
+			c.ending = recovered(recover(), nil)
+		}
+		c.values = rec.Values
+		rec.Values, rec.Node, rec.Raised = values, node, raised
+		if lent {
+			rec.PutBack(critical)
+		}
+		rec.ReleaseIfEmpty()
+		c.node.End()
+		c.ending.count()
+		rec.Told = c.ending.Goexit
+		if c.task {
+			return // its goroutine ends the task, further down its stack
+		}
+		woke = c.finish()
+	}()
+	if lent {
+		c.run(nil, &rec.Raised, rec, nil)
+	} else {
+		c.run(nil, &rec.Raised, nil, nil)
+	}
+	told = true
+	return
+}
+
 // retire takes the ended call off the stack, and tells its caller.
 func (t *Thread) retire(c *Call) {
 	t.lock()
@@ -827,30 +853,6 @@ func (t *Thread) gather() {
 	}
 }
 
-// begin claims c for the one who is about to run its function, and reports whether
-// that may be done.
-func (c *Call) begin() bool { return c.stage.CompareAndSwap(undecided, begun) }
-
-// forbid keeps the function from beginning, and reports whether it is the one who has
-// done so: false says that it has begun, or was refused already. It is not for calls
-// that are queued: these are removed.
-func (c *Call) forbid() bool { return c.stage.CompareAndSwap(undecided, refused) }
-
-// hasBegun reports whether the function has begun.
-func (c *Call) hasBegun() bool { return c.stage.Load() == begun }
-
-// isQueued reports whether c is in a list. The mu of its thread is held.
-func (c *Call) isQueued() bool { return c.list != nil }
-
-// isRunning reports whether c is on the stack of its thread, perhaps without having
-// begun. The mu of the thread is held. It may be true for a moment after the end.
-func (c *Call) isRunning() bool {
-	return c.list == nil && c.stage.Load() != refused && !c.hasEnded()
-}
-
-// hasEnded reports whether the end of c is recorded.
-func (c *Call) hasEnded() bool { return c.wait.Load() == callEnded }
-
 // lend has the goroutine of c's caller, who waits, run the async function a,
 // and reports whether it is to be had, and whether it slept. Only the thread that
 // runs c's function calls it, and it waits for a next: so errands nest like the
@@ -1029,53 +1031,6 @@ func (t *Thread) drain() {
 	}
 }
 
-// Reset makes a call whose function has returned or panicked, and whose caller
-// has been told, fit to be used again. What most calls leave alone is not
-// written, and nothing atomically: nobody else has it, and its cache lines come
-// back from another processor while the caller goes on.
-func (f *FullCall) Reset() (done bool) {
-	c := f.whole()
-	switch {
-	case c.parked != nil:
-		return false
-	case c.watched != nil || c.stop != nil || c.errand != nil:
-		*f = FullCall{}
-		return true
-	}
-	c.body, c.ctx, c.scope, c.node = nil, nil, nil, nil
-	c.stage, c.wait = atomic.Uint32{}, atomic.Uint32{}
-	c.thread = atomic.Pointer[Thread]{}
-	if c.ending.Panic != nil {
-		c.ending = Ending{}
-	}
-	if c.by != nil {
-		c.by = nil
-	}
-	if c.name != "" {
-		c.name = ""
-	}
-	if c.pc != 0 {
-		c.pc = 0
-	}
-	c.long, c.abandon, c.bound, c.loose, c.try = false, false, false, false, false
-	c.submission = submission{}
-	c.edge = edge{}
-	c.values = goroutine.Values{}
-	c.frame, c.parker = nil, nil
-	return true
-}
-
-// Ending returns how the function ended. Only for the caller of a call that
-// was not refused.
-func (c *Call) Ending() Ending { return c.ending }
-
-// Raise ends the caller of c the way the function ended, unless it returned.
-func (c *Call) Raise() {
-	if !c.ending.Returned() {
-		c.ending.Raise()
-	}
-}
-
 // RunInline runs body where it is called, with the hooks, the trace and the
 // interrupt function that a call has. It ends as body does.
 func (f *FullCall) RunInline(ctx context.Context, s *Scope, body Body, o *Options) {
@@ -1107,112 +1062,10 @@ func (f *FullCall) RunInline(ctx context.Context, s *Scope, body Body, o *Option
 	c.ending.Raise()
 }
 
-// SetPC names the call after the function with that entry, unless it has a name.
-func (f *FullCall) SetPC(pc uintptr) { f.rest.pc = pc }
-
 // Plain reports whether a call in s, which may be nil, that runs where it is
 // made needs nothing beside its function.
 func Plain(o *Options, s *Scope) bool {
 	return o.Interrupt == nil && !hooked(s) && !trace.IsEnabled()
-}
-
-// whole returns f as a call.
-func (f *FullCall) whole() *Call {
-	if f.callRest == nil {
-		f.callRest = &f.rest
-	}
-	return &f.Call
-}
-
-// more returns the rest of c. A task that has none yet gets one: the caller holds the mu
-// of its thread then, or nobody else knows that c is there.
-func (c *Call) more() *callRest {
-	if c.callRest == nil {
-		c.give(&TaskRest{})
-	}
-	return c.callRest
-}
-
-// give makes r the rest of c, a task.
-func (c *Call) give(r *TaskRest) {
-	c.callRest = &r.callRest
-	c.promise().gate.CompareAndSwap(nil, &r.gate)
-}
-
-// promise returns the task that c is.
-func (c *Call) promise() *Task { return c.body.(TaskBody).Task() }
-
-// context returns what the function receives, nil while that is not known.
-func (c *Call) context() context.Context {
-	switch {
-	case c.ctx != nil:
-		return c.ctx
-	case c.callRest != nil:
-		return c.given
-	}
-	return nil
-}
-
-// life returns that of a task.
-func (c *Call) life() *life { return c.node.life }
-
-// submitter returns the node that c was submitted by. A task is its own submitter: so a
-// thread that comes to wait for it serves it, wherever it is queued.
-func (c *Call) submitter() *Node {
-	if c.task {
-		return c.node
-	}
-	return c.by
-}
-
-// bornIn returns the epoch that the submitter was in.
-func (c *Call) bornIn() uint32 {
-	if c.task {
-		return 0
-	}
-	return c.born
-}
-
-// pinned returns the frame that must run c, nil for any.
-func (c *Call) pinned() *Frame {
-	if c.task {
-		return nil
-	}
-	return c.pin
-}
-
-// waiter returns the frame that waits for c, nil if none does.
-func (c *Call) waiter() *Frame {
-	if c.task {
-		return nil
-	}
-	return c.frame
-}
-
-// callerEdge returns the wait of c's caller, nil for a task, which has no caller.
-func (c *Call) callerEdge() *edge {
-	switch f := c.waiter(); {
-	case c.task:
-		return nil
-	case f != nil:
-		return &f.edge
-	}
-	return &c.edge
-}
-
-// until returns the context whose end ends c. The mu of its thread is held.
-func (c *Call) until() context.Context {
-	if c.task && c.ctx == nil {
-		return c.life().base
-	}
-	return c.context()
-}
-
-// lock locks the thread of c, which has one, and returns it.
-func (c *Call) lock() *Thread {
-	t := c.thread.Load()
-	t.mu.Lock()
-	return t
 }
 
 // inLine reports whether t waits for a worker of its pool, if only for one that
@@ -1274,17 +1127,4 @@ func (f forCall) report(_ *view, w *WaitState) {
 	if f.c.isRunning() {
 		w.Goroutine = t.gid.Load()
 	}
-}
-
-// String returns the name of the policy.
-func (p Policy) String() string {
-	switch p {
-	case Related:
-		return "Related"
-	case All:
-		return "All"
-	case None:
-		return "None"
-	}
-	return "invalid"
 }

@@ -2,44 +2,10 @@ package core
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"asyncsync.dev/internal/goroutine"
 )
-
-// cycles is held by a search for a cycle, and by a report while it looks at a few
-// waits. It is the outermost lock.
-//
-// The record of a call is used again when its caller has been told. A reader of
-// edges counts itself in readers, locks cycles, and only then reads the first edge.
-// A waiter that takes its edge back looks at readers after that. If there are any it
-// waits until cycles is free: see awaitReaders. So a record that a reader has found
-// is not used for something else while the reader holds the lock.
-var (
-	cycles  sync.Mutex
-	readers atomic.Int32
-)
-
-// readEdges runs f with the right to read edges.
-func readEdges(f func()) {
-	readers.Add(1)
-	cycles.Lock()
-	defer func() {
-		cycles.Unlock()
-		readers.Add(-1)
-	}()
-	f()
-}
-
-// awaitReaders returns when nobody can be reading an edge that was taken back
-// before.
-func awaitReaders() {
-	if readers.Load() != 0 {
-		cycles.Lock()
-		defer cycles.Unlock() // having waited is enough
-	}
-}
 
 // goal returns the goal of e, nil if it waits for a call, or for nothing known.
 func (e *edge) goal() *goal {
@@ -52,16 +18,6 @@ func (e *edge) hide(hidden bool) {
 	if g := e.goal(); g != nil {
 		g.hidden.Store(hidden)
 	}
-}
-
-// claim returns what e wants of a resource, nil if it waits for something else.
-func (e *edge) claim() *claim {
-	if g := e.goal(); g != nil {
-		if t, ok := g.target.(forTokens); ok {
-			return t.c
-		}
-	}
-	return nil
 }
 
 // call returns the call on a thread, or on its way there, that e waits for, or nil.

@@ -80,3 +80,16 @@ func (g *Gate) leave(l *listener) bool {
 	}
 	return false
 }
+
+// gateOr returns the gate, which is fresh if there is none yet.
+func (t *Task) gateOr(fresh *Gate) *Gate {
+	t.gate.CompareAndSwap(nil, fresh)
+	return t.gate.Load()
+}
+
+// open opens the gate.
+func (t *Task) open() {
+	if !t.gate.CompareAndSwap(nil, openGate) {
+		t.gate.Load().Open()
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"asyncsync.dev/internal/cycle"
 	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/internal/sched"
 	"asyncsync.dev/internal/spin"
@@ -170,77 +171,6 @@ type Frame struct {
 	done bool
 	open bool // it serves everybody, where nothing is in the way: see Thread.everybody
 }
-
-// Policy says which calls a thread runs while the function on it is blocked in
-// a wait of this library.
-type Policy uint8
-
-const (
-	Related Policy = iota // those that the wait may depend on
-	All                   // every one, in the order of arrival
-	None                  // not any
-)
-
-// # The states of a call
-//
-// Where the function of a call is, and where its caller is, are two things that
-// change independently, so there are two machines.
-//
-// The function. Its place is guarded by the mu of the thread: a call is in a list
-// (Call.list), or on the stack (Thread.run and Call.outer), or in neither. What can
-// be decided by either side at any moment is one atomic word, Call.stage. It leaves
-// undecided once.
-//
-//	            put             take            begin
-//	  ┌──────┐ ────▶ ┌────────┐ ────▶ ┌───────┐ ────▶ ┌───────┐ retire  ┌───────┐
-//	  │ made │       │ queued │       │ taken │       │ begun │ ──────▶ │ ended │
-//	  └──────┘       └────────┘       └───────┘       └───────┘         └───────┘
-//	      │               │ remove        │ forbid        ▲
-//	      │               ▼               ▼               │
-//	      │          ┌──────────────────────┐             │
-//	      │  forbid  │       refused        │             │
-//	      ├─────────▶└──────────────────────┘             │
-//	      └───────────────────────────────────────────────┘
-//	        begin, of a function that runs elsewhere
-//
-//	state     Call.list   on the stack   Call.stage
-//	made      nil         no             undecided
-//	queued    its list    no             undecided
-//	taken     nil         yes            undecided
-//	begun     nil         yes, if it     begun
-//	                      is on a thread
-//	refused   nil         no             refused
-//	ended     nil         no             begun
-//
-// A call to a thread that its caller holds (see [Scope.hold]) has one goroutine on
-// both sides, and so nothing to decide: it stays undecided while it runs.
-//
-// The caller. Call.wait is the word that the end of the call and its caller race for.
-//
-//	  awake ⇄ parked        the caller sleeps, or is woken
-//	  awake, parked → errand   the thread asks it to run an async function: see lend
-//	  errand → awake           it runs that
-//	  awake, parked → gone     it has abandoned the call, which has begun
-//	  any but gone → callEnded the ending is recorded
-//
-// Whatever changes the word to callEnded wakes the caller if it was parked. From then on
-// the record is the caller's, which may use it again.
-
-// The values of Call.stage.
-const (
-	undecided = iota
-	begun     // the function runs, or has ended
-	refused   // it will never begin
-)
-
-// The values of Call.wait.
-const (
-	callerAwake  = iota
-	callerParked // the caller sleeps on its parker, or its task is parked
-	callEnded    // the ending is recorded
-	callerGone   // the caller has abandoned the call
-	callErrand   // the caller is asked to run c.errand meanwhile
-)
 
 // A Call is one function on its way to a thread and back.
 //
@@ -1324,4 +1254,148 @@ type Panic struct {
 type loss struct {
 	told atomic.Bool // somebody has heard of it
 	text string
+}
+
+// A target is what a wait is for. Searches for a cycle, the lending of tokens and
+// reports all ask it, and nothing else in this package knows the kinds of waits. The
+// types are below; the methods of each are in the file of what it is a wait for.
+//
+// Each of the types is one pointer, so that an edge holds it without an allocation.
+type target interface {
+	// kind returns the kind of the wait: see [WaitState]. It is "" for a goroutine
+	// that does not wait itself, but runs inside of something else.
+	kind() string
+	// name returns the name of the target, "" if it has none.
+	name() string
+	// mayWait reports whether the target may be waiting itself. It is called with
+	// the mutex of a thread held, and takes leaf locks only.
+	mayWait() bool
+	// next returns the one call that has to end, and the node that it runs as if it
+	// may run off the threads. Both are nil if the target is something else.
+	next() (*Call, *Node)
+	// needs returns what has to end before the wait does. cycles and relations are
+	// held, and no other lock.
+	needs(q *query) cycle.Needs
+	// reached returns what claim.reach meets on its way up if it comes through this
+	// wait; nil if it does not.
+	reached() any
+	// report adds to w what is known of the target, and to v the functions that it
+	// leads to. cycles is held, and no other lock.
+	report(v *view, w *WaitState)
+}
+
+// forCall is a call on a thread, or on its way there.
+type forCall struct{ c *Call }
+
+// forAsync is a call whose function runs elsewhere: see [Away].
+type forAsync struct{ c *Call }
+
+// forNode is the function that runs as a node.
+type forNode struct{ n *Node }
+
+// forTop is the call on top of a thread, for a function that runs inside of it: see
+// Node.runsInside.
+type forTop struct{ c *Call }
+
+// forThread is the thread that the goroutine of the waiter has become.
+type forThread struct{ t *Thread }
+
+// forTask is the end of a task.
+type forTask struct{ t *Task }
+
+// forGroup is the end of all tasks of a group.
+type forGroup struct{ g *Group }
+
+// forRegion is the end of all that a portal runs.
+type forRegion struct{ forGroup }
+
+// forPlace is a place in a group that has as many members as it may have: the end of
+// any one of them.
+type forPlace struct {
+	g     *Group
+	limit int
+}
+
+// forTokens is tokens of a resource.
+type forTokens struct{ c *claim }
+
+// forLock is a lock that somebody else has.
+type forLock struct{ t *Turn }
+
+// forScope is the end of a context.
+type forScope struct{ s *Scope }
+
+// forPool is the end of the threads of a pool.
+type forPool struct{ p *Pool }
+
+// A goal is what a wait is for that has no call to keep its edge in.
+type goal struct {
+	target
+	ctx    context.Context // its end ends the wait
+	edge   edge            // of a waiter off the threads
+	hidden atomic.Bool     // not visible yet, or taken back; or the waiter was let go
+
+	gate  *Gate // opens when the wait is over, for a task that parks; nil for others
+	place listener
+}
+
+// How much a graph names.
+const (
+	graphQueue   = 16   // queued calls of a thread
+	graphNodes   = 1024 // functions off the threads
+	graphMembers = 64   // of a group, or threads of a pool
+)
+
+// A view is a graph in the making.
+type view struct {
+	g    Graph
+	todo []function    // that waits have led to, in order
+	seen map[*Node]int // their places, from 1
+
+	pools   map[*Pool]int
+	sites   map[uintptr]Site
+	numbers map[*Resource]int // of Limiters, from 1
+	there   map[int64]bool    // goroutines that g has
+}
+
+// A function runs off the threads.
+type function struct {
+	node *Node
+	label
+}
+
+// How much is looked at.
+const (
+	graphTop    = 48  // entries of a stack, from the top
+	graphBottom = 16  // and from the bottom, of a stack that is higher than both
+	graphSteps  = 256 // up a tree, along a chain of waits, or through a queue
+)
+
+// A query asks whether a wait depends on the one who makes it: the goroutine that
+// runs as node or waits in frame, or that has queued call.
+type query struct {
+	cycle.Search
+	edge *edge // the wait
+
+	node  *Node
+	frame *Frame
+	call  *Call
+	claim *claim // of the wait, if that is for tokens
+
+	// Of one run.
+	claims []*claim                   // that were met on the way, but for claim
+	stacks map[*Thread][]*stackVertex // from the top
+}
+
+// A stackVertex is a frame, and those above it: all must end before the thread is
+// back below it.
+//
+// So each frame of a deep stack is looked at once, however many waits lead to
+// something in the stack.
+type stackVertex struct {
+	q     *query
+	f     *Frame
+	above *stackVertex // nil for the top
+	label label        // of the call that waits
+	cause bool         // what keeps it is its own wait
 }

@@ -3,43 +3,7 @@ package core
 import (
 	"fmt"
 	"reflect"
-	"runtime"
 )
-
-// Name returns what the call is called in reports: the name it was given, or
-// that of its function.
-func (c *Call) Name() string { return c.title().String() }
-
-// title returns what c is called.
-func (c *Call) title() label {
-	if !c.task {
-		return c.label
-	}
-	if l := c.promise().label; l != nil {
-		return *l
-	}
-	return label{pc: c.body.(interface{ PC() uintptr }).PC()}
-}
-
-// knowsPC reports whether the body of c knows that it is to be called after the function
-// with the entry pc.
-func (c *Call) knowsPC(pc uintptr) bool {
-	b, ok := c.body.(interface{ PC() uintptr })
-	return ok && b.PC() == pc
-}
-
-// String returns the name, or else that of the function.
-func (l label) String() string {
-	if l.name != "" {
-		return l.name
-	}
-	if l.pc != 0 {
-		if f := runtime.FuncForPC(l.pc); f != nil {
-			return f.Name()
-		}
-	}
-	return "call"
-}
 
 // called is what errors call t: its name, or where its context was made.
 func (t *Thread) called() string {

@@ -2,6 +2,8 @@ package core
 
 import (
 	"slices"
+
+	"asyncsync.dev/internal/goroutine"
 )
 
 // setParent makes p the parent of n. Ancestors of p that have ended are cut
@@ -142,3 +144,13 @@ func (n *Node) name() string {
 
 // Node is what the task runs as.
 func (t *Task) Node() *Node { return t.call.node }
+
+// waiter returns the node that stands for the goroutine of rec, which is no thread;
+// nil if the goroutine is nobody's.
+func waiter(rec *goroutine.Record) *Node {
+	if rec == nil {
+		return nil
+	}
+	n, _ := rec.Node.(*Node)
+	return n
+}

@@ -460,16 +460,6 @@ func (p *Pool) shut() {
 	}
 }
 
-// PoolStats is the state of a pool at one moment.
-type PoolStats struct {
-	Threads  int    // alive now
-	Overflow int    // of these, beyond MaxThreads
-	Idle     int    // lent to nobody
-	Waiting  int    // contexts in line
-	Peak     int    // most alive at one time
-	Started  uint64 // ever
-}
-
 // Stats returns the state of the pool.
 func (p *Pool) Stats() PoolStats {
 	p.mu.Lock()

@@ -1183,3 +1183,13 @@ func (f forTokens) needs(q *query) cycle.Needs {
 	}
 	return q.one(&resourceVertex{q, f.c})
 }
+
+// claim returns what e wants of a resource, nil if it waits for something else.
+func (e *edge) claim() *claim {
+	if g, ok := e.to.(*goal); ok {
+		if t, ok := g.target.(forTokens); ok {
+			return t.c
+		}
+	}
+	return nil
+}

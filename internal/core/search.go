@@ -11,22 +11,6 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// A query asks whether a wait depends on the one who makes it: the goroutine that
-// runs as node or waits in frame, or that has queued call.
-type query struct {
-	cycle.Search
-	edge *edge // the wait
-
-	node  *Node
-	frame *Frame
-	call  *Call
-	claim *claim // of the wait, if that is for tokens
-
-	// Of one run.
-	claims []*claim                   // that were met on the way, but for claim
-	stacks map[*Thread][]*stackVertex // from the top
-}
-
 func newQuery(e *edge, node *Node, f *Frame, c *Call) *query {
 	q := &query{edge: e, node: node, frame: f, call: c, claim: e.claim()}
 	if node != nil {
@@ -418,19 +402,6 @@ func (v *callVertex) Expand() (n cycle.Needs) {
 	return n
 }
 
-// A stackVertex is a frame, and those above it: all must end before the thread is
-// back below it.
-//
-// So each frame of a deep stack is looked at once, however many waits lead to
-// something in the stack.
-type stackVertex struct {
-	q     *query
-	f     *Frame
-	above *stackVertex // nil for the top
-	label label        // of the call that waits
-	cause bool         // what keeps it is its own wait
-}
-
 func (v *stackVertex) Key() any { return v.f }
 
 func (v *stackVertex) Expand() cycle.Needs {
@@ -667,4 +638,15 @@ func (q *query) function(self *Node, t *Thread, c *Call, seq uint64) []cycle.Ver
 		}
 	}
 	return nil
+}
+
+func (g *goal) mayWait() bool { return !g.hidden.Load() && g.target.mayWait() }
+
+func (g *goal) needs(q *query) cycle.Needs {
+	if g.hidden.Load() {
+		return cycle.Needs{}
+	}
+	n := g.target.needs(q)
+	n.Until = g.ctx
+	return n
 }

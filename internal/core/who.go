@@ -15,16 +15,6 @@ func Here() *Thread {
 	return t
 }
 
-// waiter returns the node that stands for the goroutine of rec, which is no thread;
-// nil if the goroutine is nobody's.
-func waiter(rec *goroutine.Record) *Node {
-	if rec == nil {
-		return nil
-	}
-	n, _ := rec.Node.(*Node)
-	return n
-}
-
 // makers are the goroutines that have executors.
 var makers struct {
 	n     atomic.Int32 // how many, so that programs without any do not look

@@ -3,8 +3,120 @@ package core
 import (
 	"context"
 
+	"asyncsync.dev/internal/cycle"
 	"asyncsync.dev/internal/goroutine"
 )
+
+// Init makes g a group below ctx and returns its context, which cancel ends.
+func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.CancelCauseFunc) {
+	by := NodeOf(ctx)
+	base, cancel := context.WithCancelCause(foreign(ctx))
+	g.nc.over(base)
+	g.nc.scope, g.nc.node, g.nc.home = ScopeOf(ctx), &g.nc.own, homeOf(ctx)
+	g.nc.own.setParent(by)
+	return &g.nc.Ctx, cancel
+}
+
+// Context returns the context of the group's tasks.
+func (g *Group) Context() context.Context { return &g.nc.Ctx }
+
+// Add makes m, whose task is about to start, a place in the group.
+func (g *Group) Add(m *Member) {
+	m.group = g
+	g.nc.own.Start()
+}
+
+// Done says that the task of m has ended, or has not come to run.
+func (g *Group) Done(m *Member) {
+	m.Leave()
+	g.nc.own.End()
+}
+
+// list says that c, which is complete and about to run, is the member m.
+func (m *Member) list(c *Call) {
+	g := m.group
+	g.mu.Lock()
+	m.listed, m.call = true, c
+	m.after = g.members
+	if g.members != nil {
+		g.members.before = m
+	}
+	g.members = m
+	g.mu.Unlock()
+}
+
+// Leave says that m has ended, or has not come to run.
+func (m *Member) Leave() {
+	g := m.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !m.listed {
+		return
+	}
+	if m.before != nil {
+		m.before.after = m.after
+	} else {
+		g.members = m.after
+	}
+	if m.after != nil {
+		m.after.before = m.before
+	}
+	m.listed, m.call, m.before, m.after = false, nil, nil, nil
+}
+
+// Wait waits for idle, which the end of the last task opens: see await.
+func (g *Group) Wait(ctx context.Context, idle *Gate) error {
+	if idle.IsOpen() {
+		return nil
+	}
+	return await(ctx, &goal{target: forGroup{g}}, &g.nc.own, idle)
+}
+
+// WaitForPlace waits for turn, which says that a new member may start; limit is
+// how many there may be. The wait ends when the turn comes: nothing else ends it,
+// but that it could never come.
+func (g *Group) WaitForPlace(turn <-chan struct{}, limit int) error {
+	own, rec := current()
+	ctx := context.Background()
+	return wait(ctx, own, rec, &goal{target: &forPlace{g, limit}, ctx: ctx}, &g.nc.own, turn, "group place")
+}
+
+func (f forGroup) kind() string { return "group" }
+
+func (f forGroup) name() string { return "" }
+
+func (f forGroup) next() (*Call, *Node) { return nil, nil }
+
+func (f forGroup) reached() any { return &f.g.nc.own }
+
+func (f forGroup) report(v *view, w *WaitState) { v.members(w, f.g) }
+
+func (f forGroup) mayWait() bool {
+	f.g.mu.Lock()
+	defer f.g.mu.Unlock()
+	for m := f.g.members; m != nil; m = m.after {
+		if m.call.node.waits.Load() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (f forGroup) needs(q *query) cycle.Needs { return cycle.Needs{Of: q.members(f.g)} }
+
+func (f *forPlace) kind() string { return "group place" }
+
+func (f *forPlace) name() string { return "" }
+
+func (f *forPlace) mayWait() bool { return true }
+
+func (f *forPlace) next() (*Call, *Node) { return nil, nil }
+
+func (f *forPlace) reached() any { return &f.g.nc.own }
+
+func (f *forPlace) report(v *view, w *WaitState) { v.members(w, f.g) }
+
+func (f *forPlace) needs(q *query) cycle.Needs { return q.one(&placeVertex{q, f}) }
 
 // A Region is a part of the call tree that is neither a task nor a call: what runs
 // with its context is below it, and whoever waits for the region waits for all of

@@ -1,0 +1,405 @@
+package core
+
+import (
+	"context"
+
+	"asyncsync.dev/internal/goroutine"
+)
+
+// HomeOf returns the Home of a loop.Loop. Package loop sets it.
+var HomeOf func(loop any) *Home
+
+// WithHome returns ctx with another loop.
+func WithHome(ctx context.Context, h *Home) context.Context {
+	var s *Scope
+	var n *Node
+	if c := From(ctx); c != nil {
+		s, n = c.scope, c.node
+	}
+	return newCtx(foreign(ctx), s, n, h)
+}
+
+// callsBackTo returns the loop that the contexts of what h runs name, for a caller
+// whose own is up.
+func (h *Home) callsBackTo(up *Home) *Home {
+	if h != nil && h.Threads {
+		return up
+	}
+	return h
+}
+
+// Tasks returns h, or, if that is no loop, what is above it.
+func (h *Home) Tasks() *Home {
+	if h != nil && h.Loop == nil {
+		return h.Outer
+	}
+	return h
+}
+
+// BelowLoop reports whether the caller is a task of h, or a function on a thread that
+// one waits for.
+func BelowLoop(h *Home) bool {
+	own, rec := current()
+	switch {
+	case own != nil:
+		return own.run != nil && homeOf(own.run.context()) == h
+	case rec != nil:
+		t := parkable(rec)
+		return t != nil && t.Loop().Home() == any(h.Loop)
+	}
+	return false
+}
+
+// tasks reports whether h, which may be nil, runs tasks.
+func (h *Home) tasks() bool { return h != nil && (h.Backend != nil || h.Spawn != nil) }
+
+// life returns what ends when h stops, nil if that is not known.
+func (h *Home) life() context.Context {
+	if h.Backend == nil {
+		return nil
+	}
+	return h.Backend.Life()
+}
+
+// Done implements [context.Context].
+func (c *lifeCtx) Done() <-chan struct{} { return c.life.Done() }
+
+// Err implements [context.Context].
+func (c *lifeCtx) Err() error { return c.life.Err() }
+
+// Value implements [context.Context]. What ends, and why, is asked of life first:
+// that knows nothing else.
+func (c *lifeCtx) Value(key any) any {
+	if v := c.life.Value(key); v != nil {
+		return v
+	}
+	return c.Context.Value(key)
+}
+
+// layer returns a foreign context over that of ctx, for a function that h runs: it
+// ends with h as well. If it does not by itself there is a life to end it with, and
+// to be ended when the function has.
+//
+// The life is that of a task, so that layers do not pile up: however deep calls are
+// nested, each hangs from what is above the outermost. The layer is in ac, if that is
+// not nil and there is nothing but the home to end it.
+func (h *Home) layer(ctx context.Context, ac *awayCtx) (context.Context, *life) {
+	base := foreign(ctx)
+	if !h.tasks() {
+		return base, nil
+	}
+	if end := h.life(); end != nil {
+		switch base.Done() {
+		case end.Done():
+			return base, nil
+		case nil:
+			if ac == nil {
+				return &lifeCtx{base, end}, nil
+			}
+			ac.alone = lifeCtx{base, end}
+			return &ac.alone, nil
+		}
+	}
+	l := new(fullLife).whole(h)
+	l.begin(ctx)
+	l.makeLayer()
+	return l.layer, l
+}
+
+// send has the function of c run on h, as j, which is empty.
+func (c *Call) send(h *Home, j *Job) error {
+	UseLoops()
+	switch {
+	case h.Backend != nil:
+		j.Home, j.call, j.node, j.Body, j.Values = h, c, c.node, j, c.values
+		return h.Backend.Start(j)
+	case h.Spawn != nil:
+		return h.Spawn(c.ctx, func(theirs context.Context) {
+			// Theirs ends with c's ctx, and for reasons of the backend's own.
+			unwatch := context.AfterFunc(theirs, func() { j.end(context.Cause(theirs)) })
+			defer unwatch()
+			c.posted()
+		})
+	}
+	return h.Loop.Post(c.posted)
+}
+
+// end ends the ctx of the function.
+func (j *Job) end(cause error) {
+	if j.life != nil {
+		j.life.stop(cause)
+	}
+}
+
+// posted runs c's function on the goroutine that it was posted to.
+func (c *Call) posted() {
+	if !c.task {
+		c.runElsewhere()
+		return
+	}
+	switch why := c.mayBegin(); {
+	case why == nil:
+		defer c.finish()
+		c.runAsync()
+	case why != errGivenUp:
+		c.turnAway()
+	}
+}
+
+// Begin implements [sched.Body].
+func (j *Job) Begin() bool {
+	c := j.call
+	if why := c.mayBegin(); why != nil {
+		j.forget()
+		if why != errGivenUp {
+			c.turnAway()
+		}
+		return false
+	}
+	j.phase = runs
+	rec := j.record()
+	rec.Node = c.node
+	c.edge.gid.Store(rec.ID)
+	c.tellStarted(nil)
+	if c.stop != nil {
+		c.stop.arm(c.ctx, nil)
+	}
+	return true
+}
+
+// Run implements [sched.Body].
+func (j *Job) Run() { j.call.body.Run(j.call.ctx) }
+
+// Over implements [sched.Body]. It is what runAsync does when the function has
+// ended: see there.
+func (j *Job) Over(v any, goexit bool) {
+	if j.phase != runs {
+		return
+	}
+	j.phase = over
+	c, rec := j.call, j.record()
+	if v != nil || goexit {
+		c.ending = recovered(v, rec.Raised)
+	}
+	told := false
+	defer func() {
+		if !told {
+			c.ending = recovered(recover(), nil)
+		}
+		c.values = rec.Values
+		rec.Node, rec.Raised = nil, nil
+		c.node.End()
+		c.ending.count()
+		j.forget()
+		c.finish()
+	}()
+	if c.stop != nil {
+		c.stop.end(&c.ending)
+	}
+	if j.Own {
+		endCritical(rec, &c.ending)
+	}
+	c.tellEnded(nil)
+	told = true
+}
+
+// Refused implements [sched.Body].
+func (j *Job) Refused() {
+	c := j.call
+	j.forget()
+	if c.turnDown(j.Home.Stopped) {
+		c.turnAway()
+	}
+}
+
+// Stop implements [sched.Body].
+func (j *Job) Stop() { j.end(j.Home.Stopped) }
+
+// forget lets go of a task, which contexts that lead to j must not keep.
+func (j *Job) forget() {
+	if j.call.task {
+		j.call = nil
+	}
+}
+
+// record returns that of the goroutine that j runs on.
+func (j *Job) record() *goroutine.Record {
+	if j.Own {
+		return goroutine.Ensure()
+	}
+	return j.Task.Record()
+}
+
+// RunOwn runs j on the calling goroutine, which is for nothing else.
+func (j *Job) RunOwn() {
+	j.Own = true
+	rec := goroutine.Ensure()
+	rec.Task, rec.Values = j, j.Values
+	defer func() {
+		rec.Task = nil
+		rec.Release()
+	}()
+	returned := false
+	defer func() {
+		if !returned {
+			v := recover()
+			j.Body.Over(v, v == nil)
+		}
+	}()
+	if j.Body.Begin() {
+		j.Body.Run()
+	}
+	j.Body.Over(nil, false)
+	returned = true
+}
+
+// A Solo is a task of a backend that is nobody's promise: that of Spawn, or the
+// main function of Run.
+type Solo struct {
+	Job
+	tc    taskCtx
+	alone lifeCtx // its layer, if it ends with the backend alone
+	fn    func(context.Context)
+
+	// Ended is told, on the task's goroutine, how it has ended; NotRun, that it
+	// has not begun, and why. Without Ended the hooks are told of what does not
+	// return.
+	Ended   func(Ending)
+	NotRun  func(error)
+	refusal error
+}
+
+// NewSolo makes a task that is to run fn on h, a backend of package loop, as a child
+// of ctx's node and with a fork of the caller's values.
+func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
+	UseLoops()
+	s := &Solo{fn: fn}
+	s.Home, s.Body = h, s
+	s.node, s.life = &s.tc.life.own, &s.tc.life
+	if _, rec := current(); rec != nil {
+		s.Values = rec.Values
+	}
+	l := s.tc.whole(h)
+	l.label.pc = FuncPC(fn)
+	l.own.setParent(NodeOf(ctx))
+	l.own.life = l
+	l.begin(ctx)
+	unowned := l.parent == nil || l.parent.alone && l.parent.home == h
+	switch end := h.life(); {
+	case unowned && l.base.Done() == nil:
+		// Nobody ends it but the backend.
+		s.alone = lifeCtx{l.base, end}
+		l.layer, l.alone = &s.alone, true
+	case unowned && l.base.Done() == end.Done():
+		l.layer, l.alone = l.base, true
+	default:
+		l.makeLayer()
+	}
+	c := &s.tc.Ctx
+	c.over(l.layer)
+	c.scope, c.node, c.home = ScopeOf(ctx), &l.own, h
+	l.own.Start()
+	return s
+}
+
+// Ctx returns the ctx of the task.
+func (s *Solo) Ctx() context.Context { return &s.tc.Ctx }
+
+// Begin implements [sched.Body].
+func (s *Solo) Begin() bool {
+	if s.refusal = Ended(&s.tc.Ctx); s.refusal != nil {
+		return false
+	}
+	s.record().Node = &s.tc.life.own
+	return true
+}
+
+// Run implements [sched.Body].
+func (s *Solo) Run() { s.fn(&s.tc.Ctx) }
+
+// Over implements [sched.Body].
+func (s *Solo) Over(v any, goexit bool) {
+	if s.phase == over {
+		return
+	}
+	s.phase = over
+	var e Ending
+	if v != nil || goexit {
+		e = recovered(v, s.record().Raised)
+	}
+	rec := s.record()
+	if s.Own {
+		endCritical(rec, &e)
+	}
+	told := rec.Told
+	rec.Node, rec.Raised, rec.Told = nil, nil, false
+	s.release()
+	switch {
+	case s.refusal != nil:
+		if s.NotRun != nil {
+			s.NotRun(s.refusal)
+		}
+	case s.Ended != nil:
+		s.Ended(e)
+	case !e.Returned() && !told:
+		TellUnheard(s.tc.life.base, e, s.tc.life.label.String())
+	}
+}
+
+func (s *Solo) release() {
+	s.tc.life.own.End()
+	s.tc.life.end()
+}
+
+// Drop says that the task will not begin, without telling anybody.
+func (s *Solo) Drop() { s.release() }
+
+// Refused implements [sched.Body].
+func (s *Solo) Refused() {
+	s.phase = over
+	s.release()
+	if s.NotRun != nil {
+		s.NotRun(s.Home.Stopped)
+	}
+}
+
+// Stop implements [sched.Body].
+func (s *Solo) Stop() { s.tc.life.stop(s.Home.Stopped) }
+
+// RunHere runs the task on the calling goroutine, which goes on after it.
+func (s *Solo) RunHere() {
+	rec := goroutine.Ensure()
+	was, node := rec.Task, rec.Node
+	awaited := s.Awaited()
+	rec.Task, rec.Node = &s.Job, &s.tc.life.own
+	defer func() {
+		rec.Task, rec.Node = was, node
+		awaited()
+		rec.ReleaseIfEmpty()
+		s.release()
+	}()
+	s.fn(&s.tc.Ctx)
+}
+
+// Awaited makes known that the calling goroutine waits for the task, until over is
+// called there.
+func (s *Solo) Awaited() (over func()) {
+	rec := goroutine.Current()
+	if rec == nil || rec.Owner != nil {
+		return func() {}
+	}
+	self := waiter(rec)
+	self.publish(&edge{to: forNode{&s.tc.life.own}})
+	return self.unpublish
+}
+
+// TellUnheard tells the hooks how something has ended that nobody waits for. A hook
+// that panics ends the program, not the loop.
+func TellUnheard(ctx context.Context, e Ending, name string) {
+	defer func() {
+		if v := recover(); v != nil {
+			go func() { panic(v) }()
+		}
+	}()
+	e.Unheard(ctx, name)
+}
