@@ -469,7 +469,7 @@ func contextConfig(what string, opts []ContextOption) *core.Config {
 		if c.Pool != nil || c.Unpinned || c.Policy != Related || c.Spin != 0 || c.NoSpin {
 			panic("asyncsync: " + what + ": WithThread contradicts WithPool, Unpinned, Serve and Spin: the thread is the executor's")
 		}
-		if !c.Own.Last() {
+		if !c.Own.BecomeThread() {
 			panic("asyncsync: " + what + ": WithThread with an executor that was made on a thread of a context: use On with that context")
 		}
 	}

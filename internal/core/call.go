@@ -677,7 +677,7 @@ func (t *Thread) pop(f *Frame) {
 		t.reclaim(call)
 	}
 	if t.own != nil {
-		t.rests()
+		t.cameToRest()
 	}
 }
 

@@ -305,7 +305,7 @@ func (e *Executor) keep(t *Thread, f *Frame) {
 
 // made makes the calling goroutine the maker of e, unless it is a thread already.
 func made(e *Executor) *maker {
-	if t, _ := current(); t != nil && (t.own == nil || !t.own.lasts.Load()) {
+	if t, _ := current(); t != nil && (t.own == nil || !t.own.forGood.Load()) {
 		return nil
 	}
 	o := makerOf(e.gid)
@@ -345,13 +345,13 @@ func (o *maker) disown(e *Executor) {
 	if makers.all[o.gid] == o {
 		delete(makers.all, o.gid)
 		makers.n.Store(int32(len(makers.all)))
-		if o.lasts.Load() {
-			makers.lasts.Add(-1)
+		if o.forGood.Load() {
+			makers.forGood.Add(-1)
 		}
 	}
 	makers.Unlock()
 	if t := o.thread.Load(); t != nil && t.mine() {
-		t.rests()
+		t.cameToRest()
 	}
 }
 
@@ -392,7 +392,7 @@ func (o *maker) enter(name string) *Thread {
 func (o *maker) leave() (ends bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.lasts.Load() {
+	if o.forGood.Load() {
 		return false
 	}
 	o.thread.Store(nil)
@@ -411,15 +411,15 @@ func (o *maker) takeBack(t *Thread) {
 	}
 }
 
-// Last makes the goroutine of e a thread for good, until its executors are closed. It
+// BecomeThread makes the goroutine of e a thread for good, until its executors are closed. It
 // reports false if it cannot be one because it was a thread when it made e.
-func (e *Executor) Last() bool {
+func (e *Executor) BecomeThread() bool {
 	o := e.maker
 	if o == nil {
 		return false
 	}
 	o.mu.Lock()
-	if o.lasts.Load() {
+	if o.forGood.Load() {
 		o.mu.Unlock()
 		return true
 	}
@@ -434,9 +434,9 @@ func (e *Executor) Last() bool {
 		}
 		o.thread.Store(t)
 	}
-	o.lasts.Store(true)
+	o.forGood.Store(true)
 	if !closed {
-		makers.lasts.Add(1)
+		makers.forGood.Add(1)
 	}
 	o.mu.Unlock()
 	if closed {
@@ -448,10 +448,10 @@ func (e *Executor) Last() bool {
 	return true
 }
 
-// rests looks after t, of a maker, on its own goroutine, where that may have come to
+// cameToRest looks after t, of a maker, on its own goroutine, where that may have come to
 // rest.
-func (t *Thread) rests() {
-	if !t.own.lasts.Load() {
+func (t *Thread) cameToRest() {
+	if !t.own.forGood.Load() {
 		return
 	}
 	t.mu.Lock()
@@ -537,7 +537,7 @@ func (e *Executor) posts() bool {
 
 // left reports whether calls wait for the thread that o is for good, and nobody runs them.
 func (o *maker) left() bool {
-	if o == nil || !o.lasts.Load() {
+	if o == nil || !o.forGood.Load() {
 		return false
 	}
 	t := o.thread.Load()
@@ -655,13 +655,10 @@ func (e *Executor) refuseAll() {
 	}
 }
 
-// lasting returns the thread that Last has made the goroutine.
-func (e *Executor) lasting() *Thread { return e.maker.thread.Load() }
-
 // idleHere reports whether t is the goroutine of an executor, and runs nothing. The
 // caller is that goroutine.
 func (t *Thread) idleHere() bool {
-	return t.own != nil && t.own.lasts.Load() && t.run == nil && t.top == nil
+	return t.own != nil && t.own.forGood.Load() && t.run == nil && t.top == nil
 }
 
 // serveAll has f, which is on top of t, serve everybody.

@@ -906,15 +906,15 @@ type posted struct {
 
 // A maker is a goroutine of the program's own that has made an [Executor]. It is a
 // thread while it is adopted, and for good from the first context on that is to have it
-// as its thread: see [Executor.Last].
+// as its thread: see [Executor.BecomeThread].
 type maker struct {
 	gid    int64
 	bubble bool // it is in a synctest bubble
 
 	// thread is what the goroutine is, nil while it is none. It is set and cleared under
 	// mu.
-	thread atomic.Pointer[Thread]
-	lasts  atomic.Bool // it is a thread for good; set once, under mu
+	thread  atomic.Pointer[Thread]
+	forGood atomic.Bool // it is a thread for good; set once, under mu
 
 	mu    sync.Mutex  // guards execs; nests outside Executor.mu
 	execs []*Executor // that are not closed

@@ -156,7 +156,7 @@ func (t *Thread) all() bool { return t.policy == All && !strict.Load() }
 // everybody reports whether t, in the frame where it is now, serves everybody: by its
 // policy, or because the frame is the bottom of an executor's thread. There is a frame,
 // and t.mu is held.
-func (t *Thread) everybody() bool { return t.all() || t.top.open && t.own.lasts.Load() }
+func (t *Thread) everybody() bool { return t.all() || t.top.open && t.own.forGood.Load() }
 
 // mark marks c, which is queued, and has been so for at least as long as seen.
 // t.mu is held.

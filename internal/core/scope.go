@@ -223,7 +223,7 @@ func (s *Scope) bound() *Thread {
 
 // boundTo is bound for a scope that has the thread of e's goroutine. s.mu is held.
 func (s *Scope) boundTo(e *Executor) *Thread {
-	t := e.lasting()
+	t := e.threadNow()
 	st := &stay{thread: t, exec: e}
 	st.onStart, st.onExit, st.hooks = s.cfg.OnStart, s.cfg.OnExit, s.hooks
 	if bubble() == 0 {
@@ -240,7 +240,7 @@ func (s *Scope) Here() bool {
 	t := s.root.thread.Load()
 	// The goroutine of an executor is a thread also while it runs nothing. A call then
 	// makes it run something: the function, with all that belongs to a call.
-	return t != nil && t.mine() && (t.run != nil || t.own == nil || !t.own.lasts.Load())
+	return t != nil && t.mine() && (t.run != nil || t.own == nil || !t.own.forGood.Load())
 }
 
 // Mine reports whether the calling goroutine is the scope's thread.

@@ -17,8 +17,8 @@ func Here() *Thread {
 
 // makers are the goroutines that have executors.
 var makers struct {
-	n     atomic.Int32 // how many, so that programs without any do not look
-	lasts atomic.Int32 // of these, how many are threads for good
+	n       atomic.Int32 // how many, so that programs without any do not look
+	forGood atomic.Int32 // of these, how many are threads for good
 
 	sync.RWMutex // a leaf lock
 	all          map[int64]*maker
@@ -70,14 +70,14 @@ func (t *Thread) unsettle() {
 	}
 }
 
-// lastsHere returns the thread that the calling goroutine, whose id is gid, is for good.
+// threadForGood returns the thread that the calling goroutine, whose id is gid, is for good.
 // The goroutine finds it here the first time.
-func lastsHere(gid int64) *Thread {
-	if makers.lasts.Load() == 0 {
+func threadForGood(gid int64) *Thread {
+	if makers.forGood.Load() == 0 {
 		return nil
 	}
 	o := makerOf(gid)
-	if o == nil || !o.lasts.Load() {
+	if o == nil || !o.forGood.Load() {
 		return nil
 	}
 	t := o.thread.Load()
@@ -95,7 +95,7 @@ func current() (*Thread, *goroutine.Record) {
 			return t, rec
 		}
 	}
-	if t := lastsHere(gid); t != nil {
+	if t := threadForGood(gid); t != nil {
 		return t, t.record
 	}
 	if t := heldBy(gid); t != nil {
