@@ -12,8 +12,6 @@ import (
 // new goroutine.
 func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 	_, rec := current()
-	var l *life
-	var now *Ctx // of a task that does not wait in a queue
 	home, on := o.Home, o.Home
 	if home == nil {
 		home = homeOf(ctx)
@@ -22,6 +20,8 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 		}
 	}
 	home = home.callsBackTo(homeOf(ctx))
+	var l *life
+	var now *Ctx // of a task that does not wait in the queue of a thread
 	var j *Job
 	switch {
 	case on != nil:
@@ -39,7 +39,7 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 	c := &t.call
 	c.body, c.task, c.node, c.long = body, true, &l.own, o.Long
 	t.home = home
-	t.settle(o, now != nil)
+	t.prepare(o, now != nil)
 	if now != nil {
 		l.label = *t.label
 	}
@@ -86,38 +86,9 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 		c.more().refusal = o.Refusal
 		c.turnAway()
 	case o.Scope != nil:
-		c.bound = true // nobody waits on its goroutine
-		if err := o.Scope.submit(c); err != nil {
-			c.more().refusal = o.Scope.named(err, c.title())
-			c.turnAway()
-			return
-		}
-		if c.lined && !c.overflow(ctx) {
-			if err := c.turnedAway(); err != nil && c.revoke(err) {
-				c.turnAway()
-				return
-			}
-		}
-		if c.timed {
-			c.outwait()
-		}
-		l.queue(c)
+		c.startOnThread(ctx, o.Scope)
 	case on != nil:
-		c.node.Start()
-		l.mu.Lock()
-		l.queued = c
-		ended, cause := l.ended, l.cause
-		l.mu.Unlock()
-		if ended {
-			l.withdraw(cause) // who ended it found nothing queued
-			return
-		}
-		if on.Backend == nil {
-			go c.watch(on.Loop.Done(), t.Done(), on.Stopped)
-		}
-		if err := c.send(on, j); err != nil && c.turnDown(err) {
-			c.turnAway()
-		}
+		c.startOnLoop(on, j)
 	default:
 		c.node.Start()
 		go func() {
@@ -129,9 +100,49 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 	}
 }
 
-// settle gives t what it needs from the start. A task that is to wait in the queue of a
-// thread needs no rest for that: whole says that t is none.
-func (t *Task) settle(o *Options, whole bool) {
+// startOnThread queues c, a task that was started with ctx, on the thread of s.
+func (c *Call) startOnThread(ctx context.Context, s *Scope) {
+	c.bound = true // nobody waits on its goroutine
+	if err := s.submit(c); err != nil {
+		c.more().refusal = s.named(err, c.title())
+		c.turnAway()
+		return
+	}
+	if c.lined && !c.overflow(ctx) {
+		if err := c.turnedAway(); err != nil && c.revoke(err) {
+			c.turnAway()
+			return
+		}
+	}
+	if c.timed {
+		c.outwait()
+	}
+	c.life().queue(c)
+}
+
+// startOnLoop gives c, a task, to h, where it runs as j.
+func (c *Call) startOnLoop(h *Home, j *Job) {
+	c.node.Start()
+	l := c.life()
+	l.mu.Lock()
+	l.queued = c
+	ended, cause := l.ended, l.cause
+	l.mu.Unlock()
+	if ended {
+		l.withdraw(cause) // who ended it found nothing queued
+		return
+	}
+	if h.Backend == nil {
+		go c.watch(h.Loop.Done(), c.promise().Done(), h.Stopped)
+	}
+	if err := c.send(h, j); err != nil && c.turnDown(err) {
+		c.turnAway()
+	}
+}
+
+// prepare gives t what it needs from the start. A task that is to wait in the queue of a
+// thread needs no rest for that: whole says that t is not such a task.
+func (t *Task) prepare(o *Options, whole bool) {
 	c := &t.call
 	rest := o.Rest
 	if rest == nil && (whole || o.OnEnd != nil || o.Interrupt != nil) {
