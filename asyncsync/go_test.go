@@ -1336,8 +1336,8 @@ func TestGoLeavesNothingInCtx(t *testing.T) {
 	require.Zero(t, up.now.Load())
 }
 
-// What a task of a thread may allocate: itself and its life, and when it runs its
-// ctx, the layer that Cancel ends with its cancel function and cause, the channel
+// What a task of a thread may allocate: itself and its life, and when it runs the rest of
+// both, its ctx, the layer that Cancel ends with its cancel function and cause, the channel
 // of Done, the wait, and, where the ctx can end, the watch over it.
 func TestGoAllocs(t *testing.T) {
 	if raceDetector {
@@ -1370,7 +1370,7 @@ func TestGoAllocs(t *testing.T) {
 	}
 }
 
-const goAllocs, goAllocsCancellable = 9, 13
+const goAllocs, goAllocsCancellable = 10, 14
 
 // What a task takes while it is queued: itself and its life, and, where the ctx can
 // end, its link to the watch over that.

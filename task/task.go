@@ -207,9 +207,15 @@ func (t *Task[R]) check(what string) {
 
 // Cancelled reports whether Cancel ended the task's ctx while the task ran.
 // Wait returns what the function made of that.
-func (t *Task[R]) Cancelled() bool { return t.task.Cancelled() }
+func (t *Task[R]) Cancelled() bool {
+	t.check("Cancelled")
+	return t.task.Cancelled()
+}
 
 // Done returns a channel that is closed when the task has ended. The module
 // does not see a wait on it: a thread does not serve, and nothing is joined. It
 // is meant for select in async code.
-func (t *Task[R]) Done() <-chan struct{} { return t.task.Done() }
+func (t *Task[R]) Done() <-chan struct{} {
+	t.check("Done")
+	return t.task.Done()
+}

@@ -22,6 +22,8 @@ func TestZeroValuesPanic(t *testing.T) {
 		"task: Task.Wait: nil Task, or one not made by Go":                     func() { new(task.Task[int]).Wait(ctx) },
 		"task: Task.WaitOrCancel: nil Task, or one not made by Go":             func() { (*task.Task[int])(nil).WaitOrCancel(ctx) },
 		"task: Task.Cancel: nil Task, or one not made by Go":                   func() { new(task.Task[int]).Cancel(nil) },
+		"task: Task.Cancelled: nil Task, or one not made by Go":                func() { new(task.Task[int]).Cancelled() },
+		"task: Task.Done: nil Task, or one not made by Go":                     func() { new(task.Task[int]).Done() },
 	} {
 		require.PanicsWithValue(t, want, use)
 	}

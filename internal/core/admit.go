@@ -76,13 +76,15 @@ type patience struct {
 	waited      time.Duration // how long that is when over is called
 }
 
-// outwait has c, which is timed, taken out of its queue if it has not begun when
-// its time is over, unless stop is called before.
-func (c *Call) outwait() (stop func() bool) {
-	p := &patience{queue: time.Duration(c.scope.root.cfg.Wait)}
-	p.thread = c.lock()
-	p.seq = c.seq
+// outwait has c, which is timed, and was submitted to s, taken out of its queue if it has
+// not begun when its time is over, unless stop is called before. The call may have ended
+// meanwhile, and its record may not know its scope any more.
+func (c *Call) outwait(s *Scope) (stop func() bool) {
+	p := &patience{thread: c.lock(), seq: c.seq}
 	p.thread.mu.Unlock()
+	if s.root.thread.Load() == p.thread {
+		p.queue = time.Duration(s.root.cfg.Wait)
+	}
 	if c.lined {
 		p.line = p.thread.pool.MaxWait
 	}

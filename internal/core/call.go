@@ -85,7 +85,7 @@ func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *C
 		return err
 	}
 	if c.timed {
-		defer c.outwait()()
+		defer c.outwait(s)()
 	}
 	if err = s.mayRefuse(ctx, c, nil, self); err == nil {
 		w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: c.abandon}
@@ -110,7 +110,7 @@ func (s *Scope) doFromThread(ctx context.Context, own *Thread, rec *goroutine.Re
 		return err
 	}
 	if c.timed {
-		defer c.outwait()()
+		defer c.outwait(s)()
 	}
 	if err = s.mayRefuse(ctx, c, f, nil); err == nil {
 		w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: c.abandon}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"unsafe"
 
 	"asyncsync.dev/internal/goroutine"
 )
@@ -90,15 +91,22 @@ func (p *Panic) unheard(what string) string {
 // called Goexit.
 //
 // raised is the panic last raised by Raise on this goroutine, a *Panic, or nil: if it is
-// the one that arrives here, the stack of its origin is kept.
+// the one that arrives here, the stack of its origin is kept. It is another one if a
+// deferred function has raised it, and recovered from it, while this one was under way.
 func recovered(r, raised any) Ending {
 	if r == nil {
 		return Ending{Goexit: true}
 	}
-	if p, ok := raised.(*Panic); ok && raisedAnew() {
+	if p, ok := raised.(*Panic); ok && same(p.Value, r) && raisedAnew() {
 		return Ending{Panic: p}
 	}
 	return Ending{Panic: &Panic{Value: r, Stack: stack()}}
+}
+
+// same reports whether a and b are one value: the same type, and the same data, which need
+// not be comparable.
+func same(a, b any) bool {
+	return *(*[2]unsafe.Pointer)(unsafe.Pointer(&a)) == *(*[2]unsafe.Pointer)(unsafe.Pointer(&b))
 }
 
 // stack returns the caller's callers, from the one that panicked on, in the

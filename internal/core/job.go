@@ -369,11 +369,11 @@ func (s *Solo) Stop() { s.tc.life.stop(s.Home.Stopped) }
 // RunHere runs the task on the calling goroutine, which goes on after it.
 func (s *Solo) RunHere() {
 	rec := goroutine.Ensure()
-	was, node := rec.Task, rec.Node
+	was, node, raised := rec.Task, rec.Node, rec.Raised
 	awaited := s.Awaited()
 	rec.Task, rec.Node = &s.Job, &s.tc.life.own
 	defer func() {
-		rec.Task, rec.Node = was, node
+		rec.Task, rec.Node, rec.Raised = was, node, raised
 		awaited()
 		rec.ReleaseIfEmpty()
 		s.release()

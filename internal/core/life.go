@@ -78,17 +78,18 @@ func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	return ctx
 }
 
-// openLate is open for a task that was queued, and whose function is about to begin.
+// openLate is open for a task that was queued, and whose function is about to begin. The
+// ctx is not in one piece with the rest: a Goexit leaves the record of the call on the
+// stack of its thread, and so the life, which must not keep the scope.
 func (l *life) openLate(t *Task) *Ctx {
-	lc := &lateCtx{}
-	lc.rest.label, lc.rest.home = t.call.title(), t.home
+	rest := &lifeRest{label: t.call.title(), home: t.home}
 	l.mu.Lock()
 	if early := l.lifeRest; early != nil { // it was cancelled
-		lc.rest.cause = early.cause
+		rest.cause = early.cause
 	}
-	l.lifeRest = &lc.rest
+	l.lifeRest = rest
 	l.mu.Unlock()
-	return l.open(&lc.Ctx, t.call.scope)
+	return l.open(&Ctx{}, t.call.scope)
 }
 
 // isOpen reports whether there is a layer. l.mu is held.
@@ -427,7 +428,7 @@ func (w *watcher) unlink(k *watchLink) {
 	} else {
 		w.tail = k.before
 	}
-	k.of, k.before, k.after = nil, nil, nil
+	*k = watchLink{} // the first one is kept as long as the watcher
 }
 
 // fire withdraws all, in the order in which they came. A hook may end the

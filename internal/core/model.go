@@ -495,12 +495,6 @@ type taskCtx struct {
 	fullLife
 }
 
-// lateCtx is the ctx of a task that has been queued, and the rest of its life.
-type lateCtx struct {
-	Ctx
-	rest lifeRest
-}
-
 // loopCtx is the same of a task on a loop, with what it runs as there.
 type loopCtx struct {
 	taskCtx

@@ -345,7 +345,7 @@ func (h *Hold) forget() {
 	}
 	h.plain.End()
 	if rec := goroutine.Current(); waiter(rec) == h.plain {
-		rec.Node = nil
+		rec.Node, rec.Raised = nil, nil
 		rec.ReleaseIfEmpty()
 	}
 }

@@ -115,7 +115,7 @@ func (c *Call) startOnThread(ctx context.Context, s *Scope) {
 		}
 	}
 	if c.timed {
-		c.outwait()
+		c.outwait(s)
 	}
 	c.life().queue(c)
 }
@@ -217,6 +217,7 @@ func (t *Task) Wait(ctx context.Context) error {
 	}
 	w := &taskWait{}
 	w.target = forTask{t}
+	defer func() { w.ctx = nil }() // the task may keep the gate, and so all of w
 	return await(ctx, &w.goal, t.Node(), t.gateOr(&w.gate))
 }
 
