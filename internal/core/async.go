@@ -356,7 +356,7 @@ func (f forAsync) reached() any { return f.c.node }
 func (f forAsync) needs(q *query) cycle.Needs {
 	n := q.one(q.elsewhere(f.c))
 	if f.c.abandon {
-		n.Until = f.c.ctx
+		n.Until = f.c.context()
 	}
 	return n
 }
