@@ -12,7 +12,6 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/local"
-	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
@@ -134,59 +133,6 @@ func TestRecoveredPanicIsNotKept(t *testing.T) {
 	collected(t, "the panic", gone.Load)
 	close(leave)
 	require.NoError(t, over.Wait().Err)
-	require.NoError(t, tsc.Close())
-}
-
-// A deferred function calls something that panics, and recovers, while a panic of a call
-// is under way. The one that was under way arrives, not the other.
-func TestPanicPassesOthers(t *testing.T) {
-	guard(t)
-	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
-	boom := func(ctx context.Context, what string) error {
-		return asyncsync.Do(ctx, func(context.Context) error { panic(what) }, asyncsync.On(tsc))
-	}
-	recovers := func(ctx context.Context) {
-		defer func() { recover() }()
-		_ = boom(ctx, "second")
-	}
-	for name, deferred := range map[string]func(ctx context.Context){
-		"a call": recovers,
-		"a loop": func(ctx context.Context) {
-			_, _ = loop.Run(ctx, loop.Goroutines(), func(ctx context.Context) (int, error) {
-				recovers(ctx)
-				return 0, nil
-			})
-		},
-		"an uncomparable value": func(ctx context.Context) {
-			defer func() { recover() }()
-			_ = asyncsync.Do(ctx, func(context.Context) error { panic([]string{"second"}) }, asyncsync.On(tsc))
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for where, run := range map[string]func(fn func(context.Context) error) error{
-				"task": func(fn func(context.Context) error) error {
-					_, err := task.Go(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx) }).Wait(context.Background())
-					return err
-				},
-				"thread": func(fn func(context.Context) error) error {
-					own, other := asyncsync.NewThreadSensitiveContext(context.Background())
-					defer other.Close()
-					return asyncsync.Do(own, fn)
-				},
-			} {
-				t.Run(where, func(t *testing.T) {
-					o := testkit.OutcomeOf(func() error {
-						return run(func(ctx context.Context) error {
-							defer deferred(ctx)
-							return boom(ctx, "first")
-						})
-					})
-					require.Equal(t, "panic", o.How)
-					require.Equal(t, "first", o.Value)
-				})
-			}
-		})
-	}
 	require.NoError(t, tsc.Close())
 }
 

@@ -401,7 +401,7 @@ func (t *Thread) exec(c *Call) {
 		return
 	}
 	rec := t.record
-	values, node := rec.Values, rec.Node
+	values, node, raised := rec.Values, rec.Node, t.raised
 	rec.Values, rec.Node = c.values, c.node
 	t.raised, t.spun = nil, false
 	c.node.Start()
@@ -410,7 +410,7 @@ func (t *Thread) exec(c *Call) {
 		if !told {
 			c.ending = recovered(recover(), nil)
 		}
-		t.raised = nil
+		t.raised = raised // it may be under way, and c have been served by a deferred function
 		c.node.End()
 		if rec.Values != c.values {
 			c.values = rec.Values
