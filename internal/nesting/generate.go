@@ -134,7 +134,8 @@ func Generate(r *rand.Rand, cfg Config) *Program {
 	share := g.left/roots + 1
 	for range roots {
 		root := &Root{}
-		s := state{bare: true, cb: -1, goexit: true, root: true, reach: reach, portals: portals, tasks: new([]*Op), min: new(float64)}
+		s := state{cb: -1, reach: reach, portals: portals, tasks: new([]*Op), min: new(float64)}
+		s.bare, s.root, s.goexit = true, true, true
 		if len(reach) > 0 && g.coin(2) {
 			root.Context = reach[g.IntN(len(reach))]
 			s.bare, s.scope = false, root.Context
@@ -163,11 +164,9 @@ type generator struct {
 
 // A state is what is known, at one point of the program, without running it.
 type state struct {
-	root      bool     // the strand is a root's
-	sync      *Context // whose thread this is, nil in async code
-	syncScope *Context // the context of the call that runs there
-	scope     *Context // that ctx carries
-	bare      bool     // ctx carries nothing at all
+	where
+	bounds
+	ties
 
 	chain []*Context // what this strand and those that wait for it hold
 	kept  []*Context // limiters whose tokens are held by functions of WithLimiter, if they are in chain
@@ -176,6 +175,27 @@ type state struct {
 	spawnFloor float64 // the same for what is started and goes on by itself
 	cb         int     // the contexts of chain from here on may be called back; -1 outside a sequential region
 
+	portals []*Portal  // that it can name
+	reach   []*Context // what calls can name
+	tasks   *[]*Op     // what can be waited for
+	min     *float64   // the lowest rank that the strand has called
+	depth   int
+}
+
+// A where says where code runs, and what its ctx carries.
+type where struct {
+	root      bool     // the strand is a root's
+	sync      *Context // whose thread this is, nil in async code
+	syncScope *Context // the context of the call that runs there
+	scope     *Context // that ctx carries
+	bare      bool     // ctx carries nothing at all
+
+	loop int  // the loop, from 1, that this is below a task of; 0 for none
+	off  bool // but it is on no thread, and not on the loop: an insensitive function
+}
+
+// Bounds are what code may do, and what it must not.
+type bounds struct {
 	alone    bool // nothing may be left running: no spawn
 	mustJoin bool // tasks must be joined where they are made
 	quiet    bool // nothing may fail
@@ -186,23 +206,16 @@ type state struct {
 	fragile  bool // a task that it has started may end what it is run on top of
 	pools    uint // pools that may not be used
 	inPool   uint // pools on a thread of which somebody waits for this
+}
 
-	loop int  // the loop, from 1, that this is below a task of; 0 for none
-	off  bool // but it is on no thread, and not on the loop: an insensitive function
-
-	portals []*Portal // that it can name
-
+// Ties are what is known of who waits for the code: a cycle is planted along them.
+type ties struct {
 	trail trail  // of what waits for this
 	joins []hold // the tasks that this is below and that are waited for
 	locks []hold // functions that wait for this and have a mutex
 	known bool   // the library knows whose code this is
 	sure  int    // what the functions of chain before it wait for may come from elsewhere, too
 	raw   bool   // below a goroutine that the library does not know
-
-	reach []*Context // what calls can name
-	tasks *[]*Op     // what can be waited for
-	min   *float64   // the lowest rank that the strand has called
-	depth int
 }
 
 func (s *state) top() float64 {
@@ -435,7 +448,8 @@ func (g *generator) leaf(s state) *Body {
 }
 
 func (g *generator) newOp(k kind) *Op {
-	o := &Op{ID: g.p.Ops, Kind: k, Fail: -1, Cancel: -1, Loose: g.loosen}
+	o := &Op{ID: g.p.Ops, Kind: k, Fail: -1, Loose: g.loosen}
+	o.Cancel = -1
 	if g.loosen {
 		g.p.looseOps[o.ID] = true
 	}

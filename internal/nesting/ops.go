@@ -902,7 +902,7 @@ func (x *run) burst(ctx context.Context, o *Op, a *activity) {
 	}
 	c.ctx, c.tsc = asyncsync.NewThreadSensitiveContext(asyncsync.Detach(ctx), opts...)
 	x.contexts[o.On.ID] = c
-	o = &Op{ID: o.ID, Target: named, On: o.On, N: o.N, Cancel: o.Cancel, Burst: o.Burst, Mask: o.Mask}
+	o = &Op{ID: o.ID, Target: named, On: o.On, Bursting: o.Bursting}
 
 	if o.Burst == burstLeft {
 		x.burstLeft(ctx, o, a, c)

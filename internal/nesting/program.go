@@ -245,21 +245,31 @@ type Op struct {
 	Portal   *Portal  // opFrom, opSpawn, opJoined: whose function it is; opPortal and its kind
 	Limiter  *Context // opCall, opJoined: whose token it holds; opTokens
 	Again    bool     // opCall: somebody that waits for it holds one, and lends it
-	Queued   bool     // opSpawn and its kind: by asyncsync.Go, on On
-	Detached bool     // the same with a detached ctx
 	Foreign  bool     // opScope: made with a detached ctx, entered by On alone
 	Close    closing
 	Task     *Op // opWait, opPlant: the opSpawn or opJoined
 	Fail     int // opGroup: the member that may fail, -1 for none; it ends last
-	N        int // opBurst: how many; opCancelRace: how late
-	Cancel   int // opBurst: which is cancelled in the queue, -1 for none
-	Burst    burst
-	Mask     uint    // opBurst: which are tasks
-	rank     float64 // opSpawn: the lowest that the task calls
+	Spawning
+	Bursting
 
 	Body    *Body
 	Bodies  []*Body
 	Between *Body
+}
+
+// A Spawning is how a task is started: opSpawn and its kind.
+type Spawning struct {
+	Queued   bool    // by asyncsync.Go, on On
+	Detached bool    // the same with a detached ctx
+	rank     float64 // the lowest that the task calls
+}
+
+// A Bursting is many calls at once: opBurst.
+type Bursting struct {
+	N      int // how many; opCancelRace: how late
+	Cancel int // which is cancelled in the queue, -1 for none
+	Burst  burst
+	Mask   uint // which are tasks
 }
 
 type ending int

@@ -70,18 +70,20 @@ func forget() {
 func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
 	ids := identify(p)
 	x := &run{
-		p:        p,
-		mode:     mode,
-		Result:   newResult(p, ids),
-		contexts: make([]*contextState, len(p.Contexts)),
-		runs:     make([]atomic.Int32, p.Bodies),
-		outs:     make([]Outcome, p.Bodies),
-		tasks:    make([]*task.Task[int], p.Ops),
-		mutexes:  map[int]*task.Mutex{},
-		acts:     make([]*activity, p.Ops),
-		hung:     make(chan struct{}),
-		loop:     looper{make(chan struct{})},
-		exits:    p.exits(),
+		p:      p,
+		mode:   mode,
+		Result: newResult(p, ids),
+		things: things{
+			contexts: make([]*contextState, len(p.Contexts)),
+			tasks:    make([]*task.Task[int], p.Ops),
+			mutexes:  map[int]*task.Mutex{},
+			loop:     looper{make(chan struct{})},
+		},
+		runs:  make([]atomic.Int32, p.Bodies),
+		outs:  make([]Outcome, p.Bodies),
+		acts:  make([]*activity, p.Ops),
+		hung:  make(chan struct{}),
+		exits: p.exits(),
 	}
 	finished := make(chan struct{})
 	go func() {
@@ -115,27 +117,17 @@ func Run(ctx context.Context, p *Program, mode Mode) (*Result, error) {
 // same way, and read by later code of the program.
 type run struct {
 	*Result
-	p        *Program
-	mode     Mode
-	exits    bool                  // there are contexts with the mark
-	pool     *asyncsync.ThreadPool // large enough
-	pools    []*asyncsync.ThreadPool
-	limiters []*limiterState // by context
-	loop     looper          // that never stops
-	loops    []*loopState
-	portals  []*portalState
-	provider *providerState
+	p     *Program
+	mode  Mode
+	exits bool // there are contexts with the mark
+	things
 
-	atTheStart []*contextState // shared contexts
-	contexts   []*contextState
-	runs       []atomic.Int32
-	outs       []Outcome // of bodies that have ended
-	tasks      []*task.Task[int]
-	mutexes    map[int]*task.Mutex // by operation
-	strays     sync.WaitGroup      // functions that were abandoned
-	told       atomic.Int32
-	threads    atomic.Int32 // of the small pools, by what these are told
-	hung       chan struct{}
+	runs    []atomic.Int32
+	outs    []Outcome      // of bodies that have ended
+	strays  sync.WaitGroup // functions that were abandoned
+	told    atomic.Int32
+	threads atomic.Int32 // of the small pools, by what these are told
+	hung    chan struct{}
 
 	complaints sync.Mutex      // guards Complaints, spawned, atEnd and loose
 	loose      []chan struct{} // closed at the ends of what a Goexit may leave running
@@ -148,6 +140,22 @@ type run struct {
 	record []*wait
 	tids   map[int]*contextState // of contexts that are in use
 	dead   map[int]*contextState // of tainted ones that are not
+}
+
+// Things are what the operations of a program name.
+type things struct {
+	pool     *asyncsync.ThreadPool // large enough
+	pools    []*asyncsync.ThreadPool
+	limiters []*limiterState // by context
+	loop     looper          // that never stops
+	loops    []*loopState
+	portals  []*portalState
+	provider *providerState
+
+	atTheStart []*contextState // shared contexts
+	contexts   []*contextState
+	tasks      []*task.Task[int]
+	mutexes    map[int]*task.Mutex // by operation
 }
 
 // contextState is a context that exists. Its fields need no lock, because only

@@ -212,7 +212,7 @@ func (x *run) startFails(ctx context.Context, o *Op, a *activity) {
 			x.complain("#%d: OnThreadStart ran %d times, should be %d; %d calls ran, should be 2; OnThreadExit ran %d times", o.ID, starts, o.N+1, ran, exits)
 		}
 	}()
-	o = &Op{ID: o.ID, Kind: o.Kind, Target: named, On: o.On, N: o.N, Loose: o.Loose}
+	o = &Op{ID: o.ID, Kind: o.Kind, Target: named, On: o.On, Bursting: Bursting{N: o.N}, Loose: o.Loose}
 	for i := range o.N + 2 {
 		f, w := x.probe(o, a, func(context.Context) (int, error) {
 			ran++
