@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -141,9 +142,18 @@ func (x *run) underLimiter(ctx context.Context, o *Op, c *activity) (int, error)
 	}, asyncsync.WithLimiter(l.Limiter))
 }
 
-// underAgain is an insensitive call whose function, as c, is lent a token.
+// underAgain is an insensitive call whose function, as c, is lent a token. Whoever has
+// that may not have come to sleep yet: until then the call waits for the token, and its
+// thread serves those who hold one.
 func (x *run) underAgain(ctx context.Context, o *Op, c *activity) (int, error) {
-	return x.call(ctx, o, x.function(o.Body, c, nil, nil), asyncsync.WithLimiter(x.limiters[o.Limiter.ID].Limiter))
+	l := x.limiters[o.Limiter.ID]
+	waited := sync.OnceFunc(x.waits(c, &l.who))
+	defer waited()
+	f := x.function(o.Body, c, nil, nil)
+	return x.call(ctx, o, func(ctx context.Context) (int, error) {
+		waited()
+		return f(ctx)
+	}, asyncsync.WithLimiter(l.Limiter))
 }
 
 // hold counts who holds a token.
