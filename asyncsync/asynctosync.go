@@ -94,8 +94,7 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	if err := core.Away(ctx, &r.FullCall, r, &w.Options, core.OnHome(home)); err != nil {
 		return zero[R](), err
 	}
-	r.Raise()
-	return r.result, r.err
+	return r.outcome()
 }
 
 // elsewhere is call for callers that are no thread, and with options that say where the
@@ -159,8 +158,7 @@ func (w *fromThread[A, R]) elsewhere(ctx context.Context, arg A) (R, error) {
 	if err != nil {
 		return zero[R](), err
 	}
-	r.Raise()
-	return r.result, r.err
+	return r.outcome()
 }
 
 // here runs the function on the goroutine that calls.

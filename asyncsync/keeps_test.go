@@ -12,6 +12,8 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/local"
+	"asyncsync.dev/loop"
+	"asyncsync.dev/portal"
 	"asyncsync.dev/task"
 )
 
@@ -149,4 +151,85 @@ func TestGoexitMeetsQueueWait(t *testing.T) {
 		<-last.Done()
 	}
 	require.NoError(t, tsc.Close())
+}
+
+// The ctx of an async function leads to its call. One who keeps it keeps neither what the
+// function was, nor what it has come to.
+func TestCtxKeepsNoAsyncCall(t *testing.T) {
+	type big = [1 << 20]byte
+	p, err := portal.Start()
+	require.NoError(t, err)
+	own, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	for name, run := range map[string]func(fn func(context.Context) (*big, error)) (*big, error){
+		"FromThread": func(fn func(context.Context) (*big, error)) (*big, error) {
+			return asyncsync.FromThread(context.Background(), fn)
+		},
+		"on a thread": func(fn func(context.Context) (*big, error)) (*big, error) {
+			return asyncsync.ToThread(own, func(ctx context.Context) (*big, error) { return asyncsync.FromThread(ctx, fn) })
+		},
+		"insensitive": func(fn func(context.Context) (*big, error)) (*big, error) {
+			return asyncsync.ToThread(own, func(ctx context.Context) (*big, error) {
+				return asyncsync.ToThread(ctx, fn, asyncsync.Insensitive())
+			})
+		},
+		"Await": func(fn func(context.Context) (*big, error)) (*big, error) {
+			return asyncsync.ToThread(own, func(ctx context.Context) (*big, error) { return task.Await(ctx, fn) })
+		},
+		"loop.Call": func(fn func(context.Context) (*big, error)) (*big, error) {
+			return loop.Call(context.Background(), p.Loop(), fn)
+		},
+		"portal.Call": func(fn func(context.Context) (*big, error)) (*big, error) {
+			return portal.Call(context.Background(), p, fn)
+		},
+	} {
+		for _, end := range []string{"result", "panic", "function"} {
+			t.Run(name+"/"+end, func(t *testing.T) {
+				guard(t)
+				var kept context.Context
+				var gone atomic.Bool
+				testkit.OutcomeOf(func() error {
+					value := new(big)
+					runtime.AddCleanup(value, func(int) { gone.Store(true) }, 0)
+					_, err := run(func(ctx context.Context) (*big, error) {
+						kept = ctx
+						switch end {
+						case "panic":
+							panic(value)
+						case "function":
+							value[0]++
+							return nil, nil
+						}
+						return value, nil
+					})
+					return err
+				})
+				collected(t, "the "+end, gone.Load)
+				runtime.KeepAlive(kept)
+			})
+		}
+	}
+	require.NoError(t, tsc.Close())
+	require.NoError(t, p.Close(nil))
+}
+
+// A loop that has ended keeps nothing of what it has run.
+func TestEndedLoopKeepsNothing(t *testing.T) {
+	for name, backend := range map[string]func(...loop.Option) loop.Backend{"thread": loop.NewThread, "goroutines": loop.Goroutines} {
+		t.Run(name, func(t *testing.T) {
+			guard(t)
+			l := backend()
+			var gone atomic.Bool
+			func() {
+				value := new([1 << 20]byte)
+				runtime.AddCleanup(value, func(int) { gone.Store(true) }, 0)
+				_, err := loop.Run(context.Background(), l, func(ctx context.Context) (int, error) {
+					_, err := task.Go(ctx, func(context.Context) (int, error) { return int(value[0]), nil }).Wait(ctx)
+					return int(value[1]), err
+				})
+				require.NoError(t, err)
+			}()
+			collected(t, "main", gone.Load)
+			runtime.KeepAlive(l)
+		})
+	}
 }

@@ -103,6 +103,10 @@ func (e *PoolExecutor) Post(fn func()) error {
 	return nil
 }
 
+// quiet keeps hooks from hearing of a call that is no user's. One that fails would look
+// as if there were no thread to be had.
+func quiet(s *settings) { s.Options.Quiet = true }
+
 // start makes t run what is in the queue.
 func (e *PoolExecutor) start(t *executorThread) {
 	var begun atomic.Bool
@@ -110,7 +114,7 @@ func (e *PoolExecutor) start(t *executorThread) {
 		begun.Store(true)
 		e.drain(t)
 		return struct{}{}, nil
-	}, Named("executor"))
+	}, Named("executor"), quiet)
 	go func() {
 		if <-tk.Done(); !begun.Load() {
 			e.refused(t)

@@ -257,8 +257,7 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 	if err := core.Away(ctx, &r.FullCall, r, &w.Options, &e); err != nil {
 		return zero[R](), err
 	}
-	r.Raise()
-	return r.result, r.err
+	return r.outcome()
 }
 
 // limited calls fn under l.
@@ -319,6 +318,16 @@ func (r *record[A, R]) Forget() {
 
 // Err tells hooks what the function returned.
 func (r *record[A, R]) Err() error { return r.err }
+
+// outcome ends the caller as the function has ended. The ctx of the function leads to the
+// record, and may be kept: so the record lets go of all that is the user's.
+func (r *record[A, R]) outcome() (R, error) {
+	result, err, e := r.result, r.err, r.Take()
+	r.Forget()
+	r.result, r.err = zero[R](), nil
+	e.Raise()
+	return result, err
+}
 
 func (w *toThread[A, R]) record(arg A) *record[A, R] {
 	r, _ := w.records.Get().(*record[A, R])

@@ -48,8 +48,7 @@ func Call[R any](ctx context.Context, l Loop, fn func(context.Context) (R, error
 	if err := core.Away(ctx, &c.FullCall, c, &callOptions, &core.Elsewhere{Home: homeOf(l), Job: &c.job}); err != nil {
 		return none, err
 	}
-	c.Raise()
-	return c.result, c.err
+	return c.outcome()
 }
 
 // callOptions is empty; core does not change it.
@@ -69,3 +68,13 @@ func (c *call[R]) Run(ctx context.Context) { c.result, c.err = c.fn(ctx) }
 
 // Err tells the hooks what the function returned.
 func (c *call[R]) Err() error { return c.err }
+
+// outcome ends the caller as the function has ended. The ctx of the function leads to c,
+// and may be kept: so c lets go of all that is the user's.
+func (c *call[R]) outcome() (R, error) {
+	var none R
+	result, err, e := c.result, c.err, c.Take()
+	c.fn, c.result, c.err = nil, none, nil
+	e.Raise()
+	return result, err
+}

@@ -12,7 +12,9 @@ import (
 // has ended, the backend stops as described at [Backend]. When all tasks have
 // ended, Run ends as main did: it returns what main returned, panics with the
 // same value, or calls [runtime.Goexit]. Main and the caller see the same
-// goroutine-local variables, in both directions.
+// goroutine-local variables, in both directions. An exit function of a
+// thread-critical variable runs on the caller's goroutine: one that calls
+// Goexit ends that too.
 //
 // A backend can be run once. Any further Run returns [ErrStopped], also while
 // the first one is under way. Inside a task or a posted function of a loop that

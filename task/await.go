@@ -62,8 +62,11 @@ func Await[R any](ctx context.Context, fn func(context.Context) (R, error)) (R, 
 		var zero R
 		return zero, err
 	}
-	c.call.Raise()
-	return c.result, c.err
+	var none R
+	result, err, e := c.result, c.err, c.call.Take()
+	c.fn, c.result, c.err = nil, none, nil // the ctx of fn leads to c
+	e.Raise()
+	return result, err
 }
 
 // awaited is one call of Await.

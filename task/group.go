@@ -360,7 +360,7 @@ func (g *Group) Wait(ctx context.Context) error {
 		idle := g.idle
 		g.mu.Unlock()
 		if err := g.core.Wait(ctx, idle); err != nil {
-			if errors.Is(err, core.ErrDeadlock) {
+			if core.Refused(ctx, err) {
 				done = true // the group goes on without this wait
 				return err
 			}

@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"asyncsync.dev/internal/core"
@@ -176,7 +175,7 @@ func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
 		panic("task: WaitOrCancel: nil ctx")
 	}
 	if err := t.task.Wait(ctx); err != nil {
-		if errors.Is(err, core.ErrDeadlock) {
+		if core.Refused(ctx, err) {
 			var zero R
 			return zero, err
 		}

@@ -3,12 +3,14 @@ package core
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"runtime/trace"
 	"time"
 
 	"asyncsync.dev/internal/cycle"
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/sched"
 	"asyncsync.dev/internal/spin"
 )
 
@@ -39,10 +41,13 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 		cx := callCtx(ctx, s)
 		c.ctx, c.node = c.watched.carryOwn(cx), cx.node
 		// A loop does not run sync code: it would stand still.
-		if !c.abandon && parkable(rec) == nil && s.hold(c, rec) {
+		task := parkable(rec)
+		if task == nil && !c.abandon && s.hold(c, rec) {
 			return nil
 		}
-		err = s.doFromGoroutine(ctx, rec, c)
+		if err = s.refuseBelow(task, c); err == nil {
+			err = s.doFromGoroutine(ctx, rec, c)
+		}
 	}
 	if err == ErrClosed {
 		err = s.named(err, c.title())
@@ -51,6 +56,23 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 		c.tellRefused(ctx, err)
 	}
 	return err
+}
+
+// refuseBelow refuses c if its caller is a task, and the loop of that runs in a function
+// on the thread of s: the thread serves nothing before the loop has ended, and that waits
+// for its tasks.
+func (s *Scope) refuseBelow(task *sched.Task, c *Call) error {
+	if task == nil {
+		return nil
+	}
+	t, _ := task.Loop().Owner().(*Thread)
+	if t == nil || t != s.root.thread.Load() && (s.root.cfg.Own == nil || t != s.root.cfg.Own.threadNow()) {
+		return nil
+	}
+	return &DeadlockError{
+		Message: fmt.Sprintf("call of %s to %s: the loop of the task that calls runs in a function on that thread, which serves nobody before the loop has ended, and the loop waits for the task", c.Name(), t.called()),
+		Page:    cycle.PageSelfWait,
+	}
 }
 
 // calling notes in c who calls with the record rec, and how, and tells the hooks. Its
@@ -407,16 +429,14 @@ func (t *Thread) exec(c *Call) {
 	c.node.Start()
 	told := false
 	defer func() {
-		if !told {
-			c.ending = recovered(recover(), nil)
-		}
+		unwinds := !told && c.cutShort(recover())
 		t.raised = raised // it may be under way, and c have been served by a deferred function
 		c.node.End()
 		if rec.Values != c.values {
 			c.values = rec.Values
 		}
 		rec.Values, rec.Node = values, node
-		t.retire(c)
+		t.retire(c, unwinds)
 	}()
 	c.run(t, &t.raised, nil, t.leaseOf(c.scope).unstarted())
 	told = true
@@ -468,7 +488,9 @@ func (c *Call) run(own *Thread, raised *any, critical *goroutine.Record, starts 
 			endCritical(critical, &c.ending)
 		}
 		c.tellEnded(own)
+		c.noted = true
 	}()
+	c.noted = false
 	if starts != nil {
 		starts.start(own)
 	}
@@ -482,6 +504,18 @@ func (c *Call) run(own *Thread, raised *any, critical *goroutine.Record, starts 
 		c.body.Run(c.context())
 	}
 	returned = true
+}
+
+// cutShort is asked by a deferred function, with what recover has returned there, where
+// run has not returned. It reports whether a Goexit is under way. Unless run has noted
+// how the function ended, which may have been by a panic that a deferred function of
+// its own raised during the Goexit, a hook has cut that short, and the call ends as the
+// hook did.
+func (c *Call) cutShort(r any) (goexit bool) {
+	if r != nil || !c.noted {
+		c.ending = recovered(r, nil)
+	}
+	return r == nil
 }
 
 func (c *Call) traced(t *Thread) {
@@ -508,8 +542,12 @@ func (c *Call) runElsewhere() (woke bool) {
 // woken somebody.
 func (c *Call) runAsync() (woke bool) {
 	rec := goroutine.Ensure()
-	values, node, raised := rec.Values, rec.Node, rec.Raised
 	t, _ := rec.Owner.(*Thread)
+	slot := &rec.Raised // see raisedSlot
+	if t != nil {
+		slot = &t.raised
+	}
+	values, node, raised := rec.Values, rec.Node, *slot
 	// Thread-critical values of a goroutine that is lent are none of c's. Those
 	// of a thread are, for c was posted to an executor there; and those of a
 	// coroutine, which are its thread's. Both stay when c has ended.
@@ -518,45 +556,49 @@ func (c *Call) runAsync() (woke bool) {
 	if lent {
 		critical = rec.SetAside()
 	}
-	rec.Values, rec.Node, rec.Raised = c.values, c.node, nil
+	rec.Values, rec.Node, *slot = c.values, c.node, nil
 	c.edge.gid.Store(rec.ID)
 	if t != nil {
 		defer c.node.runsInside(t)()
 	}
 	told := false
 	defer func() {
-		if !told {
-			c.ending = recovered(recover(), nil)
+		unwinds := !told && c.cutShort(recover())
+		if unwinds && c.lender != nil {
+			// It ends the caller of the function that waits for c as well, who cannot be
+			// given anything else that this function may come to.
+			c.ending = Ending{Goexit: true}
 		}
 		c.values = rec.Values
-		rec.Values, rec.Node, rec.Raised = values, node, raised
+		rec.Values, rec.Node, *slot = values, node, raised
 		if lent {
 			rec.PutBack(critical)
 		}
 		rec.ReleaseIfEmpty()
 		c.node.End()
 		c.ending.count()
-		rec.Told = c.ending.Goexit
+		rec.Told = unwinds
 		if c.task {
 			return // its goroutine ends the task, further down its stack
 		}
 		woke = c.finish()
 	}()
 	if lent {
-		c.run(nil, &rec.Raised, rec, nil)
+		c.run(nil, slot, rec, nil)
 	} else {
-		c.run(nil, &rec.Raised, nil, nil)
+		c.run(nil, slot, nil, nil)
 	}
 	told = true
 	return
 }
 
-// retire takes the ended call off the stack, and tells its caller.
-func (t *Thread) retire(c *Call) {
+// retire takes the ended call off the stack, and tells its caller. unwinds says that a
+// Goexit is under way.
+func (t *Thread) retire(c *Call, unwinds bool) {
 	t.lock()
 	t.run, c.outer = c.outer, nil
 	t.calls++
-	if c.ending.Goexit && t.top != nil {
+	if unwinds && t.top != nil {
 		t.top.edge.hide(true) // the wait that c was served in ends with it
 	}
 	t.mu.Unlock()
@@ -564,11 +606,11 @@ func (t *Thread) retire(c *Call) {
 	// The account is closed before the caller wakes: a caller that closes the
 	// context next finds it idle.
 	c.scope.leave()
-	if c.ending.Goexit && c.wait.Load() != callerGone {
+	if unwinds && c.wait.Load() != callerGone {
 		// The frames of the functions that have ended so stay on the stack,
 		// below what runs from here on, and the record with them: it must not
 		// keep the scope.
-		c.scope, c.ctx, c.by = nil, nil, nil
+		c.scope, c.ctx, c.by, c.stop = nil, nil, nil, nil
 		if !c.task {
 			c.node = nil
 		}
@@ -590,6 +632,7 @@ func (c *Call) finish() (woke bool) {
 	f, t := c.waiter(), (*Task)(nil) // its caller may use c again once it has ended
 	if c.task {
 		t = c.promise()
+		c.values = goroutine.Values{} // nobody takes them over
 		c.life().end()
 		if end := c.more().onEnd; end != nil {
 			end()
@@ -1058,7 +1101,14 @@ func (f *FullCall) RunInline(ctx context.Context, s *Scope, body Body, o *Option
 			rec.ReleaseIfEmpty()
 		}()
 	}
+	returned := false
+	defer func() {
+		if !returned && c.noted && c.ending.Panic != nil {
+			c.ending.Raise() // run has recovered it from under a Goexit
+		}
+	}()
 	c.run(own, raisedSlot(), nil, nil)
+	returned = true
 	c.ending.Raise()
 }
 

@@ -46,6 +46,17 @@ func SeePage(page string) string { return cycle.SeePage(page) }
 // ErrDeadlock is matched by every DeadlockError.
 var ErrDeadlock = cycle.ErrDeadlock
 
+// Refused reports whether err, which a wait with ctx has returned, says that the wait was
+// refused. That it matches ErrDeadlock does not tell: so may the cause of ctx.
+func Refused(ctx context.Context, err error) bool {
+	d, ok := err.(*DeadlockError)
+	if !ok {
+		return false
+	}
+	cause, _ := Ended(Afterlife(ctx)).(*DeadlockError)
+	return d != cause
+}
+
 // Ended returns the cause of ctx's end, or nil.
 func Ended(ctx context.Context) error {
 	if ctx.Done() == nil || ctx.Err() == nil {

@@ -130,7 +130,7 @@ func (p *posted) Run(context.Context) {
 		// A panic is RunUntil's to raise: it has no other caller. The rest
 		// stays for the next RunUntil. After a Goexit there is no RunUntil any
 		// more to tell.
-		if e := recovered(recover(), nil); e.Panic != nil {
+		if e := recovered(recover(), raisedHere()); e.Panic != nil {
 			e.Panic.tell(CallInfo{Name: "posted function"}, nil)
 			p.e.failed = e.Panic
 			f := p.e.frame // only this goroutine changes it

@@ -457,6 +457,7 @@ var loopIDs atomic.Uint64
 // EnlistLoop makes known that the calling goroutine, which is locked to its OS
 // thread, runs l, until over is called.
 func EnlistLoop(name string, l *sched.Loop) (over func()) {
+	current() // one that holds a thread notes that in its record: see Loop.Owner
 	r := &runningLoop{loopIDs.Add(1), name, l, goroutine.ID(), osThread()}
 	runningLoops.Lock()
 	if runningLoops.all == nil {

@@ -195,6 +195,7 @@ type Call struct {
 	stage atomic.Uint32 // whether the function begins: see the states of a call
 	task  bool          // it is one: see promise; set before it is shared
 	asked bool          // of a task: Cancel has ended its ctx; guarded by the mu of the life
+	noted bool          // ending is how the function ended, and hooks have been told; of the goroutine that runs it
 
 	ctx   *Ctx   // what the function receives: see context; set as the rest is
 	node  *Node  // what it runs as; set before it is shared

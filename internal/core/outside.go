@@ -14,6 +14,9 @@ func Recover(r any) Ending {
 	if r == nil {
 		return Ending{Goexit: true}
 	}
+	if p, ok := raisedHere().(*Panic); ok && same(p.Value, r) && raisedAnew() {
+		return Ending{Panic: p}
+	}
 	return Ending{Panic: &Panic{Value: r, Stack: stack()}}
 }
 

@@ -416,7 +416,7 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	switch err := p.await(ctx); {
 	case err == nil:
 		return p.takeError()
-	case errors.Is(err, ErrDeadlock):
+	case Refused(ctx, err):
 		return err
 	}
 	p.mu.Lock()

@@ -79,6 +79,7 @@ type Options struct {
 	Interrupt func()
 	Once      bool // Interrupt is called once
 	Try       bool // it is not to wait for others
+	Quiet     bool // of a task: hooks are not told of it, but of its panic
 	Name      string
 	PC        uintptr // of the wrapped function, for its name
 
@@ -277,8 +278,18 @@ func (c *Call) Ending() Ending { return c.ending }
 // Raise ends the caller of c the way the function ended, unless it returned.
 func (c *Call) Raise() {
 	if !c.ending.Returned() {
-		c.ending.Raise()
+		c.Take().Raise()
 	}
+}
+
+// Take returns how the function ended, and lets go of that, of the values and of what the
+// call was observed with. Only for the caller, who has been told: what refers to c from
+// then on, the ctx of its function or what a Goexit has left on the stack of its thread,
+// must not keep them.
+func (c *Call) Take() Ending {
+	e := c.ending
+	c.ending, c.values, c.stop, c.watched = Ending{}, goroutine.Values{}, nil, nil
+	return e
 }
 
 // Name returns what the call is called in reports: the name it was given, or

@@ -63,7 +63,7 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 		}
 	}
 	var watched *watch
-	if hooked(c.scope) {
+	if hooked(c.scope) && !o.Quiet {
 		c.more()
 		c.tellQueued(ctx) // a hook may panic: nothing is held yet
 		watched = c.watched

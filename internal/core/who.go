@@ -176,6 +176,15 @@ func restore(rec *goroutine.Record, v goroutine.Values) {
 	rec.ReleaseIfEmpty()
 }
 
+// raisedHere returns the panic that the calling goroutine has raised again last, nil if
+// that is not known: see recovered.
+func raisedHere() any {
+	if slot := raisedSlot(); slot != nil {
+		return *slot
+	}
+	return nil
+}
+
 // raisedSlot returns where the calling goroutine keeps the panic that it is
 // about to raise again, nil where nobody of ours would catch it.
 func raisedSlot() *any {

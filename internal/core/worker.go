@@ -513,8 +513,24 @@ func (t *Thread) exitFailed(l *lease, what string, e Ending) {
 	}
 	l.mu.Unlock()
 	if e.Panic != nil {
-		e.Panic.tellAll(CallInfo{Name: what, Context: t.name, Thread: int(t.tid.Load())}, audience{hooks.Load(), l.hooks})
+		t.tellFailure(l, what, e.Panic)
 	}
+}
+
+// tellFailure tells the hooks of p. If one of them panics that is the failure: the worker
+// has no caller to end so.
+func (t *Thread) tellFailure(l *lease, what string, p *Panic) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		l.mu.Lock()
+		l.err = errors.Join(l.err, fmt.Errorf("asyncsync: a hook that was told of it panicked: %v", v))
+		l.failure = Ending{Panic: &Panic{Value: v, Stack: stack()}}
+		l.mu.Unlock()
+	}()
+	p.tellAll(CallInfo{Name: what, Context: t.name, Thread: int(t.tid.Load())}, audience{hooks.Load(), l.hooks})
 }
 
 // Observe runs f and tells end how it ended. A panic goes no further; a Goexit
@@ -526,7 +542,7 @@ func Observe(f func(), end func(Ending)) {
 			end(Ending{})
 			return
 		}
-		end(recovered(recover(), nil))
+		end(recovered(recover(), raisedHere()))
 	}()
 	f()
 	returned = true
@@ -609,12 +625,13 @@ func (t *Thread) execHeld(c *Call) {
 	c.node.Start()
 	told := false
 	defer func() {
-		if !told {
-			c.ending = recovered(recover(), nil)
-		}
+		unwinds := !told && c.cutShort(recover())
 		t.raised = nil
 		c.node.End()
 		t.putDown(c, node)
+		if unwinds && c.ending.Panic != nil {
+			c.ending.Raise() // run has recovered it from under the Goexit, which is the caller's, too
+		}
 	}()
 	c.run(t, &t.raised, nil, nil)
 	told = true

@@ -25,7 +25,9 @@ type co struct {
 // Goexit on the loop's goroutine, which cannot be stopped. A panic of next can
 // be recovered there. So the coroutine panics while the Goexit unwinds it: Pull
 // recovers the panic and passes it to next, and the Goexit ends only the
-// coroutine's goroutine. A panic of a task ends the coroutine too.
+// coroutine's goroutine. A panic of a task ends the coroutine too, and in the same
+// way: it may have come from a deferred function that a Goexit has called, which
+// recover does not tell.
 //
 // It is one function, and tasks have no deferred function of their own, so that
 // the stacks of waiting tasks stay small.
@@ -38,7 +40,7 @@ func newCo(l *Loop) *co {
 		returned := false
 		defer func() {
 			if !returned {
-				c.failed(recover()) // panics after a Goexit
+				c.failed(recover()) // panics
 			}
 			c.record.Release()
 		}()
@@ -69,7 +71,7 @@ func (c *co) begin() bool {
 	return t.Body.Begin()
 }
 
-// errGoexit is the panic value of a coroutine that a Goexit has ended.
+// errGoexit is the panic value of a coroutine that a Goexit has ended, or may have.
 var errGoexit = errors.New("sched: a coroutine was ended by Goexit")
 
 // clear marks the coroutine as running nothing.
@@ -82,22 +84,19 @@ func (c *co) clear() {
 // called Goexit.
 func (c *co) failed(v any) {
 	c.ended = true
-	goexit := v == nil
+	bug := c.task == nil && v != nil // in this module: see New
 	defer func() {
 		c.clear()
-		if goexit {
-			c.record.Release()
+		c.record.Release()
+		if !bug {
 			panic(errGoexit)
 		}
 	}()
-	if c.task == nil && !goexit {
-		panic(v) // a bug in this module: see New
-	}
-	if c.task != nil {
-		over := false
-		defer func() { goexit = goexit || !over }()
-		c.task.Body.Over(v, goexit)
-		over = true
+	switch {
+	case bug:
+		panic(v)
+	case c.task != nil:
+		c.task.Body.Over(v, v == nil)
 	}
 }
 

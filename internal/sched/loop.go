@@ -162,6 +162,8 @@ func (l *Loop) Run(main *Task, enlist func() (over func())) bool {
 			r.PutBack(aside)
 			r.Task = was
 			r.ReleaseIfEmpty()
+			l.record = nil
+			l.now.Store(nil) // one who keeps the loop does not keep what it has run
 		}()
 		r.EndCritical(l.failed)
 	}()
@@ -184,6 +186,10 @@ func (l *Loop) Run(main *Task, enlist func() (over func())) bool {
 		}
 	}
 }
+
+// Owner returns the Owner of the record of the goroutine that the loop runs on. Only that
+// goroutine, and its coroutines, may ask.
+func (l *Loop) Owner() any { return l.record.Owner }
 
 // next takes the first entry of the queue, and sleeps while there is none. It
 // reports false when no more will come.
