@@ -192,3 +192,26 @@ func TestLoopOnAThreadCallsTheThread(t *testing.T) {
 		})
 	}
 }
+
+// A known limit: a wait of such a task for an asyncsync.Go on the thread is not refused.
+func TestLoopOnAThreadWaitsForATaskThere(t *testing.T) {
+	guard(t)
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	var queued *task.Task[none]
+	err := libkit.To(ctx, func(ctx context.Context) error {
+		_, err := loop.Run(ctx, loop.NewThread(), func(ctx context.Context) (none, error) {
+			queued = goTo(ctx, func(context.Context) error { return nil })
+			waits, cancel := context.WithCancel(ctx)
+			task.Go(ctx, func(context.Context) (none, error) { // runs when this task is parked
+				cancel()
+				return none{}, nil
+			})
+			return queued.Wait(waits)
+		})
+		return err
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotErrorIs(t, err, deadlock.ErrDeadlock)
+	<-queued.Done()
+	require.NoError(t, tsc.Close())
+}

@@ -606,8 +606,8 @@ func (p *Portal) failed(o outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := len(p.outcomes); n == cap(p.outcomes) {
-		// Make room: a portal that lives long must not keep outcomes that were
-		// reported.
+		// Make room: the outcomes that were reported go when the list is full, so that
+		// it does not grow with the life of the portal.
 		kept := p.outcomes[:0]
 		for _, o := range p.outcomes {
 			if !o.task.Heard() {

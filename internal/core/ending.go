@@ -19,7 +19,8 @@ func (e Ending) Returned() bool { return e.Panic == nil && !e.Goexit }
 // Raise ends the calling function the same way. It must be called from the
 // body of the function that waited, not from a deferred function: a panic
 // raised anew while another unwinds keeps all the stacks below it alive, and
-// its cost grows with every level.
+// its cost grows with every level. (What run has recovered from under a Goexit is the
+// exception: nothing but a deferred function is left to raise it.)
 //
 // A panic that nobody recovers ends the process, and all that is printed then is what
 // the runtime knows: the value, and the stack of the goroutine that waited. So the
