@@ -70,6 +70,36 @@ func TestExecutorRunsWhatIsPosted(t *testing.T) {
 	require.Equal(t, 1, alone.most)
 }
 
+// What was posted before a RunUntil begins, or while it does, runs in the order in which
+// it was posted.
+func TestExecutorKeepsOrderWhileItBegins(t *testing.T) {
+	guard(t)
+	exec := asyncsync.NewCurrentThreadExecutor()
+	const posts = 20_000
+	ran := 0
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for i := range posts {
+			exec.Post(func() {
+				if ran != i {
+					t.Errorf("%d after %d", i, ran)
+				}
+				ran++
+			})
+		}
+	}()
+	for posted := false; !posted; {
+		select {
+		case <-over:
+			posted = true
+		default:
+		}
+		require.NoError(t, exec.RunUntil(closedChan()))
+	}
+	require.Equal(t, posts, ran)
+}
+
 // A posted function may post. What it posts after done has come is left for
 // the next RunUntil: it could go on for ever.
 func TestExecutorPostedFunctionPosts(t *testing.T) {

@@ -73,7 +73,13 @@ func (e *Executor) Post(fn func()) bool {
 		return false
 	}
 	idle := e.frame == nil
-	if e.send(p) != nil {
+	switch {
+	case len(e.pending) > 0: // that is first: the goroutine may be becoming a thread
+		e.pending = append(e.pending, p)
+		if !idle || e.threadNow() != nil {
+			e.resend()
+		}
+	case e.send(p) != nil:
 		e.pending = append(e.pending, p)
 	}
 	e.mu.Unlock()
@@ -261,13 +267,14 @@ func (t *Thread) postedOnly() bool {
 	return true
 }
 
-// resend queues what is pending, where somebody may run it. e.mu is held.
+// resend queues what is pending, in order, where somebody may run it. e.mu is held.
 func (e *Executor) resend() {
 	pending := e.pending
 	e.pending = nil
-	for _, p := range pending {
+	for i, p := range pending {
 		if e.send(p) != nil {
-			e.pending = append(e.pending, p)
+			e.pending = pending[i:]
+			return
 		}
 	}
 }
