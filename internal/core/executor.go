@@ -280,7 +280,7 @@ func (e *Executor) resend() {
 }
 
 // keep takes back what lies in f's box, or, if f is nil, what was posted to t while there
-// was no RunUntil. e.mu is held.
+// was no RunUntil. What is pending was posted later. e.mu is held.
 func (e *Executor) keep(t *Thread, f *Frame) {
 	var left []*Call
 	take := func(l *list) {
@@ -304,10 +304,12 @@ func (e *Executor) keep(t *Thread, f *Frame) {
 		slices.SortFunc(left, func(a, b *Call) int { return cmp.Compare(a.seq, b.seq) })
 	}
 	t.mu.Unlock()
+	back := make([]*posted, 0, len(left)+len(e.pending))
 	for _, c := range left {
-		e.pending = append(e.pending, c.body.(*posted))
+		back = append(back, c.body.(*posted))
 		c.scope.leave()
 	}
+	e.pending = append(back, e.pending...)
 }
 
 // made makes the calling goroutine the maker of e, unless it is a thread already.
