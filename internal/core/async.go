@@ -58,7 +58,7 @@ func Host(ctx context.Context) *Home {
 
 // Away runs body elsewhere and waits for it. A calling thread serves
 // meanwhile, for this is a wait in a frame; an ordinary goroutine sleeps.
-// After nil the caller must look at c.Ending.
+// After nil the caller must look at f.Ending.
 //
 // The frames of these functions stand on the stack of a nesting once for each level. So
 // what one of the two kinds of callers needs, or a loop, is in a function of its own.

@@ -21,7 +21,7 @@ import (
 // returns the error of a call that was not run, or was abandoned. It is not
 // for callers that are on that thread already.
 //
-// After nil the results are in body, and the caller must look at c.Ending. A
+// After nil the results are in body, and the caller must look at f.Ending. A
 // call that returned an error other than ErrAbandoned is its caller's again.
 func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) error {
 	ctx = Afterlife(ctx)
@@ -446,9 +446,13 @@ func (t *Thread) exec(c *Call) {
 func (t *Thread) unfold(c *Call) {
 	l := c.life()
 	if c.ctx == nil {
-		ctx, rest := l.openLate(c.promise()), &TaskRest{}
+		ctx := l.openLate(c.promise())
+		var rest *TaskRest
+		if c.callRest == nil { // nobody else gives it one any more
+			rest = &TaskRest{}
+		}
 		t.mu.Lock() // others look under it
-		if c.callRest == nil {
+		if rest != nil {
 			c.give(rest)
 		}
 		c.ctx = ctx

@@ -126,9 +126,9 @@ func (c *Call) startOnLoop(h *Home, j *Job) {
 	l := c.life()
 	l.mu.Lock()
 	l.queued = c
-	ended, cause := l.ended, l.cause
+	cause := l.causeNow()
 	l.mu.Unlock()
-	if ended {
+	if cause != nil {
 		l.withdraw(cause) // who ended it found nothing queued
 		return
 	}
