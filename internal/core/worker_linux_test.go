@@ -6,14 +6,18 @@ import (
 	"log/slog"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/internal/testkit"
 )
 
 // A function that unlocks its goroutine from the thread, more often than it has
 // locked it, does not move what comes after it: the reserve takes it, or else the
 // worker is ended and that is told.
 func TestUnbalancedUnlock(t *testing.T) {
+	testkit.Guard(t)
 	for name, c := range map[string]struct {
 		reserve int
 		unlocks int
@@ -92,6 +96,12 @@ func TestUnbalancedUnlock(t *testing.T) {
 						runtime.UnlockOSThread()
 					}
 				})
+				release := func() {}
+				if c.told {
+					// It is found where the worker wakes, so it moves while it sleeps.
+					testkit.Poll(t, func() string { return stillRuns(s.thread.Load()) })
+					release = occupyThread(at)
+				}
 				for range 20 {
 					run(s, func() {
 						if at != osThread() {
@@ -102,6 +112,7 @@ func TestUnbalancedUnlock(t *testing.T) {
 				}
 				require.NoError(t, s.Close())
 				require.LessOrEqual(t, changes, int64(1), "it stays on the thread where it is found")
+				release()
 				strayed += int(changes)
 			}
 			require.NoError(t, p.Close())
@@ -110,10 +121,41 @@ func TestUnbalancedUnlock(t *testing.T) {
 				require.Empty(t, log.String())
 				require.EqualValues(t, 1, p.Stats().Started)
 			} else {
-				require.NotZero(t, strayed)
+				require.Equal(t, 100, strayed)
 				require.Contains(t, log.String(), "UnlockOSThread")
 				require.Greater(t, p.Stats().Started, uint64(1), "the worker is not used again")
 			}
 		})
 	}
+}
+
+// occupyThread returns once a goroutine has locked the OS thread id, whose own one
+// sleeps and is not locked. It locks all threads that are idle until then. The
+// function that it returns lets them go.
+func occupyThread(id int64) (release func()) {
+	stop := make(chan struct{})
+	got := make(chan int64)
+	for {
+		// The idle thread that waits for the next timer can be had only once there
+		// is an earlier one.
+		time.AfterFunc(0, func() {})
+		go func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			got <- osThread()
+			<-stop
+		}()
+		if <-got == id {
+			return func() { close(stop) }
+		}
+	}
+}
+
+func stillRuns(t *Thread) (complaint string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.parked {
+		return "the thread does not sleep"
+	}
+	return ""
 }
