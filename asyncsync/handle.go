@@ -226,7 +226,7 @@ func (h *Handle[T]) outcome() error {
 	}
 	err := h.tsc.scope.Close()
 	if h.in.failed {
-		h.tsc.scope.ExitFailure().Raise()
+		core.Raise(h.tsc.scope.ExitFailure())
 	}
 	return errors.Join(h.in.err, err)
 }

@@ -172,7 +172,7 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	}
 	if e := r.Ending(); e.Panic != nil {
 		w.free(r)
-		e.Raise()
+		core.Raise(e)
 	}
 	r.Raise()
 	result, err := r.result, r.err
@@ -191,7 +191,7 @@ func (w *toThread[A, R]) in(ctx context.Context, scope *core.Scope, arg A) (R, e
 	}
 	if e := r.Ending(); e.Panic != nil {
 		w.free(r)
-		e.Raise()
+		core.Raise(e)
 	}
 	r.Raise()
 	result, err := r.result, r.err
@@ -325,7 +325,7 @@ func (r *record[A, R]) outcome() (R, error) {
 	result, err, e := r.result, r.err, r.Take()
 	r.Forget()
 	r.result, r.err = zero[R](), nil
-	e.Raise()
+	core.Raise(e)
 	return result, err
 }
 

@@ -75,6 +75,6 @@ func (c *call[R]) outcome() (R, error) {
 	var none R
 	result, err, e := c.result, c.err, c.Take()
 	c.fn, c.result, c.err = nil, none, nil
-	e.Raise()
+	core.Raise(e)
 	return result, err
 }

@@ -37,7 +37,7 @@ func Run[R any](ctx context.Context, b Backend, main func(context.Context) (R, e
 		var none R
 		return none, refusal
 	}
-	end.Raise()
+	core.Raise(end)
 	return r, err
 }
 

@@ -27,14 +27,12 @@ func (e *ending) ended() bool { return !e.Returned() }
 
 // raise ends the caller in the same way, unless that is a return.
 func (e *ending) raise() {
-	if e.ended() {
-		e.Raise()
-	}
+	core.Raise(e.Ending)
 }
 
 // unheard tells the hooks, because nothing waits.
 func (e *ending) unheard(ctx context.Context) {
 	if e.ended() {
-		e.Unheard(ctx, "network.DialStaggered")
+		core.Unheard(ctx, e.Ending, "network.DialStaggered")
 	}
 }

@@ -65,7 +65,7 @@ func Await[R any](ctx context.Context, fn func(context.Context) (R, error)) (R, 
 	var none R
 	result, err, e := c.result, c.err, c.call.Take()
 	c.fn, c.result, c.err = nil, none, nil // the ctx of fn leads to c
-	e.Raise()
+	core.Raise(e)
 	return result, err
 }
 

@@ -381,7 +381,7 @@ func (g *Group) Wait(ctx context.Context) error {
 	g.end()
 	switch {
 	case p != nil:
-		core.Ending{Panic: p}.Raise()
+		core.Raise(core.Ending{Panic: p})
 	case goexit:
 		runtime.Goexit()
 	}

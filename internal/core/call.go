@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"asyncsync.dev/internal/cycle"
+	"asyncsync.dev/internal/ending"
 	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/internal/sched"
 	"asyncsync.dev/internal/spin"
@@ -37,15 +38,23 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 	case own != nil:
 		err = s.doFromThread(ctx, own, rec, c)
 	default:
-		checkPark(rec)
-		cx := callCtx(ctx, s)
-		c.ctx, c.node = c.watched.carryOwn(cx), cx.node
 		// A loop does not run sync code: it would stand still.
 		task := parkable(rec)
-		if task == nil && !c.abandon && s.hold(c, rec) {
+		if task != nil {
+			task.Check()
+		}
+		cx := callCtx(ctx, s)
+		c.ctx, c.node = cx, cx.node
+		if c.watched != nil {
+			c.ctx = c.watched.carryOwn(cx)
+		}
+		if s.root.cfg.Unpinned && task == nil && !c.abandon && s.hold(c, rec) {
 			return nil
 		}
-		if err = s.refuseBelow(task, c); err == nil {
+		if task != nil {
+			err = s.refuseBelow(task, c)
+		}
+		if err == nil {
 			err = s.doFromGoroutine(ctx, rec, c)
 		}
 	}
@@ -62,9 +71,6 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 // on the thread of s: the thread serves nothing before the loop has ended, and that waits
 // for its tasks.
 func (s *Scope) refuseBelow(task *sched.Task, c *Call) error {
-	if task == nil {
-		return nil
-	}
 	t, _ := task.Loop().Owner().(*Thread)
 	if t == nil || t != s.root.thread.Load() && (s.root.cfg.Own == nil || t != s.root.cfg.Own.threadNow()) {
 		return nil
@@ -90,7 +96,9 @@ func (s *Scope) calling(ctx context.Context, rec *goroutine.Record, c *Call, bod
 	if o.Interrupt != nil {
 		c.stop = newInterrupt(o)
 	}
-	c.tellQueued(ctx)
+	if hooked(s) {
+		c.tellQueued(ctx)
+	}
 	if repeats.busy.Load() != 0 {
 		return s.refuseInterrupt(rec, c)
 	}
@@ -109,7 +117,10 @@ func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *C
 	if c.timed {
 		defer c.outwait(s)()
 	}
-	if err = s.mayRefuse(ctx, c, nil, self); err == nil {
+	if c.lined || c.late {
+		err = s.mayRefuse(ctx, c, nil, self)
+	}
+	if err == nil {
 		w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: c.abandon}
 		err = w.wait(nil)
 	}
@@ -134,7 +145,10 @@ func (s *Scope) doFromThread(ctx context.Context, own *Thread, rec *goroutine.Re
 	if c.timed {
 		defer c.outwait(s)()
 	}
-	if err = s.mayRefuse(ctx, c, f, nil); err == nil {
+	if c.lined || c.late {
+		err = s.mayRefuse(ctx, c, f, nil)
+	}
+	if err == nil {
 		w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: c.abandon}
 		err = w.wait(nil)
 	}
@@ -144,11 +158,10 @@ func (s *Scope) doFromThread(ctx context.Context, own *Thread, rec *goroutine.Re
 	return err
 }
 
-// mayRefuse looks whether c, which was queued, closes a cycle, where that is
-// possible. The waiter calls it, in f or as self. After an error c is the caller's
+// mayRefuse looks whether c, which was queued late or lined, closes a cycle. The waiter calls it, in f or as self. After an error c is the caller's
 // again.
 func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) error {
-	if c.lined && c.overflow(ctx) || !c.lined && !c.late {
+	if c.lined && c.overflow(ctx) {
 		return nil
 	}
 	e := &c.edge
@@ -168,6 +181,29 @@ func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) er
 	return err
 }
 
+// submit queues c on the thread of s.
+func (s *Scope) submit(c *Call) error {
+	r := s.root
+	err := ErrClosed
+	if r.account.Load() != 1 && s.account.Load() != 1 {
+		if err = r.bound().submit(c); err == errOver {
+			err = ErrClosed
+			if e := r.cfg.Own; e != nil {
+				err = e.gone()
+			}
+		}
+	}
+	if err != ErrClosed || r.kind == contextScope {
+		return err
+	}
+	// What was adopted, or was the default, has gone.
+	if r.kind == adoptedScope && required.Load() {
+		return ErrNoContext
+	}
+	c.scope = Default()
+	return c.scope.submit(c)
+}
+
 // submit queues c. Its error says why not: errOver that another thread is to be
 // asked, all others are the caller's.
 func (t *Thread) submit(c *Call) error {
@@ -177,12 +213,16 @@ func (t *Thread) submit(c *Call) error {
 		return errOver
 	}
 	c.thread.Store(t)
-	box := t.boxFor(c)
+	// A thread that does not wait has one list, and serves it.
+	box, related, serves := &t.main, false, true
+	if t.top != nil || t.own != nil {
+		box, related = t.boxFor(c)
+		serves = t.serves(box)
+	}
 	if e := c.scope.root.cfg.Own; e != nil && (box == &t.main || t.run == nil) && e.shut.Load() {
 		t.mu.Unlock()
 		return e.gone()
 	}
-	related := box != &t.main || !t.related() && t.frameFor(c.submitter()) != nil
 	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
 		t.mu.Unlock()
 		return ErrQueueFull
@@ -197,7 +237,6 @@ func (t *Thread) submit(c *Call) error {
 	}
 	c.timed = !related && t.timed(c)
 	t.put(c, box)
-	serves := t.serves(box)
 	c.late = !serves && t.blocks(box)
 	wake := serves && t.rouse()
 	ask := t.worker == nil && !t.asked && !t.adopted && !t.held
@@ -226,12 +265,13 @@ func (t *Thread) submit(c *Call) error {
 // errOver tells a submitter to look for another thread.
 var errOver = errors.New("over")
 
-// boxFor returns the list that c belongs in. t.mu is held.
-func (t *Thread) boxFor(c *Call) *list {
+// boxFor returns the list that c belongs in, and whether c comes from below a function
+// of t. t.mu is held.
+func (t *Thread) boxFor(c *Call) (box *list, related bool) {
 	if f := c.waiter(); f != nil && f.thread == t && f.live {
 		// Its caller is the thread: what it had called has ended meanwhile,
 		// and the default thread has taken its place.
-		return &f.box
+		return &f.box, true
 	}
 	f := c.pinned()
 	if f != nil && !f.live {
@@ -243,14 +283,14 @@ func (t *Thread) boxFor(c *Call) *list {
 		}
 	}
 	if f != nil {
-		return &f.box
+		return &f.box, true
 	}
 	if t.own != nil && c.pinned() == nil {
 		if _, ok := c.body.(*posted); ok {
-			return &t.posts
+			return &t.posts, true
 		}
 	}
-	return &t.main
+	return &t.main, !t.related() && t.frameFor(c.submitter()) != nil
 }
 
 // serves reports whether the thread, in the frame or at the bottom where it is
@@ -280,16 +320,12 @@ func (t *Thread) put(c *Call, l *list) {
 	t.waiting++
 }
 
+// push puts c behind the calls that came before it.
 func (l *list) push(c *Call) {
 	at := l.tail
 	for at != nil && at.seq > c.seq {
 		at = at.prev
 	}
-	l.insert(c, at)
-}
-
-// insert puts c behind at, or first if at is nil.
-func (l *list) insert(c, at *Call) {
 	c.list, c.prev = l, at
 	if at != nil {
 		c.next, at.next = at.next, c
@@ -483,7 +519,7 @@ func (c *Call) run(own *Thread, raised *any, critical *goroutine.Record, starts 
 			if raised != nil {
 				p = *raised
 			}
-			c.ending = recovered(recover(), p)
+			c.ending = ending.Of(recover(), p)
 		}
 		if c.stop != nil {
 			c.stop.end(&c.ending)
@@ -491,14 +527,18 @@ func (c *Call) run(own *Thread, raised *any, critical *goroutine.Record, starts 
 		if critical != nil {
 			endCritical(critical, &c.ending)
 		}
-		c.tellEnded(own)
+		if c.watched != nil || c.ending.Panic != nil {
+			c.tellEnded(own)
+		}
 		c.noted = true
 	}()
 	c.noted = false
 	if starts != nil {
 		starts.start(own)
 	}
-	c.tellStarted(own)
+	if c.watched != nil {
+		c.tellStarted(own)
+	}
 	if c.stop != nil {
 		c.stop.arm(c.context(), own)
 	}
@@ -517,7 +557,7 @@ func (c *Call) run(own *Thread, raised *any, critical *goroutine.Record, starts 
 // hook did.
 func (c *Call) cutShort(r any) (goexit bool) {
 	if r != nil || !c.noted {
-		c.ending = recovered(r, nil)
+		c.ending = ending.Of(r, nil)
 	}
 	return r == nil
 }
@@ -580,7 +620,7 @@ func (c *Call) runAsync() (woke bool) {
 		}
 		rec.ReleaseIfEmpty()
 		c.node.End()
-		c.ending.count()
+		countEnding(c.ending)
 		rec.Told = unwinds
 		if c.task {
 			return // its goroutine ends the task, further down its stack
@@ -606,7 +646,7 @@ func (t *Thread) retire(c *Call, unwinds bool) {
 		t.top.edge.hide(true) // the wait that c was served in ends with it
 	}
 	t.mu.Unlock()
-	c.ending.count()
+	countEnding(c.ending)
 	// The account is closed before the caller wakes: a caller that closes the
 	// context next finds it idle.
 	c.scope.leave()
@@ -783,7 +823,9 @@ func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (canc
 			if claim != nil && claim.stepBack() {
 				claim.borrow()
 			}
-			t.spinInStep()
+			if t.spin.On() {
+				t.spinInStep()
+			}
 			continue
 		}
 		if claim != nil && claim.stepBack() {
@@ -827,11 +869,11 @@ func (t *Thread) unpark() {
 	}
 }
 
-// spinInStep spins after a call, while the thread and its callers are in step. mu is not
-// held.
+// spinInStep spins after a call, for the next of the callers that are in step with the
+// thread. mu is not held.
 func (t *Thread) spinInStep() {
 	t.lock()
-	if t.woke || !t.spin.On() || t.signal.Load() != t.seen || t.due() {
+	if t.woke || t.signal.Load() != t.seen || t.due() {
 		t.mu.Unlock()
 		return
 	}
@@ -985,7 +1027,7 @@ func (c *Call) turnAway() {
 	told := false
 	defer func() {
 		if !told {
-			c.refusal, c.ending = nil, recovered(recover(), nil)
+			c.refusal, c.ending = nil, ending.Of(recover(), nil)
 		}
 		c.finish()
 	}()
@@ -1094,7 +1136,9 @@ func (f *FullCall) RunInline(ctx context.Context, s *Scope, body Body, o *Option
 		c.stop = newInterrupt(o)
 	}
 	own, rec := current()
-	c.tellQueued(ctx)
+	if hooked(s) {
+		c.tellQueued(ctx)
+	}
 	c.given = c.watched.carry(ctx)
 	if own == nil && (rec == nil || rec.Node == nil) {
 		// Somewhere to remember a panic that passes through.
@@ -1108,12 +1152,12 @@ func (f *FullCall) RunInline(ctx context.Context, s *Scope, body Body, o *Option
 	returned := false
 	defer func() {
 		if !returned && c.noted && c.ending.Panic != nil {
-			c.ending.Raise() // run has recovered it from under a Goexit
+			Raise(c.ending) // run has recovered it from under a Goexit
 		}
 	}()
 	c.run(own, raisedSlot(), nil, nil)
 	returned = true
-	c.ending.Raise()
+	Raise(c.ending)
 }
 
 // Plain reports whether a call in s, which may be nil, that runs where it is

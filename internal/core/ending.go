@@ -1,161 +1,70 @@
 package core
 
 import (
-	"bytes"
-	"fmt"
+	"cmp"
+	"context"
 	"os"
-	"runtime"
-	"unsafe"
 
+	"asyncsync.dev/internal/ending"
 	"asyncsync.dev/internal/goroutine"
 )
 
-// first reports whether this is the first time it is asked.
-func (p *Panic) first() bool { return !p.told.Swap(true) }
+// Ending and Panic are how a function ended: see package ending.
+type (
+	Ending = ending.Ending
+	Panic  = ending.Panic
+)
 
-// Returned reports whether the function came back by itself.
-func (e Ending) Returned() bool { return e.Panic == nil && !e.Goexit }
+// Raise ends the calling function as e says, unless that is a return: see
+// [ending.Ending.Raise].
+func Raise(e Ending) {
+	if !e.Returned() {
+		e.Raise(raisedSlot())
+	}
+}
 
-// Raise ends the calling function the same way. It must be called from the
-// body of the function that waited, not from a deferred function: a panic
-// raised anew while another unwinds keeps all the stacks below it alive, and
-// its cost grows with every level. (What run has recovered from under a Goexit is the
-// exception: nothing but a deferred function is left to raise it.)
-//
-// A panic that nobody recovers ends the process, and all that is printed then is what
-// the runtime knows: the value, and the stack of the goroutine that waited. So the
-// value is raised on top of another panic, whose text is the stack of the origin. Who
-// recovers gets the value, and the panic below it is gone. Who does not sees both: the
-// runtime prints all panics that are under way, in the order in which they began, and
-// asks none for its text before it is certain that the process ends. To raise a value
-// that wraps the other would change what is recovered; to print the stack here would
-// print it for panics that are recovered.
-func (e Ending) Raise() {
+// Recover turns what recover returned in a deferred function into an Ending: for
+// functions that others than this package run. One that neither returned nor
+// panicked has called Goexit. The deferred function must be the caller, or have
+// called it, or the stack is cut short.
+func Recover(r any) Ending { return ending.Of(r, raisedHere()) }
+
+// Unheard tells the hooks of a panic or a Goexit that nobody waits for. A panic that no
+// hook hears of is written to standard error.
+func Unheard(ctx context.Context, e Ending, name string) {
+	countEnding(e)
+	i := CallInfo{Ctx: ctx, Name: name, Begun: true, Goexit: e.Goexit}
+	a := audienceOf(ScopeOf(ctx))
 	switch {
+	case e.Panic != nil && !a.wants(kindPanicked):
+		os.Stderr.WriteString(e.Panic.Unheard(cmp.Or(name, "a posted function") + ", for which nobody waits,"))
 	case e.Panic != nil:
-		if slot := raisedSlot(); slot != nil {
-			*slot = e.Panic
-		}
-		e.Panic.heard()
-		defer e.Panic.raise()
-		panic((*origin)(e.Panic))
-	case e.Goexit:
-		runtime.Goexit()
+		tellPanic(e.Panic, i, a)
+	case e.Goexit && a.wants(kindEnded):
+		a.tell(kindEnded, i)
 	}
 }
 
-// raise raises the value.
-//
-//go:noinline
-func (p *Panic) raise() { panic(p.Value) }
-
-// raise is the name of that in a stack.
-var raise = runtime.FuncForPC(FuncPC((*Panic).raise)).Name()
-
-// An origin is a Panic that says where it began.
-type origin Panic
-
-// Error is called by the runtime, when the process is about to end.
-func (o *origin) Error() string {
-	return "the panic below began elsewhere, and its caller was told; it began at:\n" + string(o.Stack)
-}
-
-// mayBeLost has p told of on standard error when nobody can hear of it any more. name
-// is that of the task. The text is made now: the value may refer to whatever keeps p.
-func (p *Panic) mayBeLost(name string) {
-	if p.loss == nil {
-		p.loss = &loss{text: p.unheard("task " + name + ", which nobody has waited for,")}
-		runtime.AddCleanup(p, (*loss).tell, p.loss)
+// raisedHere returns the panic that the calling goroutine has raised again last, nil if
+// that is not known: see [ending.Of].
+func raisedHere() any {
+	if slot := raisedSlot(); slot != nil {
+		return *slot
 	}
+	return nil
 }
 
-// heard says that somebody is told.
-func (p *Panic) heard() {
-	if p.loss != nil {
-		p.loss.told.Store(true)
+// raisedSlot returns where the calling goroutine keeps the panic that it is
+// about to raise again, nil where nobody of ours would catch it.
+func raisedSlot() *any {
+	own, rec := current()
+	switch {
+	case own != nil:
+		return &own.raised
+	case rec != nil && rec.Node != nil:
+		return &rec.Raised
 	}
-}
-
-func (l *loss) tell() {
-	if !l.told.Load() {
-		os.Stderr.WriteString(l.text)
-	}
-}
-
-// unheard is what is written of a panic of what, of which nobody is told.
-func (p *Panic) unheard(what string) string {
-	return fmt.Sprintf("asyncsync: %s panicked: %v\n\n%s\n", what, p.Value, p.Stack)
-}
-
-// recovered turns what recover returned in a deferred function, which must be
-// the caller, into an Ending. A function that neither returned nor panicked has
-// called Goexit.
-//
-// raised is the panic last raised by Raise on this goroutine, a *Panic, or nil: if it is
-// the one that arrives here, the stack of its origin is kept. It is another one if a
-// deferred function has raised it, and recovered from it, while this one was under way.
-func recovered(r, raised any) Ending {
-	if r == nil {
-		return Ending{Goexit: true}
-	}
-	if p, ok := raised.(*Panic); ok && same(p.Value, r) && raisedAnew() {
-		return Ending{Panic: p}
-	}
-	return Ending{Panic: &Panic{Value: r, Stack: stack()}}
-}
-
-// same reports whether a and b are one value: the same type, and the same data, which need
-// not be comparable.
-func same(a, b any) bool {
-	return *(*[2]unsafe.Pointer)(unsafe.Pointer(&a)) == *(*[2]unsafe.Pointer)(unsafe.Pointer(&b))
-}
-
-// stack returns the caller's callers, from the one that panicked on, in the
-// form of runtime.Stack. It is bounded: below a function may lie a long
-// nesting, or what Goexits have left behind.
-func stack() []byte {
-	var pcs [64]uintptr
-	n := runtime.Callers(4, pcs[:])
-	var b bytes.Buffer
-	frames := runtime.CallersFrames(pcs[panicked(pcs[:n]):n])
-	for {
-		f, more := frames.Next()
-		fmt.Fprintf(&b, "%s()\n\t%s:%d\n", f.Function, f.File, f.Line)
-		if !more {
-			break
-		}
-	}
-	if n == len(pcs) {
-		b.WriteString("...\n")
-	}
-	return b.Bytes()
-}
-
-// raisedAnew reports whether the panic that is being recovered comes from
-// Raise. That a value equals the one last raised would not tell: programs panic
-// with the same value twice. The stack does: right above the runtime's part of
-// it is who panicked.
-func raisedAnew() bool {
-	var pcs [deferred + 2]uintptr
-	n := runtime.Callers(3, pcs[:])
-	at := panicked(pcs[:n]) + 1
-	// Neither function is inlined, so that the entry of a pc is enough.
-	return at < n && runtime.FuncForPC(pcs[at]-1).Name() == raise
-}
-
-// deferred is how many functions may lie above the runtime's part of a panic: the
-// deferred function, and what that has called to look at the stack.
-const deferred = 12
-
-// panicked returns where in a stack the runtime's part of the panic begins; 0 if
-// that is not near the top.
-func panicked(pcs []uintptr) int {
-	for i, pc := range pcs[:min(deferred, len(pcs))] {
-		if runtime.FuncForPC(pc-1).Name() == "runtime.gopanic" {
-			return i
-		}
-	}
-	return 0
+	return nil
 }
 
 // endCritical ends the thread-critical values of a goroutine whose function has

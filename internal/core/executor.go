@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 
+	"asyncsync.dev/internal/ending"
 	"asyncsync.dev/internal/goroutine"
 )
 
@@ -136,8 +137,8 @@ func (p *posted) Run(context.Context) {
 		// A panic is RunUntil's to raise: it has no other caller. The rest
 		// stays for the next RunUntil. After a Goexit there is no RunUntil any
 		// more to tell.
-		if e := recovered(recover(), raisedHere()); e.Panic != nil {
-			e.Panic.tell(CallInfo{Name: "posted function"}, nil)
+		if e := ending.Of(recover(), raisedHere()); e.Panic != nil {
+			tellPanic(e.Panic, CallInfo{Name: "posted function"}, audienceOf(nil))
 			p.e.failed = e.Panic
 			f := p.e.frame // only this goroutine changes it
 			if f == nil {
@@ -181,7 +182,7 @@ func (e *Executor) RunUntil(done <-chan struct{}) (ran int, ok bool) {
 func (e *Executor) raise() {
 	if p := e.failed; p != nil {
 		e.failed = nil
-		Ending{Panic: p}.Raise()
+		Raise(Ending{Panic: p})
 	}
 }
 
@@ -509,9 +510,9 @@ func (e *Executor) notify() {
 	e.mu.Unlock()
 	// On a goroutine of its own, so that a Goexit of f is not the caller's.
 	go Observe(f, func(end Ending) {
-		end.count()
+		countEnding(end)
 		if end.Panic != nil {
-			end.Panic.tell(CallInfo{Name: "OnWake function"}, nil)
+			tellPanic(end.Panic, CallInfo{Name: "OnWake function"}, audienceOf(nil))
 		}
 	})
 }

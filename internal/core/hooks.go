@@ -323,7 +323,7 @@ func (c *Call) tellStarted(t *Thread) {
 // tellEnded tells them how it ended.
 func (c *Call) tellEnded(t *Thread) {
 	if c.ending.Panic != nil && c.task && !audienceOf(c.scope).wants(kindPanicked) {
-		c.ending.Panic.mayBeLost(c.Name())
+		c.ending.Panic.MayBeLost(c.Name())
 	}
 	if c.watched == nil {
 		if c.ending.Panic == nil || !hooked(c.scope) {
@@ -334,7 +334,7 @@ func (c *Call) tellEnded(t *Thread) {
 	}
 	i := c.outcome(t)
 	if p := c.ending.Panic; p != nil {
-		p.tell(i, c.scope)
+		tellPanic(p, i, audienceOf(c.scope))
 	}
 	if w := c.watched; w != nil && w.wants(kindEnded) {
 		w.tell(kindEnded, i)
@@ -352,12 +352,9 @@ func (c *Call) tellRefused(ctx context.Context, err error) {
 	c.watched.tell(kindEnded, i)
 }
 
-// tell gives a panic in a function of s, which may be nil, to the hooks, unless
-// they have heard of it.
-func (p *Panic) tell(i CallInfo, s *Scope) { p.tellAll(i, audienceOf(s)) }
-
-func (p *Panic) tellAll(i CallInfo, a audience) {
-	if !a.wants(kindPanicked) || !p.first() {
+// tellPanic gives p to the hooks of a, unless some have heard of it.
+func tellPanic(p *Panic, i CallInfo, a audience) {
+	if !a.wants(kindPanicked) || !p.First() {
 		return
 	}
 	if i.Ctx == nil {
@@ -383,7 +380,7 @@ func (c *Call) outcome(t *Thread) CallInfo {
 func (c *Call) tellAbandoned() {
 	a := audienceOf(c.scope)
 	if p := c.ending.Panic; p != nil && !a.wants(kindAbandoned) && !a.wants(kindPanicked) {
-		os.Stderr.WriteString(p.unheard(c.Name() + ", which was abandoned,"))
+		os.Stderr.WriteString(p.Unheard(c.Name() + ", which was abandoned,"))
 	}
 	if !a.wants(kindAbandoned) {
 		return

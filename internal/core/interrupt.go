@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"asyncsync.dev/internal/cycle"
+	"asyncsync.dev/internal/ending"
 	"asyncsync.dev/internal/goroutine"
 )
 
@@ -96,7 +97,7 @@ func (i *interrupt) call() {
 	defer func() {
 		var e Ending
 		if !returned {
-			e = recovered(recover(), rec.Raised)
+			e = ending.Of(recover(), rec.Raised)
 		}
 		rec.EndCritical(func(v any, goexit bool, stack []byte) {
 			if e.Returned() && !goexit {

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 
+	"asyncsync.dev/internal/ending"
 	"asyncsync.dev/internal/goroutine"
 )
 
@@ -179,17 +180,17 @@ func (j *Job) Over(v any, goexit bool) {
 	j.phase = over
 	c, rec := j.call, j.record()
 	if v != nil || goexit {
-		c.ending = recovered(v, rec.Raised)
+		c.ending = ending.Of(v, rec.Raised)
 	}
 	told := false
 	defer func() {
 		if !told {
-			c.ending = recovered(recover(), nil)
+			c.ending = ending.Of(recover(), nil)
 		}
 		c.values = rec.Values
 		rec.Node, rec.Raised = nil, nil
 		c.node.End()
-		c.ending.count()
+		countEnding(c.ending)
 		j.forget()
 		c.finish()
 	}()
@@ -325,7 +326,7 @@ func (s *Solo) Over(v any, goexit bool) {
 	s.phase = over
 	var e Ending
 	if v != nil || goexit {
-		e = recovered(v, s.record().Raised)
+		e = ending.Of(v, s.record().Raised)
 	}
 	rec := s.record()
 	if s.Own {
@@ -401,5 +402,5 @@ func TellUnheard(ctx context.Context, e Ending, name string) {
 			go func() { panic(v) }()
 		}
 	}()
-	e.Unheard(ctx, name)
+	Unheard(ctx, e, name)
 }

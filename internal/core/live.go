@@ -126,7 +126,8 @@ var count struct {
 	left                                  atomic.Int64 // functions that run though their caller has gone
 }
 
-func (e Ending) count() {
+// countEnding counts e in the process-wide counters.
+func countEnding(e Ending) {
 	switch {
 	case e.Goexit:
 		count.goexits.Add(1)

@@ -1225,32 +1225,6 @@ type carried struct {
 	ctx context.Context
 }
 
-// An Ending is how a function ended: it returned, panicked, or called
-// runtime.Goexit. The zero value is a return.
-type Ending struct {
-	Panic  *Panic
-	Goexit bool
-}
-
-// A Panic is a panic on its way from the goroutine where it happened to the
-// one that waits. The stack is taken once, at the origin.
-type Panic struct {
-	Value any
-	Stack []byte
-	told  atomic.Bool // the hook has heard of it
-
-	// loss is what is said if nobody ever hears of it; nil unless that may be. It is
-	// set before the ending is shared.
-	loss *loss
-}
-
-// A loss is a panic of a function that nobody has waited for, yet. It is apart from the
-// Panic, because it is told of when that has been collected.
-type loss struct {
-	told atomic.Bool // somebody has heard of it
-	text string
-}
-
 // A target is what a wait is for. Searches for a cycle, the lending of tokens and
 // reports all ask it, and nothing else in this package knows the kinds of waits. The
 // types are below; the methods of each are in the file of what it is a wait for.

@@ -278,7 +278,7 @@ func (c *Call) Ending() Ending { return c.ending }
 // Raise ends the caller of c the way the function ended, unless it returned.
 func (c *Call) Raise() {
 	if !c.ending.Returned() {
-		c.Take().Raise()
+		Raise(c.Take())
 	}
 }
 

@@ -133,7 +133,7 @@ func (t *Thread) resortAll() (left []*Mark) {
 func (t *Thread) resort(l *list) (left []*Mark) {
 	for c := l.head; c != nil; {
 		next := c.next
-		if to := t.boxFor(c); to != l {
+		if to, _ := t.boxFor(c); to != l {
 			l.remove(c)
 			to.push(c)
 			if l != &t.main && l != &t.posts && !t.serves(to) && t.blocks(to) {

@@ -249,29 +249,6 @@ func (s *Scope) Mine() bool {
 	return t != nil && t.mine()
 }
 
-// submit queues c on the thread of s.
-func (s *Scope) submit(c *Call) error {
-	r := s.root
-	err := ErrClosed
-	if r.account.Load() != 1 && s.account.Load() != 1 {
-		if err = r.bound().submit(c); err == errOver {
-			err = ErrClosed
-			if e := r.cfg.Own; e != nil {
-				err = e.gone()
-			}
-		}
-	}
-	if err != ErrClosed || r.kind == contextScope {
-		return err
-	}
-	// What was adopted, or was the default, has gone.
-	if r.kind == adoptedScope && required.Load() {
-		return ErrNoContext
-	}
-	c.scope = Default()
-	return c.scope.submit(c)
-}
-
 // Default returns the scope of the process-wide thread, or that of the
 // caller's synctest bubble.
 func Default() *Scope {

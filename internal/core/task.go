@@ -183,7 +183,7 @@ func (t *Task) Refusal() error { return t.call.refusal }
 func (t *Task) Hear() {
 	t.call.heard.Store(true)
 	if p := t.call.ending.Panic; p != nil {
-		p.heard()
+		p.Heard()
 	}
 }
 
@@ -224,7 +224,7 @@ func (t *Task) Wait(ctx context.Context) error {
 // Raise ends the caller as the task did, unless it returned.
 func (t *Task) Raise() {
 	if !t.call.ending.Returned() {
-		t.call.ending.Raise()
+		Raise(t.call.ending)
 	}
 }
 

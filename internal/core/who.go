@@ -73,9 +73,6 @@ func (t *Thread) unsettle() {
 // threadForGood returns the thread that the calling goroutine, whose id is gid, is for good.
 // The goroutine finds it here the first time.
 func threadForGood(gid int64) *Thread {
-	if makers.forGood.Load() == 0 {
-		return nil
-	}
 	o := makerOf(gid)
 	if o == nil || !o.forGood.Load() {
 		return nil
@@ -95,8 +92,10 @@ func current() (*Thread, *goroutine.Record) {
 			return t, rec
 		}
 	}
-	if t := threadForGood(gid); t != nil {
-		return t, t.record
+	if makers.forGood.Load() != 0 {
+		if t := threadForGood(gid); t != nil {
+			return t, t.record
+		}
 	}
 	if t := heldBy(gid); t != nil {
 		rec = goroutine.Ensure()
@@ -174,26 +173,4 @@ func restore(rec *goroutine.Record, v goroutine.Values) {
 	}
 	rec.Values = v
 	rec.ReleaseIfEmpty()
-}
-
-// raisedHere returns the panic that the calling goroutine has raised again last, nil if
-// that is not known: see recovered.
-func raisedHere() any {
-	if slot := raisedSlot(); slot != nil {
-		return *slot
-	}
-	return nil
-}
-
-// raisedSlot returns where the calling goroutine keeps the panic that it is
-// about to raise again, nil where nobody of ours would catch it.
-func raisedSlot() *any {
-	own, rec := current()
-	switch {
-	case own != nil:
-		return &own.raised
-	case rec != nil && rec.Node != nil:
-		return &rec.Raised
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"runtime/pprof"
 	"sync/atomic"
 
+	"asyncsync.dev/internal/ending"
 	"asyncsync.dev/internal/goroutine"
 )
 
@@ -121,12 +122,12 @@ func (w *worker) exit() {
 		if e.Returned() {
 			return
 		}
-		e.count()
+		countEnding(e)
 		if w.pool != nil {
 			w.pool.exitFailed(e)
 		}
 		if e.Panic != nil {
-			e.Panic.tell(CallInfo{Name: "ThreadExit function", Thread: int(w.tid)}, nil)
+			tellPanic(e.Panic, CallInfo{Name: "ThreadExit function", Thread: int(w.tid)}, audienceOf(nil))
 		}
 	})
 }
@@ -177,7 +178,9 @@ func (w *worker) turn(t *Thread) {
 		case c != nil:
 			t.mu.Unlock()
 			t.exec(c)
-			t.spinInStep()
+			if t.spin.On() {
+				t.spinInStep()
+			}
 			t.lock()
 		case t.ending:
 			t.mu.Unlock()
@@ -505,7 +508,7 @@ func (t *Thread) exitFailed(l *lease, what string, e Ending) {
 	if t.own == nil {
 		t.taint.Store(true)
 	}
-	e.count()
+	countEnding(e)
 	l.mu.Lock()
 	l.err = errors.Join(l.err, err)
 	if l.failure.Returned() {
@@ -527,10 +530,10 @@ func (t *Thread) tellFailure(l *lease, what string, p *Panic) {
 		}
 		l.mu.Lock()
 		l.err = errors.Join(l.err, fmt.Errorf("asyncsync: a hook that was told of it panicked: %v", v))
-		l.failure = Ending{Panic: &Panic{Value: v, Stack: stack()}}
+		l.failure = Ending{Panic: ending.New(v)}
 		l.mu.Unlock()
 	}()
-	p.tellAll(CallInfo{Name: what, Context: t.name, Thread: int(t.tid.Load())}, audience{hooks.Load(), l.hooks})
+	tellPanic(p, CallInfo{Name: what, Context: t.name, Thread: int(t.tid.Load())}, audience{hooks.Load(), l.hooks})
 }
 
 // Observe runs f and tells end how it ended. A panic goes no further; a Goexit
@@ -542,7 +545,7 @@ func Observe(f func(), end func(Ending)) {
 			end(Ending{})
 			return
 		}
-		end(recovered(recover(), raisedHere()))
+		end(ending.Of(recover(), raisedHere()))
 	}()
 	f()
 	returned = true
@@ -630,7 +633,7 @@ func (t *Thread) execHeld(c *Call) {
 		c.node.End()
 		t.putDown(c, node)
 		if unwinds && c.ending.Panic != nil {
-			c.ending.Raise() // run has recovered it from under the Goexit, which is the caller's, too
+			Raise(c.ending) // run has recovered it from under the Goexit, which is the caller's, too
 		}
 	}()
 	c.run(t, &t.raised, nil, nil)
@@ -677,7 +680,7 @@ func (t *Thread) putDown(c *Call, node any) {
 		t.parked = true
 	}
 	t.mu.Unlock()
-	c.ending.count()
+	countEnding(c.ending)
 	switch {
 	case ask:
 		t.ask()
