@@ -2,7 +2,8 @@ package core
 
 import (
 	"context"
-	"sync"
+
+	"asyncsync.dev/internal/expiry"
 )
 
 // whole makes f a life that has its rest, of a task with the ctx of h.
@@ -46,7 +47,7 @@ func (l *life) queue(c *Call) {
 	case done == nil:
 		return // stop alone ends the task
 	}
-	link := watches.add(l, done)
+	link := watches.Add(l.base, done, l)
 	if err := Ended(l.base); err != nil {
 		l.withdraw(err)
 	}
@@ -57,7 +58,7 @@ func (l *life) queue(c *Call) {
 	}
 	l.mu.Unlock()
 	if left {
-		watches.remove(link)
+		watches.Remove(link)
 	}
 }
 
@@ -126,12 +127,12 @@ func (l *life) taken() {
 	l.begun = true
 	link := l.unqueue()
 	l.mu.Unlock()
-	watches.remove(link)
+	watches.Remove(link)
 }
 
 // unqueue notes that the task is not queued any more, and returns its link, or nil.
 // l.mu is held.
-func (l *life) unqueue() (link *watchLink) {
+func (l *life) unqueue() (link *expiry.Link[*life]) {
 	if c := l.queued; c != nil {
 		t := c.promise()
 		link, t.watch = t.watch, nil
@@ -277,7 +278,7 @@ func (l *life) end() {
 	parent, link := l.parent, l.unqueue()
 	l.parent = nil
 	l.mu.Unlock()
-	watches.remove(link)
+	watches.Remove(link)
 	if parent != nil {
 		parent.mu.Lock()
 		parent.disown(l)
@@ -332,138 +333,14 @@ func (l *life) release() {
 }
 
 // watches holds the tasks that wait in queues, by the channel whose end cancels
-// them. However many wait for one, there is one watcher.
-var watches = watchTable{by: map[<-chan struct{}]*watcher{}}
+// them.
+var watches expiry.Table[*life]
 
-type watchTable struct {
-	sync.Mutex // a leaf lock; guards all watchers and links
-	by         map[<-chan struct{}]*watcher
-}
-
-// add has l withdrawn when done, which is that of its base, is closed, until the link is
-// removed.
-func (t *watchTable) add(l *life, done <-chan struct{}) *watchLink {
-	t.Lock()
-	w := t.by[done]
-	first := w == nil
-	var k *watchLink
-	if first {
-		both := &struct {
-			watcher
-			first watchLink
-		}{}
-		w, k = &both.watcher, &both.first
-		w.done, w.base = done, l.base
-		t.by[done] = w
-	} else {
-		k = &watchLink{}
-	}
-	k.life, k.of, k.before = l, w, w.tail
-	if w.tail != nil {
-		w.tail.after = k
-	} else {
-		w.head = k
-	}
-	w.tail = k
-	t.Unlock()
-	if !first {
-		return k
-	}
-	stop := w.watch() // base may be the user's: no lock is held
-	t.Lock()
-	w.stop = stop
-	over := w.over
-	t.Unlock()
-	if over {
-		stop()
-	}
-	return k
-}
-
-// watch has fire called when base ends. context.AfterFunc panics where base is of a
-// foreign type and says at once that it has ended and that it has not: see layerOver.
-func (w *watcher) watch() (stop func() bool) {
-	defer func() {
-		if recover() != nil {
-			go w.fire()
-			stop = func() bool { return false }
-		}
-	}()
-	return context.AfterFunc(w.base, w.fire)
-}
-
-// remove forgets k, which may be nil, if it is there.
-func (t *watchTable) remove(k *watchLink) {
-	if k == nil {
+// Expire implements [expiry.Waiter].
+func (l *life) Expire(base context.Context) {
+	if hooks.Load() != nil {
+		go l.withdraw(Cause(base)) // a hook may wait for another task, or end the goroutine
 		return
 	}
-	t.Lock()
-	w := k.of
-	if w == nil {
-		t.Unlock()
-		return
-	}
-	w.unlink(k)
-	var stop func() bool
-	if w.head == nil && !w.over {
-		w.over = true
-		delete(t.by, w.done)
-		stop = w.stop
-	}
-	t.Unlock()
-	if stop != nil {
-		stop()
-	}
-}
-
-// unlink takes k out. watches is held.
-func (w *watcher) unlink(k *watchLink) {
-	if k.before != nil {
-		k.before.after = k.after
-	} else {
-		w.head = k.after
-	}
-	if k.after != nil {
-		k.after.before = k.before
-	} else {
-		w.tail = k.before
-	}
-	*k = watchLink{} // the first one is kept as long as the watcher
-}
-
-// fire withdraws all, in the order in which they came. A hook may end the
-// goroutine.
-func (w *watcher) fire() {
-	done := false
-	defer func() {
-		if !done {
-			w.fire()
-		}
-	}()
-	cause := Cause(w.base)
-	for {
-		var some [64]*life
-		n := 0
-		watches.Lock()
-		if !w.over {
-			w.over = true
-			delete(watches.by, w.done)
-		}
-		for ; n < len(some) && w.head != nil; n++ {
-			some[n] = w.head.life
-			w.unlink(w.head)
-		}
-		watches.Unlock()
-		if n == 0 {
-			done = true
-			return
-		}
-		for _, l := range some[:n] {
-			if hooks.Load() != nil {
-				go l.withdraw(cause) // a hook may wait for another of them
-			} else {
-				l.withdraw(cause)
-			}
-		}
-	}
+	l.withdraw(Cause(base))
 }

@@ -104,12 +104,7 @@ func TestQueuedTasksShareAWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		watchers := func() int {
-			watches.Lock()
-			defer watches.Unlock()
-			return len(watches.by)
-		}
-		before := watchers()
+		before := watches.Len()
 		var lives []*life
 		for range 100 {
 			l := &life{}
@@ -118,15 +113,15 @@ func TestQueuedTasksShareAWatcher(t *testing.T) {
 			task.call.body, task.call.task = bareTask{task}, true
 			l.queue(&task.call)
 			lives = append(lives, l)
-			require.Equal(t, before+1, watchers())
+			require.Equal(t, before+1, watches.Len())
 		}
 		for i, l := range lives {
-			require.Equal(t, before+1, watchers())
+			require.Equal(t, before+1, watches.Len())
 			if i%2 == 0 {
 				l.taken() // it begins
 			}
 			l.end()
 		}
-		require.Equal(t, before, watchers())
+		require.Equal(t, before, watches.Len())
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"asyncsync.dev/internal/cycle"
+	"asyncsync.dev/internal/expiry"
 	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/internal/sched"
 	"asyncsync.dev/internal/spin"
@@ -692,7 +693,7 @@ type Task struct {
 	gate  atomic.Pointer[Gate] // opened when it has ended; made when somebody waits
 	label *label               // nil if it has no name but that of its function
 	home  *Home                // of its ctx; set before it is shared
-	watch *watchLink           // while it is queued, nil if nothing but Cancel ends its ctx; guarded by the mu of the life
+	watch *expiry.Link[*life]  // while it is queued, nil if nothing but Cancel ends its ctx; guarded by the mu of the life
 }
 
 // A taskWait is a wait for a task, with a gate for the task if it has none yet.
@@ -783,22 +784,6 @@ type lifeRest struct {
 type fullLife struct {
 	life life
 	rest lifeRest
-}
-
-// A watcher waits for the end of a ctx, for all tasks in queues that were started with
-// it. It and its links are guarded by watches.
-type watcher struct {
-	done       <-chan struct{}
-	base       context.Context
-	head, tail *watchLink
-	stop       func() bool // nil until the watch has begun
-	over       bool        // nobody waits any more, or all have been told
-}
-
-type watchLink struct {
-	life          *life
-	of            *watcher // nil while it is not in one
-	before, after *watchLink
 }
 
 // A Home is a loop as the contexts of the code that runs there know it. Package
