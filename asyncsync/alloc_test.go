@@ -278,29 +278,72 @@ func TestStackOfALevel(t *testing.T) {
 		t.Skip("the race detector has frames of its own")
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would shrink the stacks
-	ctx, _ := newContext(t)
-	const depth = 64
-	var on, off [depth + 1]uintptr // where the frames are: on the thread, and off it
-	var up, down asyncsync.Func[int, int]
-	up = asyncsync.AsyncToSync(func(ctx context.Context, level int) (int, error) {
-		off[level] = stackAt(&level)
-		if level == 0 {
-			return 0, nil
-		}
-		return down(ctx, level)
-	})
-	down = asyncsync.SyncToAsync(func(ctx context.Context, level int) (int, error) {
-		on[level] = stackAt(&level)
-		return up(ctx, level-1)
-	})
-	for range 2 { // the first has the stacks grow, and a stack that grows moves
-		_, err := down(ctx, depth)
-		require.NoError(t, err)
-	}
-	for side, at := range map[string][depth + 1]uintptr{"on the thread": on, "off the thread": off} {
-		level := (at[depth/2] - at[1]) / (depth/2 - 1)
-		t.Logf("%d bytes a level %s", level, side)
-		require.LessOrEqual(t, level, uintptr(2000), side)
+	type level func(ctx context.Context, level int) error
+	for name, calls := range map[string]struct {
+		down, up func(fn level) level // to the thread, and from it
+	}{
+		"wrappers": {
+			func(fn level) level {
+				w := asyncsync.SyncToAsync(func(ctx context.Context, n int) (int, error) { return 0, fn(ctx, n) })
+				return func(ctx context.Context, n int) error { _, err := w(ctx, n); return err }
+			},
+			func(fn level) level {
+				w := asyncsync.AsyncToSync(func(ctx context.Context, n int) (int, error) { return 0, fn(ctx, n) })
+				return func(ctx context.Context, n int) error { _, err := w(ctx, n); return err }
+			},
+		},
+		"ToThread and FromThread": {
+			func(fn level) level {
+				return func(ctx context.Context, n int) error {
+					_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx, n) })
+					return err
+				}
+			},
+			func(fn level) level {
+				return func(ctx context.Context, n int) error {
+					_, err := asyncsync.FromThread(ctx, func(ctx context.Context) (int, error) { return 0, fn(ctx, n) })
+					return err
+				}
+			},
+		},
+		"Do and DoAsync": {
+			func(fn level) level {
+				return func(ctx context.Context, n int) error {
+					return asyncsync.Do(ctx, func(ctx context.Context) error { return fn(ctx, n) })
+				}
+			},
+			func(fn level) level {
+				return func(ctx context.Context, n int) error {
+					return asyncsync.DoAsync(ctx, func(ctx context.Context) error { return fn(ctx, n) })
+				}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, _ := newContext(t)
+			const depth = 64
+			var on, off [depth + 1]uintptr // where the frames are: on the thread, and off it
+			var up, down level
+			up = calls.up(func(ctx context.Context, n int) error {
+				off[n] = stackAt(&n)
+				if n == 0 {
+					return nil
+				}
+				return down(ctx, n)
+			})
+			down = calls.down(func(ctx context.Context, n int) error {
+				on[n] = stackAt(&n)
+				return up(ctx, n-1)
+			})
+			for range 2 { // the first has the stacks grow, and a stack that grows moves
+				require.NoError(t, down(ctx, depth))
+			}
+			for side, at := range map[string][depth + 1]uintptr{"on the thread": on, "off the thread": off} {
+				level := (at[depth/2] - at[1]) / (depth/2 - 1)
+				t.Logf("%d bytes a level %s", level, side)
+				require.LessOrEqual(t, level, uintptr(2000), side)
+			}
+		})
 	}
 }
 

@@ -42,9 +42,9 @@ func AsyncToSync[A, R any](fn Func[A, R], opts ...Option) Func[A, R] {
 	if fn == nil {
 		panic("asyncsync: AsyncToSync: nil function")
 	}
-	w := &fromThread[A, R]{fn: fn, settings: apply("AsyncToSync", opts)}
-	w.checkFromThread("AsyncToSync")
-	w.PC = core.FuncPC(fn)
+	s := apply("AsyncToSync", opts)
+	s.checkFromThread("AsyncToSync")
+	w := &fromThread[A, R]{settings: &s, fn: fn, pc: core.FuncPC(fn)}
 	return w.call
 }
 
@@ -53,11 +53,10 @@ func FromThread[R any](ctx context.Context, fn func(context.Context) (R, error),
 	if fn == nil {
 		panic("asyncsync: FromThread: nil function")
 	}
-	w := fromThread[struct{}, R]{settings: apply("FromThread", opts)}
-	w.checkFromThread("FromThread")
-	w.PC = core.FuncPC(fn)
-	w.fn = func(ctx context.Context, _ struct{}) (R, error) { return fn(ctx) }
-	return w.call(ctx, struct{}{})
+	w := fromThread[func(context.Context) (R, error), R]{settings: asyncSettings("FromThread", opts), fn: callArg[R], pc: core.FuncPC(fn)}
+	result, err := w.call(ctx, fn)
+	w.free()
+	return result, err
 }
 
 // DoAsync is [FromThread] for a function without a result.
@@ -65,17 +64,39 @@ func DoAsync(ctx context.Context, fn func(context.Context) error, opts ...Option
 	if fn == nil {
 		panic("asyncsync: DoAsync: nil function")
 	}
-	w := fromThread[func(context.Context) error, struct{}]{settings: apply("DoAsync", opts), fn: oneDo.fn}
-	w.checkFromThread("DoAsync")
-	w.PC = core.FuncPC(fn)
+	w := fromThread[func(context.Context) error, struct{}]{settings: asyncSettings("DoAsync", opts), fn: oneDo.fn, pc: core.FuncPC(fn)}
 	_, err := w.call(ctx, fn)
+	w.free()
 	return err
+}
+
+// noSettings are those of all calls without options. Nobody writes to them.
+var noSettings settings
+
+// asyncSettings returns the settings of an async function that is called once. They are
+// not in the caller's frame, which stands on the thread's stack once for each level of a
+// nesting, and would be half as large again. Give them back with free.
+func asyncSettings(what string, opts []Option) *settings {
+	if len(opts) == 0 {
+		return &noSettings
+	}
+	s := applied(what, opts)
+	s.checkFromThread(what)
+	return s
+}
+
+// record returns the record of a call.
+func (w *fromThread[A, R]) record(arg A) *record[A, R] {
+	r := &record[A, R]{fn: w.fn, arg: arg}
+	r.SetPC(w.pc)
+	return r
 }
 
 // fromThread is a wrapped async function.
 type fromThread[A, R any] struct {
-	settings
+	*settings
 	fn Func[A, R]
+	pc uintptr // of the user's function
 }
 
 // call is the shortest way, that of a thread. Its frame stands on the thread's stack once
@@ -90,7 +111,7 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	if home != nil && home.Loop == nil {
 		return w.elsewhere(ctx, arg)
 	}
-	r := &record[A, R]{fn: w.fn, arg: arg}
+	r := w.record(arg)
 	if err := core.Away(ctx, &r.FullCall, r, &w.Options, core.OnHome(home)); err != nil {
 		return zero[R](), err
 	}
@@ -139,7 +160,7 @@ func (w *fromThread[A, R]) elsewhere(ctx context.Context, arg A) (R, error) {
 		defer single.thread.leave()
 		home = h
 	}
-	r := &record[A, R]{fn: w.fn, arg: arg}
+	r := w.record(arg)
 	var err error
 	switch {
 	case core.Here() != nil || w.loop == nil && home != nil && !bare || w.loop != nil && (parks || !bare):
@@ -177,7 +198,7 @@ func (w *fromThread[A, R]) here(ctx context.Context, arg A) (R, error) {
 	if core.Plain(&w.Options, scope) {
 		return w.fn(ctx, arg)
 	}
-	r := &record[A, R]{fn: w.fn, arg: arg}
+	r := w.record(arg)
 	r.RunInline(ctx, scope, r, &w.Options)
 	return r.result, r.err
 }

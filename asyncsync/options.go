@@ -234,8 +234,10 @@ func applied(what string, opts []Option) *settings {
 
 // free gives s back to the pool.
 func (s *settings) free() {
-	*s = settings{}
-	spare.Put(s)
+	if s != &noSettings {
+		*s = settings{}
+		spare.Put(s)
+	}
 }
 
 // plain reports whether no option changes where or how a call runs when its
