@@ -94,4 +94,4 @@ func exitFailed(v any, goexit bool, stack []byte) {
 }
 
 // unheard tells the hooks how something has ended that nothing waits for.
-func unheard(e core.Ending) { core.TellUnheard(context.Background(), e, "") }
+func unheard(e core.Ending) { core.TellUnheardOfLoop(context.Background(), e, "") }

@@ -33,6 +33,6 @@ func (e *ending) raise() {
 // unheard tells the hooks, because nothing waits.
 func (e *ending) unheard(ctx context.Context) {
 	if e.ended() {
-		core.Unheard(ctx, e.Ending, "network.DialStaggered")
+		core.TellUnheard(ctx, e.Ending, "network.DialStaggered")
 	}
 }

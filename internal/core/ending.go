@@ -1,18 +1,8 @@
 package core
 
 import (
-	"cmp"
-	"context"
-	"os"
-
 	"asyncsync.dev/internal/ending"
 	"asyncsync.dev/internal/goroutine"
-)
-
-// Ending and Panic are how a function ended: see package ending.
-type (
-	Ending = ending.Ending
-	Panic  = ending.Panic
 )
 
 // Raise ends the calling function as e says, unless that is a return: see
@@ -28,22 +18,6 @@ func Raise(e Ending) {
 // panicked has called Goexit. The deferred function must be the caller, or have
 // called it, or the stack is cut short.
 func Recover(r any) Ending { return ending.Of(r, raisedHere()) }
-
-// Unheard tells the hooks of a panic or a Goexit that nobody waits for. A panic that no
-// hook hears of is written to standard error.
-func Unheard(ctx context.Context, e Ending, name string) {
-	countEnding(e)
-	i := CallInfo{Ctx: ctx, Name: name, Begun: true, Goexit: e.Goexit}
-	a := audienceOf(ScopeOf(ctx))
-	switch {
-	case e.Panic != nil && !a.wants(kindPanicked):
-		os.Stderr.WriteString(e.Panic.Unheard(cmp.Or(name, "a posted function") + ", for which nobody waits,"))
-	case e.Panic != nil:
-		tellPanic(e.Panic, i, a)
-	case e.Goexit && a.wants(kindEnded):
-		a.tell(kindEnded, i)
-	}
-}
 
 // raisedHere returns the panic that the calling goroutine has raised again last, nil if
 // that is not known: see [ending.Of].

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -380,10 +381,37 @@ func (c *Call) outcome(t *Thread) CallInfo {
 func (c *Call) tellAbandoned() {
 	a := audienceOf(c.scope)
 	if p := c.ending.Panic; p != nil && !a.wants(kindAbandoned) && !a.wants(kindPanicked) {
-		os.Stderr.WriteString(p.Unheard(c.Name() + ", which was abandoned,"))
+		os.Stderr.WriteString(p.Report(c.Name() + ", which was abandoned,"))
 	}
 	if !a.wants(kindAbandoned) {
 		return
 	}
 	go a.tell(kindAbandoned, c.outcome(c.thread.Load()))
+}
+
+// TellUnheard tells the hooks of a panic or a Goexit that nobody waits for. A panic that no
+// hook hears of is written to standard error.
+func TellUnheard(ctx context.Context, e Ending, name string) {
+	countEnding(e)
+	i := CallInfo{Ctx: ctx, Name: name, Begun: true, Goexit: e.Goexit}
+	a := audienceOf(ScopeOf(ctx))
+	switch {
+	case e.Panic != nil && !a.wants(kindPanicked):
+		os.Stderr.WriteString(e.Panic.Report(cmp.Or(name, "a posted function") + ", for which nobody waits,"))
+	case e.Panic != nil:
+		tellPanic(e.Panic, i, a)
+	case e.Goexit && a.wants(kindEnded):
+		a.tell(kindEnded, i)
+	}
+}
+
+// TellUnheardOfLoop is TellUnheard for what has run on a loop. A hook that panics ends
+// the program, not the loop.
+func TellUnheardOfLoop(ctx context.Context, e Ending, name string) {
+	defer func() {
+		if v := recover(); v != nil {
+			go func() { panic(v) }()
+		}
+	}()
+	TellUnheard(ctx, e, name)
 }

@@ -343,7 +343,7 @@ func (s *Solo) Over(v any, goexit bool) {
 	case s.Ended != nil:
 		s.Ended(e)
 	case !e.Returned() && !told:
-		TellUnheard(s.tc.life.base, e, s.tc.life.label.String())
+		TellUnheardOfLoop(s.tc.life.base, e, s.tc.life.label.String())
 	}
 }
 
@@ -392,15 +392,4 @@ func (s *Solo) Awaited() (over func()) {
 	self := waiter(rec)
 	self.publish(&edge{to: forNode{&s.tc.life.own}})
 	return self.unpublish
-}
-
-// TellUnheard tells the hooks how something has ended that nobody waits for. A hook
-// that panics ends the program, not the loop.
-func TellUnheard(ctx context.Context, e Ending, name string) {
-	defer func() {
-		if v := recover(); v != nil {
-			go func() { panic(v) }()
-		}
-	}()
-	Unheard(ctx, e, name)
 }

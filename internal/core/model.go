@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"asyncsync.dev/internal/cycle"
+	"asyncsync.dev/internal/ending"
 	"asyncsync.dev/internal/expiry"
 	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/internal/sched"
@@ -1209,6 +1210,12 @@ type carried struct {
 	by  *Hooks
 	ctx context.Context
 }
+
+// Ending and Panic are how a function ended: see package ending.
+type (
+	Ending = ending.Ending
+	Panic  = ending.Panic
+)
 
 // A target is what a wait is for. Searches for a cycle, the lending of tokens and
 // reports all ask it, and nothing else in this package knows the kinds of waits. The

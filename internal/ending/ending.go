@@ -99,7 +99,7 @@ func (o *origin) Error() string {
 // is that of the task. The text is made now: the value may refer to whatever keeps p.
 func (p *Panic) MayBeLost(name string) {
 	if p.loss == nil {
-		p.loss = &loss{text: p.Unheard("task " + name + ", which nobody has waited for,")}
+		p.loss = &loss{text: p.Report("task " + name + ", which nobody has waited for,")}
 		runtime.AddCleanup(p, (*loss).tell, p.loss)
 	}
 }
@@ -117,8 +117,8 @@ func (l *loss) tell() {
 	}
 }
 
-// Unheard is what is written of a panic of what, of which nobody is told.
-func (p *Panic) Unheard(what string) string {
+// Report is what is written of a panic of what, of which nobody is told.
+func (p *Panic) Report(what string) string {
 	return fmt.Sprintf("asyncsync: %s panicked: %v\n\n%s\n", what, p.Value, p.Stack)
 }
 
