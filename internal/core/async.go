@@ -299,7 +299,7 @@ func adopt(name string) (*Thread, *Scope) {
 	}
 	t := newAdopted(name, gid, nil)
 	t.spin.Never = bubble() != 0
-	t.settle()
+	t.moveIn()
 	return t, t.home
 }
 
@@ -316,7 +316,7 @@ func (t *Thread) release() {
 	if t.own != nil && !t.own.leave() {
 		return // it is a thread for good
 	}
-	defer t.unsettle()
+	defer t.moveOut()
 	if t.own != nil {
 		defer t.own.takeBack(t)
 	}

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// over makes base the embedded context.
-func (c *Ctx) over(base context.Context) {
+// wrap makes base the embedded context.
+func (c *Ctx) wrap(base context.Context) {
 	c.Context, c.done = base, base.Done()
 }
 
@@ -176,7 +176,7 @@ func Detach(ctx context.Context) context.Context {
 
 func newCtx(base context.Context, s *Scope, n *Node, h *Home) *Ctx {
 	c := &Ctx{scope: s, node: n, home: h}
-	c.over(base)
+	c.wrap(base)
 	return c
 }
 
@@ -203,7 +203,7 @@ func newNodeCtx(base context.Context, scope *Scope, parent *Node, h *Home) *node
 }
 
 func (nc *nodeCtx) init(base context.Context, scope *Scope, parent *Node, h *Home) {
-	nc.over(base)
+	nc.wrap(base)
 	nc.scope, nc.home = scope, h
 	nc.node = &nc.own
 	nc.own.setParent(parent)

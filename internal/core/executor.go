@@ -382,10 +382,10 @@ func (o *maker) enter(name string) *Thread {
 	t := o.thread.Load()
 	if t == nil {
 		t = newAdopted(name, o.gid, o)
-		t.settle()
+		t.moveIn()
 		o.thread.Store(t)
 	} else {
-		t.settle()
+		t.moveIn()
 	}
 	execs := o.execs[:len(o.execs):len(o.execs)]
 	o.mu.Unlock()
@@ -478,9 +478,9 @@ func (t *Thread) cameToRest() {
 	switch {
 	case over && !t.isOver():
 		if t.record == nil {
-			t.settle()
+			t.moveIn()
 		}
-		defer t.unsettle()
+		defer t.moveOut()
 		t.drain()
 	case left:
 		o.notify()

@@ -11,7 +11,7 @@ import (
 func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.CancelCauseFunc) {
 	by := NodeOf(ctx)
 	base, cancel := context.WithCancelCause(foreign(ctx))
-	g.nc.over(base)
+	g.nc.wrap(base)
 	g.nc.scope, g.nc.node, g.nc.home = ScopeOf(ctx), &g.nc.own, homeOf(ctx)
 	g.nc.own.setParent(by)
 	return &g.nc.Ctx, cancel
@@ -143,12 +143,12 @@ func (r *Region) BeginIn(ctx, end context.Context, j *Job) context.Context {
 	nc := &r.group.nc
 	if ctx.Done() == nil {
 		r.alone = lifeCtx{foreign(ctx), end}
-		nc.over(&r.alone)
+		nc.wrap(&r.alone)
 	} else {
 		r.life = new(fullLife).whole(homeOf(ctx))
 		r.life.begin(ctx)
 		r.life.makeLayer()
-		nc.over(r.life.layer)
+		nc.wrap(r.life.layer)
 		j.life = r.life
 	}
 	nc.scope, nc.node, nc.home = ScopeOf(ctx), &nc.own, homeOf(ctx)

@@ -297,7 +297,7 @@ func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
 		l.makeLayer()
 	}
 	c := &s.tc.Ctx
-	c.over(l.layer)
+	c.wrap(l.layer)
 	c.scope, c.node, c.home = ScopeOf(ctx), &l.own, h
 	l.own.Start()
 	return s

@@ -74,7 +74,7 @@ func (l *life) causeNow() error {
 // open makes the layer, and returns the ctx of the task, made in ctx, where its rest is.
 func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	l.makeLayer()
-	ctx.over(l.layer)
+	ctx.wrap(l.layer)
 	ctx.scope, ctx.node, ctx.home = scope, &l.own, l.home
 	return ctx
 }

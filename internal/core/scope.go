@@ -19,7 +19,7 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 	s.cfg = cfg
 	s.root = s
 	up := From(ctx)
-	s.ctx.over(foreign(ctx))
+	s.ctx.wrap(foreign(ctx))
 	s.ctx.scope = s
 	if up != nil {
 		s.ctx.node, s.ctx.home = up.node, up.home
@@ -289,7 +289,7 @@ var bubbles struct {
 func newDefault(kind scopeKind) *Scope {
 	s := &Scope{kind: kind, cfg: &Config{Name: "default"}}
 	s.root = s
-	s.ctx.over(context.Background())
+	s.ctx.wrap(context.Background())
 	s.ctx.scope = s
 	return s
 }

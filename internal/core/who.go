@@ -35,9 +35,9 @@ func makerOf(gid int64) *maker {
 	return makers.all[gid]
 }
 
-// settle makes the calling goroutine the thread t, which it has been said to be, or is to
+// moveIn makes the calling goroutine the thread t, which it has been said to be, or is to
 // be.
-func (t *Thread) settle() {
+func (t *Thread) moveIn() {
 	runtime.LockOSThread()
 	rec := goroutine.Ensure()
 	t.mu.Lock()
@@ -57,8 +57,8 @@ func (t *Thread) settle() {
 	waiter(rec).publish(&edge{to: forThread{t}}) // for whom it ran before, it waits for t now
 }
 
-// unsettle makes the calling goroutine one like others.
-func (t *Thread) unsettle() {
+// moveOut makes the calling goroutine one like others.
+func (t *Thread) moveOut() {
 	t.record.Owner = nil
 	waiter(t.record).unpublish()
 	if t.record.Empty() {
@@ -78,7 +78,7 @@ func threadForGood(gid int64) *Thread {
 		return nil
 	}
 	t := o.thread.Load()
-	t.settle()
+	t.moveIn()
 	return t
 }
 
