@@ -158,8 +158,8 @@ func (s *Scope) doFromThread(ctx context.Context, own *Thread, rec *goroutine.Re
 	return err
 }
 
-// mayRefuse looks whether c, which was queued late or lined, closes a cycle. The waiter calls it, in f or as self. After an error c is the caller's
-// again.
+// mayRefuse looks whether c, which was queued and may be run late, closes a cycle. The
+// waiter calls it, in f or as self. After an error c is the caller's again.
 func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) error {
 	if c.lined && c.overflow(ctx) {
 		return nil
