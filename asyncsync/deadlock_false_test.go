@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -313,5 +314,61 @@ func TestNoVerdictsUnderLoad(t *testing.T) {
 	all.Wait()
 	if v := told.Load(); v != nil {
 		t.Fatal(*v)
+	}
+}
+
+// An endingCtx has ended, and its Done is closed a little later: as other goroutines see
+// a context of the standard library for a moment.
+type endingCtx struct {
+	context.Context
+	done  chan struct{}
+	ended atomic.Bool
+}
+
+func (c *endingCtx) Done() <-chan struct{} { return c.done }
+
+func (c *endingCtx) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Two members of a group wait for the task that waits for the group. The wait of one is
+// about to end, for its ctx has. The other closes a cycle all the same, whichever the
+// search meets first.
+func TestDeadlockBesideAWaitThatEnds(t *testing.T) {
+	for _, ends := range []int{0, 1} {
+		t.Run(fmt.Sprint(ends), func(t *testing.T) {
+			guard(t)
+			synctest.Test(t, func(t *testing.T) {
+				ending := &endingCtx{Context: context.Background(), done: make(chan struct{})}
+				self, wait := make(chan *task.Task[int], 1), make(chan struct{})
+				var others [2]error
+				tk := task.Go(context.Background(), func(ctx context.Context) (int, error) {
+					me := <-self
+					_, g := task.NewGroup(ctx, task.NoCancel())
+					for i := range others {
+						g.Go(func(context.Context) error {
+							ctx := context.Context(ending)
+							if i != ends {
+								ctx = context.Background()
+							}
+							_, others[i] = me.Wait(ctx)
+							return nil
+						})
+					}
+					<-wait
+					return 0, g.Wait(context.Background())
+				})
+				self <- tk
+				synctest.Wait() // both members wait
+				ending.ended.Store(true)
+				close(wait)
+				_, err := tk.Wait(context.Background())
+				require.ErrorIs(t, err, deadlock.ErrDeadlock)
+				close(ending.done)
+			})
+		})
 	}
 }

@@ -2,7 +2,6 @@ package core
 
 import (
 	"cmp"
-	"context"
 	"maps"
 	"slices"
 	"time"
@@ -46,12 +45,6 @@ func (q *query) lend() (lent bool) {
 	return lent
 }
 
-// anyEnded reports whether one of the waits that were found is about to end, because
-// its ctx has. No lock is held: Err may be the user's own.
-func (q *query) anyEnded() bool {
-	return slices.ContainsFunc(q.Ctxs, func(ctx context.Context) bool { return ctx.Err() != nil })
-}
-
 // closes looks for a cycle that the wait e closes, and returns the error to refuse it
 // with; then the wait was taken back, and has to end. The waiter is the calling
 // goroutine: in f, on its thread, or self. c is the call that it has queued, nil for
@@ -79,12 +72,12 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 }
 
 // refuse takes back the wait, which was found to close a cycle, if it still does.
-// again says that one must look anew: somebody in the cycle has moved, or was lent a
-// token meanwhile. m, if it is not nil, marks the call that waits in its queue: then
+// again says that one must look anew: somebody in the cycle has moved, was lent a token
+// meanwhile, or is about to go because its ctx has ended. m, if it is not nil, marks the call that waits in its queue: then
 // the caller is not the one who waits.
 func (q *query) refuse(m *Mark) (d *DeadlockError, again bool) {
-	if q.anyEnded() {
-		return nil, false
+	if q.DropEnded() {
+		return nil, true
 	}
 	before := q.Facts
 	readEdges(func() {
@@ -271,18 +264,28 @@ func Refuse(thread, seq uint64, err error) bool {
 func (m *Mark) recheck() {
 	defer m.Drop()
 	var q *query
-	found := false
-	readEdges(func() {
-		if c := m.queued(); c != nil {
-			q = newQuery(&edge{to: forCall{c}}, nil, nil, c)
+	for {
+		found := false
+		readEdges(func() {
+			c := m.queued()
+			if c == nil {
+				return
+			}
+			if q == nil {
+				q = newQuery(&edge{to: forCall{c}}, nil, nil, c)
+			}
 			found = q.certain()
+		})
+		if !found || q.lend() {
+			return
 		}
-	})
-	if !found || q.lend() {
-		return
-	}
-	if d, _ := q.refuse(m); d != nil {
-		q.call.turnAway()
+		d, again := q.refuse(m)
+		if d != nil {
+			q.call.turnAway()
+		}
+		if !again {
+			return
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ type Needs struct {
 	Varies bool
 
 	Facts []any           // what else the answer rests on; comparable
-	Until context.Context // ends the wait; may be nil
+	Until context.Context // ends the wait; may be nil, and is for a vertex with a key
 }
 
 // A Finding is what a search has found of a vertex.
@@ -76,13 +76,39 @@ type Search struct {
 	Begin   func() // is called at the beginning of each run; may be nil
 
 	// What a run has found.
-	Facts []any             // all that a finding other than Free rests on
-	Ctxs  []context.Context // that would end one of the waits
-	Chain []Step            // the waits from the last to the first, if it is stuck
-	Steps int               // how many vertices were looked at
+	Facts []any   // all that a finding other than Free rests on
+	Waits []Until // of these, the ones that a ctx would end
+	Chain []Step  // the waits from the last to the first, if it is stuck
+	Steps int     // how many vertices were looked at
 
+	gone  map[any]bool    // by key: vertices that DropEnded has dropped
 	known map[any]Finding // by key; Looped while a vertex is being looked at
 	keys  []any           // of those in known that rest on others, in the order in which they were found
+}
+
+// An Until is a wait that the end of a ctx would end.
+type Until struct {
+	Key any // of the vertex
+	Ctx context.Context
+}
+
+// DropEnded drops the waits among s.Waits whose ctx has ended, and reports whether there
+// are any: they are about to end, and count as free in all further runs. What was found
+// may stand without them, so one must look again. Whatever such a vertex waits for next
+// begins after this search, and has one of its own. No lock may be held: Err may be the
+// user's own.
+func (s *Search) DropEnded() (dropped bool) {
+	for _, w := range s.Waits {
+		if w.Ctx.Err() == nil {
+			continue
+		}
+		if s.gone == nil {
+			s.gone = map[any]bool{}
+		}
+		s.gone[w.Key] = true
+		dropped = true
+	}
+	return dropped
 }
 
 // maxRuns is how often Certain looks, while it finds something else each time.
@@ -107,7 +133,7 @@ func (s *Search) Certain(root Vertex) bool {
 // Run looks at root once. A root that is a target itself is looked at all the same:
 // it is what it needs that must not lead back to it.
 func (s *Search) Run(root Vertex) Finding {
-	s.Facts, s.Ctxs, s.Chain, s.Steps = nil, nil, nil, 0
+	s.Facts, s.Waits, s.Chain, s.Steps = nil, nil, nil, 0
 	s.known, s.keys = map[any]Finding{}, nil
 	if s.Begin != nil {
 		s.Begin()
@@ -137,6 +163,9 @@ func (s *Search) expand(v Vertex) Finding {
 	k := v.Key()
 	before := s.mark()
 	if k != nil {
+		if s.gone[k] {
+			return Free
+		}
 		s.known[k] = Looped
 	}
 	n := v.Expand()
@@ -158,7 +187,7 @@ func (s *Search) expand(v Vertex) Finding {
 	}
 	s.Facts = append(s.Facts, n.Facts...)
 	if n.Until != nil {
-		s.Ctxs = append(s.Ctxs, n.Until)
+		s.Waits = append(s.Waits, Until{k, n.Until})
 	}
 	if found == Stuck {
 		s.Chain = append(s.Chain, v.Links(via)...)
@@ -201,10 +230,10 @@ func (s *Search) visit(of []Vertex) {
 }
 
 // A mark is a state of a search that it can go back to.
-type mark struct{ facts, ctxs, chain, keys int }
+type mark struct{ facts, waits, chain, keys int }
 
 func (s *Search) mark() mark {
-	return mark{len(s.Facts), len(s.Ctxs), len(s.Chain), len(s.keys)}
+	return mark{len(s.Facts), len(s.Waits), len(s.Chain), len(s.keys)}
 }
 
 // back forgets what was found since m, but for what is free: that stays true.
@@ -212,7 +241,7 @@ func (s *Search) back(m mark) {
 	for _, k := range s.keys[m.keys:] {
 		delete(s.known, k)
 	}
-	s.Facts, s.Ctxs, s.Chain, s.keys = s.Facts[:m.facts], s.Ctxs[:m.ctxs], s.Chain[:m.chain], s.keys[:m.keys]
+	s.Facts, s.Waits, s.Chain, s.keys = s.Facts[:m.facts], s.Waits[:m.waits], s.Chain[:m.chain], s.keys[:m.keys]
 }
 
 // AllOf returns a vertex without a key that needs all of them.

@@ -118,7 +118,30 @@ func TestSearchContexts(t *testing.T) {
 	g["a"].until, g["b"].until, g["c"].until = a, b, c
 	s := &Search{Targets: []any{"ask"}}
 	require.Equal(t, Stuck, s.Run(g["ask"]))
-	require.Equal(t, []context.Context{b}, s.Ctxs)
+	require.Equal(t, []Until{{"b", b}}, s.Waits)
+}
+
+// A wait that is about to end does not hide another that keeps the vertex stuck.
+func TestDropEnded(t *testing.T) {
+	g := parse("ask: a b c; a: ask; b: ask; c: d; d:")
+	ctxs := map[string]context.CancelFunc{}
+	for _, name := range []string{"a", "b", "c"} {
+		g[name].until, ctxs[name] = context.WithCancel(t.Context())
+	}
+	s := &Search{Targets: []any{"ask"}}
+	require.Equal(t, Stuck, s.Run(g["ask"]))
+	require.False(t, s.DropEnded())
+	ctxs["a"]()
+	require.True(t, s.DropEnded())
+	require.True(t, s.Certain(g["ask"]), "b is left")
+	require.Equal(t, []any{"b", "ask"}, s.Facts)
+	require.False(t, s.DropEnded(), "a is dropped already")
+	ctxs["c"]() // nothing rests on it
+	require.False(t, s.DropEnded())
+	ctxs["b"]()
+	require.True(t, s.DropEnded())
+	require.Equal(t, Free, s.Run(g["ask"]))
+	require.False(t, s.DropEnded())
 }
 
 // What changes between two runs is not certain, unless it stays as it is then.
