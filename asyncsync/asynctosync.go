@@ -70,12 +70,13 @@ func DoAsync(ctx context.Context, fn func(context.Context) error, opts ...Option
 	return err
 }
 
-// noSettings are those of all calls without options. Nobody writes to them.
+// noSettings are the settings of all calls without options. They must not be
+// changed.
 var noSettings settings
 
 // asyncSettings returns the settings of an async function that is called once. They are
-// not in the caller's frame, which stands on the thread's stack once for each level of a
-// nesting, and would be half as large again. Give them back with free.
+// not on the stack, because the caller's frame is there once for each level of a
+// nesting and would be half as large again. Give them back with free.
 func asyncSettings(what string, opts []Option) *settings {
 	if len(opts) == 0 {
 		return &noSettings
@@ -99,8 +100,8 @@ type fromThread[A, R any] struct {
 	pc uintptr // of the user's function
 }
 
-// call is the shortest way, that of a thread. Its frame stands on the thread's stack once
-// for each level of a nesting; the other ways are in elsewhere.
+// call handles a caller that is a thread, the most frequent case. Its frame is on the
+// thread's stack once for each level of a nesting, so all other cases are in elsewhere.
 func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	checkCtx(ctx, "call of an AsyncToSync function")
 	ctx = core.Afterlife(ctx)
@@ -118,7 +119,7 @@ func (w *fromThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	return r.outcome()
 }
 
-// elsewhere is call for callers that are no thread, and with options that say where the
+// elsewhere is call for callers that are no thread, and for options that say where the
 // function runs.
 func (w *fromThread[A, R]) elsewhere(ctx context.Context, arg A) (R, error) {
 	parks, blocks := core.OnLoop()
@@ -129,7 +130,8 @@ func (w *fromThread[A, R]) elsewhere(ctx context.Context, arg A) (R, error) {
 		return w.here(ctx, arg)
 	}
 	if own, ok := w.loop.(*CurrentThreadExecutor); ok {
-		// A posted function would wait for a RunUntil that may be further down, or never come.
+		// A posted function would wait for a RunUntil that may be further down on the
+		// stack, or may never come.
 		switch here, err := own.here(); {
 		case err != nil:
 			return zero[R](), cmp.Or(core.Ended(ctx), err)
@@ -182,7 +184,7 @@ func (w *fromThread[A, R]) elsewhere(ctx context.Context, arg A) (R, error) {
 	return r.outcome()
 }
 
-// here runs the function on the goroutine that calls.
+// here runs the function on the calling goroutine.
 func (w *fromThread[A, R]) here(ctx context.Context, arg A) (R, error) {
 	if err := core.Ended(ctx); err != nil {
 		return zero[R](), err

@@ -13,15 +13,14 @@ import (
 // [loop.Loop] for a thread that somebody else owns, such as a GUI's main thread
 // or a test's.
 //
-// The owner runs posted functions by calling [CurrentThreadExecutor.RunUntil] or,
-// from a loop of its own, [CurrentThreadExecutor.RunPending]. Others post functions,
-// or send it insensitive calls with [WithExecutor] and async functions with
-// [WithLoop]. A context or a [Handle] uses the thread with [WithThread]. The owner
-// closes the executor after the last RunUntil, so that no caller waits for another
-// one.
+// The owner runs posted functions by calling [CurrentThreadExecutor.RunUntil] or, from
+// a loop of its own, [CurrentThreadExecutor.RunPending]. Others post functions, or
+// send it insensitive calls with [WithExecutor] and async functions with [WithLoop]. A
+// context or a [Handle] uses the thread with [WithThread]. The owner closes the
+// executor after the last RunUntil, so that no caller waits for a further RunUntil.
 //
-// A FromThread of the owner, outside of RunUntil, runs the functions that the code
-// it waits for has posted, as it serves calls.
+// If the owner calls FromThread outside of RunUntil, that wait also runs the
+// functions posted by the code that it waits for.
 //
 // It is asgiref's class of the same name, available by itself.
 type CurrentThreadExecutor struct {
@@ -32,8 +31,9 @@ type CurrentThreadExecutor struct {
 // NewCurrentThreadExecutor returns an executor of the calling goroutine.
 func NewCurrentThreadExecutor() *CurrentThreadExecutor {
 	e := &CurrentThreadExecutor{exec: core.NewExecutor(loop.ErrStopped)}
-	// One that is dropped is not looked for any more. It is not closed: its channel may
-	// be of a synctest bubble, which the cleanup is outside of.
+	// The cleanup removes a dropped executor from its goroutine. It does not close the
+	// executor, because the cleanup runs outside of synctest bubbles and the executor's
+	// channel may belong to one.
 	runtime.AddCleanup(e, (*core.Executor).Disown, e.exec)
 	return e
 }
@@ -55,9 +55,9 @@ func (e *CurrentThreadExecutor) Post(fn func()) error {
 }
 
 // RunUntil runs what is queued until done is closed or delivers a value: posted
-// functions, and the calls of contexts that have the thread ([WithThread]). It
-// then runs what had been queued before that; what these functions queue is left
-// for the next RunUntil.
+// functions, and the calls of contexts that have the thread ([WithThread]). Then
+// it runs what is still queued at that moment. What these functions queue in turn
+// is left for the next RunUntil.
 //
 // It must be called on the goroutine that made the executor. Elsewhere it
 // returns [ErrWrongThread]. If that goroutine is not yet a thread of this

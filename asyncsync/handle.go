@@ -35,8 +35,8 @@ type handle[T any] struct {
 	opened bool
 	close  func(T) error
 	err    error
-	failed bool        // close has not returned
-	told   atomic.Bool // somebody has been told of err and failed
+	failed bool        // the close function has panicked or called Goexit
+	told   atomic.Bool // err and failed have been reported to a caller
 }
 
 // Open runs open on a new thread and returns a handle to the value that open

@@ -3,9 +3,9 @@ package asyncsync
 import "asyncsync.dev/internal/core"
 
 // Hooks are functions that are told of calls, tasks included. [AddHooks] and
-// [SetHooks] tell them of every call of the process, [WithHooks] of the calls
-// of a context. Nil functions are not called. Without hooks, calls cost nothing
-// extra.
+// [SetHooks] tell them of every call of the process, [WithHooks] of the calls of
+// a context. All take a [CallInfo], and Values returns a [context.Context]. Nil
+// functions are not called. Without hooks, calls cost nothing extra.
 //
 //   - Queued is called by the caller.
 //   - Started and Ended are called on the thread, right before and after the
@@ -33,8 +33,9 @@ import "asyncsync.dev/internal/core"
 // before it was queued, in Values or Queued, is not told to Ended.
 type Hooks = core.Hooks
 
-// CallInfo is what a hook is told of one call. Fields that are not known yet,
-// or do not apply, are zero.
+// CallInfo is what a hook is told of one call. Its fields are ID, Ctx, Name,
+// Context, Thread, Inline, Lost, Begun, Err, Panic, Stack, Goexit, QueueTime
+// and RunTime. Fields that are not known yet, or do not apply, are zero.
 type CallInfo = core.CallInfo
 
 // AddHooks adds h to the hooks of the process. They are told of all calls from
@@ -55,7 +56,9 @@ func WithHooks(h Hooks) ContextOption {
 	return func(c *core.Config) { c.Hooks = append(c.Hooks, &h) }
 }
 
-// Stats counts calls since the start of the process.
+// Stats counts calls since the start of the process. Its fields are Threads,
+// Queued, Calls, Inline, Cancelled, Abandoned, Panicked, Goexits and
+// AbandonedRunning.
 type Stats = core.Stats
 
 // ReadStats returns the counts. It locks every thread in turn, briefly.

@@ -38,7 +38,7 @@ func Log(l *slog.Logger) Hooks {
 	if l == nil {
 		panic("asyncsync: Log: nil Logger")
 	}
-	// The names that have been told of as lost, of which there may be any number.
+	// The names that were reported as lost. A program may have any number of them.
 	var strays sync.Map
 	var told atomic.Int32
 	return Hooks{
@@ -72,7 +72,7 @@ func Log(l *slog.Logger) Hooks {
 	}
 }
 
-// maxStrays is how many names Log remembers to have told of as lost. Then it is silent.
+// maxStrays is how many names Log reports as lost. After that it reports none.
 const maxStrays = 100
 
 func logCall(l *slog.Logger, level slog.Level, text string, i *CallInfo, more ...slog.Attr) {

@@ -448,8 +448,8 @@ func OnThreadExit(f func()) ContextOption {
 	return func(c *core.Config) { c.OnExit = append(c.OnExit, f) }
 }
 
-// checkOwnThreads panics on a WithThread where each context is to have a thread of its
-// own.
+// checkOwnThreads panics if opts contain WithThread, where each context must have a
+// thread of its own.
 func checkOwnThreads(what string, opts []ContextOption) {
 	if contextConfig(what, opts).Own != nil {
 		panic("asyncsync: " + what + ": WithThread is for a context or a Handle: here each has a thread of its own")

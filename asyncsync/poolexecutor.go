@@ -34,8 +34,9 @@ type PoolExecutor struct {
 	done    chan struct{}
 	over    sync.Once // closes done
 
-	// starting counts the threads that are about to get a call: Close closes no
-	// thread before that. It is added to under mu, and never after closed is set.
+	// starting counts the threads that are about to get a call. Close waits for it
+	// before it closes threads. It is added to under mu, and never after closed is
+	// set.
 	starting sync.WaitGroup
 
 	mu     sync.Mutex // guards the rest; a leaf lock
@@ -103,8 +104,8 @@ func (e *PoolExecutor) Post(fn func()) error {
 	return nil
 }
 
-// quiet keeps hooks from hearing of a call that is no user's. One that fails would look
-// as if there were no thread to be had.
+// quiet hides a call that is not the user's from hooks. A hook that fails would look
+// like a thread that cannot be had.
 func quiet(s *settings) { s.Options.Quiet = true }
 
 // start makes t run what is in the queue.

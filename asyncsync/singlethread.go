@@ -25,11 +25,11 @@ type asyncThread struct {
 	loop loop.Backend
 
 	mu     sync.Mutex    // guards the rest; a leaf
-	runs   bool          // its thread has been started
-	closed bool          // the outermost context is
-	calls  int           // that are under way
-	quit   chan struct{} // closed when it is closed and there are none
-	over   chan struct{} // closed when the thread has ended; or when it is closed and has not been started
+	runs   bool          // the loop's thread has been started
+	closed bool          // the outermost context is closed
+	calls  int           // calls under way
+	quit   chan struct{} // closed when closed is set and calls is 0
+	over   chan struct{} // closed when the thread has ended, or when closed is set and the thread was never started
 }
 
 // NewAsyncSingleThreadContext returns a ctx below which async functions run on
@@ -41,12 +41,12 @@ type asyncThread struct {
 // functions share. There it may wait only through this module; any other wait
 // blocks the other tasks.
 //
-// The first such call starts the thread. A context made below another one, or
-// by code that runs on the thread of another one, shares that thread. The
-// nearest enclosing loop or context wins: below a task of a loop, a new context
-// runs functions on its own thread; below the context, tasks of a loop run them
-// on that loop. [WithLoop] names another loop. Tasks started with [task.Go] and
-// this ctx run where they would without the context.
+// The first such call starts the thread. A context made below another one, or by
+// code that runs on the thread of another one, shares that thread. The nearest
+// enclosing loop or context wins. Below a task of a loop, a new context runs
+// functions on its own thread. Below the context, sync code called by a task of
+// another loop runs them on that loop. [WithLoop] names another loop. Tasks
+// started with [task.Go] and this ctx run where they would without the context.
 //
 // Call Close when done. A nil ctx panics.
 //

@@ -124,11 +124,11 @@ func callArg[R any](ctx context.Context, fn func(context.Context) (R, error)) (R
 	return fn(ctx)
 }
 
-// argPC returns the function that such a call is named after.
+// argPC returns the entry of the function that such a call is named after.
 func argPC[R any](fn func(context.Context) (R, error)) uintptr { return core.FuncPC(fn) }
 
-// oneShot returns the wrapper that all calls of [ToThread] with results of type
-// R and without options share. So they share its records too.
+// oneShot returns the wrapper that all calls of [ToThread] with results of type R
+// and without options share. So these calls share its records too.
 func oneShot[R any]() *toThread[func(context.Context) (R, error), R] {
 	key := reflect.TypeFor[R]()
 	w, ok := oneShots.Load(key)

@@ -32,10 +32,14 @@ import "asyncsync.dev/internal/core"
 var ErrDeadlock = core.ErrDeadlock
 
 // An Error is returned by a wait that would never have ended. Nothing else is
-// affected: the program goes on as after any failed call.
+// affected: the program goes on as after any failed call. Message says which
+// wait it was, Cycle has a [Link] for each wait, and Page names the page to
+// read. Details returns the text with a line for each wait.
 type Error = core.DeadlockError
 
-// A Link is one wait in the cycle of an [Error].
+// A Link is one wait in the cycle of an [Error]: Who waits, on which
+// Goroutine and Thread, the Kind of wait, what it is For, its Age, and its
+// Site in the code.
 type Link = core.Link
 
 // see returns how a text refers to a page of the documentation.

@@ -9,8 +9,8 @@ import (
 // errLineFull is ErrPoolFull for a call that finds the line of its pool full.
 var errLineFull error = admitError{"asyncsync: the pool is full, and so is the line for its threads", ErrPoolFull}
 
-// An admitError says why a call was not let in, where another error says that it
-// was not.
+// An admitError is the error of a call that was not let in. It matches kind, an
+// error of the public API, and its text says why.
 type admitError struct {
 	text string
 	kind error
@@ -28,9 +28,9 @@ func (p *Pool) Full() bool {
 	return !p.closed && len(p.idle) == 0 && p.alive >= p.max
 }
 
-// crowded reports whether t is in line, but behind as many as may be there. Those
-// whom the pool's threads are blocked for are not counted off: they are not to
-// wait for strangers, and not to be refused for their sake.
+// crowded reports whether t is in line beyond MaxWaiting places. A thread is exempt
+// if a thread of the pool is blocked for it: strangers must not keep it waiting,
+// nor cause its refusal.
 func (p *Pool) crowded(t *Thread) bool {
 	if p.MaxWaiting == 0 {
 		return false
@@ -43,10 +43,9 @@ func (p *Pool) crowded(t *Thread) bool {
 	return slices.Index(p.waiting, t) >= max(0, p.MaxWaiting)
 }
 
-// turnedAway returns why c, which was queued, is not to stay in line for a thread
-// of its pool, nil if it is, or is not in line. It is asked when overflow has said
-// that c is to wait: before that it is not known whether it is one of those who
-// need not.
+// turnedAway returns the reason why c, which was queued, must not stay in line for a
+// thread of its pool. It returns nil if c may stay or is not in line. Call it only
+// after overflow has reported false: until then c may be exempt from waiting.
 func (c *Call) turnedAway() error {
 	t := c.thread.Load()
 	switch {
@@ -58,8 +57,9 @@ func (c *Call) turnedAway() error {
 	return nil
 }
 
-// timed reports whether c is to wait for so long only, in the queue of t behind
-// others or in the line of its pool. t.mu is held; c is not queued yet.
+// timed reports whether there is a limit on how long c may wait, in the queue of
+// t behind other calls or in the line of t's pool. t.mu is held; c is not queued
+// yet.
 func (t *Thread) timed(c *Call) bool {
 	if t.worker == nil && t.pool != nil && t.pool.MaxWait > 0 {
 		return true
@@ -67,18 +67,18 @@ func (t *Thread) timed(c *Call) bool {
 	return c.scope.root.cfg.Wait > 0 && !(t.atRest() && t.worker != nil)
 }
 
-// A patience is how long one call waits. It knows the call by its number: the
-// record may have been used again.
+// A patience limits how long one call waits. It refers to the call by number,
+// because the record may be in use for another call by then.
 type patience struct {
 	thread      *Thread
 	seq         uint64
-	line, queue time.Duration // how long it may stand in line, and be queued; 0 for ever
-	waited      time.Duration // how long that is when over is called
+	line, queue time.Duration // how long the call may stand in line, and be queued; 0 means without limit
+	waited      time.Duration // how long the call has waited when over is called
 }
 
-// outwait has c, which is timed, and was submitted to s, taken out of its queue if it has
-// not begun when its time is over, unless stop is called before. The call may have ended
-// meanwhile, and its record may not know its scope any more.
+// outwait takes c out of its queue if c has not begun when its time is over. stop
+// prevents that. c is timed and was submitted to s. The caller passes s because c may
+// have ended already, and then its record no longer has the scope.
 func (c *Call) outwait(s *Scope) (stop func() bool) {
 	p := &patience{thread: c.lock(), seq: c.seq}
 	p.thread.mu.Unlock()
@@ -99,8 +99,9 @@ func (c *Call) outwait(s *Scope) (stop func() bool) {
 	return time.AfterFunc(p.waited, p.over).Stop
 }
 
-// over ends the call if it waits behind strangers still. One that something
-// blocked on the thread has come to wait for is in the box of that, and next.
+// over ends the call if it still waits behind strangers. If a function blocked
+// on the thread waits for the call by now, the call is in the box of that wait,
+// not in main, and over leaves it alone.
 func (p *patience) over() {
 	t := p.thread
 	urgent := t.pool != nil && t.pool.isUrgent(t)

@@ -12,28 +12,34 @@ type Elsewhere struct {
 	// Post has run called, soon, on a goroutine of its choice; nil is a go
 	// statement. An error means that run will not be called.
 	Post func(run func()) error
-	// Stopped, if not nil, is closed when what has not begun never will.
+	// Stopped, if not nil, is closed when functions that have not begun will
+	// never begin.
 	Stopped <-chan struct{}
-	// Err is what calls get that had not begun then.
+	// Err is the error of calls whose functions had not begun when Stopped
+	// was closed.
 	Err error
 
-	// kin has a thread that waits also serve what its function has started.
+	// kin makes a waiting thread also serve the calls of code that its
+	// function has started.
 	kin bool
-	// Home, if not nil, is the loop that runs it; then there is none of the
-	// above. Job is what it is to run as, if somebody has one to give.
+	// Home, if not nil, is the loop that runs the function; then the fields
+	// above are not set. Job is the record that the function runs as, if the
+	// caller provides one.
 	Home *Home
 	Job  *Job
-	// Ends says that the caller's ctx ends when Home stops, by itself or by whoever
-	// has made it: the function needs no layer of its own for that.
+	// Ends says that the caller's ctx already ends when Home stops. Then the
+	// function's ctx needs no layer for that.
 	Ends bool
 
-	// Member, if not nil, is its place in a region, which it leaves in the end.
+	// Member, if not nil, is the function's place in a region. The function
+	// leaves it at its end.
 	Member *Member
 }
 
-// Host returns the loop of the task that has called the sync code which asks, nil if
-// there is none. Identity is the goroutine's: the ctx of a task is no answer in the
-// task itself, nor on a goroutine that has merely come by it.
+// Host returns the loop of the task that has called the sync code in which Host is
+// called, or nil if there is none. The goroutine decides, not ctx alone: with the ctx
+// of a task Host returns nil in the task itself, and on a goroutine that was only
+// given the ctx.
 func Host(ctx context.Context) *Home {
 	if !loops.Load() {
 		return nil
@@ -49,19 +55,21 @@ func Host(ctx context.Context) *Home {
 	case rec == nil || rec.Task != nil:
 		return nil
 	}
-	// Somebody has started the goroutine for the very call that ctx belongs to.
+	// The goroutine may have been started to run the very call that ctx belongs
+	// to.
 	if n := NodeOf(ctx); n != nil && rec.Node == any(n) {
 		return h
 	}
 	return nil
 }
 
-// Away runs body elsewhere and waits for it. A calling thread serves
-// meanwhile, for this is a wait in a frame; an ordinary goroutine sleeps.
-// After nil the caller must look at f.Ending.
+// Away runs body elsewhere and waits for it. A calling thread waits in a
+// frame and serves meanwhile; an ordinary goroutine sleeps. If Away returns
+// nil, the caller must look at f.Ending.
 //
 // The frames of these functions stand on the stack of a nesting once for each level. So
-// what one of the two kinds of callers needs, or a loop, is in a function of its own.
+// code that only threads, only goroutines or only loops need is in a function of its
+// own.
 func Away(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere) error {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
@@ -89,8 +97,8 @@ func Away(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere)
 	return err
 }
 
-// leaving notes in c what is known of it before it is known where it goes. The caller
-// is the thread t, or, if that is nil, the goroutine with the record rec.
+// leaving sets the fields of c that do not depend on where its function will run. The
+// caller is the thread t, or, if that is nil, the goroutine with the record rec.
 func (c *Call) leaving(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, body Body, o *Options) {
 	if t == nil {
 		checkPark(rec)
@@ -148,7 +156,7 @@ func (c *Call) toLoop(ctx context.Context, t *Thread, rec *goroutine.Record, e *
 		}
 	}
 	e.Job.Waited, e.Job.Short = t == nil && parkable(rec) == nil, true
-	if e.Home.Backend == nil { // which tells by itself that it stops
+	if e.Home.Backend == nil { // a Backend tells its jobs itself that it stops
 		e.Stopped, e.Err = e.Home.Loop.Done(), e.Home.Stopped
 	}
 	if t != nil {
@@ -157,8 +165,8 @@ func (c *Call) toLoop(ctx context.Context, t *Thread, rec *goroutine.Record, e *
 	return c.awayFromGoroutine(ctx, ac, base, e.Home, rec, e)
 }
 
-// depart makes c complete and lists it, and returns the ctx whose end ends the wait: it
-// may end with the loop, where ctx, the caller's, does not. leave must follow.
+// depart completes c and lists it. It returns the ctx that ends the wait. That ctx may
+// end with the loop, even if the caller's ctx does not. leave must follow.
 func (c *Call) depart(ctx context.Context, e *Elsewhere) context.Context {
 	if e.Job != nil && e.Job.life != nil {
 		c.node.life = e.Job.life
@@ -173,7 +181,7 @@ func (c *Call) depart(ctx context.Context, e *Elsewhere) context.Context {
 	return ctx
 }
 
-// leave is the end of what depart has begun.
+// leave undoes depart.
 func (e *Elsewhere) leave() {
 	if e.Member != nil {
 		e.Member.Leave()
@@ -217,8 +225,9 @@ func (c *Call) awayFromThread(ctx, base context.Context, home *Home, t *Thread, 
 	if e.kin && c.by != nil && !strict.Load() {
 		defer t.servesKin(f, c.by)()
 	}
-	// The goroutine that waits for the function which calls from here has
-	// nothing to do until c ends. One that may go away has.
+	// The goroutine that waits for the calling function has nothing to do
+	// until c ends, so it can run c. Not if c may be abandoned: c might then
+	// keep that goroutine after the function has ended.
 	lent := false
 	if e.Post == nil && e.Home == nil && !c.abandon && t.run != nil {
 		lent, t.woke = t.run.lend(c)
@@ -256,11 +265,12 @@ func (c *Call) post(e *Elsewhere) error {
 	return err
 }
 
-// OnGoroutine is where functions run for which nothing says where: on the goroutine that
-// waits for their caller, or one of their own. Nobody changes it.
+// OnGoroutine is the place of functions that no option or loop sends elsewhere. They
+// run on the goroutine that waits for their caller, or on a new one. It must not be
+// changed.
 var OnGoroutine = &Elsewhere{}
 
-// OnHome returns the place for functions of the loop h, or OnGoroutine if that is nil.
+// OnHome returns the place for functions of the loop h, or OnGoroutine if h is nil.
 func OnHome(h *Home) *Elsewhere {
 	if h == nil {
 		return OnGoroutine
@@ -310,11 +320,11 @@ func Become(ctx context.Context, name string) (_ context.Context, release func()
 	return newCtx(foreign(ctx), s, nil, homeOf(ctx)), t.release
 }
 
-// release ends an adoption. The last frame has gone; what it has left in the
-// queue has no other place to run.
+// release ends an adoption. The last frame is gone, and calls that it has left
+// in the queue run here, because no other thread could run them.
 func (t *Thread) release() {
 	if t.own != nil && !t.own.leave() {
-		return // it is a thread for good
+		return // the goroutine stays a thread
 	}
 	defer t.moveOut()
 	if t.own != nil {
@@ -323,18 +333,19 @@ func (t *Thread) release() {
 	t.drain()
 }
 
-// Await runs body on a goroutine of its own and waits for it, on a thread, or in a
-// task that parks; elsewhere it reports false, and the caller may run body itself.
-// A thread serves the calls of body, and those of what the function that waits has
-// started: body may depend on these in a way that is not known. After a nil error
-// the caller must look at c.Ending.
+// Await runs body on a new goroutine and waits for it, if the caller is a thread or
+// a task that can park. For other callers it reports false, and the caller may run
+// body itself. A thread serves the calls of body. It also serves the calls of code
+// that the waiting function has started, because body may depend on them in a way
+// that is not known. If err is nil and ran is true, the caller must look at
+// c.Ending.
 func Await(ctx context.Context, c *FullCall, body Body, o *Options) (ran bool, err error) {
 	own, rec := current()
 	if own == nil && parkable(rec) == nil {
 		return false, nil
 	}
-	// Not on the goroutine that waits for the thread: that may be a task of a thread
-	// loop, and body would block it.
+	// body must not run on the goroutine that waits for the thread. That goroutine may
+	// be a task of a thread loop, and body would block the loop.
 	return true, Away(ctx, c, body, o, &Elsewhere{Post: onNewGoroutine, kin: true})
 }
 

@@ -15,15 +15,16 @@ import (
 	"asyncsync.dev/internal/spin"
 )
 
-// This file is the way of a call from top to bottom: from Do through the queue to the
+// This file follows a call from top to bottom: from Do through the queue to the
 // function on its thread, and back to the caller.
 
-// Do runs body on the thread of s, waits for it, and returns nil; or it
-// returns the error of a call that was not run, or was abandoned. It is not
-// for callers that are on that thread already.
+// Do runs body on the thread of s, waits for it, and returns nil. If the call
+// was not run, or was abandoned, Do returns an error. It must not be called
+// on the thread of s.
 //
-// After nil the results are in body, and the caller must look at f.Ending. A
-// call that returned an error other than ErrAbandoned is its caller's again.
+// If Do returns nil, the results are in body, and the caller must look at
+// f.Ending. After any error other than ErrAbandoned the caller may use f
+// again.
 func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) error {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
@@ -67,9 +68,9 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 	return err
 }
 
-// refuseBelow refuses c if its caller is a task, and the loop of that runs in a function
-// on the thread of s: the thread serves nothing before the loop has ended, and that waits
-// for its tasks.
+// refuseBelow refuses c if task, its caller, belongs to a loop that runs in a function
+// on the thread of s. Such a call could never run: the thread serves nothing until the
+// loop has ended, and the loop waits for its tasks.
 func (s *Scope) refuseBelow(task *sched.Task, c *Call) error {
 	t, _ := task.Loop().Owner().(*Thread)
 	if t == nil || t != s.root.thread.Load() && (s.root.cfg.Own == nil || t != s.root.cfg.Own.threadNow()) {
@@ -81,8 +82,9 @@ func (s *Scope) refuseBelow(task *sched.Task, c *Call) error {
 	}
 }
 
-// calling notes in c who calls with the record rec, and how, and tells the hooks. Its
-// error says why the call must not be made.
+// calling records in c who calls and with which options, and tells the hooks. rec is
+// the record of the calling goroutine. If calling returns an error, the call must not
+// be made.
 func (s *Scope) calling(ctx context.Context, rec *goroutine.Record, c *Call, body Body, o *Options) error {
 	c.body, c.scope, c.name = body, s, o.Name
 	if c.pc == 0 {
@@ -173,7 +175,7 @@ func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) er
 	case err == nil:
 		err = closes(f, self, e, c)
 	case !c.revoke(err):
-		return nil // it has come to run
+		return nil // c runs by now
 	}
 	if err != nil && f == nil {
 		c.unpark()
@@ -196,7 +198,7 @@ func (s *Scope) submit(c *Call) error {
 	if err != ErrClosed || r.kind == contextScope {
 		return err
 	}
-	// What was adopted, or was the default, has gone.
+	// The adopted thread, or the default thread of a bubble, has ended.
 	if r.kind == adoptedScope && required.Load() {
 		return ErrNoContext
 	}
@@ -204,8 +206,8 @@ func (s *Scope) submit(c *Call) error {
 	return c.scope.submit(c)
 }
 
-// submit queues c. Its error says why not: errOver that another thread is to be
-// asked, all others are the caller's.
+// submit queues c. If it returns errOver, the lease of t is over and s must look
+// for another thread. It returns all other errors for the caller of c.
 func (t *Thread) submit(c *Call) error {
 	t.lock()
 	if t.over || t.ending && c.pinned() == nil {
@@ -269,8 +271,9 @@ var errOver = errors.New("over")
 // of t. t.mu is held.
 func (t *Thread) boxFor(c *Call) (box *list, related bool) {
 	if f := c.waiter(); f != nil && f.thread == t && f.live {
-		// Its caller is the thread: what it had called has ended meanwhile,
-		// and the default thread has taken its place.
+		// The caller of c is t itself. The thread that it called has ended
+		// meanwhile, and t has turned out to be the default thread that
+		// replaces it.
 		return &f.box, true
 	}
 	f := c.pinned()
@@ -371,16 +374,18 @@ func (t *Thread) lock() {
 	t.mu.Lock()
 }
 
-// rouse says that there is something to do, and reports whether the thread
-// sleeps. The caller must tell it once mu, which is held, is not.
+// rouse clears the sign that the thread sleeps, and reports whether it was
+// set. mu is held. The caller must pass the result to tell after it has
+// released mu.
 func (t *Thread) rouse() bool {
 	was := t.parked
 	t.parked = false
 	return was
 }
 
-// tell sends a thread that sleeps its token, and one that spins a sign. mu is
-// not held: who spins would run into it.
+// tell sends a sleeping thread its token, and changes signal for one that
+// spins. mu is not held: a spinning thread that sees the change locks it at
+// once.
 func (t *Thread) tell(sleeps bool) {
 	if sleeps {
 		t.wake <- struct{}{}
@@ -550,11 +555,11 @@ func (c *Call) run(own *Thread, raised *any, critical *goroutine.Record, starts 
 	returned = true
 }
 
-// cutShort is asked by a deferred function, with what recover has returned there, where
-// run has not returned. It reports whether a Goexit is under way. Unless run has noted
-// how the function ended, which may have been by a panic that a deferred function of
-// its own raised during the Goexit, a hook has cut that short, and the call ends as the
-// hook did.
+// cutShort is called by a deferred function if run has not returned. r is what recover
+// has returned there. cutShort reports whether a Goexit is under way. If run has noted
+// how the function ended, that stands: a panic may have been raised by a deferred
+// function of the user's during the Goexit. If a hook panicked or called Goexit, the
+// call ends as the hook did.
 func (c *Call) cutShort(r any) (goexit bool) {
 	if r != nil || !c.noted {
 		c.ending = ending.Of(r, nil)
@@ -570,7 +575,8 @@ func (c *Call) traced(t *Thread) {
 }
 
 // runElsewhere runs c's function on the calling goroutine, unless its ctx has ended
-// or its caller has given up. It reports whether that has woken somebody.
+// or its caller has given up. It reports whether the end of c has woken the caller of
+// c.
 func (c *Call) runElsewhere() (woke bool) {
 	switch why := c.mayBegin(); why {
 	case nil:
@@ -581,9 +587,9 @@ func (c *Call) runElsewhere() (woke bool) {
 	return c.finish()
 }
 
-// runAsync runs c's function on the calling goroutine, which is nobody's
-// thread or serves as the executor's. It reports whether the end of it has
-// woken somebody.
+// runAsync runs c's function on the calling goroutine, which is no thread, or
+// one that runs the function for an executor. It reports whether the end of c
+// has woken the caller of c.
 func (c *Call) runAsync() (woke bool) {
 	rec := goroutine.Ensure()
 	t, _ := rec.Owner.(*Thread)
@@ -592,9 +598,10 @@ func (c *Call) runAsync() (woke bool) {
 		slot = &t.raised
 	}
 	values, node, raised := rec.Values, rec.Node, *slot
-	// Thread-critical values of a goroutine that is lent are none of c's. Those
-	// of a thread are, for c was posted to an executor there; and those of a
-	// coroutine, which are its thread's. Both stay when c has ended.
+	// c must not see the thread-critical values of a goroutine that is lent to
+	// it. It sees those of a thread, because c was posted to an executor there,
+	// and those of a coroutine, which belong to the coroutine's thread. Both
+	// outlast c.
 	lent := t == nil && !rec.SharesCritical()
 	var critical goroutine.Aside
 	if lent {
@@ -609,8 +616,9 @@ func (c *Call) runAsync() (woke bool) {
 	defer func() {
 		unwinds := !told && c.cutShort(recover())
 		if unwinds && c.lender != nil {
-			// It ends the caller of the function that waits for c as well, who cannot be
-			// given anything else that this function may come to.
+			// The Goexit also ends the goroutine that waits for the function which
+			// waits for c. That goroutine unwinds, so it can be told of no other
+			// ending.
 			c.ending = Ending{Goexit: true}
 		}
 		c.values = rec.Values
@@ -643,7 +651,7 @@ func (t *Thread) retire(c *Call, unwinds bool) {
 	t.run, c.outer = c.outer, nil
 	t.calls++
 	if unwinds && t.top != nil {
-		t.top.edge.hide(true) // the wait that c was served in ends with it
+		t.top.edge.hide(true) // the Goexit also ends the wait that c was served in
 	}
 	t.mu.Unlock()
 	countEnding(c.ending)
@@ -651,9 +659,9 @@ func (t *Thread) retire(c *Call, unwinds bool) {
 	// context next finds it idle.
 	c.scope.leave()
 	if unwinds && c.wait.Load() != callerGone {
-		// The frames of the functions that have ended so stay on the stack,
-		// below what runs from here on, and the record with them: it must not
-		// keep the scope.
+		// After a Goexit the stack frames of the ended functions stay on the
+		// stack, below what runs next. They refer to the record of c, so the
+		// record must not refer to the scope.
 		c.scope, c.ctx, c.by, c.stop = nil, nil, nil, nil
 		if !c.task {
 			c.node = nil
@@ -666,9 +674,9 @@ func (t *Thread) retire(c *Call, unwinds bool) {
 	t.woke = c.finish()
 }
 
-// finish tells the caller, and reports whether it slept. The caller may then
-// use the record again: nothing of it may be read after the swap, unless the
-// caller sleeps or has gone.
+// finish tells the caller that the call has ended, and reports whether the
+// caller slept. After the swap the caller may use the record again, so finish
+// must not read it then, unless the caller sleeps or has gone.
 //
 // The life of a task ends first: a call that is made with its ctx after the end
 // of the task has been told must not be cancelled by that end.
@@ -768,8 +776,9 @@ func (t *Thread) pop(f *Frame) {
 	}
 }
 
-// reclaim is the same for a wait of the function that runs in c, or, if c is
-// nil, of the one that the goroutine of t has become a thread for.
+// reclaim calls the function reclaim for a wait of the function that runs in
+// c. If c is nil, the wait is that of the function whose goroutine has become
+// t.
 func (t *Thread) reclaim(c *Call) {
 	if c != nil {
 		reclaim(c)
@@ -857,8 +866,8 @@ func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (canc
 	}
 }
 
-// unpark takes back the sign that the thread sleeps. Where somebody was faster
-// their token is under way, and is taken with it.
+// unpark clears the sign that the thread sleeps. If another goroutine has
+// cleared it first, its token is on the way, and unpark receives that token.
 func (t *Thread) unpark() {
 	t.mu.Lock()
 	was := t.parked
@@ -880,10 +889,10 @@ func (t *Thread) spinInStep() {
 	t.spinFor(t.seen, t.spin.Patience())
 }
 
-// spinFirst spins for something to do, if that is likely to come soon. t.mu is held. If
-// spinFirst reports true it has released mu, and the caller must look again, whatever
-// came of it: the signal changes after the thing itself, and only a look under mu right
-// before parking is sure to see that.
+// spinFirst spins for something to do, if something is likely to come soon. t.mu is
+// held. If spinFirst reports true, it has spun and released mu, and the caller must
+// lock mu and look again, even if the spin found nothing: work becomes visible before
+// the signal changes, and only a look under mu right before parking is sure to see it.
 func (t *Thread) spinFirst() bool {
 	if t.spun {
 		t.spun = false
@@ -924,8 +933,8 @@ func (c *crowd) slept() {
 	c.batch = 0
 }
 
-// A wake is not put off for crowdSpare wakes after it has taken crowdLong to come
-// back to it: there are others in the run queue who do not call.
+// If a deferred wake has taken longer than crowdLong, the next crowdSpare wakes are
+// not deferred: the run queue then has goroutines that do not call the thread.
 const (
 	crowdLong  = 500 * time.Microsecond
 	crowdSpare = 4096
@@ -942,10 +951,11 @@ func (t *Thread) gather() {
 	}
 }
 
-// lend has the goroutine of c's caller, who waits, run the async function a,
-// and reports whether it is to be had, and whether it slept. Only the thread that
-// runs c's function calls it, and it waits for a next: so errands nest like the
-// calls do, and two stacks carry a nesting of any depth.
+// lend asks the goroutine of c's caller, which waits for c, to run the async
+// function a. It reports whether that goroutine will do so, and whether it slept.
+// Only the thread that runs c's function calls lend, and it waits for a next. So
+// errands nest like the calls do, and two stacks are enough for a nesting of any
+// depth.
 func (c *Call) lend(a *Call) (lent, woke bool) {
 	if c.bound || c.frame != nil {
 		return false, false
@@ -955,8 +965,9 @@ func (c *Call) lend(a *Call) (lent, woke bool) {
 		if s != callerAwake && s != callerParked {
 			return false, false
 		}
-		// The caller reads c.errand while wait says errand, also one that was
-		// given up and not picked up yet. So it is not written before now.
+		// The caller reads c.errand while wait is callErrand, even for an
+		// errand that was given up and not picked up yet. So c.errand must not
+		// be written before the check above.
 		c.errand, a.lender = a, c
 		if c.wait.CompareAndSwap(s, callErrand) {
 			if s == callerParked {
@@ -968,9 +979,9 @@ func (c *Call) lend(a *Call) (lent, woke bool) {
 	}
 }
 
-// runErrand runs what the caller of c was asked to, and reports whether its
-// end has woken the thread. ran is false if there is nothing to run, but c has
-// ended.
+// runErrand runs the errand that the caller of c was asked to run, and reports
+// whether the end of the errand has woken the thread. ran is false if there is
+// no errand, which means that c has ended.
 func (c *Call) runErrand() (ran, woke bool) {
 	if c.wait.Load() != callErrand {
 		return false, false
@@ -997,16 +1008,17 @@ func (c *Call) revoke(why error) bool {
 	return true
 }
 
-// remove takes c, which is queued, out of its list: it will not run. The caller
-// must call removed when t.mu, which is held, is not.
+// remove takes c, which is queued, out of its list, so that c will not run. t.mu
+// is held. The caller must call removed after it has released t.mu.
 func (t *Thread) remove(c *Call, why error) {
 	t.unlist(c)
 	c.stage.Store(refused)
 	c.more().refusal = why
 }
 
-// removed closes the account of c, which remove has taken out. A thread that
-// nobody waits for any more leaves the line of its pool. No lock is held.
+// removed closes the account of c, which remove has taken out. If c was the
+// last call queued on a thread that stands in line for a worker, the thread
+// leaves the line. No lock is held.
 func (t *Thread) removed(c *Call) {
 	t.mu.Lock()
 	withdraw := t.worker == nil && t.asked && t.main.len == 0
@@ -1017,8 +1029,9 @@ func (t *Thread) removed(c *Call) {
 	c.scope.leave()
 }
 
-// turnAway ends a call that was refused, by somebody else than its caller. Of a
-// task nobody else would tell the hooks; one that does not return ends the task.
+// turnAway ends a call that was refused by code other than its caller. For a task
+// it also tells the hooks, since no caller does. If a hook panics or calls Goexit,
+// the task ends in the same way.
 func (c *Call) turnAway() {
 	if !c.task || c.more().watched == nil {
 		c.finish()
@@ -1035,8 +1048,8 @@ func (c *Call) turnAway() {
 	told = true
 }
 
-// turnAway does that for calls that have been taken out of their queue, whatever
-// a hook does.
+// turnAway calls removed and Call.turnAway for each of calls, which remove has
+// taken out. It goes on with the rest if a hook calls Goexit.
 func turnAway(calls []*Call) {
 	defer func() {
 		if len(calls) > 0 {
@@ -1051,8 +1064,9 @@ func turnAway(calls []*Call) {
 	}
 }
 
-// turnDown sees to it that c does not begin, for the reason why, and reports
-// whether that is so. Who waits has to be told.
+// turnDown keeps c from beginning, with why as the reason. It reports false if
+// c has begun, or was refused before. The caller must tell those who wait for
+// c.
 func (c *Call) turnDown(why error) bool {
 	if !c.forbid() {
 		return false
@@ -1063,12 +1077,13 @@ func (c *Call) turnDown(why error) bool {
 	return true
 }
 
-// mayBegin claims c for the one who is to run it. Otherwise it returns why it must
-// not be run; then that was noted, unless it is errGivenUp.
+// mayBegin claims c for the calling goroutine, which is about to run it. If c must
+// not run, mayBegin returns the reason, and has noted it in c unless it is
+// errGivenUp.
 func (c *Call) mayBegin() error {
 	if err := Ended(c.ctx); err != nil {
-		// As if its caller had been faster: one who may abandon what has begun
-		// must not be told that this has.
+		// This is what c's caller would have done. A caller that may abandon a
+		// function that has begun must not take this one for begun.
 		if !c.turnDown(err) {
 			return errGivenUp
 		}
@@ -1083,11 +1098,11 @@ func (c *Call) mayBegin() error {
 	return nil
 }
 
-// errGivenUp says that somebody else has seen to it that a call does not begin.
+// errGivenUp says that other code has already kept a call from beginning.
 var errGivenUp = &abandonedError{context.Canceled}
 
-// walkAway says that the caller waits no more, for a function that runs. It
-// reports false if that has ended.
+// walkAway notes that the caller no longer waits for the function, which
+// runs. It reports false if the function has ended.
 func (c *Call) walkAway(from uint32) bool {
 	count.left.Add(1) // before the function can be seen to have ended
 	if !c.wait.CompareAndSwap(from, callerGone) {
@@ -1160,8 +1175,8 @@ func (f *FullCall) RunInline(ctx context.Context, s *Scope, body Body, o *Option
 	Raise(c.ending)
 }
 
-// Plain reports whether a call in s, which may be nil, that runs where it is
-// made needs nothing beside its function.
+// Plain reports whether an inline call in s needs nothing but a call of its
+// function: no interrupt function, no hooks and no trace. s may be nil.
 func Plain(o *Options, s *Scope) bool {
 	return o.Interrupt == nil && !hooked(s) && !trace.IsEnabled()
 }
@@ -1170,9 +1185,9 @@ func Plain(o *Options, s *Scope) bool {
 // is on its way. t.mu is held.
 func (t *Thread) inLine() bool { return t.worker == nil && t.asked && t.pool != nil }
 
-// needs returns the level from which on all frames of t must end before c does, or
-// that t must get a worker from its pool; blocked is false if there is no such thing.
-// t.mu is held; it is the thread of c.
+// needs returns what must happen before c can end. Either all frames of t from level
+// low upwards must end, or, if line is true, t must get a worker from its pool. If
+// blocked is false, nothing is known to keep c. t is the thread of c, and t.mu is held.
 func (t *Thread) needs(c *Call) (low int, line, blocked bool) {
 	if c.isQueued() {
 		switch {
@@ -1188,9 +1203,9 @@ func (t *Thread) needs(c *Call) (low int, line, blocked bool) {
 		}
 		return 0, false, true
 	}
-	// The frames of c, and of what runs on top of it, are those down to the first
-	// whose call lies below c. A c that is not on the stack has ended, or was not
-	// queued yet.
+	// Going down from the top, the frames of c and of the calls on top of it come
+	// before the first frame of a call below c. If c is not on the stack, it has
+	// ended, or is not queued yet.
 	f := t.top
 	for r := t.run; r != nil; r = r.outer {
 		for ; f != nil && f.call == r; f = f.below {

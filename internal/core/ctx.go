@@ -10,13 +10,14 @@ func (c *Ctx) wrap(base context.Context) {
 	c.Context, c.done = base, base.Done()
 }
 
-// Done implements [context.Context]. It does not ask the embedded context, which
-// may be a foreign layer over one of ours over a foreign layer, and so on down:
-// with a layer of its user's at each level of a nesting every question would go
-// through all levels.
+// Done implements [context.Context]. It does not ask the embedded context. That
+// may be a foreign layer over one of ours over a foreign layer, and so on down. If
+// the user adds a layer at each level of a nesting, each question would go through
+// all levels.
 func (c *Ctx) Done() <-chan struct{} { return c.done }
 
-// Err implements [context.Context], for the same reason.
+// Err implements [context.Context]. Like Done it asks the embedded context
+// only if it must.
 func (c *Ctx) Err() error {
 	select {
 	case <-c.done:
@@ -53,8 +54,8 @@ func foreign(ctx context.Context) context.Context {
 	}
 	base := c.Context
 	if c.node != nil {
-		// What starts from the ctx of a task that is over is not cancelled
-		// for that; it hangs from what was above the task.
+		// If the task of ctx is over, its end does not cancel what starts
+		// from ctx. The new layer hangs from the context above the task.
 		if l := c.node.life; l != nil && l.layer == below(base) && l.gone.Load() {
 			base = carry(l.base, valuesOf(base))
 		}
@@ -65,11 +66,11 @@ func foreign(ctx context.Context) context.Context {
 // A carrier is a foreign context with values of hooks above it: see Hooks.Values.
 // It ends as the one below does.
 //
-// There is one carrier at most on top of a context, and what is below is what
-// everybody compares: a task is to be cancelled by the same as without hooks. The
-// values are asked for apart from it. Made from one another the contexts that hooks
-// return would grow with the depth of a nesting, and, where a task that is over is
-// looked past, answer for the wrong end and cause.
+// A context has at most one carrier on top. Code that compares contexts compares
+// those below the carriers, so that hooks do not change what cancels a task. The
+// contexts of hooks are not derived from the carried context and serve only for their
+// values. If they were derived from one another, they would grow with the depth of a
+// nesting. For a task that is over they would also report the wrong end and cause.
 type carrier struct {
 	context.Context
 	values []carried // never empty; the innermost first
@@ -85,8 +86,8 @@ func (c *carrier) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// carry returns base, a foreign context, with values, which may be none. They
-// replace what the same hooks have given to it.
+// carry returns base, a foreign context, with values, which may be empty. New
+// values replace those that base has from the same hooks.
 func carry(base context.Context, values []carried) context.Context {
 	if len(values) == 0 {
 		return base
@@ -120,8 +121,8 @@ func valuesOf(base context.Context) []carried {
 	return nil
 }
 
-// Afterlife returns ctx, or, if that is the ctx of a task that is over, one
-// that is not cancelled for it: see foreign.
+// Afterlife returns ctx. If ctx is that of a task that is over, Afterlife
+// returns a copy that the end of the task does not cancel: see foreign.
 func Afterlife(ctx context.Context) context.Context {
 	c, ok := ctx.(*Ctx)
 	if !ok || c.node == nil || c.node.life == nil || !c.node.life.gone.Load() {
@@ -161,11 +162,11 @@ func ScopeOf(ctx context.Context) *Scope {
 	return nil
 }
 
-// Detach returns ctx without scope and node: what runs with it is nobody's
-// relative and belongs to no thread. Its loop it keeps.
+// Detach returns ctx without scope and node, but with its loop. Code that
+// runs with the result is related to no caller and belongs to no thread.
 //
-// Detached from a task, it hangs from what is above the task: its work goes on
-// when the task has ended.
+// If ctx is that of a task, the result hangs from the context above the task. So
+// the end of the task does not cancel it.
 func Detach(ctx context.Context) context.Context {
 	base := foreign(ctx)
 	if n := NodeOf(ctx); n != nil && n.life != nil && n.life.layer == below(base) {
@@ -186,7 +187,7 @@ func Bare(ctx context.Context) bool {
 	return c == nil || c.scope == nil && c.node == nil
 }
 
-// newFrameCtx is newNodeCtx for such a function.
+// newFrameCtx is newNodeCtx for a function that a thread waits for.
 func newFrameCtx(base context.Context, scope *Scope, parent *Node, h *Home) *frameCtx {
 	fc := &frameCtx{}
 	fc.init(base, scope, parent, h)
@@ -225,7 +226,8 @@ func callCtx(ctx context.Context, s *Scope) *Ctx {
 	}
 	child := &newNodeCtx(foreign(ctx), s, c.node, c.home).Ctx
 	if c.scope == s {
-		// Another scope must not be kept alive by a ctx that never named it.
+		// Store only a child of the same scope: ctx must not keep a scope
+		// alive that it does not carry.
 		c.child.Store(child)
 	}
 	return child

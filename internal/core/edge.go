@@ -50,13 +50,14 @@ func (e *edge) name() string {
 }
 
 // mayWait reports whether what e waits for may be waiting itself. The waiter has
-// published e. mayWait locks no thread, because blocks asks while it holds one: for a
-// task on a thread it says yes, though the thread may know better.
+// published e. mayWait locks no thread, because blocks calls it with one locked. So for
+// a task on a thread it returns true without a look at that thread.
 func (e *edge) mayWait() bool { return e.to != nil && e.to.mayWait() }
 
 // blocks reports whether a call in box, which t does not serve, might wait for
-// something that waits for its caller. It does not if all that would have to end
-// first is known to run. t.mu is held, and the caller has published its wait.
+// something that waits for its caller. It returns false if everything that must
+// end before the call runs is known to be running. t.mu is held, and the caller
+// has published its wait.
 func (t *Thread) blocks(box *list) bool {
 	for f := t.top; f != nil && &f.box != box; f = f.below {
 		if f.edge.mayWait() {
@@ -96,7 +97,7 @@ type closing struct {
 	born uint32
 }
 
-// closings are all of them. A leaf lock.
+// closings has all closings that have not ended. It is a leaf lock.
 var closings struct {
 	sync.Mutex
 	waits map[*closing]struct{}

@@ -13,14 +13,15 @@ func Raise(e Ending) {
 	}
 }
 
-// Recover turns what recover returned in a deferred function into an Ending: for
-// functions that others than this package run. One that neither returned nor
-// panicked has called Goexit. The deferred function must be the caller, or have
-// called it, or the stack is cut short.
+// Recover turns r, which recover has returned in a deferred function, into an
+// Ending. Packages above core use it for functions that they run themselves. A
+// function that neither returned nor panicked has called Goexit. Call Recover in
+// the deferred function or in a function that it calls; otherwise the stack of a
+// panic is cut short.
 func Recover(r any) Ending { return ending.Of(r, raisedHere()) }
 
-// raisedHere returns the panic that the calling goroutine has raised again last, nil if
-// that is not known: see [ending.Of].
+// raisedHere returns the panic that the calling goroutine has most recently raised
+// again, or nil if none is known: see [ending.Of].
 func raisedHere() any {
 	if slot := raisedSlot(); slot != nil {
 		return *slot
@@ -29,7 +30,8 @@ func raisedHere() any {
 }
 
 // raisedSlot returns where the calling goroutine keeps the panic that it is
-// about to raise again, nil where nobody of ours would catch it.
+// about to raise again. It returns nil if no function of this module would
+// catch the panic.
 func raisedSlot() *any {
 	own, rec := current()
 	switch {
@@ -42,7 +44,8 @@ func raisedSlot() *any {
 }
 
 // endCritical ends the thread-critical values of a goroutine whose function has
-// ended. If that fails it is how the function has ended.
+// ended. If an exit function fails and the function has returned, that failure
+// becomes the ending of the function.
 func endCritical(rec *goroutine.Record, e *Ending) {
 	rec.EndCritical(func(v any, goexit bool, stack []byte) {
 		if e.Returned() {

@@ -31,7 +31,8 @@ func (e *closedError) Error() string { return "asyncsync: " + e.what }
 
 func (e *closedError) Is(target error) bool { return target == ErrClosed }
 
-// errPoolClosed is the same of the pool that a scope was to get its thread from.
+// errPoolClosed is ErrClosed for a call whose scope can get no thread because its
+// pool is closed.
 var errPoolClosed error = &closedError{"the pool that the context takes its thread from is closed"}
 
 // A DeadlockError says that a wait would never have ended.
@@ -46,8 +47,9 @@ func SeePage(page string) string { return cycle.SeePage(page) }
 // ErrDeadlock is matched by every DeadlockError.
 var ErrDeadlock = cycle.ErrDeadlock
 
-// Refused reports whether err, which a wait with ctx has returned, says that the wait was
-// refused. That it matches ErrDeadlock does not tell: so may the cause of ctx.
+// Refused reports whether err, which a wait with ctx has returned, means that the wait
+// was refused. Comparing err with ErrDeadlock is not enough, because the cause of ctx
+// may match ErrDeadlock too.
 func Refused(ctx context.Context, err error) bool {
 	d, ok := err.(*DeadlockError)
 	if !ok {
@@ -65,8 +67,8 @@ func Ended(ctx context.Context) error {
 	return Cause(ctx)
 }
 
-// Cause returns the cause of the end of ctx, which has ended: never nil, though
-// a foreign ctx may have closed Done and say nothing of it.
+// Cause returns the cause of the end of ctx, which has ended. It never returns
+// nil, even for a foreign ctx that has closed Done and reports no error.
 func Cause(ctx context.Context) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

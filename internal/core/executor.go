@@ -27,9 +27,9 @@ func (e *Executor) Closed() bool {
 	return e.closed
 }
 
-// Close drops what has been posted and has not begun, and ends each RunUntil
-// when the function that it runs has ended. Who waits for what is dropped learns
-// of it from Done.
+// Close drops posted functions that have not begun, and ends each RunUntil when
+// the function that it runs has ended. Callers that wait for a dropped function
+// learn of the end from Done.
 func (e *Executor) Close() {
 	e.mu.Lock()
 	if e.closed {
@@ -40,7 +40,7 @@ func (e *Executor) Close() {
 	e.shut.Store(true)
 	f := e.frame
 	if f != nil {
-		e.keep(f.thread, f) // under mu: nobody posts any more
+		e.keep(f.thread, f) // under mu: closed is set, so no function is posted any more
 	} else if t := e.threadNow(); t != nil {
 		e.keep(t, nil)
 	}
@@ -48,7 +48,7 @@ func (e *Executor) Close() {
 	e.mu.Unlock()
 	e.refuseAll()
 	if f != nil {
-		f.complete() // of those below each is told by the one on top of it
+		f.complete() // each RunUntil below is completed by the one on top of it
 	} else {
 		e.notify()
 	}
@@ -65,8 +65,9 @@ func (e *Executor) Mine() bool { return goroutine.ID() == e.gid }
 // Post has fn run by the RunUntil that is under way, or by the next. It reports
 // false if the executor is closed.
 func (e *Executor) Post(fn func()) bool {
-	// What a function on the executor's thread waits for is run on top of it,
-	// even if that function was posted itself.
+	// The poster is noted so that the function can run on top of a function on
+	// the executor's thread that waits for the poster. The waiting function may
+	// have been posted too.
 	p := &posted{e, fn, ownNode()}
 	e.mu.Lock()
 	if e.closed {
@@ -75,7 +76,7 @@ func (e *Executor) Post(fn func()) bool {
 	}
 	idle := e.frame == nil
 	switch {
-	case len(e.pending) > 0: // that is first: the goroutine may be becoming a thread
+	case len(e.pending) > 0: // pending functions go first: the goroutine may be about to become a thread
 		e.pending = append(e.pending, p)
 		if !idle || e.threadNow() != nil {
 			e.resend()
@@ -90,15 +91,16 @@ func (e *Executor) Post(fn func()) bool {
 	return true
 }
 
-// Disown has the goroutine of e be one like others, if it has no other executor.
+// Disown removes e from its goroutine. A goroutine without executors is an
+// ordinary one again.
 func (e *Executor) Disown() {
 	if e.maker != nil {
 		e.maker.disown(e)
 	}
 }
 
-// send queues fn for the RunUntil under way, or else on the thread that the goroutine
-// is: there a wait runs it that depends on who has posted it. e.mu is held.
+// send queues p for the RunUntil under way. If there is none, it queues p on the thread
+// that the goroutine is, where a wait runs p if it depends on the poster. e.mu is held.
 func (e *Executor) send(p *posted) error {
 	t, s := e.thread, e.scope
 	if e.frame == nil {
@@ -125,7 +127,7 @@ func detached(body Body, s *Scope, nc *nodeCtx, name string) *Call {
 
 func (p *posted) Run(context.Context) {
 	select {
-	case <-p.e.done: // Close has not found it: a wait on top had taken it
+	case <-p.e.done: // Close did not find the function: a wait on top had taken it
 		return
 	default:
 	}
@@ -134,9 +136,9 @@ func (p *posted) Run(context.Context) {
 		if returned {
 			return
 		}
-		// A panic is RunUntil's to raise: it has no other caller. The rest
-		// stays for the next RunUntil. After a Goexit there is no RunUntil any
-		// more to tell.
+		// RunUntil raises the panic, because the function has no other caller.
+		// Functions that have not begun stay for the next RunUntil. After a
+		// Goexit no RunUntil is left to be told.
 		if e := ending.Of(recover(), raisedHere()); e.Panic != nil {
 			tellPanic(e.Panic, CallInfo{Name: "posted function"}, audienceOf(nil))
 			p.e.failed = e.Panic
@@ -153,9 +155,9 @@ func (p *posted) Run(context.Context) {
 	returned = true
 }
 
-// RunUntil serves until done is closed or delivers, and what had been posted
-// then has run, and returns how many of these there were. It reports false if it
-// ends, or does not begin, because the executor is closed.
+// RunUntil serves until done is closed or delivers. Then it runs what is queued at
+// that moment, and returns how many calls those were. ok is false if the executor
+// is closed before RunUntil begins or by the time it ends.
 func (e *Executor) RunUntil(done <-chan struct{}) (ran int, ok bool) {
 	if e.Closed() {
 		return 0, false
@@ -216,7 +218,7 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) (ran int) {
 		e.thread, e.scope, e.frame = thread, scope, frame
 		closed := e.closed
 		if closed {
-			e.pending = nil // else it would be kept as long as e
+			e.pending = nil // otherwise e would keep them alive
 		} else {
 			e.resend()
 		}
@@ -234,7 +236,7 @@ func (e *Executor) serve(t *Thread, s *Scope, done <-chan struct{}) (ran int) {
 	}()
 	z := sleeper{own: t, frame: f, edge: &f.edge}
 	z.wait(&sign{done: done})
-	// What had been posted when done came is run, but not what that posts: it
+	// Run what is queued now, but not what these calls queue in turn: that
 	// could go on for ever.
 	t.mu.Lock()
 	last := t.seq
@@ -257,8 +259,8 @@ func (f *Frame) has(last uint64) bool {
 		f.open && t.everybody() && t.main.head != nil && t.main.head.seq <= last
 }
 
-// postedOnly reports whether all that runs on t, the calling thread, was posted: no
-// function of a context would be disturbed by a stranger.
+// postedOnly reports whether only posted functions run on t, the calling thread. Then
+// strangers disturb no function of a context.
 func (t *Thread) postedOnly() bool {
 	for c := t.run; c != nil; c = c.outer {
 		if _, ok := c.body.(*posted); !ok {
@@ -280,8 +282,9 @@ func (e *Executor) resend() {
 	}
 }
 
-// keep takes back what lies in f's box, or, if f is nil, what was posted to t while there
-// was no RunUntil. What is pending was posted later. e.mu is held.
+// keep moves posted functions of e back to pending: those in the box of f or, if f is
+// nil, those that were posted to t while no RunUntil was under way. They go before the
+// functions in pending, which were posted later. e.mu is held.
 func (e *Executor) keep(t *Thread, f *Frame) {
 	var left []*Call
 	take := func(l *list) {
@@ -320,7 +323,7 @@ func made(e *Executor) *maker {
 	}
 	o := makerOf(e.gid)
 	if o == nil {
-		// Nobody else adds one for this goroutine.
+		// Only this goroutine adds a maker for itself.
 		o = &maker{gid: e.gid, bubble: bubble() != 0}
 		makers.Lock()
 		if makers.all == nil {
@@ -336,8 +339,9 @@ func made(e *Executor) *maker {
 	return o
 }
 
-// disown takes e off. With its last executor a maker becomes a goroutine like others:
-// at once if it runs nothing and calls this itself, else when it comes to rest.
+// disown removes e. Without executors the goroutine becomes an ordinary one: at once if
+// it runs nothing and has called disown itself, otherwise when it has nothing left to
+// run.
 func (o *maker) disown(e *Executor) {
 	o.mu.Lock()
 	for i, other := range o.execs {
@@ -365,7 +369,8 @@ func (o *maker) disown(e *Executor) {
 	}
 }
 
-// newAdopted returns a thread that the goroutine gid is. It is not listed.
+// newAdopted returns a thread for the goroutine gid. The thread is not
+// listed.
 func newAdopted(name string, gid int64, o *maker) *Thread {
 	s := &Scope{kind: adoptedScope, cfg: &Config{Name: name}}
 	s.root = s
@@ -376,7 +381,7 @@ func newAdopted(name string, gid int64, o *maker) *Thread {
 	return t
 }
 
-// enter makes the calling goroutine, which o is, the thread that adopt returns.
+// enter makes o, the calling goroutine, a thread and returns it to adopt.
 func (o *maker) enter(name string) *Thread {
 	o.mu.Lock()
 	t := o.thread.Load()
@@ -397,8 +402,8 @@ func (o *maker) enter(name string) *Thread {
 	return t
 }
 
-// leave ends an adoption, and reports whether t is to end. What was posted and has not
-// run waits for the next.
+// leave ends an adoption. It reports false if the goroutine stays a thread, because a
+// context uses it. Posted functions that have not run wait for the next adoption.
 func (o *maker) leave() (ends bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -409,7 +414,8 @@ func (o *maker) leave() (ends bool) {
 	return true
 }
 
-// takeBack gives the executors what was posted to t, which is over, and has not run.
+// takeBack gives posted functions that have not run on t, which is over, back to their
+// executors.
 func (o *maker) takeBack(t *Thread) {
 	o.mu.Lock()
 	execs := o.execs[:len(o.execs):len(o.execs)]
@@ -421,8 +427,8 @@ func (o *maker) takeBack(t *Thread) {
 	}
 }
 
-// BecomeThread makes the goroutine of e a thread for good, until its executors are closed. It
-// reports false if it cannot be one because it was a thread when it made e.
+// BecomeThread makes the goroutine of e a thread until all its executors are closed. It
+// reports false if the goroutine was already a thread of another kind when it made e.
 func (e *Executor) BecomeThread() bool {
 	o := e.maker
 	if o == nil {
@@ -458,8 +464,9 @@ func (e *Executor) BecomeThread() bool {
 	return true
 }
 
-// cameToRest looks after t, of a maker, on its own goroutine, where that may have come to
-// rest.
+// cameToRest is called on the goroutine of t, a maker's thread, where t may have
+// nothing left to run. If so, it ends t if all executors are closed, or has queued
+// calls noticed.
 func (t *Thread) cameToRest() {
 	if !t.own.forGood.Load() {
 		return
@@ -487,8 +494,8 @@ func (t *Thread) cameToRest() {
 	}
 }
 
-// notify calls the wake functions of the executors: something is queued, and nobody runs
-// it.
+// notify calls the wake functions of the executors, because something is queued and the
+// goroutine does not run it.
 func (o *maker) notify() {
 	o.mu.Lock()
 	execs := o.execs[:len(o.execs):len(o.execs)]
@@ -528,8 +535,8 @@ func (e *Executor) OnWake(f func()) {
 	}
 }
 
-// posts reports whether something that was posted waits on the thread that the goroutine
-// is. e.mu is held.
+// posts reports whether a function posted to e is queued on the thread that its
+// goroutine is. e.mu is held.
 func (e *Executor) posts() bool {
 	t := e.threadNow()
 	if t == nil {
@@ -545,7 +552,8 @@ func (e *Executor) posts() bool {
 	return false
 }
 
-// left reports whether calls wait for the thread that o is for good, and nobody runs them.
+// left reports whether calls are queued on the lasting thread of o while it is in no
+// wait.
 func (o *maker) left() bool {
 	if o == nil || !o.forGood.Load() {
 		return false
@@ -556,7 +564,8 @@ func (o *maker) left() bool {
 	return t.top == nil && t.main.head != nil
 }
 
-// threadNow returns the thread that the goroutine of e is, nil if it is none.
+// threadNow returns the thread that the goroutine of e is at the moment, or
+// nil.
 func (e *Executor) threadNow() *Thread {
 	if e.maker == nil {
 		return nil
@@ -590,8 +599,8 @@ func (t *Thread) leaseOf(s *Scope) *lease {
 // lease returns the lease of the outermost scope. There is a thread.
 func (s *Scope) lease() *lease { return s.thread.Load().leaseOf(s) }
 
-// leave has what is left to do at the end of the context done on its thread. The context
-// is closed or collected, and none of its calls is under way.
+// leave runs the exit functions of the context, if there are any, on its thread. The
+// context is closed or collected, and none of its calls is under way.
 func (st *stay) leave() {
 	st.mu.Lock()
 	ended := st.ended
@@ -601,7 +610,7 @@ func (st *stay) leave() {
 		return
 	}
 	t := st.thread
-	// Nobody changes started any more.
+	// started does not change any more.
 	if !st.needsExit() {
 		st.lease.close()
 		return
@@ -614,7 +623,8 @@ func (st *stay) leave() {
 	}
 }
 
-// fail ends the stay without its exit functions: there is no thread to run them on.
+// fail ends the stay without its exit functions, because there is no thread to run
+// them on.
 func (st *stay) fail() {
 	st.mu.Lock()
 	st.err = st.exec.gone()
@@ -635,7 +645,8 @@ func (st *stay) Run(ctx context.Context) {
 	st.lease.exit(st.thread)
 }
 
-// refuseAll takes out what is queued for contexts with e's thread, and the ends of such.
+// refuseAll refuses the queued calls of contexts that use e's thread, and the queued
+// ends of such contexts.
 func (e *Executor) refuseAll() {
 	t := e.threadNow()
 	if t == nil {
@@ -671,7 +682,7 @@ func (t *Thread) idleHere() bool {
 	return t.own != nil && t.own.forGood.Load() && t.run == nil && t.top == nil
 }
 
-// serveAll has f, which is on top of t, serve everybody.
+// serveAll makes f, the top frame of t, serve all calls.
 func (t *Thread) serveAll(f *Frame) {
 	t.mu.Lock()
 	f.open = true

@@ -11,7 +11,8 @@ func (g *Gate) Open() {
 		close(done)
 	}
 	for l != nil {
-		// It may leave at once, and be used again.
+		// After Wake the listener may leave at once and be used again, so
+		// read next first.
 		next := l.next
 		l.task.Wake(l.number)
 		l = next
@@ -48,8 +49,8 @@ func (g *Gate) IsOpen() bool {
 	return g.open
 }
 
-// listen has the wait of l end when the gate opens. It reports false if that is
-// open.
+// listen makes the gate end the wait of l when it opens. It reports false if the
+// gate is open already.
 func (g *Gate) listen(l *listener) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -63,7 +64,7 @@ func (g *Gate) listen(l *listener) bool {
 	return true
 }
 
-// leave is the end of the wait of l, and reports whether the gate has ended it.
+// leave removes l, whose wait is over, and reports whether the gate is open.
 func (g *Gate) leave(l *listener) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -81,7 +82,7 @@ func (g *Gate) leave(l *listener) bool {
 	return false
 }
 
-// gateOr returns the gate, which is fresh if there is none yet.
+// gateOr returns the task's gate. If it has none yet, fresh becomes its gate.
 func (t *Task) gateOr(fresh *Gate) *Gate {
 	t.gate.CompareAndSwap(nil, fresh)
 	return t.gate.Load()

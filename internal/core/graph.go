@@ -47,10 +47,10 @@ func TakeGraph() Graph {
 
 // part looks at a few waits: f is called with the right to read edges.
 //
-// A wait that ends meanwhile is held up, so that what it refers to is there as long
-// as f looks. It is held up for one part, not for a whole graph. From one part to the
-// next v keeps only what stays valid after the end of a wait: nodes, threads and
-// resources, numbers and names.
+// A wait that ends meanwhile cannot return before f has, so that f can read what the
+// wait refers to. Parts are small so that no wait is delayed for the time of a whole
+// graph. From one part to the next v keeps only what stays valid after the end of a
+// wait: nodes, threads and resources, numbers and names.
 func (v *view) part(f func()) {
 	readEdges(f)
 	afterPart()
@@ -73,8 +73,8 @@ func (v *view) found(n *Node, l label) int {
 	return len(v.todo)
 }
 
-// state returns the wait e, which is called what if e does not say it. cycles is held,
-// and no other lock: the target of e may be on a thread.
+// state describes the wait e. Its kind is what if the target of e has none. cycles is
+// held, and no other lock, because the target of e may be on a thread.
 func (v *view) state(e *edge, what string) *WaitState {
 	w := &WaitState{Kind: what, Age: e.age()}
 	if e.to == nil {
@@ -239,8 +239,9 @@ func (v *view) pool(p *Pool) int {
 
 // queue returns the first calls that wait. below is the place among them of the first
 // call that is not served and was submitted from below a function on the stack, -1 for
-// none. A call from below the function on top is preferred. The call is among states
-// even if it is not among the first: those before it are what hides it. t.mu is held.
+// none. A call from below the function on top is preferred. The call is always among
+// states: if it is not among the first calls, it takes the place of the last of them.
+// t.mu is held.
 func (v *view) queue(t *Thread) (states []CallState, below int) {
 	if t.waiting == 0 {
 		return nil, -1
@@ -526,7 +527,8 @@ func (v *view) loops() {
 
 // exiting reports whether t runs exit functions. t.mu is held.
 func (t *Thread) exiting() bool {
-	// One that sleeps in a frame is in a wait of an exit function.
+	// A thread that runs no call and sleeps in a frame is in a wait of an
+	// exit function.
 	return t.run == nil && t.ending && t.worker != nil && (!t.parked || t.top != nil)
 }
 
@@ -598,8 +600,9 @@ func (t *Thread) functions() functions {
 	return r
 }
 
-// place returns the place of the function that is above by, in the epoch born, in the
-// call tree; 0 for none. It looks a bounded way up, so that 0 may be wrong.
+// place returns the place of the function that is at or above by in the call tree,
+// where by is meant in the epoch born. It returns 0 if there is none. It goes up a
+// bounded number of steps, so 0 may be wrong.
 func (r functions) place(by *Node, born uint32) int {
 	for range graphSteps {
 		if by == nil {

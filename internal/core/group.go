@@ -20,7 +20,7 @@ func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.Can
 // Context returns the context of the group's tasks.
 func (g *Group) Context() context.Context { return &g.nc.Ctx }
 
-// Add makes m, whose task is about to start, a place in the group.
+// Add gives m, whose task is about to start, a place in the group.
 func (g *Group) Add(m *Member) {
 	m.group = g
 	g.nc.own.Start()
@@ -72,9 +72,9 @@ func (g *Group) Wait(ctx context.Context, idle *Gate) error {
 	return await(ctx, &goal{target: forGroup{g}}, &g.nc.own, idle)
 }
 
-// WaitForPlace waits for turn, which says that a new member may start; limit is
-// how many there may be. The wait ends when the turn comes: nothing else ends it,
-// but that it could never come.
+// WaitForPlace waits for turn, which says that a new member may start; limit is how
+// many there may be. The wait ends when the turn comes. It fails only if the turn
+// could never come.
 func (g *Group) WaitForPlace(turn <-chan struct{}, limit int) error {
 	own, rec := current()
 	ctx := context.Background()
@@ -183,13 +183,13 @@ func (r *Region) Wait(ctx context.Context, end *Gate) error {
 
 func (f forRegion) kind() string { return "portal close" }
 
-// Add makes m, whose task or call is about to start, a place in r: whoever waits for r
-// is known to wait for that.
+// Add gives m, whose task or call is about to start, a place in r. Waits for r are then
+// known to be waits for that task or call.
 func (r *Region) Add(m *Member) { m.group = &r.group }
 
-// TakeIn has whoever waits for r wait for other as well, which is elsewhere in the
-// tree. It is called once for each other, and holds for what other leaves behind,
-// too. other may have ended.
+// TakeIn makes waits for r waits for other as well, a region elsewhere in the tree,
+// and for what other leaves behind. It is called once for each other, which may have
+// ended.
 func (r *Region) TakeIn(other *Region) {
 	other.join.by = &r.group.nc.own
 	relate(nil, other.join.by, func() { other.group.nc.own.addJoin(&other.join) })

@@ -7,8 +7,8 @@ import (
 	"asyncsync.dev/internal/cycle"
 )
 
-// A Holder is a place in the call tree whose owner has something of a pool, from
-// Begin to End: what runs below it finds it with Above.
+// A Holder is a place in the call tree. Its owner has a value of a pool from Begin
+// to End, and code that runs below finds the place with Above.
 type Holder struct{ nc nodeCtx }
 
 // Begin makes h a child of ctx, and returns the ctx that carries it.
@@ -26,9 +26,9 @@ func (h *Holder) Node() *Node { return &h.nc.own }
 // End says that the owner has given back what it had.
 func (h *Holder) End() { h.nc.own.End() }
 
-// Holding makes the function that runs with ctx a holder, and returns its node, nil
-// if it has none. The node may be used again for a function that is none: who is
-// found by Above must be known to hold something.
+// Holding marks the node of the function that runs with ctx as a holder, and returns
+// it, or nil if there is none. The node may be used again for a function that holds
+// nothing, so match must check each node that Above finds.
 func Holding(ctx context.Context) *Node {
 	n := NodeOf(ctx)
 	if n != nil && !n.holder.Load() {
@@ -37,9 +37,9 @@ func Holding(ctx context.Context) *Node {
 	return n
 }
 
-// Above calls match for each holder at or above what runs with ctx, or, where that
-// says nothing, on this goroutine, from the nearest on, until match returns true. It
-// reports whether it has.
+// Above calls match for the holders at or above the node of ctx, the nearest first,
+// until match returns true. If ctx knows nothing of this module, it starts at the
+// node of what runs on this goroutine. It reports whether match has returned true.
 func Above(ctx context.Context, match func(*Node) bool) bool {
 	_, rec := current()
 	for n := submitter(ctx, rec); n != nil; n = n.parent.Load() {
@@ -50,7 +50,8 @@ func Above(ctx context.Context, match func(*Node) bool) bool {
 	return false
 }
 
-// ShutdownInside is the error of a Shutdown of what, by somebody it would wait for.
+// ShutdownInside returns the error of a Shutdown of what, called by code that the
+// Shutdown would wait for.
 func ShutdownInside(what string) error {
 	return &DeadlockError{Message: fmt.Sprintf("Shutdown of %s waits for a function that waits for it", what), Page: cycle.PageShutdown}
 }

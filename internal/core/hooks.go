@@ -46,7 +46,8 @@ func (h *Hooks) empty() bool {
 // there are none. What it points to never changes.
 var hooks atomic.Pointer[[]*Hooks]
 
-// hooking says at one look that nobody is told of anything, as calls want it.
+// hooking is 0 if no hooks of any kind exist. Calls look at it first, because
+// one look is cheap.
 var hooking atomic.Uint32
 
 const (
@@ -69,9 +70,9 @@ type installation struct {
 // AddHooks adds h to the hooks of the process, and returns what removes it.
 func AddHooks(h Hooks) (remove func()) { return install(&installation{h, false}) }
 
-// SetHooks puts h in the place of what SetHooks has put there before, and returns
-// what takes it away again. What is left then is what was put there last, of that
-// which has not been taken away.
+// SetHooks replaces the hooks of the previous SetHooks with h, and returns a
+// function that removes h. After that the hooks of the most recent SetHooks that
+// has not been undone are told again.
 func SetHooks(h Hooks) (restore func()) { return install(&installation{h, true}) }
 
 func install(i *installation) (undo func()) {
@@ -256,8 +257,8 @@ func (w *watch) carryOwn(ctx *Ctx) *Ctx {
 	return newCtx(carry(ctx.Context, w.values), ctx.scope, ctx.node, ctx.home)
 }
 
-// tellQueued tells the hooks that a call was made. After it the caller has c.ctx carry
-// what they have given.
+// tellQueued tells the hooks that a call was made, and collects the values that they
+// give. The caller of tellQueued must then make c.ctx carry these values.
 func (c *Call) tellQueued(ctx context.Context) {
 	if !hooked(c.scope) {
 		return
@@ -277,9 +278,10 @@ func (c *Call) tellQueued(ctx context.Context) {
 	w.tell(kindQueued, i)
 }
 
-// lost reports whether a call with ctx to s went to the default thread, though its caller
-// runs on the thread of a context, or as async code that one waits for: somebody has not
-// handed the ctx on. One that is detached, or a task's, says where it belongs.
+// lost reports whether a call with ctx has gone to s, a default thread, although its
+// caller runs on the thread of a context, or as async code that such a thread waits
+// for. Then some function has not handed its ctx on. A ctx of this module, detached or
+// of a task, is never lost: it says where it belongs.
 func lost(ctx context.Context, s *Scope) bool {
 	if s == nil || s.kind != defaultScope && s.kind != bubbleScope || From(ctx) != nil {
 		return false
@@ -310,7 +312,7 @@ func (c *Call) inContext() bool {
 	return c != nil && c.scope != nil && c.scope.kind == contextScope
 }
 
-// tellStarted tells them that its function begins.
+// tellStarted tells the hooks that the function of c begins.
 func (c *Call) tellStarted(t *Thread) {
 	if c.watched == nil {
 		return
@@ -321,7 +323,7 @@ func (c *Call) tellStarted(t *Thread) {
 	}
 }
 
-// tellEnded tells them how it ended.
+// tellEnded tells the hooks how the function of c ended.
 func (c *Call) tellEnded(t *Thread) {
 	if c.ending.Panic != nil && c.task && !audienceOf(c.scope).wants(kindPanicked) {
 		c.ending.Panic.MayBeLost(c.Name())
@@ -342,8 +344,8 @@ func (c *Call) tellEnded(t *Thread) {
 	}
 }
 
-// tellRefused tells them that a call did not run, and why. It is told by the
-// caller; an abandoned call has run.
+// tellRefused tells the hooks that c did not run, and why. The caller of c
+// calls it. It ignores abandoned calls, which have run.
 func (c *Call) tellRefused(ctx context.Context, err error) {
 	if !c.watched.wants(kindEnded) || errors.Is(err, ErrAbandoned) {
 		return
@@ -376,8 +378,9 @@ func (c *Call) outcome(t *Thread) CallInfo {
 	return i
 }
 
-// tellAbandoned gives the outcome of a call whose caller has gone to the hooks, on
-// a goroutine of its own: what a hook does, the thread need not survive.
+// tellAbandoned tells the hooks the outcome of c, whose caller has abandoned it. The
+// hooks run on a new goroutine, so that a hook that panics or calls Goexit does not
+// end the thread.
 func (c *Call) tellAbandoned() {
 	a := audienceOf(c.scope)
 	if p := c.ending.Panic; p != nil && !a.wants(kindAbandoned) && !a.wants(kindPanicked) {

@@ -52,8 +52,8 @@ func newInterrupt(o *Options) *interrupt {
 	return &interrupt{fn: o.Interrupt, once: o.Once, at: -1}
 }
 
-// arm starts the watch over ctx. It is called on the goroutine of the function,
-// right before that begins; t is the thread that this is, or nil.
+// arm starts to watch ctx. It is called on the goroutine of the function, right
+// before the function begins. t is that goroutine's thread, or nil.
 func (i *interrupt) arm(ctx context.Context, t *Thread) {
 	i.ctx, i.on = ctx, t
 	i.unwatch = context.AfterFunc(ctx, i.begin)
@@ -201,13 +201,13 @@ func (i *interrupt) end(e *Ending) {
 	}
 }
 
-// outlast waits for fn, on the goroutine of the function that has ended. A
-// thread runs what fn, or what fn waits for, calls there meanwhile, and nothing
-// else: fn would hit that as well.
+// outlast waits for fn, on the goroutine of the function that has ended.
+// Meanwhile a thread runs only calls of fn and of what fn waits for, because fn
+// would interrupt any other call.
 //
-// It reports false where fn waits for something that will not end before the
-// thread goes on: a stranger's call, from below fn but with a ctx from outside.
-// Nobody else could be told, and the thread must not be lost.
+// It reports false if fn waits for something that cannot end before the thread
+// goes on: a call from below fn that was made with a ctx from outside and so is a
+// stranger's. Only this wait can be given up, and the thread must not hang.
 func (i *interrupt) outlast() bool {
 	own, _ := current()
 	if own == nil {
@@ -246,8 +246,8 @@ func (i *interrupt) outlast() bool {
 	return true
 }
 
-// run is the goroutine of r, or, after a function that kept it too long, or
-// ended it by a Goexit, the next one.
+// run is the main function of the goroutine of r. If fn keeps that goroutine
+// too long, or ends it by a Goexit, r gets a new goroutine.
 func (r *repeater) run(gen int) {
 	over := false
 	defer func() {
@@ -334,13 +334,13 @@ func (q *dueQueue) Pop() any {
 	return i
 }
 
-// refuseInterrupt returns the error of a call to the thread of s that the
-// function of an interrupt makes, on the goroutine of rec, while it interrupts
-// what runs on that very thread: its own call waits for that function to end,
-// whose end waits for the interrupt's.
+// refuseInterrupt returns an error if an interrupt function, which runs on the
+// goroutine of rec, calls the thread of s while it interrupts a function on that
+// thread. Such a call would wait for the interrupted function to end, which
+// waits for the interrupt function.
 //
-// Where the function may be blocked in a wait on top of which strangers run, the
-// call may come to run.
+// If the thread serves all calls, the call may run while the interrupted function
+// waits, and is not refused.
 func (s *Scope) refuseInterrupt(rec *goroutine.Record, c *Call) error {
 	if rec == nil {
 		return nil

@@ -20,8 +20,8 @@ func WithHome(ctx context.Context, h *Home) context.Context {
 	return newCtx(foreign(ctx), s, n, h)
 }
 
-// callsBackTo returns the loop that the contexts of what h runs name, for a caller
-// whose own is up.
+// callsBackTo returns the loop that the contexts of functions on h name. up is the
+// loop of their caller.
 func (h *Home) callsBackTo(up *Home) *Home {
 	if h != nil && h.Threads {
 		return up
@@ -29,7 +29,7 @@ func (h *Home) callsBackTo(up *Home) *Home {
 	return h
 }
 
-// Tasks returns h, or, if that is no loop, what is above it.
+// Tasks returns h. If h has no Loop, it returns the home above h instead.
 func (h *Home) Tasks() *Home {
 	if h != nil && h.Loop == nil {
 		return h.Outer
@@ -38,7 +38,7 @@ func (h *Home) Tasks() *Home {
 }
 
 // BelowLoop reports whether the caller is a task of h, or a function on a thread that
-// one waits for.
+// such a task waits for.
 func BelowLoop(h *Home) bool {
 	own, rec := current()
 	switch {
@@ -68,8 +68,8 @@ func (c *lifeCtx) Done() <-chan struct{} { return c.life.Done() }
 // Err implements [context.Context].
 func (c *lifeCtx) Err() error { return c.life.Err() }
 
-// Value implements [context.Context]. What ends, and why, is asked of life first:
-// that knows nothing else.
+// Value implements [context.Context]. It asks life first, so that package context
+// finds the end and the cause there. life has no other values.
 func (c *lifeCtx) Value(key any) any {
 	if v := c.life.Value(key); v != nil {
 		return v
@@ -77,13 +77,14 @@ func (c *lifeCtx) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// layer returns a foreign context over that of ctx, for a function that h runs: it
-// ends with h as well. If it does not by itself there is a life to end it with, and
-// to be ended when the function has.
+// layer returns a foreign context over that of ctx, for a function that h runs. It
+// ends with ctx and with h. If layer also returns a life, the caller must end the
+// context through that life when h stops, and end the life when the function has
+// ended.
 //
-// The life is that of a task, so that layers do not pile up: however deep calls are
-// nested, each hangs from what is above the outermost. The layer is in ac, if that is
-// not nil and there is nothing but the home to end it.
+// The life works like that of a task, so that layers do not pile up: in a nesting of
+// any depth each layer hangs from the context above the outermost one. If ac is not nil
+// and only the home can end the layer, the layer is in ac.
 func (h *Home) layer(ctx context.Context, ac *awayCtx) (context.Context, *life) {
 	base := foreign(ctx)
 	if !h.tasks() {
@@ -116,7 +117,7 @@ func (c *Call) send(h *Home, j *Job) error {
 		return h.Backend.Start(j)
 	case h.Spawn != nil:
 		return h.Spawn(c.ctx, func(theirs context.Context) {
-			// Theirs ends with c's ctx, and for reasons of the backend's own.
+			// theirs ends with c's ctx, or when the backend ends it.
 			unwatch := context.AfterFunc(theirs, func() { j.end(context.Cause(theirs)) })
 			defer unwatch()
 			c.posted()
@@ -216,14 +217,15 @@ func (j *Job) Refused() {
 // Stop implements [sched.Body].
 func (j *Job) Stop() { j.end(j.Home.Stopped) }
 
-// forget lets go of a task, which contexts that lead to j must not keep.
+// forget drops the reference to the call of a task, because contexts refer to
+// j and must not keep the task alive.
 func (j *Job) forget() {
 	if j.call.task {
 		j.call = nil
 	}
 }
 
-// record returns that of the goroutine that j runs on.
+// record returns the record of the goroutine that j runs on.
 func (j *Job) record() *goroutine.Record {
 	if j.Own {
 		return goroutine.Ensure()
@@ -231,7 +233,7 @@ func (j *Job) record() *goroutine.Record {
 	return j.Task.Record()
 }
 
-// RunOwn runs j on the calling goroutine, which is for nothing else.
+// RunOwn runs j on the calling goroutine, which was started for j.
 func (j *Job) RunOwn() {
 	j.Own = true
 	rec := goroutine.Ensure()

@@ -12,9 +12,9 @@ import (
 // This file has the lending of tokens: what a function that holds tokens waits for may
 // use them meanwhile. How tokens are held, waited for and given back is in resource.go.
 
-// nest has c use the token of a function that has called this one on the same
-// goroutine, and reports whether there is such a token. c keeps it, so that the caller
-// cannot go on before the token is back.
+// nest makes c use the token of a function further down on the stack of the same
+// goroutine, and reports whether there is such a token. c keeps the token until its
+// function ends, and the function below does not go on before that.
 func (r *Resource) nest(c *claim) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -30,8 +30,8 @@ func (r *Resource) nest(c *claim) bool {
 	return false
 }
 
-// borrow has c take the tokens of holders that sleep, if it may, and reports whether c
-// has its tokens then. No lock is held.
+// borrow gives c the tokens of sleeping holders if c may have them, and reports whether
+// c now has its tokens, or has given up. No lock is held.
 func (c *claim) borrow() bool {
 	r := c.r
 	r.mu.Lock()
@@ -60,8 +60,8 @@ func (c *claim) has() bool {
 	return c.done
 }
 
-// borrowNow is borrow for a caller that holds cycles, so that a holder that is seen to
-// sleep stays asleep.
+// borrowNow is borrow for a caller that holds cycles. That keeps holders asleep that
+// borrowNow has seen asleep.
 func (c *claim) borrowNow() bool {
 	r := c.r
 	if !c.back && !c.findKin() {
@@ -177,9 +177,9 @@ func (l *loanTable) of(key any) *Hold {
 	return nil
 }
 
-// reclaim returns when the functions on the calling goroutine have the tokens again
-// that were lent while it waited. Its wait was taken back, and has no readers. key is
-// what the wait was published by.
+// reclaim waits until the functions on the calling goroutine have back the tokens that
+// were lent during its wait. The wait, which was published under key, has been taken
+// back and has no readers.
 func reclaim(key any) {
 	for h := loans.of(key); h != nil; h = loans.of(key) {
 		h.reclaim()
@@ -200,7 +200,7 @@ func (h *Hold) reclaim() {
 		r.mu.Unlock()
 		return
 	}
-	loans.remove(h) // the end of the wait below is not to look for it again
+	loans.remove(h) // the wait in reclaim calls reclaim at its own end, which must not find h again
 	r.owed = append(r.owed, c)
 	r.contend()
 	r.grant()
@@ -222,7 +222,7 @@ func (h *Hold) reclaim() {
 		r.grant()
 		r.mu.Unlock()
 	}()
-	c.wait(ctx, own, rec) // never refused: there is nobody to tell
+	c.wait(ctx, own, rec) // the wait is never refused, because no caller could be given the error
 }
 
 // sleeps reports whether the holder is in a wait in which it may lend its tokens.
@@ -257,13 +257,14 @@ func (h *Hold) sleepsOn(t *Thread, c *Call) bool {
 	return false
 }
 
-// idle reports whether a holder that waits for c (nil if it waits for something else
-// than tokens) may lend its own: not if it goes on now, nor if it waits for more of
-// them.
+// idle reports whether a holder that waits for c may lend its tokens. It may not if c
+// has its tokens, so that the holder is about to go on, or if c is for more tokens of
+// the same resource. c is nil if the holder waits for something other than tokens.
 func (h *Hold) idle(c *claim) bool { return c == nil || c.r != h.r && !c.has() }
 
-// waitsFor returns what the holder waits for, as reach names it: nil if it does
-// not wait, or for something that reach does not meet. cycles is held.
+// waitsFor returns what the holder waits for, in the form in which reach visits
+// it. It returns nil if the holder does not wait, or waits for something that
+// reach does not visit. cycles is held.
 func (h *Hold) waitsFor() any {
 	if !h.sleeps() {
 		return nil
@@ -281,13 +282,13 @@ func (h *Hold) waitsFor() any {
 	return e.to.reached()
 }
 
-// maxReach bounds the way up.
+// maxReach is how many nodes reach visits at most.
 const maxReach = 1 << 20
 
 // reach calls visit for everything that waits for c, directly or not, the nearest
-// first, until visit returns true. It visits nodes, calls, the scopes of these, and
-// threads for their functions that are in no call. cycles is held, and visit may take
-// leaf locks.
+// first, until visit returns true. It visits nodes, calls, the scopes of calls, and,
+// for a function that is in no call, the thread that the function's goroutine has
+// become. cycles is held, and visit may take leaf locks.
 func (c *claim) reach(visit func(x any) (enough bool)) {
 	seen := map[*Node]struct{}{}
 	todo := []*Node{c.node}
@@ -359,14 +360,14 @@ var contended struct {
 	resources  map[*Resource]struct{}
 }
 
-// maxOffers bounds to how many in line a function that begins to wait offers its
-// token.
+// maxOffers is how many claims in line a function that begins to wait offers its
+// token to.
 const maxOffers = 64
 
-// offer lends the token of a function that has begun to wait, if it has one: to a
-// claim that is owed one, or to the first in line that it waits for. key is that of
-// its holds. Claims that it waits for through other waits of this module are found by
-// closes as well, however far down the line they are.
+// offer lends the token of a function that has begun to wait, if it has one. The token
+// goes to a claim that is owed one, or to the first claim in line that the function
+// waits for. key is the key of the function's holds. A claim beyond maxOffers is found
+// by closes instead, if the function waits for it through waits of this module.
 func offer(key any) {
 	contended.Lock()
 	all := make([]*Resource, 0, len(contended.resources))
@@ -417,7 +418,7 @@ func (r *Resource) contend() {
 	contended.Unlock()
 }
 
-// lendOut takes the token of h while its holder waits for to. r.mu is held.
+// lendOut lends the token of h, whose holder waits for to. r.mu is held.
 func (h *Hold) lendOut(to any) {
 	r := h.r
 	h.lose()
@@ -430,7 +431,7 @@ func (h *Hold) lendOut(to any) {
 	loans.add(h)
 }
 
-// endLoan notes that h wants no token back any more. r.mu is held.
+// endLoan notes that the token of h is no longer lent. r.mu is held.
 func (h *Hold) endLoan() {
 	r := h.r
 	if !h.lent {

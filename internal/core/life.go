@@ -27,9 +27,9 @@ func (l *life) called() string {
 	return label{}.String()
 }
 
-// queue has l take c, which has been submitted, out of its queue when base ends:
-// the ctx that the task was started with may be that of a task whose end is no
-// cancellation.
+// queue makes l take c, which has been submitted, out of its queue when base ends.
+// l watches base and not the ctx that the task was started with, because that ctx
+// may be of a task whose end cancels nothing.
 func (l *life) queue(c *Call) {
 	done := l.base.Done()
 	l.mu.Lock()
@@ -42,10 +42,10 @@ func (l *life) queue(c *Call) {
 	l.mu.Unlock()
 	switch {
 	case cause != nil:
-		l.withdraw(cause) // who ended it found nothing queued
+		l.withdraw(cause) // l was cancelled before l.queued was set
 		return
 	case done == nil:
-		return // stop alone ends the task
+		return // only stop can cancel the task
 	}
 	link := watches.Add(l.base, done, l)
 	if err := Ended(l.base); err != nil {
@@ -62,8 +62,8 @@ func (l *life) queue(c *Call) {
 	}
 }
 
-// causeNow returns why l is cancelled, nil if it is not, or only from above. l.mu is
-// held.
+// causeNow returns the cause with which stop has cancelled l, or nil if it has not.
+// l.mu is held.
 func (l *life) causeNow() error {
 	if !l.ended {
 		return nil
@@ -71,7 +71,7 @@ func (l *life) causeNow() error {
 	return l.cause
 }
 
-// open makes the layer, and returns the ctx of the task, made in ctx, where its rest is.
+// open makes the layer, makes ctx the ctx of the task, and returns it. l has its rest.
 func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	l.makeLayer()
 	ctx.wrap(l.layer)
@@ -79,9 +79,10 @@ func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	return ctx
 }
 
-// openLate is open for a task that was queued, and whose function is about to begin. The
-// ctx is not in one piece with the rest: a Goexit leaves the record of the call on the
-// stack of its thread, and so the life, which must not keep the scope.
+// openLate is open for a task that was queued, and whose function is about to begin.
+// The ctx and the rest are separate allocations. After a Goexit the record of the call
+// may stay on the stack of its thread and keep the life alive, and the life must not
+// keep the scope alive.
 func (l *life) openLate(t *Task) *Ctx {
 	rest := &lifeRest{label: t.call.title(), home: t.home}
 	l.mu.Lock()
@@ -108,9 +109,10 @@ func (l *life) makeLayer() {
 	}
 }
 
-// layerOver is context.WithCancelCause, which panics where base is of a foreign
-// type and says at once that it has ended and that it has not. Such a base counts
-// as ended. On a thread nobody is there to be told of a panic.
+// layerOver is context.WithCancelCause for any base. WithCancelCause panics if a
+// base of a foreign type contradicts itself: Done is closed and Err returns nil.
+// layerOver treats such a base as ended, because on a thread no caller could get
+// the panic.
 func layerOver(base context.Context) (layer context.Context, cancel context.CancelCauseFunc) {
 	defer func() {
 		if recover() != nil {
@@ -121,7 +123,8 @@ func layerOver(base context.Context) (layer context.Context, cancel context.Canc
 	return context.WithCancelCause(base)
 }
 
-// taken says that the task has left its queue, for its function is about to begin.
+// taken notes that the task has left its queue because its function is about to
+// begin.
 func (l *life) taken() {
 	l.mu.Lock()
 	l.begun = true
@@ -179,7 +182,7 @@ func (l *life) begin(ctx context.Context) {
 		l.base = carry(parent.base, valuesOf(l.base))
 		parent.adopt(l)
 		l.parent = parent
-		// What the parent holds above itself must outlast us as well.
+		// parent.up is above l as well, so it must outlast l.
 		l.up = parent.up.hold()
 	default:
 		l.base = carry(parent.base, valuesOf(l.base))
@@ -234,7 +237,8 @@ func (l *life) hold() *life {
 	return l
 }
 
-// stop cancels the task and the children that hang from above it.
+// stop cancels the task, and those of its children whose layers hang from the
+// context above it.
 func (l *life) stop(cause error) {
 	if cause == nil {
 		cause = context.Canceled

@@ -65,7 +65,7 @@ var lines struct {
 	pools map[*Pool]struct{}
 }
 
-// lineChanged says that waiting has. p.mu is held.
+// lineChanged must be called when waiting has changed. p.mu is held.
 func (p *Pool) lineChanged() {
 	was, is := p.lined.Swap(int32(len(p.waiting))) > 0, len(p.waiting) > 0
 	if was == is {

@@ -7,7 +7,7 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// What Lock.state is beside nodes.
+// Values of Lock.state that stand for no owner's node.
 var nobody, crowded Node
 
 func ownerOf(ctx context.Context, own *Thread, rec *goroutine.Record) owner {
@@ -23,8 +23,8 @@ func ownerOf(ctx context.Context, own *Thread, rec *goroutine.Record) owner {
 	return o
 }
 
-// quick returns what state becomes when the caller gets the lock and nobody waits, nil
-// if state cannot say all that there is to know of the caller.
+// quick returns the value of state for a lock that the caller has and nobody waits for.
+// It returns nil if no such value can describe the caller.
 func quick(ctx context.Context, own *Thread, rec *goroutine.Record) *Node {
 	if own != nil {
 		return nil
@@ -39,8 +39,8 @@ func quick(ctx context.Context, own *Thread, rec *goroutine.Record) *Node {
 	return nil
 }
 
-// Lock takes the lock. It returns the cause of ctx if that ends before, and a
-// DeadlockError if the lock can never come.
+// Lock takes the lock. It returns the cause of ctx if ctx ends first, and a
+// DeadlockError if the wait could never end.
 func (l *Lock) Lock(ctx context.Context) error {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
@@ -85,7 +85,8 @@ func (l *Lock) TryLock() bool {
 	return l.take(ctx, own, rec)
 }
 
-// take takes the lock if it is free, for an owner that state cannot say.
+// take takes the lock if it is free, for an owner that no simple value of
+// state describes.
 func (l *Lock) take(ctx context.Context, own *Thread, rec *goroutine.Record) bool {
 	if l.state.Load() != nil {
 		return false
@@ -131,9 +132,9 @@ func (l *Lock) handOver() bool {
 	joined := l.first != nil || l.joined != nil
 	l.mu.Unlock()
 	if joined {
-		// Before the old or the new owner does anything more: the calls of the
-		// old one must not run on top of waits that are not for it, and those of
-		// the new one must.
+		// This must come before either owner goes on. From now on calls of the new
+		// owner must be served on top of waits for the lock, and calls of the old
+		// owner must not.
 		l.rejoin()
 	}
 	if t != nil {
@@ -142,8 +143,8 @@ func (l *Lock) handOver() bool {
 	return true
 }
 
-// next returns the turn that has the lock next, nil if there is none. Turns that stand
-// aside are passed over, and keep their place. mu is held.
+// next returns the turn that gets the lock next, or nil. Turns that stand aside are
+// passed over, and keep their place. mu is held.
 func (l *Lock) next() *Turn {
 	t := l.first
 	for t != nil && t.aside {
@@ -198,8 +199,8 @@ func (t *Turn) Await(ctx context.Context) {
 			t.lock.giveUp(t) // the task cannot wait where it is
 		}
 	}()
-	// The wait cannot be refused. So it has no goal, and only serving knows what it
-	// is for.
+	// The wait must not be refused, so it has no goal. Only the join tells what it
+	// waits for, so that the thread serves.
 	t.stepBack() // a Goexit may have passed through while it stood aside
 	s := t.bell.sign()
 	s.kin, s.turn = true, t
@@ -253,8 +254,8 @@ func ownerIn(p *Node) owner {
 }
 
 // stepAside notes that the thread of t is about to run something on top of the wait.
-// That may need the lock itself, and t could not give it back before that ends.
-// stepAside reports false if t has the lock already.
+// What runs there may need the lock too, and t could not release it before that has
+// ended. stepAside reports false if t has the lock already.
 func (t *Turn) stepAside() bool {
 	t.lock.mu.Lock()
 	defer t.lock.mu.Unlock()
@@ -271,7 +272,8 @@ func (t *Turn) stepBack() {
 		l.mu.Unlock()
 		return
 	}
-	// An owner that has got the lock meanwhile did not look for others.
+	// The lock may have been taken meanwhile by an owner that did not see t,
+	// because t stood aside.
 	var next *Turn
 	if l.crowd() {
 		next = l.next()
@@ -312,8 +314,8 @@ func (l *Lock) await(ctx context.Context, own *Thread, rec *goroutine.Record, t 
 		}
 	}()
 	s := t.bell.sign()
-	// kin: the owner may depend on what this function has started, in a way that is
-	// not known.
+	// kin is set because the owner may depend on code that this function has started,
+	// in a way that is not known.
 	s.kin, s.turn = true, t
 	if err := waitUntil(ctx, own, rec, &goal{target: forLock{t}, ctx: ctx}, &l.node, s, "mutex"); err != nil {
 		return err

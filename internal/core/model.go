@@ -17,15 +17,15 @@ import (
 
 // This file has the data of the package: what the mutex of a thread guards, and what
 // hangs from it. The comment above a struct, or a part of one, says which goroutine may
-// touch it. The other files have what is done with the data, each for one concern.
+// touch it. The other files have the code that works on the data, each for one concern.
 
-// A Thread is what runs calls one at a time: a queue, a stack of frames, and
-// the goroutine that they belong to. It lives as long as one lease of that
-// goroutine: a context from its first call to its close, an adopted caller for
-// the length of one AsyncToSync.
+// A Thread runs calls one at a time. It is a queue, a stack of frames, and the
+// goroutine that they belong to. It lives as long as one lease of that
+// goroutine: for a context from its first call to its close, for an adopted
+// caller during one AsyncToSync.
 //
-// A Thread never refers to a Scope but through calls that are queued or run,
-// so that a context nobody holds can be collected.
+// A Thread refers to a Scope only through calls that are queued or run, so
+// that a context that nothing else refers to can be collected.
 type Thread struct {
 	identity
 
@@ -50,12 +50,12 @@ type Thread struct {
 
 	_ [64]byte
 
-	// signal changes after everything that the thread could be looking for.
+	// signal changes after each event that a spinning thread looks for.
 	signal atomic.Uint32
 
 	_ [60]byte
 
-	spin spin.Spin // says itself who may touch what
+	spin spin.Spin // its comments say which goroutine may touch which field
 	pace
 
 	raised any           // a *Panic: see Ending.Raise; of the thread's goroutine only
@@ -81,8 +81,8 @@ type identity struct {
 	pool     *Pool  // nil for a thread with a worker of its own
 	unpinned bool   // exclusive, but not bound to an OS thread
 	adopted  bool   // the goroutine is its user's, not ours
-	home     *Scope // of an adopted thread: that of what runs there in no call
-	own      *maker // of an adopted thread: whose goroutine has executors; or nil
+	home     *Scope // of an adopted thread: the scope of code that runs there outside of any call
+	own      *maker // of an adopted thread: its goroutine, if that has executors, or nil
 }
 
 // A runner is the goroutine that runs the calls of a thread.
@@ -97,8 +97,8 @@ type runner struct {
 	record *goroutine.Record
 }
 
-// A queue is the calls that a thread has accepted and not begun. Those of a wait are
-// in the box of its frame. Guarded by the mu of the thread.
+// A queue has the calls that a thread has accepted and not begun. Calls that a wait
+// serves are in the box of its frame instead. Guarded by the mu of the thread.
 type queue struct {
 	main    list // calls of strangers, and of everybody while no frame stands
 	posts   list // posted to executors of the goroutine, for a RunUntil to come
@@ -106,8 +106,8 @@ type queue struct {
 	waiting int // calls in main and in all boxes
 }
 
-// A nesting is the calls that a thread runs, and their waits, one on top of the other.
-// Guarded by the mu of the thread.
+// A nesting is the stack of a thread: the calls that it runs and their waits, one on
+// top of the other. Guarded by the mu of the thread.
 type nesting struct {
 	top *Frame // the frame that serves
 	run *Call  // the call on top
@@ -124,8 +124,8 @@ type tenure struct {
 	parked bool    // the goroutine sleeps; whoever clears it sends one token to wake
 }
 
-// A pace is what the goroutine of a thread has learned about spinning. It is of
-// that goroutine only.
+// A pace is what the goroutine of a thread has learned about spinning. Only that
+// goroutine touches it.
 type pace struct {
 	woke bool   // its last caller slept
 	spun bool   // it has spun in vain since it last found something
@@ -139,19 +139,19 @@ type parking struct {
 	few     [2]chan struct{} // backs parkers
 }
 
-// Remains are what a thread without a worker may leave for one. Guarded by the mu of
-// the thread.
+// Remains are what a thread leaves for its worker while it has none. Guarded by the mu
+// of the thread.
 type remains struct {
 	listed     bool            // it is among the live ones, or was
 	workerOnly bool            // it is not to be held any more
 	critical   goroutine.Aside // what a holder has left for the worker
 }
 
-// A crowd is many callers of one thread who are ready to run on this processor.
-// The first of them would wake the thread, which goes before them in the run
-// queue, finds one call, and sleeps again: two kernel switches for each. Where
-// that is likely the first lets the others call before it wakes the thread, and
-// all share one wake. Guarded by the mu of the thread.
+// A crowd is many callers of one thread that are ready to run on this processor.
+// If the first one wakes the thread at once, the thread runs before the others,
+// finds one call, and sleeps again. That costs two kernel switches for each call.
+// If a crowd is likely, the first caller lets the others call before it wakes the
+// thread, so that all share one wake. Guarded by the mu of the thread.
 type crowd struct {
 	batch  int  // calls since the thread has slept
 	likely bool // the last time it was awake it ran several
@@ -176,17 +176,18 @@ type Frame struct {
 
 // A Call is one function on its way to a thread and back.
 //
-// It has what a call in a queue needs, and no more: a million tasks may be queued. The
-// rest is in a callRest, which a task on a thread gets when its function begins, or
-// before that where something has to be noted there. All others have it from the
-// start: see [FullCall] and [TaskRest].
+// It has only what a call in a queue needs, because a million tasks may be queued. The
+// rest is in a callRest. A task on a thread gets it when its function begins, or
+// earlier if something must be noted in it. All others have it from the start: see
+// [FullCall] and [TaskRest].
 //
-// On two processors a hop costs what it costs to send its cache lines to and fro. So the
-// fields are in the order of who touches them. The first line has what the thread writes
-// of every call, and what leads it to other lines: these can then come at the same time.
-// The second has wait, on which the caller may be spinning, what the thread only reads,
-// and the rest, which the caller needs as soon as it has seen the end: it must not have
-// to fetch the first line for that. Of the rest the thread touches what comes first.
+// On two processors a hop costs what it costs to send its cache lines to and fro. So
+// the fields are ordered by the goroutine that touches them. The first line has the
+// fields that the thread writes at every call, and the pointers to other lines, which
+// can then be fetched at the same time. The second line has wait, on which the caller
+// may be spinning, and fields that the thread only reads. It also has the pointer to
+// the rest, which the caller needs at once after the end of the call, without fetching
+// the first line. In the rest, the fields that the thread touches come first.
 type Call struct {
 	// Guarded by the mu of thread: where it is queued, and the call below it on the
 	// thread's stack while it runs.
@@ -224,8 +225,8 @@ type Call struct {
 	submission
 }
 
-// A callRest is the part of a call that one in a long queue does without. A call that
-// is no task has one.
+// A callRest is the part of a call that is not needed while the call is queued. A call
+// that is no task always has one.
 type callRest struct {
 	watched *watch
 	stop    *interrupt
@@ -249,8 +250,8 @@ type callRest struct {
 	lender  *Call // of an errand: the call whose caller runs it
 	errand  *Call // an async function for the caller's goroutine: see lend
 
-	// Where a caller sleeps that is no thread. It is written before wait becomes
-	// callerParked.
+	// How a caller that is no thread sleeps. These fields are written before wait
+	// becomes callerParked.
 	parker chan struct{}
 	parked *sched.Task   // the caller, if it parks
 	turn   atomic.Uint64 // its wait
@@ -283,8 +284,8 @@ type Body interface {
 	Run(ctx context.Context)
 }
 
-// A submission is what submitting a call has found. It is of the submitter's goroutine
-// only.
+// A submission is what the submitter has found out by submitting. Only its goroutine
+// touches it.
 type submission struct {
 	woke  bool // submitting has woken the thread
 	lined bool // the thread had no worker yet
@@ -306,9 +307,9 @@ type list struct {
 // looked up from the node upwards, so that submitting costs nothing for the
 // number of frames, strangers or siblings: see [Thread.frameFor].
 type Node struct {
-	// parent is compressed past nodes that have ended when a child is added,
-	// so that a chain of tasks each starting the next does not keep its
-	// ancestors in memory for ever.
+	// When a child is added, parent skips nodes that have ended. So in a chain
+	// of tasks that each start the next, ancestors do not stay in memory for
+	// ever.
 	parent atomic.Pointer[Node]
 
 	// frame is the frame that waits for this node from birth. It is set before
@@ -319,20 +320,21 @@ type Node struct {
 	// task. Set before the node is shared.
 	life *life
 
-	// waits is what the goroutine that runs as this node waits for, nil while
-	// it waits for nothing. Only that goroutine writes it. Who reads more of it
-	// than whether it is nil holds cycles: see [edge].
+	// waits is what the goroutine that runs as this node waits for, nil while it
+	// waits for nothing. Only that goroutine writes it. Code that reads more than
+	// whether it is nil must hold cycles: see [edge].
 	waits atomic.Pointer[edge]
 
 	mu    sync.Mutex           // guards the list of joins; a leaf lock
 	joins atomic.Pointer[Join] // the first; read without mu to see that there is none
 
 	// born is the epoch that parent was in when this node was made. It is not
-	// written in one step with parent, so that it may be that of another
-	// parent for a moment: good enough for reports, the only ones to look.
+	// written in one step with parent, so for a moment it may belong to another
+	// parent. That is good enough for reports, which alone read it.
 	born atomic.Uint32
 
-	// holder says that who runs as n has something of a pool: see Above.
+	// holder says that the function that runs as n has a value of a pool: see
+	// Above.
 	holder atomic.Bool
 
 	// state counts, in its lower half, the functions that now run as this
@@ -352,7 +354,8 @@ type Join struct {
 	prev, next *Join // guarded by the mu of that node
 }
 
-// A Mark tells when a queued call has left the queue of its thread.
+// A Mark tells whether, and after how long, a queued call has left the queue
+// of its thread.
 type Mark struct {
 	thread *Thread
 	from   int64        // since when the call is known to have been queued
@@ -362,21 +365,21 @@ type Mark struct {
 
 // # Who waits for whom
 //
-// The one who waits is a goroutine, never a ctx, because a ctx travels. It is a
-// [Thread]. Off the threads it is the [Node] that the goroutine runs as: the node of
-// a task or of a function in [Away] belongs to that function alone. (Calls on
-// threads share nodes. Such a call is known by its place on the thread's stack.)
-// Nobody waits for a goroutine that is neither, so it is in no cycle.
+// The waiter is a goroutine, never a ctx, because a ctx travels. It is a [Thread]. Off
+// the threads the waiter is the [Node] that the goroutine runs as. The node of a task,
+// or of a function in [Away], belongs to that function alone. (Calls on threads share
+// nodes. Such a call is known by its place on the thread's stack.) Nobody waits for a
+// goroutine that is neither, so it is in no cycle.
 //
 // A wait is an [edge]. What it is for is a [target].
 //
 // # Publish, then look
 //
 // A wait that would close a cycle is refused: see [closes]. Every waiter first makes
-// its own wait visible (it pushes a [Frame] or stores Node.waits, and does both
-// before it queues a call). Then it looks for a cycle. Of two waits that close one
-// together, at least one sees the other. A wait need not look where something is
-// still missing, if the one who adds that looks itself:
+// its own wait visible (it pushes a [Frame] or stores Node.waits, and does both before
+// it queues a call). Then it looks for a cycle. If two waits close a cycle together,
+// at least one sees the other. A wait need not look if the cycle still lacks a wait,
+// and the goroutine that adds that wait will look:
 //
 //   - A call queued into a list that its thread serves now waits for nothing but
 //     the function that runs there. To keep the call, that function would have to
@@ -385,8 +388,8 @@ type Mark struct {
 //   - If Node.waits is nil after we publish, that node begins to wait later and
 //     will see our edge.
 //
-// Only rare cases are left. A hop to a free thread and a level of an ordinary
-// nesting look for nothing and share no lock.
+// Only rare waits look. A hop to a free thread, and a level of an ordinary
+// nesting, do not look and share no lock.
 //
 // # What a verdict means
 //
@@ -396,20 +399,21 @@ type Mark struct {
 // found the same cycle, one of them locks cycles first, and takes its wait back
 // before it unlocks.
 //
-// A certain verdict says that nothing which waits here can end. It does not know who
-// might interfere from outside: end a ctx, give a limiter another token, or begin to
-// wait for the submitter of a stranger's call, which is no stranger then. A program
-// that relies on such help is refused all the same.
+// A certain verdict says that no wait in the cycle can end by itself. Code outside the
+// cycle might still end one: it might end a ctx, give a limiter another token, or
+// begin to wait for the submitter of a stranger's call, which makes the call related.
+// A wait that relies on such help is refused all the same.
 //
 // # What is not seen
 //
-// A function on an [Elsewhere] of others is not seen before it has begun.
+// A function that was posted to a foreign loop or executor is not seen before
+// it has begun.
 //
-// Otherwise a cycle closes with a new wait, but for two cases. Calls may be handed
-// down from a frame that ends, or leave it with a join, to where they are not
-// served: then [Mark.recheck] looks for the cycle. And a token or a lock may come
-// free while the thread that wants it runs something else on top of that wait: it
-// is never given to such a thread. See claim.stepAside and Turn.stepAside.
+// Otherwise only a new wait closes a cycle, with two exceptions. When a frame ends
+// or a join is dropped, calls may move to a list that is not served: then
+// [Mark.recheck] looks for a cycle. And a token or a lock may come free while the
+// thread that wants it runs something else on top of its wait: it is never given to
+// such a thread. See claim.stepAside and Turn.stepAside.
 
 // An edge is one wait. It is published in a Frame that stands, or in Node.waits,
 // and does not change meanwhile.
@@ -424,16 +428,17 @@ type edge struct {
 	gid atomic.Int64
 }
 
-// A closer is somebody on an ordinary goroutine who waits for the end of a
-// scope. It is let go when the scope's thread begins to wait for it in turn.
+// A closer is a wait of an ordinary goroutine for the end of a scope. The wait
+// is ended when the scope's thread begins to wait for that goroutine in turn.
 type closer struct {
 	node *Node
 	wait *goal
 	free chan struct{}
 
-	// Guarded by relations: the joins of what the scope had accepted, and that
-	// it has been let go. Who is let go waits for none of that any more: else
-	// strangers would be related to the very thread that they are queued on.
+	// Guarded by relations: the joins of the calls that the scope had accepted,
+	// and gone, which says that the closer was let go. Such a closer no longer
+	// waits for those calls. If it kept its joins, strangers would be related to
+	// the thread that they are queued on.
 	nodes []*Node
 	joins []Join
 	gone  bool
@@ -457,10 +462,10 @@ type Ctx struct {
 	home  *Home // the loop that the code runs on, or that of the task which has called it; nil if there is none
 
 	// child is the context that calls from here into child.scope receive. One
-	// object serves all of them, one after another and side by side: such a
-	// call is waited for by its submitter alone, so nobody needs to tell its
-	// node from its sibling's. A call whose caller blocks a thread is waited
-	// for by a frame and gets a node of its own.
+	// object serves all of them, one after another and side by side: only its
+	// submitter waits for such a call, so no code must tell its node from its
+	// sibling's. If the caller of a call blocks a thread, a frame waits for the
+	// call, and the call gets a node of its own.
 	child atomic.Pointer[Ctx]
 }
 
@@ -498,18 +503,19 @@ type taskCtx struct {
 	fullLife
 }
 
-// loopCtx is the same of a task on a loop, with what it runs as there.
+// loopCtx is taskCtx for a task on a loop, with its job.
 type loopCtx struct {
 	taskCtx
 	job Job // which forgets the task at its end
 }
 
-// A Scope is a context in the sense of the public API: that which calls are
-// addressed to. The outermost has a thread, got at the first call; those
-// nested in it share it and only keep their own accounts.
+// A Scope is a context in the sense of the public API: calls are addressed to
+// it. The outermost scope gets a thread at the first call. Scopes nested in
+// it share that thread and only have accounts of their own.
 //
-// What holds a Scope is the user, contexts made from it, and calls under way,
-// never its thread: that is how a scope nobody closes can be collected.
+// A Scope is kept alive by its user, by contexts made from it and by calls
+// under way, never by its thread. So a scope that is dropped without Close can
+// be collected.
 type Scope struct {
 	ctx Ctx // the context that carries the scope, here to save an allocation
 
@@ -527,9 +533,9 @@ type Scope struct {
 
 	pc uintptr // where the scope was made, for reports; 0 if that is not known
 
-	// account is twice the number of calls accepted and not ended, plus one
-	// when the scope is closed. It never grows from 1: what is closed and idle
-	// stays so. That makes the step to 1 happen once, whoever takes it.
+	// account is twice the number of calls accepted and not ended, plus one when
+	// the scope is closed. It never grows from 1, because a closed and idle
+	// scope stays so. So the step to 1 happens once.
 	account atomic.Int64
 
 	mu   sync.Mutex    // guards the rest; may be locked under Thread.mu, never the other way
@@ -572,9 +578,9 @@ type Config struct {
 }
 
 // Tasks counts the tasks that are started with the ctx of a scope, or of one
-// nested in it, from their start until their function has ended. It is for those
-// who close a scope when what was started in it is over: closing waits for calls
-// alone, and refuses those that tasks come to make.
+// nested in it, from their start until their function has ended. It serves code
+// that closes a scope only when all tasks started in it have ended. Closing itself
+// waits for calls alone, and refuses later calls of tasks.
 type Tasks struct {
 	up *Tasks // of the scope around; set by Init
 
@@ -584,7 +590,7 @@ type Tasks struct {
 }
 
 // A lease is what a context has in its thread: functions to run there first and
-// last, and those who wait for the end.
+// last, and the waiters for the end.
 type lease struct {
 	onStart []func()
 	hooks   *[]*Hooks // of the context
@@ -601,8 +607,8 @@ type lease struct {
 	failure Ending        // of the first that failed
 }
 
-// A stay is what a context has on a thread that is not its own: a lease, of a thread that
-// goes on after it.
+// A stay is the lease of a context on a thread that is not its own, and that goes on
+// after the context.
 type stay struct {
 	lease
 	thread  *Thread
@@ -617,9 +623,10 @@ type worker struct {
 	pool   *Pool // nil for a private one, which ends with its first lease
 	pinned bool
 
-	// wake carries at most one token: for a worker that has set its thread's
-	// parked sign, from whoever cleared it; for one without a thread, from the
-	// pool that gives it one or sends it home.
+	// wake carries at most one token. A worker that has set its thread's parked
+	// sign gets the token from the goroutine that clears the sign. A worker
+	// without a thread gets it from the pool, which gives it a thread or sends
+	// it home.
 	wake   chan struct{}
 	thread atomic.Pointer[Thread]
 	quit   atomic.Bool
@@ -639,13 +646,13 @@ type worker struct {
 	since int64 // pool.mu: when it became idle
 }
 
-// A Pool lends pinned workers. At most max exist at a time; who finds none
-// free waits in line. Idle ones are used again last in, first out, so that the
-// rest can grow old and end.
+// A Pool lends pinned workers. At most max exist at a time; a thread that finds
+// none free waits in line. The worker that became idle last is used first, so
+// that the others can grow old and end.
 //
-// A call for which a thread of the pool is blocked does not wait for capacity
-// that this very thread holds: a worker beyond max is started for it, at most
-// maxOverflow of them. See [Call.overflow].
+// If a thread of the pool is blocked for a call, the call does not wait for a
+// worker: one beyond max is started for it, up to maxOverflow. See
+// [Call.overflow].
 type Pool struct {
 	max, maxOverflow, maxIdle int
 	timeout                   time.Duration
@@ -676,19 +683,19 @@ type Pool struct {
 	started uint64
 }
 
-// A stall is the watch over a line that does not move. What holds the pool may be
-// contexts that were dropped without Close: they give their threads back when
-// they are collected, which in a program that does little else can take minutes.
-// So a line that stands still asks for a collection, less and less often.
-// Guarded by the mu of the pool.
+// A stall watches a line that does not move. The threads of the pool may belong to
+// contexts that were dropped without Close. These give their threads back when they
+// are collected, which can take minutes in a program that allocates little. So the
+// stall runs the garbage collector, less and less often. Guarded by the mu of the
+// pool.
 type stall struct {
 	timer *time.Timer // set while somebody is in line
 	delay time.Duration
 	moved bool // since timer was set
 }
 
-// A Task is the untyped part of a task. Its life is apart: contexts keep that, and must
-// not keep the task and its result.
+// A Task is the untyped part of a task. Its life is a separate record, because contexts
+// refer to the life and must not keep the task and its result alive.
 type Task struct {
 	call  Call                 // whose node is that of the life
 	gate  atomic.Pointer[Gate] // opened when it has ended; made when somebody waits
@@ -703,7 +710,8 @@ type taskWait struct {
 	gate Gate
 }
 
-// A TaskRest is what a task can do without while it is queued.
+// A TaskRest is the part of a task that is not needed while the task is
+// queued.
 type TaskRest struct {
 	callRest
 	gate  Gate
@@ -728,19 +736,21 @@ type Group struct {
 	members *Member    // that run
 }
 
-// A life is the ctx of a task: a layer that Cancel ends, released when the
-// function has ended, or every task would stay registered with a long-lived
-// parent ctx.
+// A life is the ctx of a task: a layer that Cancel ends. The layer is
+// released when the function has ended, because otherwise every task would
+// stay registered with a parent ctx that lives long.
 //
-// Tasks that the function leaves behind must not be cancelled by the release.
-// So a task started with its parent's very ctx does not hang its layer from
-// the parent's, but from what is above that, and the parent cancels its
-// children by itself while it runs. Where a ctx was derived in between, that is
-// out of our hands: then the layer stays until that child has ended too.
+// Tasks that the function leaves behind must not be cancelled by the release. So
+// if a task is started with the ctx of its parent itself, its layer does not hang
+// from the parent's layer but from the context above that. While the parent runs,
+// it cancels such children itself. If the task is started with a ctx derived from
+// the parent's, its layer must hang from the parent's layer. Then that layer
+// stays until this child has ended too.
 //
-// Many tasks may wait in a queue. What only the function needs is in a lifeRest, which
-// is made when that begins: until then there is no layer, and nothing of the task hangs
-// from base but through the one watcher of all that wait with it.
+// Many tasks may wait in a queue. Fields that only the function needs are in a
+// lifeRest, which is made when the function begins. Until then there is no layer, and
+// the task is registered with base only through one watcher that all queued tasks with
+// the same base share.
 type life struct {
 	own  Node            // that the task runs as
 	base context.Context // foreign, above the task
@@ -787,27 +797,26 @@ type fullLife struct {
 	rest lifeRest
 }
 
-// A Home is a loop as the contexts of the code that runs there know it. Package
-// loop makes it.
+// A Home is a loop, as contexts refer to it. Package loop makes it.
 type Home struct {
 	Loop    Loop
 	Backend Backend // of a backend of package loop; nil for others
 	// Spawn starts a task on somebody else's backend; nil if it is no backend.
 	Spawn   func(ctx context.Context, fn func(context.Context)) error
-	Stopped error // what those get who wait for what does not begin because the loop stops
+	Stopped error // the error of waits for functions that do not begin because the loop stops
 
-	// Threads says that its functions are sync code on threads of this module: the
-	// loop that they call back to is the one that their caller is on.
+	// Threads says that its functions are sync code on threads of this module. They
+	// call back to the loop of their caller.
 	Threads bool
 
-	// Limiter bounds the insensitive work that its tasks call, if they all live on
-	// one thread: a *task.Limiter, made by package asyncsync when it is needed first.
+	// Limiter bounds the insensitive calls of its tasks, if Serial is set. It is a
+	// *task.Limiter, which package asyncsync makes at first use.
 	Limiter atomic.Value
-	Serial  bool // they do
+	Serial  bool // its tasks all run on one thread
 
-	// Owner is who has made it for a purpose of his own: see package asyncsync. If
-	// Loop is nil it says where async functions that sync code calls are to run,
-	// and nothing else; Outer is what else there is above.
+	// Owner is set by package asyncsync for a home that it makes for its own
+	// purpose. If Loop is nil, the home only says where async functions called by
+	// sync code run, and Outer is the home above.
 	Owner     any
 	Outer     *Home
 	Outermost bool
@@ -819,9 +828,9 @@ type Loop interface {
 	Done() <-chan struct{}
 }
 
-// A Backend is what the backends of package loop have for this one.
+// A Backend is what this package needs of a backend of package loop.
 type Backend interface {
-	// Start has j run. After an error nothing of it is called.
+	// Start makes j run. If it returns an error, no method of j is called.
 	Start(j *Job) error
 	// Life ends when the backend stops.
 	Life() context.Context
@@ -841,8 +850,8 @@ type Job struct {
 	node *Node // that it runs as
 	life *life // ends its ctx, nil if that ends by itself
 
-	// call is what it runs. Of a task only its goroutine uses it from the start on,
-	// and clears it when the function has ended, or will not begin.
+	// call is what the job runs. If that is a task, only its goroutine uses call from
+	// the start on, and clears it when the function has ended or will not begin.
 	call *Call
 }
 
@@ -855,8 +864,8 @@ const (
 	over
 )
 
-// An Executor runs what is posted to it on the goroutine that made it, while
-// that is in RunUntil.
+// An Executor runs posted functions on the goroutine that made it, while that
+// goroutine is in RunUntil.
 type Executor struct {
 	gid   int64
 	maker *maker        // nil if the goroutine was a thread already
@@ -885,9 +894,9 @@ type posted struct {
 	by *Node // the poster
 }
 
-// A maker is a goroutine of the program's own that has made an [Executor]. It is a
-// thread while it is adopted, and for good from the first context on that is to have it
-// as its thread: see [Executor.BecomeThread].
+// A maker is a goroutine of the user's that has made an [Executor]. It is a thread
+// while it is adopted. Once a context uses it as its thread, it stays one: see
+// [Executor.BecomeThread].
 type maker struct {
 	gid    int64
 	bubble bool // it is in a synctest bubble
@@ -895,7 +904,7 @@ type maker struct {
 	// thread is what the goroutine is, nil while it is none. It is set and cleared under
 	// mu.
 	thread  atomic.Pointer[Thread]
-	forGood atomic.Bool // it is a thread for good; set once, under mu
+	forGood atomic.Bool // it stays a thread until its executors are closed; set once, under mu
 
 	mu    sync.Mutex  // guards execs; nests outside Executor.mu
 	execs []*Executor // that are not closed
@@ -928,15 +937,15 @@ type Bell struct {
 
 // A Lock is held by one owner at a time. Others wait for it, first come first served.
 // Those who wait join the owner, as they join the holders of a [Resource]: a thread
-// that waits serves the owner's calls. Unlike a token, only its owner gives a lock
-// back, or something that the owner waits for. So a wait that can never end is known,
-// and refused. The zero Lock is ready.
+// that waits serves the owner's calls. Unlike a token, a lock is given back only by its
+// owner, or by code that the owner waits for. So the package can tell a wait that never
+// ends, and refuses it. The zero Lock is ready.
 //
 // Where nobody waits, locking is one compare-and-swap: state says who the owner is,
 // and there is nothing else to know. Otherwise state is &crowded, and what counts is
-// guarded by mu. (A turn that stands aside does not count.) One that finds the lock
-// taken makes that change first. So the owner need not look for others: it finds out
-// when it unlocks.
+// guarded by mu. (A turn that stands aside does not count.) A goroutine that finds the
+// lock taken changes state to &crowded first. So the owner learns of waiters when it
+// unlocks and need not look for them earlier.
 type Lock struct {
 	// state is nil while the lock is free; the node that the owner runs as; &nobody
 	// for an owner that is nobody's function; or &crowded.

@@ -37,11 +37,11 @@ func (n *Node) End() { n.state.Add(^uint64(0)) }
 // running reports whether a function runs as n.
 func (n *Node) running() bool { return uint32(n.state.Load()) != 0 }
 
-// epoch returns that of the run which began last.
+// epoch returns the number of the run that began last.
 func (n *Node) epoch() uint32 { return uint32(n.state.Load() >> 32) }
 
-// within reports whether a is n or an ancestor of n, looking at most limit
-// steps up; the answer may be a false no.
+// within reports whether a is n or an ancestor of n. It looks at no more than
+// limit nodes, so false may be wrong.
 func (n *Node) within(a *Node, limit int) bool {
 	for ; n != nil && limit > 0; n, limit = n.parent.Load(), limit-1 {
 		if n == a {
@@ -133,8 +133,8 @@ func (n *Node) waiters(visit func(*Frame) bool) {
 	}
 }
 
-// name returns the name of the task that runs as n. What else runs as a node is known
-// by name only to those who wait for it.
+// name returns the name of the task that runs as n. A node does not know the name of
+// any other function that runs as n; only a wait for that function does.
 func (n *Node) name() string {
 	if n != nil && n.life != nil && &n.life.own == n {
 		return n.life.called()
@@ -145,8 +145,8 @@ func (n *Node) name() string {
 // Node is what the task runs as.
 func (t *Task) Node() *Node { return t.call.node }
 
-// waiter returns the node that stands for the goroutine of rec, which is no thread;
-// nil if the goroutine is nobody's.
+// waiter returns the node that stands for the goroutine of rec as a waiter, or nil if
+// the goroutine runs nothing of this module.
 func waiter(rec *goroutine.Record) *Node {
 	if rec == nil {
 		return nil

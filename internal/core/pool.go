@@ -15,11 +15,10 @@ import (
 // bubble returns the synctest bubble of the caller, 0 for none.
 func bubble() int64 { return goroutine.Bubble() }
 
-// surplusDelay is how long workers beyond MaxIdle are kept for the next one
-// who asks.
+// surplusDelay is how long idle workers beyond MaxIdle are kept.
 const surplusDelay = 10 * time.Millisecond
 
-// The size of the default pool, and of those that do not say.
+// Defaults for a pool's configuration, and for the default pool.
 const (
 	DefaultMaxThreads  = 128
 	DefaultMaxIdle     = 16
@@ -66,9 +65,9 @@ func (p *Pool) get(t *Thread) bool {
 	return true
 }
 
-// overflow says that t is not to wait in line for those who are blocked for its
-// sake. It reports false if t must wait all the same, because there are too many
-// such threads already; then t is the first to get one.
+// overflow gives t, which a thread of the pool is blocked for, a worker beyond max
+// if it stands in line. If there are maxOverflow such workers already, it reports
+// false: t stays in line, but may have a worker beyond max as soon as one ends.
 func (p *Pool) overflow(t *Thread) bool {
 	p.mu.Lock()
 	i := slices.Index(p.waiting, t)
@@ -92,16 +91,17 @@ func (p *Pool) overflow(t *Thread) bool {
 	return true
 }
 
-// overflow keeps the thread of c, which had no worker when c was queued, from
-// waiting in line where that could take for ever: because a function on a thread
-// of the same pool is blocked for one of its calls, or because c's ctx carries a
-// context of that pool with a thread, which stays open until c's caller has come
-// to its end. It reports whether the thread has a worker or is about to.
+// overflow keeps the thread of c from waiting in line if that wait could last for
+// ever. The thread had no worker when c was queued. The wait could last for ever
+// if a function on a thread of the same pool is blocked for one of the calls
+// queued on it. The same holds if ctx carries a context that has a thread of that
+// pool, because that context stays open until c's caller has ended. overflow
+// reports whether the thread has a worker or is about to get one.
 func (c *Call) overflow(ctx context.Context) bool {
 	t := c.thread.Load()
 	p := t.pool
 	if p.lined.Load() == 0 {
-		return true // if that has changed meanwhile, who changed it looks here
+		return true // a thread that joins the line after this look calls overflow itself
 	}
 	near := ScopeOf(ctx)
 	if near != nil && near.kind == contextScope && near.root.thread.Load().holds(p) || p.blockedForCallOf(t) {
@@ -110,8 +110,8 @@ func (c *Call) overflow(ctx context.Context) bool {
 	return false
 }
 
-// standsInLine reports whether the thread of c, which has a pool, waits for
-// somebody to give a worker back.
+// standsInLine reports whether the thread of c stands in the line of its
+// pool.
 func (c *Call) standsInLine() bool {
 	t := c.thread.Load()
 	if t.pool == nil || t.pool.lined.Load() == 0 {
@@ -156,8 +156,8 @@ func (p *Pool) blockedFor(n *Node) bool {
 	})
 }
 
-// reconsider looks for threads in line that others have come to be blocked for.
-// p may be nil. No lock is held.
+// reconsider calls overflow for threads in line that a thread of the pool is
+// blocked for by now. p may be nil. No lock is held.
 func (p *Pool) reconsider() {
 	if p == nil || p.lined.Load() == 0 {
 		return
@@ -197,12 +197,12 @@ func (p *Pool) withdraw(t *Thread) bool {
 	return true
 }
 
-// unline takes out the one at i. p.mu is held.
+// unline takes the thread at place i out of the line. p.mu is held.
 func (p *Pool) unline(i int) *Thread {
 	t := p.waiting[i]
 	if i == 0 {
 		p.waiting[0] = nil
-		p.waiting = p.waiting[1:] // however long the line
+		p.waiting = p.waiting[1:] // the cost must not depend on the length of the line
 	} else {
 		p.waiting = slices.Delete(p.waiting, i, i+1)
 	}
@@ -219,8 +219,8 @@ const (
 	stallMost  = time.Minute
 )
 
-// watchLine sets the timer, unless it is. p.mu is held. In a synctest bubble no
-// context is collected.
+// watchLine sets the timer of the stall unless it is set already. p.mu is held.
+// It does nothing in a synctest bubble, where no context is collected.
 func (p *Pool) watchLine() {
 	if p.stall.timer != nil || p.bubble != 0 {
 		return
@@ -268,17 +268,18 @@ func (p *Pool) put(w *worker) {
 	}
 	w.since = time.Now().UnixNano()
 	p.idle = append(p.idle, w)
-	// The timer is set for the one that has been idle longest; only a surplus
-	// wants it earlier.
+	// The timer is already set for the worker that has been idle longest. Only
+	// a worker beyond maxIdle needs it earlier.
 	if p.due == 0 || len(p.idle) > p.maxIdle {
 		p.arm()
 	}
 	p.mu.Unlock()
 }
 
-// dequeue takes out of the line who is to get a worker when there are alive of
-// them with it: the first, or, beyond max, the first who may overflow. p.mu is
-// held.
+// dequeue takes the thread that is to get the next worker out of the line and
+// returns it, or nil. alive is the number of workers including that one: up to
+// max it is the first thread in line, beyond max the first that may overflow.
+// p.mu is held.
 func (p *Pool) dequeue(alive int) *Thread {
 	switch {
 	case len(p.waiting) == 0:
@@ -293,7 +294,8 @@ func (p *Pool) dequeue(alive int) *Thread {
 	return nil
 }
 
-// exited says that a worker is gone. Who waits gets a new one.
+// exited notes that a worker has ended, and starts a new one if a thread in
+// line may have it.
 func (p *Pool) exited() {
 	p.mu.Lock()
 	p.alive--
@@ -311,8 +313,8 @@ func (p *Pool) exited() {
 }
 
 // arm sets the timer for the next worker that has been idle long enough. p.mu
-// is held. A timer set in a foreign bubble would belong to it, and to its
-// clock: there the next put outside sets it.
+// is held. In a foreign bubble arm does nothing, because the timer would belong
+// to that bubble and its clock. The next put outside sets the timer.
 func (p *Pool) arm() {
 	if len(p.idle) == 0 || bubble() != p.bubble {
 		return
@@ -372,10 +374,10 @@ func (p *Pool) exitFailed(e Ending) {
 	p.mu.Unlock()
 }
 
-// Close ends idle workers now and the others as they are given back, and waits
-// for all, unless one of them is the caller or is blocked for it. Threads already
-// in line get theirs first; new ones are refused. It returns the failures of
-// OnExit that it is the first to hear of.
+// Close ends idle workers now and the others as they are given back, and waits for
+// all, unless the caller is one of them or one is blocked for the caller. Threads
+// already in line get theirs first; new ones are refused. It returns the failures of
+// OnExit that no earlier Close or Shutdown has returned.
 func (p *Pool) Close() error {
 	p.shut()
 	if p.inside() {

@@ -13,13 +13,13 @@ import (
 
 // # The states of a call
 //
-// Where the function of a call is, and where its caller is, are two things that
-// change independently, so there are two machines.
+// The function of a call and the caller of the call change state independently,
+// so there are two state machines.
 //
 // The function. Its place is guarded by the mu of the thread: a call is in a list
-// (Call.list), or on the stack (Thread.run and Call.outer), or in neither. What can
-// be decided by either side at any moment is one atomic word, Call.stage. It leaves
-// undecided once.
+// (Call.list), or on the stack (Thread.run and Call.outer), or in neither. Either
+// side may decide at any moment whether the function begins. That decision is one
+// atomic word, Call.stage, which leaves undecided once.
 //
 //	            put             take            begin
 //	  ┌──────┐ ────▶ ┌────────┐ ────▶ ┌───────┐ ────▶ ┌───────┐ retire  ┌───────┐
@@ -98,7 +98,7 @@ type Options struct {
 	Rest   *TaskRest
 }
 
-// note takes from the options what others ask c about.
+// note copies the options that other code looks up in c.
 func (c *Call) note(o *Options) {
 	c.abandon, c.long, c.try = o.Abandon, o.Long, o.Try
 	if c.by != nil {
@@ -114,8 +114,8 @@ func (f *FullCall) whole() *Call {
 	return &f.Call
 }
 
-// more returns the rest of c. A task that has none yet gets one: the caller holds the mu
-// of its thread then, or nobody else knows that c is there.
+// more returns the rest of c, and makes one for a task that has none. For such a task
+// the caller must hold the mu of c's thread, or be the only code that knows c.
 func (c *Call) more() *callRest {
 	if c.callRest == nil {
 		c.give(&TaskRest{})
@@ -146,8 +146,8 @@ func (c *Call) context() context.Context {
 	return nil
 }
 
-// submitter returns the node that c was submitted by. A task is its own submitter: so a
-// thread that comes to wait for it serves it, wherever it is queued.
+// submitter returns the node that c was submitted by. A task is its own submitter, so a
+// thread that waits for the task serves it in whichever list it is queued.
 func (c *Call) submitter() *Node {
 	if c.task {
 		return c.node
@@ -205,13 +205,12 @@ func (c *Call) lock() *Thread {
 	return t
 }
 
-// begin claims c for the one who is about to run its function, and reports whether
-// that may be done.
+// begin claims c for the calling goroutine, which is about to run the function. It
+// reports false if the function must not begin.
 func (c *Call) begin() bool { return c.stage.CompareAndSwap(undecided, begun) }
 
-// forbid keeps the function from beginning, and reports whether it is the one who has
-// done so: false says that it has begun, or was refused already. It is not for calls
-// that are queued: these are removed.
+// forbid keeps the function from beginning. It reports false if the function has begun,
+// or was refused before. It must not be called for a queued call: use remove.
 func (c *Call) forbid() bool { return c.stage.CompareAndSwap(undecided, refused) }
 
 // hasBegun reports whether the function has begun.
@@ -230,9 +229,10 @@ func (c *Call) isRunning() bool {
 func (c *Call) hasEnded() bool { return c.wait.Load() == callEnded }
 
 // Reset makes a call whose function has returned or panicked, and whose caller
-// has been told, fit to be used again. What most calls leave alone is not
-// written, and nothing atomically: nobody else has it, and its cache lines come
-// back from another processor while the caller goes on.
+// has been told, fit to be used again. Reset does not write fields that most
+// calls leave zero, and writes none atomically: no other goroutine has the
+// record, and the caller need not wait for its cache lines to come back from
+// another processor.
 func (f *FullCall) Reset() (done bool) {
 	c := f.whole()
 	switch {
@@ -282,10 +282,10 @@ func (c *Call) Raise() {
 	}
 }
 
-// Take returns how the function ended, and lets go of that, of the values and of what the
-// call was observed with. Only for the caller, who has been told: what refers to c from
-// then on, the ctx of its function or what a Goexit has left on the stack of its thread,
-// must not keep them.
+// Take returns how the function ended, and clears the ending, the values, the interrupt
+// and the hooks in c. Only the caller may use it, after it was told of the end.
+// References to c may remain in the ctx of its function, and on the stack of its thread
+// after a Goexit, and must not keep these alive.
 func (c *Call) Take() Ending {
 	e := c.ending
 	c.ending, c.values, c.stop, c.watched = Ending{}, goroutine.Values{}, nil, nil

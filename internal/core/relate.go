@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// relate makes a change to who waits for whom, and puts the calls that are
-// queued on the threads concerned where they belong after it. To a submitter it
-// all happens at once: a call that came after the change must not overtake one
-// that came before.
+// relate makes a change to who waits for whom, and puts the calls that are queued
+// on the threads concerned where they belong after it. To submitters both are one
+// step, so that a call made after the change does not overtake a call made before
+// it.
 //
 // The threads are own, which may be nil, and those of all frames that wait for
-// by. They are looked up under the same lock as the change: of two joins that
-// make one chain, the second must find the threads that the first has added.
+// by. They are looked up under the same lock as the change. So if two joins form
+// a chain, the second one finds the threads that the first has added.
 func relate(own *Thread, by *Node, change func()) {
 	threads, wake, free, left := rearrange(own, by, change)
 	for _, c := range free {
@@ -127,9 +127,9 @@ func (t *Thread) resortAll() (left []*Mark) {
 	return left
 }
 
-// resort moves the calls of l that belong elsewhere. It returns those that might
-// wait, where they are now, for something that waits for them: a cycle may close
-// so without a new wait. t.mu is held.
+// resort moves calls of l that belong in another list. It returns marks of the
+// moved calls that may now wait for something that waits for them: such a move can
+// close a cycle without a new wait. t.mu is held.
 func (t *Thread) resort(l *list) (left []*Mark) {
 	for c := l.head; c != nil; {
 		next := c.next
@@ -192,8 +192,9 @@ func (t *Thread) dropMarks(which func(*Mark) bool) {
 	}
 }
 
-// Left reports whether the call has left the queue, and after how long since
-// its caller began to wait, or was seen to if it does not sleep.
+// Left reports whether the call has left the queue. after is the time from
+// when its caller began to sleep or, if it did not sleep, from when the call
+// was first known to be queued.
 func (m *Mark) Left() (after time.Duration, left bool) {
 	n := m.after.Load()
 	return time.Duration(max(0, n-1)), n != 0

@@ -12,7 +12,8 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// key is what its holder publishes its waits by. kept and loans know h by it.
+// key returns the key under which the holder publishes its waits. It is also
+// the key of h in kept and loans.
 func (h *Hold) key() any {
 	switch {
 	case h.thread == nil:
@@ -60,8 +61,8 @@ func (r *Resource) Init(total int) {
 // Made reports whether Init has been called.
 func (r *Resource) Made() bool { return r.kept != nil }
 
-// Counts returns how many tokens there are, how many are taken, how many who
-// keep one have none now, and how many callers wait in line.
+// Counts returns the number of tokens, of tokens taken, of functions that keep
+// a token and do not have it now, and of callers in line.
 func (r *Resource) Counts() (total, used, lent, waiting int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,17 +146,18 @@ func (r *Resource) Quick(ctx context.Context) bool {
 	return r.quick(submitter(ctx, rec), 1)
 }
 
-// QuickForNobody is Quick for a caller that is known for nothing: see Nobody.
+// QuickForNobody is Quick for a caller for which [Nobody] reports true.
 func (r *Resource) QuickForNobody() bool { return r.quick(nil, 1) }
 
-// Nobody reports whether the caller, with ctx, is no thread, in no task and below
-// nothing: nobody that is known waits for it.
+// Nobody reports whether the module knows nothing of the caller: it is no thread,
+// runs no task, and neither ctx nor its goroutine is below a function. Then no
+// known wait is for the caller.
 func Nobody(ctx context.Context) bool {
 	own, rec := current()
 	return own == nil && (rec == nil || rec.Node == nil && rec.Task == nil) && NodeOf(ctx) == nil
 }
 
-// maxSpare bounds how many records of holders a resource keeps to use them again.
+// maxSpare is how many unused records of holders a resource keeps for later.
 const maxSpare = 256
 
 // quickRelease gives back n tokens that quick has taken for the caller. It reports
@@ -197,8 +199,8 @@ func (r *Resource) quickRelease(gid int64, n int) bool {
 	return false
 }
 
-// joinHolders joins the holders that need not keep their tokens. It is called when
-// somebody has begun to wait. Before that the join would have no effect.
+// joinHolders joins the holders in loose, who may hand their tokens on. It is called
+// when a wait has begun; before that the joins would have no effect.
 func (r *Resource) joinHolders() {
 	relate(nil, &r.node, func() {
 		r.mu.Lock()
@@ -292,7 +294,7 @@ func (r *Resource) hold(ctx context.Context, own *Thread, rec *goroutine.Record,
 		if own != nil {
 			h.thread, h.call = own, own.run
 		} else if h.self = waiter(rec); h.self == nil {
-			// Others wait for a holder: so it must be somebody.
+			// A holder needs a node, because others wait for it.
 			h.plain = &Node{}
 			h.plain.Start()
 			rec = goroutine.Ensure()
@@ -306,8 +308,8 @@ func (r *Resource) hold(ctx context.Context, own *Thread, rec *goroutine.Record,
 	return h
 }
 
-// remember makes h known to others, when it has its tokens and not before: a search
-// takes a holder for a function that runs, or waits for something else.
+// remember makes h known to others. It must not be called before h has its tokens: a
+// search assumes that a holder runs, or waits for something other than these tokens.
 func (r *Resource) remember(h *Hold) *Hold {
 	r.mu.Lock()
 	if h.keeps {
@@ -347,8 +349,8 @@ func (h *Hold) forget() {
 	}
 }
 
-// begin gives c its tokens: some from the chain that it is kin to, the others from
-// those that are free. r.mu is held.
+// begin gives c its tokens: as many as the argument some from the chain that c is
+// kin to, the others from the free tokens. r.mu is held.
 func (c *claim) begin(some int) {
 	r, h := c.r, c.hold
 	free := c.n - some
@@ -447,8 +449,8 @@ func (c *claim) giveUp() {
 	r.mu.Unlock()
 }
 
-// free returns how many tokens are nobody's. When a chain ends it gives up its tokens,
-// though functions of other chains may be using them. Until those stop, busy exceeds
+// free returns the number of free tokens. A chain that ends gives up its tokens even
+// while functions of other chains use them. Until those functions stop, busy exceeds
 // used, and the tokens are not free. r.mu is held.
 func (r *Resource) free() int { return r.total - max(r.used, r.busy) }
 
@@ -483,8 +485,9 @@ func (r *Resource) grant() {
 	}
 }
 
-// takeAsKin gives c, if it is kin, its tokens, and reports whether there are enough:
-// such as nobody uses, and such as are free if it is c's turn. r.mu is held.
+// takeAsKin gives c its tokens if c is kin and there are enough, and reports whether
+// it did. Tokens that are not in use count, and free tokens if it is c's turn. r.mu is
+// held.
 func (c *claim) takeAsKin() bool {
 	r := c.r
 	if !c.isKin() || c.standsAside() {
@@ -496,7 +499,8 @@ func (c *claim) takeAsKin() bool {
 	}
 	some := min(idle, c.n)
 	if !c.hold.keeps {
-		// It may hand its tokens on to functions that keep them for long.
+		// c may hand its tokens on to functions that keep them for long, so
+		// it uses free tokens first.
 		some = max(0, c.n-free)
 	}
 	if some > idle || c.n-some > free {
@@ -506,7 +510,7 @@ func (c *claim) takeAsKin() bool {
 	return true
 }
 
-// isKin reports whether c still is. r.mu is held.
+// isKin reports whether c is still kin. r.mu is held.
 func (c *claim) isKin() bool { return c.under != nil && c.under.chain != nil }
 
 // next returns the claim that is to have the next free token, nil if there is none.
@@ -543,8 +547,8 @@ func (c *claim) standsAside() bool {
 }
 
 // stepAside notes that the thread of c is about to run something on top of the wait.
-// That may need the very tokens that c waits for, and c could not use them before it
-// ends. stepAside reports false if c has its tokens already.
+// What runs there may need the tokens that c waits for, and c could not use them
+// before that has ended. stepAside reports false if c has its tokens already.
 func (c *claim) stepAside() bool {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
@@ -552,8 +556,8 @@ func (c *claim) stepAside() bool {
 	return c.aside
 }
 
-// stepBack notes that the thread is back in the wait of c. missed asks the caller to
-// look for tokens with borrow, when it holds no lock.
+// stepBack notes that the thread is back in the wait of c. If missed is true, the
+// caller must look for tokens with borrow once it holds no lock.
 func (c *claim) stepBack() (missed bool) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
@@ -584,13 +588,14 @@ func (h *Hold) Leave() {
 		delete(r.kept, h.key())
 	}
 	r.mu.Unlock()
-	// Before somebody else gets the token and is remembered.
+	// The join must end before another holder gets the token and is
+	// remembered.
 	h.drop()
 	r.mu.Lock()
 	if h.has {
 		h.lose()
 		if h.below != nil && h.below.chain != nil {
-			h.below.gain() // its function goes on now, without another look
+			h.below.gain() // the function of h.below goes on now without looking for its token
 		} else {
 			r.busy--
 		}
@@ -612,10 +617,10 @@ func (h *Hold) drop() {
 
 // Release gives back n tokens, and reports whether so many are known to be held.
 //
-// They are the caller's if it has some, else those that were taken first. The latter
-// is a guess: it matters only to a thread that waits for a token, which serves the
-// calls of the holders. Tokens that functions keep come last: then the caller gives
-// back what is not its own.
+// It gives back the caller's tokens first, then those that were taken earliest. The
+// latter is a guess, which matters only to threads that wait for a token, because
+// these serve the calls of the holders. Tokens that functions keep come last: a caller
+// that comes to these gives back tokens that are not its own.
 func (r *Resource) Release(n int) bool { return r.ReleaseOf(goroutine.ID(), n) }
 
 // ReleaseOf is Release for tokens that the goroutine gid has taken.
@@ -687,8 +692,8 @@ func (r *Resource) ReleaseOf(gid int64, n int) bool {
 	return true
 }
 
-// Disown notes that nothing is known, from now on, of the holder of the token that
-// goroutine gid has taken.
+// Disown makes the holder of the token that goroutine gid has taken unknown from now
+// on.
 func (r *Resource) Disown(gid int64) {
 	of := func() *Hold {
 		for _, h := range r.loose {
@@ -722,9 +727,9 @@ func (r *Resource) Disown(gid int64) {
 	})
 }
 
-// EnterLimiter has the function that calls take a token of a limiter, a
-// *task.Limiter, and returns what it must give it back with itself. Package
-// task sets it: nobody but this module can promise that.
+// EnterLimiter takes a token of limiter, a *task.Limiter, for the calling
+// function, which must call leave itself to give the token back. Package task
+// sets the variable. Only this module can promise to call leave in that way.
 var EnterLimiter func(limiter any, ctx context.Context) (leave func(), err error)
 
 func (f forTokens) kind() string { return "limiter" }

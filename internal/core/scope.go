@@ -46,15 +46,16 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 }
 
 // MadeAt notes for reports where the scope is made: where the caller was called,
-// or skip-1 callers above. One address costs little; what it means is found out
-// when somebody asks.
+// or skip-1 callers above. It keeps only an address, which is cheap, and which a
+// report turns into a place.
 func (s *Scope) MadeAt(skip int) {
 	var pcs [1]uintptr
 	runtime.Callers(skip+2, pcs[:])
 	s.pc = pcs[0]
 }
 
-// DefaultConfig is that of scopes which do not say. It must not be changed.
+// DefaultConfig is the configuration of scopes that are made without one. It
+// must not be changed.
 var DefaultConfig = &Config{}
 
 // Made reports whether Init has been called.
@@ -62,10 +63,11 @@ func (s *Scope) Made() bool { return s.root != nil }
 
 func (s *Scope) limit() int { return s.root.cfg.Limit }
 
-// enter opens an account for one call. related calls of a function that still
-// runs are let in after Close. t.mu is held. Where an outer scope refuses, and
-// this one was closed in between, settling closes its done channel under that
-// lock; the other order could end the thread's lease under it.
+// enter opens an account for one call. If related is true, the call comes from a
+// function that still runs, and is accepted even after Close. t.mu is held. If
+// an outer scope refuses the call and s was closed in between, settle closes the
+// done channel of s under t.mu. To enter the outer scope first would be worse:
+// settle could then end the lease of the thread under t.mu.
 func (s *Scope) enter(related bool) error {
 	if !s.admit(related) {
 		return ErrClosed
@@ -406,12 +408,13 @@ func (s *Scope) selfShutdown() error {
 	return ShutdownInside(s.describe())
 }
 
-// Named is the same of a call that has this name, which may be "".
+// Named is named for a call with the name call, which may be empty.
 func (s *Scope) Named(err error, call string) error {
 	return s.named(err, label{name: call})
 }
 
-// named says more of an err that is ErrClosed: that s is, and which call this was.
+// named returns err. If err is ErrClosed itself, named returns an error instead that
+// matches it and says that s is closed and which call was refused.
 func (s *Scope) named(err error, call label) error {
 	if err != ErrClosed {
 		return err
@@ -442,16 +445,17 @@ func (s *Scope) Inside() bool {
 	return t.frameFor(n) != nil
 }
 
-// How a wait for the end of a scope ends.
+// Outcomes of a wait for the end of a scope.
 const (
 	closed = iota
 	gaveUp // ctx has ended
-	inside // the scope's thread has come to wait for the one who closes
+	inside // the scope's thread waits for the goroutine that closes
 )
 
 // await waits until the scope is finished, or ctx ends. On a thread it serves
-// meanwhile, and what the scope still runs is joined. With inside comes the
-// cycle, where that is not just the one.
+// meanwhile, and the calls that the scope still runs are joined. If how is
+// inside, cycle is the error of the cycle, or nil for the simple one of the
+// scope's thread and the caller.
 func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	s.mu.Lock()
 	s.marks.Or(awaited)
@@ -468,14 +472,14 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		by, _ = rec.Node.(*Node)
 	}
 	w := &goal{target: forScope{s}, ctx: ctx}
-	under := by // who is behind this, as far as is known
+	under := by // the function that closes, as far as that is known
 	if n := NodeOf(ctx); n != nil {
 		under = n
 	}
 	if own != nil {
 		f := own.pushWait(w, "close")
 		if own.own != nil && s.root.thread.Load() == own {
-			own.serveAll(f) // it is at rest, so that strangers may run
+			own.serveAll(f) // no function is blocked on it, so strangers may run
 		}
 		defer own.pop(f)
 		nodes := s.accepted()
@@ -518,8 +522,8 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	if s.Inside() {
 		return inside, nil
 	}
-	// Not before now: whom the thread comes to wait for is let go, and must not
-	// look as if it waited on.
+	// Publish the wait only now: a closer that the thread waits for is let go,
+	// and its wait must not be visible then.
 	p := newWait(nil, rec, w)
 	defer p.close()
 	if err := p.check(); err != nil {
@@ -530,8 +534,8 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 	return howEnded(z.wait(&sign{done: done})), nil
 }
 
-// errInside is the end of a wait in which the scope's thread has come to wait for
-// the waiter.
+// errInside ends the wait of a closer that the scope's thread has begun to wait
+// for.
 var errInside = errors.New("inside")
 
 func howEnded(err error) int {
@@ -560,9 +564,9 @@ func (s *Scope) accepted() (nodes []*Node) {
 	return nodes
 }
 
-// refuse takes the scope's calls out of the thread's queue and says what goes
-// on running. Calls in a frame's box stay: the function they belong to still
-// runs, and its nested calls are served until it ends.
+// refuse takes the scope's calls out of the thread's queue and says what still
+// runs. Calls in the box of a frame stay: they belong to a function that still
+// runs, and are served until it ends.
 func (s *Scope) refuse() string {
 	t := s.root.thread.Load()
 	if t == nil {
@@ -594,8 +598,8 @@ func (s *Scope) refuse() string {
 	return runs + " still runs"
 }
 
-// ExitFailure returns how the first exit function ended that did not return,
-// and takes that back from what Close returns.
+// ExitFailure returns the ending of the first exit function that did not
+// return.
 func (s *Scope) ExitFailure() Ending {
 	t := s.thread.Load()
 	if t == nil {
@@ -666,10 +670,11 @@ func (s *Scope) CountInline() {
 	n.Store(n.Load() + 1)
 }
 
-// Inline is the shortest way of a call: ctx names the scope whose function the
-// calling goroutine runs, and that is on, unless on is nil; it has not ended, and
-// nobody watches. It reports whether that is so, and has counted the call then.
-// Everything else takes the long way, which comes to the same.
+// Inline reports whether a call with ctx can simply call its function, and counts
+// the call if so. That holds if the calling goroutine runs a function of the scope
+// that ctx names, that scope is on or on is nil, ctx has not ended, and there are
+// neither hooks nor a trace. All other calls take the long way, which has the same
+// result.
 func Inline(ctx context.Context, on *Scope) bool {
 	c, ok := ctx.(*Ctx)
 	if !ok || c.scope == nil || on != nil && c.scope != on {
@@ -686,9 +691,10 @@ func Inline(ctx context.Context, on *Scope) bool {
 	return true
 }
 
-// EnterInline opens an account for a call that runs inline, where that is not
-// covered by the one of the function which makes it: in a scope nested in that
-// function's. It reports whether leave must follow.
+// EnterInline opens an account for an inline call, unless the account of the
+// function that makes the call covers it. It does not cover a call to a scope
+// nested in that function's scope. entered reports whether LeaveInline must
+// follow.
 func (s *Scope) EnterInline() (entered bool, err error) {
 	t := s.root.thread.Load()
 	if t.run == nil || t.run.scope.within(s) {
@@ -734,8 +740,8 @@ func (f forScope) report(_ *view, w *WaitState) {
 	}
 }
 
-// needs returns what keeps the calls that the scope still has to end, and its exit
-// functions, which come last and are in no call.
+// needs returns what keeps the remaining calls of the scope from ending, and its
+// exit functions, which run last and are in no call.
 func (f forScope) needs(q *query) (n cycle.Needs) {
 	t := f.s.root.thread.Load()
 	if t == nil {

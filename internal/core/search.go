@@ -35,9 +35,9 @@ func (q *query) certain() bool {
 	return q.Certain(&edgeVertex{q, q.edge})
 }
 
-// lend lends tokens to those on the way that want some, and reports whether one of
-// them goes on so. The wait may be what keeps one of them from being a stranger to
-// those who hold the tokens. No lock is held.
+// lend lends tokens to the claims that the search has met, and reports whether one
+// of them now has its tokens. The new wait may have made such a claim kin to a
+// holder of the tokens. No lock is held.
 func (q *query) lend() (lent bool) {
 	for _, c := range q.claims {
 		lent = c.borrow() || lent
@@ -45,10 +45,10 @@ func (q *query) lend() (lent bool) {
 	return lent
 }
 
-// closes looks for a cycle that the wait e closes, and returns the error to refuse it
-// with; then the wait was taken back, and has to end. The waiter is the calling
-// goroutine: in f, on its thread, or self. c is the call that it has queued, nil for
-// a wait of another kind.
+// closes looks for a cycle that the wait e closes. If there is one, closes takes the
+// wait back and returns the error with which the wait must end. The waiter is the
+// calling goroutine: it waits in f on its thread, or runs as self. c is the call that
+// it has queued, or nil for a wait of another kind.
 func closes(f *Frame, self *Node, e *edge, c *Call) error {
 	if f == nil && self == nil {
 		return nil
@@ -71,10 +71,11 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 	}
 }
 
-// refuse takes back the wait, which was found to close a cycle, if it still does.
-// again says that one must look anew: somebody in the cycle has moved, was lent a token
-// meanwhile, or is about to go because its ctx has ended. m, if it is not nil, marks the call that waits in its queue: then
-// the caller is not the one who waits.
+// refuse takes back the wait, which was found to close a cycle, if it still closes it.
+// If again is true, the caller must search again, because a wait in the cycle has
+// changed, or is about to end with its ctx, or a claim has been lent a token meanwhile. If
+// m is not nil, it marks the queued call that is to be refused, and the caller of refuse is
+// not the waiter.
 func (q *query) refuse(m *Mark) (d *DeadlockError, again bool) {
 	if q.DropEnded() {
 		return nil, true
@@ -88,12 +89,13 @@ func (q *query) refuse(m *Mark) (d *DeadlockError, again bool) {
 			again = true
 			return
 		}
-		// A token that has come back meanwhile may be what somebody here waits for.
+		// A claim in the cycle may be waiting for a token that has come back
+		// meanwhile.
 		for _, c := range q.claims {
 			again = c.borrowNow() || again
 		}
 		if q.claim != nil && q.claim.borrowNow() || again {
-			return // of its own tokens it need not be told
+			return // if the waiter got its own tokens, it finds them without being told
 		}
 		d = q.describe(q.first(m))
 		switch {
@@ -113,7 +115,7 @@ func (q *query) refuse(m *Mark) (d *DeadlockError, again bool) {
 	return d, again
 }
 
-// first returns what is known of the one who waits: see refuse.
+// first returns the link of the waiter in the error: see refuse.
 func (q *query) first(m *Mark) Link {
 	f := q.frame
 	l := Link{Goroutine: goroutine.ID()}
@@ -145,8 +147,8 @@ func (c *Call) take(why error) bool {
 	return true
 }
 
-// describe makes the error of the wait, which closes the cycle that was found; first
-// is the one who waits so.
+// describe makes the error of the wait, which closes the cycle that was found. first
+// has what is known of the waiter.
 func (q *query) describe(first Link) *DeadlockError {
 	if first.Who == "" {
 		first.Who = q.edge.name()
@@ -163,7 +165,7 @@ func (q *query) describe(first Link) *DeadlockError {
 	return cycle.New(chain)
 }
 
-// step returns the link of the wait e, which l has the waiter of.
+// step completes l, which names the waiter, to the link of the wait e.
 func (e *edge) step(l Link) cycle.Step {
 	l.Kind, l.For, l.Age = e.kind(), e.name(), e.age()
 	return cycle.Step{Link: l, Block: e.block()}
@@ -188,9 +190,9 @@ func (e *edge) block() cycle.Block {
 	return cycle.Stranger
 }
 
-// standsOn reports whether the function that waits in f runs on top of one that does
-// not wait for it: it is served because the policy is [All]. The link says so. t.mu
-// is held.
+// standsOn reports whether the function that waits in f runs on top of a function that
+// does not wait for it. Only the policy [All] allows that. on is the link that says
+// so. t.mu is held.
 func (t *Thread) standsOn(f *Frame) (on Link, ok bool) {
 	if t.policy != All || f.call == nil || f.below == nil || f.below.call == nil {
 		return on, false
@@ -205,7 +207,7 @@ func (t *Thread) standsOn(f *Frame) (on Link, ok bool) {
 	return Link{Who: f.below.call.Name(), Goroutine: t.gid.Load(), Thread: t.called(), Kind: "stack", For: f.call.Name(), Age: -1}, !waited
 }
 
-// link returns what is known of the one who waits in f.
+// link returns a link that names the function that waits in f.
 func (f *Frame) link() Link {
 	t := f.thread
 	l := Link{Who: "the caller", Goroutine: t.gid.Load(), Thread: t.called()}
@@ -217,9 +219,9 @@ func (f *Frame) link() Link {
 	return l
 }
 
-// MarkQueued marks the call with the number seq in the queue of a thread, which
-// was there for as long as seen, at least. ok is false if it is not there any
-// more.
+// MarkQueued marks the call with the number seq in the queue of a thread. The
+// call has been queued for at least as long as seen. ok is false if it is no
+// longer queued.
 func MarkQueued(thread, seq uint64, seen time.Duration) (m *Mark, ok bool) {
 	t, c := queuedCall(thread, seq)
 	if c == nil {
@@ -230,8 +232,8 @@ func MarkQueued(thread, seq uint64, seen time.Duration) (m *Mark, ok bool) {
 	return m, true
 }
 
-// queued returns the call, nil if it has left the queue. Its record stays what it is
-// while the caller has the right to read edges.
+// queued returns the call, nil if it has left the queue. While the caller has the
+// right to read edges, the record is not used for another call.
 func (m *Mark) queued() *Call {
 	m.thread.mu.Lock()
 	defer m.thread.mu.Unlock()
@@ -258,9 +260,9 @@ func Refuse(thread, seq uint64, err error) bool {
 	return true
 }
 
-// recheck looks for a cycle that a marked call is in, since it came to where its
-// thread does not serve it, and refuses the call if there is one. It drops the mark.
-// No lock is held, and the caller need not be the one who waits.
+// recheck refuses the marked call if it is in a cycle. The call has been moved to a
+// list that its thread does not serve now, which can close a cycle. recheck drops the
+// mark. No lock is held, and the caller need not be the waiter.
 func (m *Mark) recheck() {
 	defer m.Drop()
 	var q *query
@@ -319,7 +321,7 @@ func queuedCall(thread, seq uint64) (*Thread, *Call) {
 
 // # Vertices
 //
-// What has to end, as a search sees it.
+// A vertex is something that has to end, as a search sees it.
 
 // one returns the needs of a wait for one thing.
 func (q *query) one(v cycle.Vertex) cycle.Needs { return cycle.Needs{Of: []cycle.Vertex{v}} }
@@ -510,7 +512,7 @@ func (v *poolVertex) Expand() cycle.Needs {
 		n.Of = append(n.Of, of...)
 	}
 	if len(n.Of) != alive {
-		return cycle.Needs{} // one is on its way from one to the next
+		return cycle.Needs{} // a worker is on its way from one thread to the next
 	}
 	return n
 }
@@ -570,10 +572,11 @@ func (v *resourceVertex) Expand() cycle.Needs {
 // maxMembers bounds at how many of a chain a search looks: the newest.
 const maxMembers = 16
 
-// tokens returns the holders of the tokens that c waits for, in groups of which one
-// has to be stuck; nil if one of them runs, or is not known. If c may have any token
-// that nobody uses, each holder that has one now is a group. Else they are the
-// chains: all in a chain must end. The order is the same at each look.
+// tokens returns the holders of the tokens that c waits for, in groups. c gets a token
+// when all holders of any one group have ended. If c may have any token that is not in
+// use, each holder that has its token is a group. Otherwise the chains are the groups.
+// tokens returns nil if a holder is known to run, or is unknown. The order is the same
+// at each look.
 func (q *query) tokens(c *claim) (groups [][]*Hold) {
 	r := c.r
 	r.mu.Lock()
@@ -615,11 +618,12 @@ func (q *query) tokens(c *claim) (groups [][]*Hold) {
 	return groups
 }
 
-// function returns the vertex of a function that has a token or a lock: it runs as
-// self, or on t in the call c, which may have ended. The number seq tells its record
-// from that of another call, if it is not 0. Without c, t is the goroutine of the
-// function, which has become a thread: all that stands on it stands on the function.
-// There is no vertex if the function is known to run.
+// function returns the vertex of a function that has a token or a lock. The function
+// runs as self, or on t in the call c, which may have ended. A seq other than 0 is the
+// number of that call, because the record may be in use for another one. If c is nil,
+// t is the thread that the function's goroutine has become, and everything on the
+// stack of t is on top of the function. There is no vertex if the function is known to
+// run.
 func (q *query) function(self *Node, t *Thread, c *Call, seq uint64) []cycle.Vertex {
 	switch {
 	case self != nil:

@@ -92,8 +92,9 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 	default:
 		c.node.Start()
 		go func() {
-			// Not from within runAsync: the end of a ctx takes stack, which a
-			// new goroutine has little of, and growing it takes a microsecond.
+			// finish is not called within runAsync. It ends a ctx, which needs
+			// stack, and growing the small stack of a new goroutine takes a
+			// microsecond.
 			defer c.finish()
 			c.runAsync()
 		}()
@@ -162,8 +163,8 @@ func (t *Task) prepare(o *Options, whole bool) {
 	}
 }
 
-// watch has c, a task on a loop that others have made, not begin when stopped is
-// closed, for the reason why; until ended is.
+// watch refuses c, a task on a foreign loop, with why if stopped is closed before
+// c begins. It returns when ended is closed.
 func (c *Call) watch(stopped, ended <-chan struct{}, why error) {
 	select {
 	case <-stopped:
@@ -178,8 +179,7 @@ func (c *Call) watch(stopped, ended <-chan struct{}, why error) {
 // after Done.
 func (t *Task) Refusal() error { return t.call.refusal }
 
-// Hear says that somebody is told how the task has ended; Heard, whether that was
-// said.
+// Hear notes that a waiter is told how the task has ended.
 func (t *Task) Hear() {
 	t.call.heard.Store(true)
 	if p := t.call.ending.Panic; p != nil {
@@ -250,7 +250,7 @@ func (t *Task) Cancelled() bool {
 	return t.call.asked
 }
 
-// ask notes that Cancel has had an effect, and reports whether it is the first time.
+// ask notes that Cancel has an effect, and reports whether this is the first time.
 func (t *Task) ask() bool {
 	l := t.call.life()
 	l.mu.Lock()
@@ -288,9 +288,9 @@ func (f forTask) report(v *view, w *WaitState) {
 	}
 }
 
-// WaitOr waits until done is closed, which is at the end of the task at the
-// latest, or ctx ends, whose cause it returns. Meanwhile the task is joined, as it
-// is in Wait. The wait is never refused: somebody else than the task may close done.
+// WaitOr waits until done is closed or ctx ends, and then returns nil or the cause of
+// ctx. done must be closed by the end of the task. Meanwhile the task is joined, as in
+// Wait. The wait is never refused, because code other than the task may close done.
 func (t *Task) WaitOr(ctx context.Context, done <-chan struct{}) error {
 	ctx = Afterlife(ctx)
 	own, rec := current()

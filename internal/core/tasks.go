@@ -1,6 +1,6 @@
 package core
 
-// counted has c, a task that is about to start, be counted.
+// counted counts c, a task that is about to start, until it ends.
 func (k *Tasks) counted(c *Call) {
 	for u := k; u != nil; u = u.up {
 		u.mu.Lock()
@@ -30,8 +30,8 @@ func (k *Tasks) ended() {
 }
 
 // Wait waits until no task is left. A task that another one starts is counted
-// before that one is over. What synchronizes is what a channel does: what the
-// tasks did before they ended is visible.
+// before that one is over. The end of each counted task synchronizes before the
+// return of Wait.
 func (k *Tasks) Wait() {
 	k.mu.Lock()
 	if k.n == 0 {

@@ -12,11 +12,12 @@ import (
 	"asyncsync.dev/internal/spin"
 )
 
-// An openWait is a wait with a goal, while it lasts. It is made in the frame f, or
-// by the goroutine that runs as self, which may be nil.
+// An openWait is a wait with a goal, while it lasts. The wait is made in the frame
+// f, or by the goroutine that runs as self. self may be nil.
 //
-// It opens after the join that belongs to it, and closes before that is dropped: a
-// wait without its join looks like one for a stranger.
+// It opens after the join that belongs to it is made, and closes before that join is
+// dropped, because without its join the wait would look like one that does not serve
+// its target.
 type openWait struct {
 	f    *Frame
 	self *Node
@@ -38,7 +39,8 @@ func newWait(f *Frame, rec *goroutine.Record, g *goal) openWait {
 	return newEdge(rec, &g.edge)
 }
 
-// newEdge makes visible that the calling goroutine, no thread, waits for e.
+// newEdge makes the wait e of the calling goroutine, which is no thread,
+// visible.
 func newEdge(rec *goroutine.Record, e *edge) openWait {
 	checkPark(rec)
 	w := openWait{self: waiter(rec), edge: e}
@@ -59,11 +61,11 @@ func (t *Thread) pushWait(g *goal, what string) *Frame {
 	return f
 }
 
-// check returns the error of a wait that closes a cycle. Before that it lends and
-// borrows tokens, where somebody wants them.
+// check returns an error if the wait closes a cycle. First it lends and borrows
+// tokens, if a claim wants any.
 func (w *openWait) check() error {
 	if c := w.edge.claim(); c != nil && (c.borrow() || c.back) {
-		return nil // it has been lent what it waits for, or cannot be refused
+		return nil // the wait has been lent its tokens, or cannot be refused
 	}
 	if contended.n.Load() != 0 {
 		switch {
@@ -84,21 +86,21 @@ func (w *openWait) check() error {
 // close takes the wait back.
 func (w *openWait) close() {
 	if w.f != nil {
-		w.f.edge.hide(true) // pop waits for the readers
+		w.f.edge.hide(true) // pop waits for the readers of the edge
 	}
 	w.self.unpublish()
 }
 
-// Park waits until done is closed or delivers, or ctx ends, whose cause it
-// returns. What it waits for is not known; on a thread it serves the calls of
-// what the function that waits has started.
+// Park waits until done is closed or delivers, or until ctx ends, and returns
+// nil or the cause of ctx. The module does not know what the wait is for. So on
+// a thread it serves the calls of code that the waiting function has started.
 func Park(ctx context.Context, done <-chan struct{}, what string) error {
 	own, rec := current()
 	return wait(ctx, own, rec, nil, nil, done, what)
 }
 
-// wait is Park and await: n, of w, is what is waited for, nil if that is not
-// known. Done is nil if w has a gate.
+// wait is what Park and await share. n is the node of what w waits for, or nil
+// if that is not known. done is nil if w has a gate.
 func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, done <-chan struct{}, what string) error {
 	return waitUntil(ctx, own, rec, w, n, sign{done: done}, what)
 }
@@ -109,18 +111,18 @@ func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal,
 	var f *Frame
 	if own != nil {
 		f = own.pushWait(w, what)
-		defer own.pop(f) // after the join has gone: then its calls are strangers again
+		defer own.pop(f) // runs after the join is dropped: then the calls in the frame are strangers' again
 		if n == nil && !strict.Load() {
 			n = by
 		}
 	}
 	if n != nil && (by != nil || f != nil) {
 		j := &Join{by: by, frame: f}
-		up := by // whose waiters come to wait for n
+		up := by // the node whose waiters now wait for n too
 		if by == n {
 			j.by, up = nil, nil
 		} else if n.within(by, 8) {
-			up = nil // they did before
+			up = nil // they already wait for n
 		}
 		if j.by != nil || f != nil {
 			relate(own, up, func() { n.addJoin(j) })
@@ -147,17 +149,18 @@ func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal,
 	return z.wait(&s)
 }
 
-// await waits until gate is open, which the end of n brings about, or ctx ends. n's
-// calls, and those of what n itself waits for or has started, become related
-// to every frame that waits for the caller, and on a thread to the frame of
-// this wait: what a blocked thread waits for, it can always run. n is the node of a task
-// or a group, which w waits for.
+// await waits until gate is open or ctx ends. The end of n, the node of the task, group
+// or region that w waits for, opens the gate. Meanwhile the calls of n, and of what n
+// waits for or has started, are related to every frame that waits for the caller and,
+// on a thread, to the frame of this wait. So a blocked thread can always run what it
+// waits for.
 //
-// An n that has ended when the wait ends is reported as such.
+// If gate is open when the wait ends, await returns nil, even if ctx has
+// ended.
 func await(ctx context.Context, w *goal, n *Node, gate *Gate) error {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {
-		if gate.IsOpen() { // before ctx, perhaps
+		if gate.IsOpen() { // it may have opened before ctx ended
 			return nil
 		}
 		return err
@@ -177,18 +180,17 @@ func await(ctx context.Context, w *goal, n *Node, gate *Gate) error {
 	return err
 }
 
-// servesKin has f, a wait on t of a function that runs as by, serve the calls of
-// what the function has started. It returns what takes that back.
+// servesKin makes the frame f of t serve the calls of code that the waiting
+// function has started. by is the node of that function. over takes that back.
 func (t *Thread) servesKin(f *Frame, by *Node) (over func()) {
 	j := &Join{frame: f}
 	relate(t, nil, func() { by.addJoin(j) })
 	return func() { relate(t, nil, func() { by.dropJoin(j) }) }
 }
 
-// A sleeper is one who waits through this module, for as long as that lasts. All
-// waits go through [sleeper.wait], whatever they are for: so there is one place
-// that decides how to sleep, how to give up, and what a Goexit that passes through
-// leaves behind.
+// A sleeper is the state of one wait through this module. All waits go through
+// [sleeper.wait], whatever they are for. So one place decides how to sleep, how to
+// give up, and what happens if a Goexit passes through.
 //
 //	who waits                 how it sleeps
 //	a thread                  it serves, in a frame of its own
@@ -199,14 +201,14 @@ func (t *Thread) servesKin(f *Frame, by *Node) (over func()) {
 // case of [sleeper.sleep].
 type sleeper struct {
 	// Who waits: the thread own, in frame, or, if own is nil, the calling
-	// goroutine, with the record rec, which may be nil. edge is how the wait is
-	// known to those who follow waits.
+	// goroutine, with the record rec, which may be nil. edge is the published
+	// form of the wait, which searches and reports follow.
 	own   *Thread
 	frame *Frame
 	rec   *goroutine.Record
 	edge  *edge
 
-	// What for: the end of call, or, if that is nil, the sign that wait is given.
+	// What for: the end of call. If call is nil, the sign that wait is given.
 	call *Call
 
 	// Until when. ctx is the one that cancel is Done of; when stopped is closed
@@ -249,12 +251,12 @@ const (
 	halted                  // stopped was closed
 )
 
-// wait returns nil when what is waited for has come, and an error if it never
-// will: the call was refused, or taken back because ctx has ended or the loop
-// stopped, or left running.
+// wait returns nil when the thing waited for has come. It returns an error if
+// it will not come: the call was refused, was taken back because ctx has ended
+// or the loop has stopped, or was abandoned.
 //
-// A Goexit may pass through, of a call that the thread serves or of an errand.
-// The functions above must not be left before what they wait for has ended.
+// A Goexit of a served call or of an errand may pass through wait. Even then the
+// function that waits must not end before the call that it waits for has.
 func (w *sleeper) wait(s *sign) error {
 	finished := false
 	defer func() {
@@ -289,7 +291,7 @@ func (w *sleeper) wait(s *sign) error {
 	}
 }
 
-// sleep waits until something happens that wait must know of.
+// sleep sleeps until wait has to act, and says why.
 func (w *sleeper) sleep(s *sign) wakeup {
 	if w.own != nil {
 		return w.serve(s)
@@ -365,7 +367,8 @@ func (w *sleeper) block() wakeup {
 func (w *sleeper) park(task *sched.Task) wakeup {
 	c := w.call
 	for {
-		// Who ends the call looks at turn when it has changed wait.
+		// The goroutine that ends the call reads turn after it has changed
+		// wait.
 		c.turn.Store(task.Prepare())
 		if c.wait.Load() == callerAwake {
 			c.parked = task
@@ -395,13 +398,13 @@ func (w *sleeper) parkAt(task *sched.Task, s *sign) (how wakeup) {
 	}
 }
 
-// parkOnce parks the task, and reports whether that has ended the sleep.
+// parkOnce parks the task once, and reports whether the sleep is over.
 func (w *sleeper) parkOnce(task *sched.Task, s *sign) (how wakeup, ended bool) {
 	s.place.task, s.place.number = task, task.Prepare()
 	if !s.gate.listen(s.place) {
 		return came, true
 	}
-	defer func() { // also when the ctx has code that fails
+	defer func() { // deferred, because Suspend may run code of a foreign ctx, which may panic
 		if s.gate.leave(s.place) {
 			how, ended = came, true
 		}
@@ -434,7 +437,7 @@ func (w *sleeper) suspend(task *sched.Task, s *sign) wakeup {
 		}
 		return came
 	}
-	// Somebody else listens to the channels.
+	// Another goroutine listens to the channels, and wakes the task.
 	heard, quit := make(chan wakeup, 1), make(chan struct{})
 	wake := task.Waker()
 	go func() {
@@ -481,7 +484,7 @@ func (w *sleeper) receive(s *sign) wakeup {
 	}
 }
 
-// told is the end of a wait with err.
+// told cleans up at the end of a wait, and returns err.
 func (w *sleeper) told(err error) error {
 	if c := w.call; c != nil && w.own == nil {
 		c.unpark()
@@ -489,9 +492,8 @@ func (w *sleeper) told(err error) error {
 	return err
 }
 
-// giveUp takes back what is waited for, or leaves it running if the caller may,
-// and returns what the caller is told. It returns nil if the caller must go on
-// waiting.
+// giveUp takes the call back, or abandons it if it has begun and abandon is true.
+// It returns the error for the caller, or nil if the caller must go on waiting.
 func (w *sleeper) giveUp(why error, abandon bool) error {
 	c := w.call
 	if c == nil || c.withdraw(why) {
@@ -508,8 +510,8 @@ func (w *sleeper) giveUp(why error, abandon bool) error {
 	return nil
 }
 
-// unwind is what a Goexit does that passes through the wait: a call that has not
-// begun is taken back, one that has is waited for.
+// unwind is called if a Goexit passes through the wait. It takes back a call that
+// has not begun, and waits for one that has.
 func (w *sleeper) unwind() {
 	c := w.call
 	if c == nil {
@@ -525,8 +527,9 @@ func (w *sleeper) unwind() {
 	}
 }
 
-// outlast waits for the call, whatever else may happen. On a thread, if that is
-// cut short by one more Goexit, only the hook hears of what the call comes to.
+// outlast waits for the end of the call, and nothing else ends the wait. On a
+// thread one more Goexit can cut it short; then only the Abandoned hook learns
+// how the call ends.
 func (w *sleeper) outlast() {
 	c := w.call
 	ended := false
@@ -569,7 +572,7 @@ func (b *Bell) init(own *Thread, rec *goroutine.Record) {
 }
 
 // Ring ends the wait, also if that has not begun. It may be called from anywhere,
-// any number of times, and runs nobody's code.
+// any number of times, and runs no code of the user's.
 func (b *Bell) Ring() { b.gate.Open() }
 
 // Rung reports whether Ring was called.
@@ -586,8 +589,8 @@ func (b *Bell) Wait(ctx context.Context, what string) error {
 	return waitUntil(ctx, own, rec, nil, nil, b.sign(), what)
 }
 
-// WaitBefore is Wait for one who is going to have t after that, which may be put in
-// line meanwhile.
+// WaitBefore is Wait for a caller that takes the lock through t afterwards. t may be
+// put in line during the wait.
 func (b *Bell) WaitBefore(ctx context.Context, t *Turn, what string) error {
 	if b.Rung() {
 		return nil
@@ -601,9 +604,10 @@ func (b *Bell) WaitBefore(ctx context.Context, t *Turn, what string) error {
 // sign returns the sign that b is rung.
 func (b *Bell) sign() sign { return sign{done: b.done, gate: &b.gate, place: &b.place} }
 
-// Receive waits until take, which receives from a channel, has got something, or
-// ctx ends, whose cause it returns: then nothing was taken. take must return soon
-// after quit is closed, and report whether it got something.
+// Receive waits until take, which receives from a channel, has received something,
+// or until ctx ends. It returns nil, or the cause of ctx if nothing was received.
+// take must return soon after quit is closed, and report whether it has received
+// something.
 //
 // On an ordinary goroutine take is called there; else on another one, while the
 // thread serves or the task is parked.
@@ -633,9 +637,9 @@ func Receive(ctx context.Context, take func(quit <-chan struct{}) bool, what str
 	return err
 }
 
-// Yield lets others run: in a task of a thread loop all who are ready there, on a
-// thread what is queued for it and may run on top of the caller, on an ordinary
-// goroutine whom the Go scheduler chooses.
+// Yield lets others run. In a task of a thread loop these are all tasks and
+// functions that are ready there. On a thread they are the queued calls that may
+// run on top of the caller. On an ordinary goroutine the Go scheduler chooses them.
 func Yield(ctx context.Context) {
 	own, rec := current()
 	if own != nil {
@@ -677,8 +681,8 @@ func (t *Thread) dueSeq() uint64 {
 	return box.seq
 }
 
-// unblocked reports whether e waits for a call on a thread that nothing keeps from
-// ending. The caller holds no lock.
+// unblocked reports whether e waits for a call on a thread, and no wait keeps that
+// call from ending. The caller holds no lock.
 func (e *edge) unblocked() bool {
 	c := e.call()
 	if c == nil || c.thread.Load() == nil {
@@ -700,7 +704,8 @@ func (n *Node) runsInside(t *Thread) (end func()) {
 	return n.unpublish
 }
 
-// loops says that there have been loops: else nobody need ask for them.
+// loops is set once a loop has been used. Until then no code needs to look
+// for loops.
 var loops atomic.Bool
 
 // UseLoops is called before the first function runs on a loop.
@@ -765,8 +770,8 @@ func (c *Call) withdraw(why error) bool {
 // begunOrForbid reports whether c's function has begun. If it has not, it never will.
 func (c *Call) begunOrForbid() bool { return !c.forbid() && c.hasBegun() }
 
-// park says that the caller of c is about to sleep, unless there is something
-// for it to do.
+// park notes that the caller of c is about to sleep. It reports false if the
+// caller has something to do instead.
 func (c *Call) park() bool {
 	if c.wait.Load() != callerAwake {
 		return false
@@ -812,8 +817,8 @@ func (c *Call) unpark() {
 	t.parkMu.Unlock()
 }
 
-// spin looks for the word of the thread, if the thread spins for its callers
-// too. woke says that the caller has just woken it.
+// spin spins until the thread changes wait, if spinning is on for the thread.
+// woke says that the caller has just woken it.
 func (c *Call) spin(woke bool) {
 	t := c.thread.Load()
 	if woke || t == nil || !t.spin.On() {
@@ -824,12 +829,12 @@ func (c *Call) spin(woke bool) {
 	}
 }
 
-// yieldEvery is the number of waits after which a goroutine lets others run, on average,
-// where there is one processor. Two who wait for each other in turn, a caller and the
-// thread or the goroutine that runs its function, hand that processor to each other
-// directly, past the run queue: without this others would starve. That the runtime
-// preempts what runs for long does not help, since each of the two runs for a
-// microsecond at a time. By chance, because a count would be shared by all who wait.
+// yieldEvery is the number of waits after which a goroutine lets others run, on
+// average, where there is one processor. A caller and the thread or goroutine that runs
+// its function hand that processor to each other directly, past the run queue. Without
+// this, other goroutines would starve: the runtime's preemption does not help, since
+// each of the two runs for only a microsecond at a time. It is left to chance, because
+// all waits would have to share a counter.
 const yieldEvery = 128
 
 func letOthersRun() {

@@ -54,7 +54,7 @@ func (t *Thread) moveIn() {
 	if first {
 		enlist(t)
 	}
-	waiter(rec).publish(&edge{to: forThread{t}}) // for whom it ran before, it waits for t now
+	waiter(rec).publish(&edge{to: forThread{t}}) // what waited for this goroutine's function now waits for t
 }
 
 // moveOut makes the calling goroutine one like others.
@@ -70,8 +70,9 @@ func (t *Thread) moveOut() {
 	}
 }
 
-// threadForGood returns the thread that the calling goroutine, whose id is gid, is for good.
-// The goroutine finds it here the first time.
+// threadForGood returns the lasting thread of the calling goroutine, whose id is gid,
+// or nil. It makes the goroutine that thread, so that it is called at most once for each such
+// thread.
 func threadForGood(gid int64) *Thread {
 	o := makerOf(gid)
 	if o == nil || !o.forGood.Load() {
@@ -109,20 +110,21 @@ func current() (*Thread, *goroutine.Record) {
 // mine reports whether the caller's goroutine is the thread.
 func (t *Thread) mine() bool { return t.gid.Load() == goroutine.ID() }
 
-// An unpinned thread has no need of a goroutine of its own: a caller that finds
-// it with nothing to do takes it, as one takes a token, and runs its function
-// itself. While it is held the thread is the caller's goroutine, in all that
-// this package means by that: it has frames there, serves there, and calls to it
-// from there are inline.
+// An unpinned thread needs no goroutine of its own. A caller that finds it idle
+// takes it, as one takes a token, and runs its function itself. While a caller
+// holds the thread, the caller's goroutine is the thread in every respect: the
+// thread has its frames there, serves there, and calls to it from there are
+// inline.
 //
-// Only the uncontended case is done so. Who finds the thread held or busy queues,
-// and the holder, when it puts the thread down, hands it to a worker, which runs
-// what is queued. So no caller runs another's function, ends with its Goexit, or
-// is kept by its length; and a worker that sleeps lets the thread be taken again.
+// That is only for the uncontended case. A caller that finds the thread held or
+// busy queues. When the holder puts the thread down, it hands the thread to a
+// worker, which runs the queue. So no caller runs the function of another, ends by
+// its Goexit or is delayed by it. When the worker sleeps, a caller may take the
+// thread again.
 
-// holders finds the thread that a goroutine holds, by the goroutine's id: to make
-// and drop a record for every call costs more than the rest of it. Where two
-// holders fall on one place the second has a record.
+// holders finds the thread that a goroutine holds by the goroutine's id. To make
+// and drop a record for every call would cost more than the rest of the call. If
+// two holders share a place, the second one has a record instead.
 var holders [256]atomic.Pointer[Thread]
 
 // heldBy returns the thread held by the calling goroutine, whose id is gid, if it
@@ -144,9 +146,9 @@ func record() *goroutine.Record {
 // ownNode returns the node of what runs on the calling goroutine, or nil.
 func ownNode() *Node { return submitter(context.Background(), record()) }
 
-// submitter returns the node that a wait made with ctx belongs to. A ctx that
-// knows nothing of us says nothing, but the goroutine does: it is the one that
-// will be blocked. A detached ctx says no.
+// submitter returns the node that a wait made with ctx belongs to. If ctx knows
+// nothing of this module, that is the node of the calling goroutine, which will
+// be blocked. A detached ctx belongs to no node.
 func submitter(ctx context.Context, rec *goroutine.Record) *Node {
 	n, _ := submitterOf(ctx, rec)
 	return n

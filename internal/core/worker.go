@@ -13,9 +13,10 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// A worker is not used for another lease after so many Goexits, so that its stack
-// does not grow without bound, and after so many leases, each of which locks the
-// goroutine once more than it unlocks it: Go counts to 2^32.
+// After maxUnwound Goexits a worker is not used for another lease, so that its
+// stack does not grow without bound. Nor is it after maxLeases leases: each locks
+// the goroutine once more than it unlocks it, and Go's counter of locks has 32
+// bits.
 const (
 	maxUnwound = 16
 	maxLeases  = 1 << 30
@@ -31,8 +32,8 @@ func startWorker(p *Pool, pinned bool, t *Thread) {
 }
 
 // lockReserve is how often a worker locks its goroutine to the thread. A function
-// that unlocks more often than it locks takes from the reserve, and moves
-// nobody. It is a variable for tests.
+// that unlocks more often than it locks only uses up the reserve, and the goroutine
+// stays on its thread. It is a variable for tests.
 var lockReserve = 1024
 
 // main works until the worker is sent home. locked, if not nil, is closed when
@@ -42,10 +43,10 @@ func (w *worker) main(locked chan<- struct{}) {
 		// Never unlocked: the OS thread ends with the goroutine.
 		runtime.LockOSThread()
 		if onFirstThread() {
-			// Go never ends the first thread of the process, so it is nothing
-			// to be changed for good by functions: tools that look at the
-			// process would see that. While this goroutine keeps it the other
-			// gets a different one.
+			// Go never ends the first thread of the process, and tools that
+			// look at the process see its state. So functions that change their
+			// thread for good must not run there. While this goroutine occupies
+			// that thread, the new goroutine gets a different one.
 			locked := make(chan struct{})
 			go w.main(locked)
 			<-locked
@@ -57,7 +58,7 @@ func (w *worker) main(locked chan<- struct{}) {
 	if locked != nil {
 		close(locked)
 	}
-	// A goroutine inherits the labels of the one that started it, who has
+	// A goroutine inherits the pprof labels of its creator, which have
 	// nothing to do with what will run here.
 	pprof.SetGoroutineLabels(context.Background())
 	w.record = goroutine.Ensure()
@@ -71,7 +72,7 @@ func (w *worker) main(locked chan<- struct{}) {
 			w.pool.exited()
 		}
 	}()
-	defer w.exit() // whose function may call Goexit
+	defer w.exit() // deferred, because a function that exit runs may call Goexit
 	w.run()
 }
 
@@ -83,10 +84,11 @@ func (w *worker) keep() {
 	}
 }
 
-// check sees to it that the goroutine is still on its OS thread: a function may
-// have unlocked it, more often than there is a reserve. What t's context had in
-// the other thread is lost then; but the goroutine stays on the one where it is
-// now, and both end.
+// check detects whether the goroutine has left its OS thread, because a function
+// has unlocked it more often than the reserve allows. If so, the state that t's
+// context had in the old thread is lost. check locks the goroutine to the thread
+// that it is on now, and marks t so that the goroutine ends with the lease, and
+// that thread with it.
 func (w *worker) check(t *Thread) {
 	if !w.pinned {
 		return
@@ -104,8 +106,8 @@ func (w *worker) check(t *Thread) {
 	w.keep()
 }
 
-// start runs the function of the OS thread. One that does not return is run
-// again, at the next call.
+// start runs onStart, once for the OS thread. If onStart does not return, the
+// next call runs it again.
 func (w *worker) start() {
 	if !w.started && w.onStart != nil {
 		w.onStart()
@@ -167,7 +169,7 @@ func (w *worker) turn(t *Thread) {
 	t.lock()
 	if t.worker == nil {
 		if w.pinned {
-			runtime.LockOSThread() // what a function of the last lease may have undone
+			runtime.LockOSThread() // a function of the last lease may have unlocked it once too often
 			w.leases++
 		}
 		t.attach(w)
@@ -208,7 +210,8 @@ func (w *worker) turn(t *Thread) {
 }
 
 // endValues runs the exit functions of thread-critical values, last set first.
-// It is called before the context's own, and after, for what those set.
+// It is called before the context's own exit functions, and once more after them
+// for values that they have set.
 func (t *Thread) endValues() {
 	if t.record.HasCritical() {
 		t.record.EndCritical(func(v any, goexit bool, stack []byte) {
@@ -235,7 +238,7 @@ func (t *Thread) attach(w *worker) {
 		labels = pprof.WithLabels(labels, pprof.Labels("asyncsync.context", t.name))
 	}
 	pprof.SetGoroutineLabels(labels)
-	if !t.listed { // else it must not be done under mu: see ReadStats
+	if !t.listed { // only a thread that is not in live yet may lock live under mu: see ReadStats
 		t.listed = true
 		enlist(t)
 	}
@@ -279,8 +282,8 @@ func newThread(cfg *Config) *Thread {
 	t.spin.Limit, t.spin.Never = cfg.Spin, cfg.NoSpin
 	if cfg.Unpinned {
 		t.unpinned = true
-		// A goroutine is woken faster than two processors come to an agreement;
-		// and who holds the thread may be in a bubble.
+		// Waking a goroutine is faster than a hand-over between two processors
+		// that spin, and the holder of the thread may be in a bubble.
 		t.spin.Never = true
 		return t
 	}
@@ -338,7 +341,7 @@ func (t *Thread) withdraw() {
 	}
 }
 
-// unuse says that the context needs the thread no more.
+// unuse notes that the context no longer needs the thread.
 func (t *Thread) unuse() {
 	t.mu.Lock()
 	t.ending = true
@@ -405,7 +408,7 @@ func (t *Thread) isOver() bool {
 	return t.over
 }
 
-// close says that the context needs the thread no more.
+// close notes that the context no longer needs the thread.
 func (l *lease) close() {
 	l.mu.Lock()
 	l.over = true
@@ -465,8 +468,8 @@ func (l *lease) unstarted() *lease {
 // t runs nothing, and the caller has seen the end of what t has run.
 func (l *lease) needsExit() bool { return l.started && len(l.onExit) > 0 }
 
-// exit runs the exit functions, each once: where one calls Goexit the worker
-// comes back here for the rest.
+// exit runs the exit functions, each once. If one calls Goexit, the worker
+// calls exit again for the rest.
 func (l *lease) exit(t *Thread) {
 	for l.needsExit() {
 		f := l.onExit[0]
@@ -493,8 +496,9 @@ func (l *lease) exits() string {
 	return l.exiting
 }
 
-// exitFailed keeps a failure for Close and tells the hook. The thread is not
-// used again: what the function was to undo may not be undone.
+// exitFailed keeps a failure for Close and tells the hooks. The OS thread is
+// not used again, because the function may not have undone what it should have
+// undone.
 func (t *Thread) exitFailed(l *lease, what string, e Ending) {
 	var err error
 	switch {
@@ -520,8 +524,8 @@ func (t *Thread) exitFailed(l *lease, what string, e Ending) {
 	}
 }
 
-// tellFailure tells the hooks of p. If one of them panics that is the failure: the worker
-// has no caller to end so.
+// tellFailure tells the hooks of p. If a hook panics, its panic counts as the failure,
+// because the worker has no caller that could get it.
 func (t *Thread) tellFailure(l *lease, what string, p *Panic) {
 	defer func() {
 		v := recover()
@@ -559,7 +563,7 @@ func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 		return false
 	}
 	if rec != nil && rec.HasCritical() {
-		return false // the goroutine's own must not mix with the thread's
+		return false // the goroutine's thread-critical values must not mix with the thread's
 	}
 	t := r.bound()
 	t.lock()
@@ -569,7 +573,7 @@ func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 	}
 	if c.scope.enter(false) != nil {
 		t.mu.Unlock()
-		return false // the long way comes to the same, and says so
+		return false // the long way finds the same reason and returns it
 	}
 	if !t.listed {
 		t.listed = true
@@ -588,7 +592,7 @@ func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 		rec = goroutine.Ensure()
 		t.record = rec
 	}
-	// Who waits for what the goroutine ran so far waits for c now.
+	// What waited for the goroutine's function waits for c now.
 	self := waiter(rec)
 	if self != nil {
 		c.thread.Store(t)
@@ -611,14 +615,14 @@ func (t *Thread) free() bool {
 	case t.worker == nil:
 		return !t.asked
 	default:
-		// The record is nobody else's while its worker sleeps. Values there are
-		// not for a holder to see.
+		// While the worker sleeps, no other code uses its record. A thread with
+		// thread-critical values is not free, because a holder must not see them.
 		return t.parked && !t.worker.record.HasCritical()
 	}
 }
 
-// execHeld is exec for the call of the holder. Values need not be carried: its
-// function and its caller are one goroutine.
+// execHeld is exec for the call of the holder. Local variables need not be
+// carried over, because function and caller are on one goroutine.
 func (t *Thread) execHeld(c *Call) {
 	var node any
 	if t.record != nil {
@@ -657,7 +661,7 @@ func (t *Thread) putDown(c *Call, node any) {
 	t.lock()
 	t.run, c.outer = nil, nil
 	t.calls++
-	t.crowd.batch = 0 // it has not slept, but nor has it been woken
+	t.crowd.batch = 0 // t has not slept, but it was not woken either
 	t.held = false
 	if has {
 		// From now on the values need a goroutine that keeps them.
