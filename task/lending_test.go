@@ -720,3 +720,88 @@ func (p *lendingProgram) inside(ctx context.Context, seed uint64, depth int) err
 	}
 	return nil
 }
+
+// The last function that runs under a limiter ends. All others that have a token wait for
+// one who stands in line for a token, and is a stranger to them. Nobody begins a wait then,
+// so the end is what closes the cycle: the one in line is told.
+func TestLimiter_AnEndClosesACycle(t *testing.T) {
+	testkit.Guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := task.NewLimiter(2)
+		limited := []asyncsync.Option{asyncsync.Insensitive(), asyncsync.WithLimiter(l)}
+		bg := context.Background()
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(bg)
+		defer tsc.Close()
+		ask, end := make(chan struct{}), make(chan struct{})
+		inLine := testkit.Start(func() error {
+			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+				<-ask
+				return asyncsync.ToThread(ctx, func(context.Context) (int, error) { return 0, nil }, limited...)
+			})
+			return err
+		})
+		synctest.Wait()
+		queued := testkit.Start(func() error { // has a token, and waits for the thread
+			_, err := asyncsync.ToThread(bg, func(context.Context) (int, error) { return 0, toThread(ctx, func(context.Context) {}) }, limited...)
+			return err
+		})
+		synctest.Wait()
+		lender := testkit.Start(func() error { // lends the other token, comes back with that of queued, and waits for the thread
+			_, err := asyncsync.ToThread(bg, func(below context.Context) (int, error) {
+				borrower := task.Go(below, func(below context.Context) (int, error) {
+					return asyncsync.ToThread(below, func(context.Context) (int, error) { <-end; return 0, nil }, limited...)
+				})
+				short, cancel := context.WithTimeout(below, time.Minute)
+				defer cancel()
+				borrower.Wait(short)
+				return 0, toThread(ctx, func(context.Context) {})
+			}, limited...)
+			return err
+		})
+		time.Sleep(time.Hour) // of the bubble
+		close(ask)
+		synctest.Wait()
+		require.Equal(t, 1, l.Stats().Waiting)
+		close(end)
+		require.ErrorIs(t, inLine.Wait().Err, deadlock.ErrDeadlock)
+		require.NoError(t, queued.Wait().Err)
+		require.NoError(t, lender.Wait().Err)
+		synctest.Wait()
+		require.Zero(t, l.Stats().Used)
+	})
+}
+
+// The same of a Release that leaves too few tokens for the one in line.
+func TestLimiter_AReleaseClosesACycle(t *testing.T) {
+	testkit.Guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := task.NewLimiter(2)
+		bg := context.Background()
+		require.NoError(t, l.Acquire(bg))
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(bg)
+		defer tsc.Close()
+		ask := make(chan struct{})
+		inLine := testkit.Start(func() error {
+			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+				<-ask
+				return 0, l.AcquireN(ctx, 2)
+			})
+			return err
+		})
+		synctest.Wait()
+		queued := testkit.Start(func() error {
+			_, err := asyncsync.ToThread(bg, func(context.Context) (int, error) {
+				return 0, toThread(ctx, func(context.Context) {})
+			}, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
+			return err
+		})
+		synctest.Wait()
+		close(ask)
+		synctest.Wait()
+		require.Equal(t, 1, l.Stats().Waiting)
+		l.Release()
+		require.ErrorIs(t, inLine.Wait().Err, deadlock.ErrDeadlock)
+		require.NoError(t, queued.Wait().Err)
+		require.Zero(t, l.Stats().Used)
+	})
+}

@@ -219,7 +219,7 @@ func (h *Hold) reclaim() {
 			r.owed = without(r.owed, c)
 			h.endLoan()
 		}
-		r.grant()
+		r.returned()
 		r.mu.Unlock()
 	}()
 	c.wait(ctx, own, rec) // the wait is never refused, because no caller could be given the error

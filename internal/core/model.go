@@ -1039,6 +1039,9 @@ type Resource struct {
 	loose []*Hold       // that others may give back, the oldest first
 	spare []*Hold       // records to use for loose again
 	queue bool          // the resource is in contended
+	moves uint64        // how often a claim was given its tokens
+	still uint64        // moves, when tokens last came back and nobody was given any
+	looks bool          // a goroutine is about to look at the line again: see returned
 
 	ready map[*Hold]struct{} // those of kept that have their token
 	lent  map[any][]*Hold    // those of kept that have lent it, by what they wait for
@@ -1061,9 +1064,11 @@ type claim struct {
 	since      time.Time
 	under      *Hold // it is kin to this one
 	inLine     bool
-	done       bool // it has its tokens, or has given up
-	aside      bool // its thread runs something on top of the wait: see stepAside
-	missed     bool // tokens went by meanwhile
+	done       bool     // it has its tokens, or has given up
+	aside      bool     // its thread runs something on top of the wait: see stepAside
+	at         openWait // while it waits: how that is visible
+	refusal    error    // why it will never have its tokens
+	missed     bool     // tokens went by meanwhile
 	prev, next *claim
 }
 
@@ -1351,6 +1356,7 @@ type query struct {
 	frame *Frame
 	call  *Call
 	claim *claim // of the wait, if that is for tokens
+	late  bool   // the wait is claim's, and the one who looks is not the waiter
 
 	// Of one run.
 	claims []*claim                   // that were met on the way, but for claim

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"slices"
 	"time"
 
@@ -91,7 +92,7 @@ func (r *Resource) keeping() iter.Seq[*Hold] {
 func (r *Resource) SetTotal(n int) {
 	r.mu.Lock()
 	r.total = n
-	r.grant()
+	r.returned()
 	r.mu.Unlock()
 }
 
@@ -282,6 +283,9 @@ func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error
 	if err := c.wait(ctx, own, rec); err != nil {
 		return nil, err
 	}
+	if c.refusal != nil {
+		return nil, c.refusal
+	}
 	taken = true
 	return r.remember(h), nil
 }
@@ -380,6 +384,7 @@ func (c *claim) granted() {
 		r.owed = without(r.owed, c)
 	}
 	c.done = true
+	r.moves++
 	r.busy += c.n
 	h.gain()
 	if c.turn != nil {
@@ -445,7 +450,7 @@ func (c *claim) giveUp() {
 		h.leaveChain()
 	}
 	c.done = true
-	r.grant()
+	r.returned()
 	r.mu.Unlock()
 }
 
@@ -483,6 +488,109 @@ func (r *Resource) grant() {
 		contended.n.Add(-1)
 		contended.Unlock()
 	}
+}
+
+// returned gives out tokens that have come back. r.mu is held.
+//
+// The one who gave them back may have been the last who could bring tokens to those in
+// line: all other holders sleep. The claims in line were looked at when their waits began,
+// and one holder ran then. No wait begins now, so nobody else would look again. If a claim
+// is given its tokens, its holder runs, and comes here later.
+func (r *Resource) returned() {
+	before := r.moves
+	r.grant()
+	if r.moves != before || r.line.head == nil || len(r.kept) == 0 {
+		return // only functions that keep tokens can be seen to sleep
+	}
+	r.still = r.moves
+	if !r.looks {
+		r.looks = true
+		go r.reconsider()
+	}
+}
+
+// reconsider looks at the claims in line again, unless a claim has been given its tokens
+// meanwhile: most often it is a function that takes back the token which it has lent.
+func (r *Resource) reconsider() {
+	runtime.Gosched()
+	r.mu.Lock()
+	r.looks = false
+	var all []*claim
+	if r.moves == r.still {
+		for c := r.line.head; c != nil; c = c.next {
+			all = append(all, c)
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range all {
+		c.reconsider()
+	}
+}
+
+// reconsider has c borrow tokens, or refuses it if its wait closes a cycle. The caller is
+// not the one who waits, and holds no lock.
+func (c *claim) reconsider() {
+	for {
+		if c.borrow() {
+			return
+		}
+		var q *query
+		found := false
+		readEdges(func() {
+			if p := c.visible(); p.f != nil || p.self != nil {
+				q = newQuery(p.edge, p.self, p.f, nil)
+				q.late = true
+				found = q.certain()
+			}
+		})
+		if q == nil {
+			return
+		}
+		if q.lend() {
+			continue
+		}
+		if !found {
+			return
+		}
+		if _, again := q.refuse(nil); !again {
+			return
+		}
+	}
+}
+
+// opens notes that the wait of c is visible as p. The zero openWait says that it is not.
+func (c *claim) opens(p openWait) {
+	c.r.mu.Lock()
+	c.at = p
+	c.r.mu.Unlock()
+}
+
+// visible returns how the wait of c is visible; the zero openWait if it is not, or c is
+// not in line.
+func (c *claim) visible() openWait {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	if !c.inLine {
+		return openWait{}
+	}
+	return c.at
+}
+
+// refuse ends the wait of c with err. It reports false if c has its tokens, or has given
+// up.
+func (c *claim) refuse(err error) bool {
+	r := c.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !c.inLine {
+		return false
+	}
+	r.line.remove(c)
+	r.kin = without(r.kin, c)
+	c.done, c.refusal = true, err
+	close(c.turn)
+	r.grant()
+	return true
 }
 
 // takeAsKin gives c its tokens if c is kin and there are enough, and reports whether
@@ -603,7 +711,7 @@ func (h *Hold) Leave() {
 	h.endLoan() // a Goexit may have cut short the wait for the token
 	h.known = false
 	h.leaveChain()
-	r.grant()
+	r.returned()
 	r.mu.Unlock()
 	h.forget()
 }
@@ -687,7 +795,7 @@ func (r *Resource) ReleaseOf(gid int64, n int) bool {
 			p.h.leaveChain()
 		}
 	}
-	r.grant()
+	r.returned()
 	r.mu.Unlock()
 	return true
 }

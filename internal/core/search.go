@@ -75,14 +75,14 @@ func closes(f *Frame, self *Node, e *edge, c *Call) error {
 // If again is true, the caller must search again, because a wait in the cycle has
 // changed, or is about to end with its ctx, or a claim has been lent a token meanwhile. If
 // m is not nil, it marks the queued call that is to be refused, and the caller of refuse is
-// not the waiter.
+// not the waiter. Nor is it if q is late.
 func (q *query) refuse(m *Mark) (d *DeadlockError, again bool) {
 	if q.DropEnded() {
 		return nil, true
 	}
 	before := q.Facts
 	readEdges(func() {
-		if m != nil && m.queued() == nil {
+		if m != nil && m.queued() == nil || q.late && q.claim.visible().edge == nil {
 			return
 		}
 		if !q.certain() || !slices.Equal(before, q.Facts) {
@@ -99,6 +99,10 @@ func (q *query) refuse(m *Mark) (d *DeadlockError, again bool) {
 		}
 		d = q.describe(q.first(m))
 		switch {
+		case q.late:
+			if !q.claim.refuse(d) {
+				d = nil // it has its tokens after all
+			}
 		case q.call != nil:
 			if !q.call.take(d) {
 				d = nil // it runs after all
@@ -119,6 +123,9 @@ func (q *query) refuse(m *Mark) (d *DeadlockError, again bool) {
 func (q *query) first(m *Mark) Link {
 	f := q.frame
 	l := Link{Goroutine: goroutine.ID()}
+	if q.late {
+		l.Goroutine = q.edge.gid.Load()
+	}
 	if m != nil {
 		f = q.call.waiter()
 		l = Link{Who: q.call.submitter().name()}
@@ -129,7 +136,7 @@ func (q *query) first(m *Mark) Link {
 	if f != nil {
 		l = f.link()
 	}
-	if m == nil {
+	if m == nil && !q.late {
 		l.Site = site()
 	}
 	return l

@@ -134,6 +134,10 @@ func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal,
 	}
 	p := newWait(f, rec, w) // after the join: what that has made related is served
 	defer p.close()
+	if c := p.edge.claim(); c != nil {
+		c.opens(p)
+		defer c.opens(openWait{})
+	}
 	if err := p.check(); err != nil {
 		return err
 	}
