@@ -3,6 +3,7 @@ package asyncsync_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"runtime"
 	"runtime/pprof"
 	"runtime/trace"
@@ -365,3 +366,73 @@ type neverRunsAnything struct{}
 
 func (neverRunsAnything) Post(func()) error     { return nil }
 func (neverRunsAnything) Done() <-chan struct{} { return nil }
+
+// Several queued tasks are cancelled at once, by the end of their ctx or with the task that
+// has started them. A hook that is told of the first may wait for the others, or end its
+// goroutine: the others are cancelled all the same.
+func TestHookDoesNotKeepOthersFromBeingCancelled(t *testing.T) {
+	ofContext := func(h asyncsync.Hooks) ([]asyncsync.ContextOption, func()) {
+		return []asyncsync.ContextOption{asyncsync.WithHooks(h)}, func() {}
+	}
+	ofProcess := func(h asyncsync.Hooks) ([]asyncsync.ContextOption, func()) { return nil, asyncsync.AddHooks(h) }
+	for of, add := range map[string]func(asyncsync.Hooks) ([]asyncsync.ContextOption, func()){"context": ofContext, "process": ofProcess} {
+		for _, by := range []string{"ctx", "task"} {
+			for _, does := range []string{"wait", "goexit"} {
+				t.Run(of+"/"+by+"/"+does, func(t *testing.T) {
+					guard(t)
+					synctest.Test(t, func(t *testing.T) {
+						var queued [3]*task.Task[int]
+						var told atomic.Bool
+						opts, remove := add(asyncsync.Hooks{Ended: func(i asyncsync.CallInfo) {
+							switch {
+							case !strings.HasPrefix(i.Name, "queued"):
+							case does == "goexit":
+								runtime.Goexit()
+							case !told.Swap(true): // the first
+								for n, q := range queued {
+									if i.Name != fmt.Sprint("queued ", n) {
+										q.Wait(context.Background())
+									}
+								}
+							}
+						}})
+						defer remove()
+						ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), opts...)
+						defer tsc.Close()
+						release, busy := occupy(ctx)
+						made := make(chan struct{})
+						above, cancel := context.WithCancel(ctx)
+						if by == "task" {
+							above = ctx
+						}
+						starter := task.Go(above, func(ctx context.Context) (int, error) {
+							for i := range queued {
+								queued[i] = asyncsync.Go(ctx, func(context.Context) (int, error) { return 0, nil },
+									asyncsync.Named(fmt.Sprint("queued ", i)))
+							}
+							close(made)
+							<-ctx.Done()
+							return 0, nil
+						})
+						<-made
+						start(func() error { // which a Goexit may end
+							if by == "task" {
+								starter.Cancel(nil)
+							} else {
+								cancel()
+							}
+							return nil
+						})
+						for _, q := range queued {
+							<-q.Done()
+						}
+						release()
+						require.NoError(t, busy.Wait().Err)
+						starter.Wait(context.Background())
+						cancel()
+					})
+				})
+			}
+		}
+	}
+}

@@ -160,6 +160,28 @@ func (l *life) withdraw(cause error) {
 	}
 }
 
+// withdrawApart is withdraw for a caller who has other tasks to withdraw as well. A hook
+// that is told may wait for one of those, or end its goroutine, so it gets its own.
+func (l *life) withdrawApart(cause error) {
+	l.mu.Lock()
+	c := l.queued
+	l.mu.Unlock()
+	if c != nil && c.isWatched() {
+		go l.withdraw(cause)
+		return
+	}
+	l.withdraw(cause)
+}
+
+// isWatched reports whether hooks are told of c, a task.
+func (c *Call) isWatched() bool {
+	if t := c.thread.Load(); t != nil {
+		t.mu.Lock() // under which c gets its rest
+		defer t.mu.Unlock()
+	}
+	return c.callRest != nil && c.watched != nil
+}
+
 // begin makes l the life of a task that is started with ctx.
 func (l *life) begin(ctx context.Context) {
 	l.held = 1
@@ -243,6 +265,11 @@ func (l *life) stop(cause error) {
 	if cause == nil {
 		cause = context.Canceled
 	}
+	l.stopWith(cause, l.withdraw)
+}
+
+// stopWith is stop with what takes the task itself out of its queue.
+func (l *life) stopWith(cause error, withdraw func(error)) {
 	l.mu.Lock()
 	if l.over || l.ended {
 		l.mu.Unlock()
@@ -258,9 +285,9 @@ func (l *life) stop(cause error) {
 	if cancel != nil {
 		cancel(cause)
 	}
-	l.withdraw(cause)
+	withdraw(cause)
 	for _, c := range children {
-		c.stop(cause)
+		c.stopWith(cause, c.withdrawApart)
 	}
 }
 
@@ -342,9 +369,5 @@ var watches expiry.Table[*life]
 
 // Expire implements [expiry.Waiter].
 func (l *life) Expire(base context.Context) {
-	if hooks.Load() != nil {
-		go l.withdraw(Cause(base)) // a hook may wait for another task, or end the goroutine
-		return
-	}
-	l.withdraw(Cause(base))
+	l.withdrawApart(Cause(base))
 }
