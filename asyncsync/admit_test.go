@@ -3,6 +3,7 @@ package asyncsync_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,7 +48,7 @@ func TestMaxWaiting(t *testing.T) {
 				err := inPool(pool, neverRuns(t))
 				require.ErrorIs(t, err, asyncsync.ErrPoolFull)
 				require.NotErrorIs(t, err, asyncsync.ErrQueueFull)
-				require.Equal(t, "asyncsync: the pool is full, and so is the line for its threads", err.Error())
+				requireOverload(t, "asyncsync: the pool is full, and so is the line for its threads", err)
 
 				ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
 				_, err = asyncsync.Go(ctx, with0(neverRuns(t))).Wait(context.Background())
@@ -100,7 +101,7 @@ func TestQueueWait(t *testing.T) {
 		require.ErrorIs(t, err, asyncsync.ErrQueueFull)
 		require.NotErrorIs(t, err, asyncsync.ErrPoolFull)
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
-		require.Equal(t, "asyncsync: the thread has not come free for 2s", err.Error())
+		requireOverload(t, "asyncsync: the thread has not come free for 2s", err)
 		require.Equal(t, []error{err}, ended)
 
 		_, err = asyncsync.Go(ctx, with0(neverRuns(t))).Wait(context.Background())
@@ -160,7 +161,7 @@ func TestQueueWaitInLine(t *testing.T) {
 		err := to(ctx, neverRuns(t))
 		require.ErrorIs(t, err, asyncsync.ErrPoolFull)
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
-		require.Equal(t, "asyncsync: no thread of the pool has come free for 1s", err.Error())
+		requireOverload(t, "asyncsync: no thread of the pool has come free for 1s", err)
 		require.Zero(t, pool.Stats().Waiting)
 		_, err = asyncsync.Go(ctx, with0(neverRuns(t))).Wait(context.Background())
 		require.ErrorIs(t, err, asyncsync.ErrPoolFull)
@@ -192,7 +193,7 @@ func TestMaxWait(t *testing.T) {
 			begin := time.Now()
 			err := inPool(pool, neverRuns(t))
 			require.ErrorIs(t, err, asyncsync.ErrPoolFull)
-			require.Equal(t, "asyncsync: no thread of the pool has come free for 1s", err.Error())
+			requireOverload(t, "asyncsync: no thread of the pool has come free for 1s", err)
 			require.Equal(t, time.Second, time.Since(begin))
 			require.Zero(t, pool.Stats().Waiting)
 			time.Sleep(10 * time.Second)
@@ -257,5 +258,39 @@ func TestMaxWaitingWithoutOverflow(t *testing.T) {
 		close(leave)
 		require.NoError(t, first.Wait().Err)
 		require.NoError(t, second.Wait().Err)
+	})
+}
+
+// requireOverload fails the test unless err says what, and which call was refused.
+func requireOverload(t *testing.T, what string, err error) {
+	t.Helper()
+	require.True(t, strings.HasPrefix(err.Error(), what+": call of "), err)
+	require.Contains(t, err.Error(), " to context ")
+}
+
+// The errors of overload say which call to which context was refused, whichever way the
+// call was made.
+func TestOverloadErrorsSayWhich(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("db"),
+			asyncsync.QueueLimit(1), asyncsync.QueueWait(time.Second))
+		defer tsc.Close()
+		release, busy := occupy(ctx)
+		save := asyncsync.Named("save")
+		queued := start(func() error { return to(ctx, neverRuns(t), save) })
+		synctest.Wait()
+		const which = `: call of save to context "db"`
+		require.EqualError(t, to(ctx, neverRuns(t), save, asyncsync.IfFree()), "asyncsync: the thread is not free"+which)
+		err := to(ctx, neverRuns(t), save)
+		require.EqualError(t, err, "asyncsync: the queue is full"+which)
+		require.ErrorIs(t, err, asyncsync.ErrQueueFull)
+		_, err = asyncsync.Go(ctx, with0(neverRuns(t)), save).Wait(context.Background())
+		require.EqualError(t, err, "asyncsync: the queue is full"+which)
+		err = queued.Wait().Err
+		require.EqualError(t, err, "asyncsync: the thread has not come free for 1s"+which)
+		require.ErrorIs(t, err, asyncsync.ErrQueueFull)
+		release()
+		require.NoError(t, busy.Wait().Err)
 	})
 }

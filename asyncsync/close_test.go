@@ -966,12 +966,15 @@ func TestTaint(t *testing.T) {
 	require.EqualValues(t, 2, pool.Stats().Started)
 }
 
-// Without a thread, or a context, Taint has nothing to do.
+// Without a thread Taint has nothing to do. Without a context there will never be one that
+// is given back, and it says so.
 func TestTaintNothing(t *testing.T) {
-	asyncsync.Taint(context.Background())
+	guard(t)
 	ctx, tsc := newContext(t)
-	asyncsync.Taint(ctx)
+	require.NoError(t, asyncsync.Taint(ctx))
 	require.NoError(t, tsc.Close())
+	require.ErrorIs(t, asyncsync.Taint(context.Background()), asyncsync.ErrNoContext)
+	require.ErrorIs(t, to(context.Background(), asyncsync.Taint), asyncsync.ErrNoContext, "on the default thread")
 }
 
 // A Shutdown that gives up while the context's last functions run on its thread

@@ -240,11 +240,11 @@ func ExampleSetHooks() {
 
 // A call with IfFree is made only if the thread is free, as with TryLock.
 func ExampleIfFree() {
-	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithName("cache"))
 	defer tsc.Close()
 	refresh := asyncsync.SyncToAsync(func(context.Context, string) (string, error) {
 		return "refreshed", nil
-	}, asyncsync.IfFree())
+	}, asyncsync.IfFree(), asyncsync.Named("refresh"))
 
 	busy, leave := make(chan struct{}), make(chan struct{})
 	t := task.Go(ctx, func(ctx context.Context) (string, error) {
@@ -261,7 +261,7 @@ func ExampleIfFree() {
 	fmt.Println(t.Wait(ctx))
 	fmt.Println(refresh(ctx, ""))
 	// Output:
-	// true asyncsync: the thread is not free
+	// true asyncsync: the thread is not free: call of refresh to context "cache"
 	// done <nil>
 	// refreshed <nil>
 }

@@ -65,7 +65,7 @@ func TestIfFreeIsRefused(t *testing.T) {
 			t.Helper()
 			err := try(ctx, neverRuns(t))
 			require.ErrorIs(t, err, asyncsync.ErrQueueFull)
-			require.Equal(t, "asyncsync: the thread is not free", err.Error())
+			requireOverload(t, "asyncsync: the thread is not free", err)
 			require.ErrorIs(t, try(ctx, neverRuns(t), asyncsync.Abandon()), asyncsync.ErrQueueFull)
 		}
 		release, r := occupy(ctx)

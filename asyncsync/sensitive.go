@@ -153,13 +153,32 @@ func (tsc *ThreadSensitiveContext) Stats() ContextStats {
 // but the process as a whole shows its state (/proc/self, credentials). On
 // Linux, where the first thread can be told apart, threads of pools and the
 // default thread are never the first.
+//
+// If ctx has no context, which the ctx of a function on the default thread has not
+// either, Taint returns an error that matches [ErrNoContext]: the default thread
+// is never given back, and keeps the change.
 func Taint(ctx context.Context) error {
 	checkCtx(ctx, "Taint")
-	if s := core.ScopeOf(ctx); s != nil && !s.Taint() {
+	s := core.ScopeOf(ctx)
+	switch {
+	case s == nil || s.IsDefault():
+		return errTaintsNothing
+	case !s.Taint():
 		return ErrFirstThread
 	}
 	return nil
 }
+
+// errTaintsNothing is ErrNoContext for Taint.
+var errTaintsNothing error = taintsNothingError{}
+
+type taintsNothingError struct{}
+
+func (taintsNothingError) Error() string {
+	return "asyncsync: Taint: ctx has no ThreadSensitiveContext, and the default thread is never given back: run the function in a context"
+}
+
+func (taintsNothingError) Is(target error) bool { return target == ErrNoContext }
 
 // Detach returns ctx without its context and without its place among callers,
 // for work in the background. What runs with the result is related to no

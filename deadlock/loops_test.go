@@ -67,13 +67,16 @@ func TestProbableBlockedLoop(t *testing.T) {
 				v := vs[0]
 				require.Equal(t, []any{Probable, "ui"}, []any{v.Kind, v.Name})
 				require.NotZero(t, v.Loop)
-				require.Contains(t, v.Title(), "and keeps 1 others from running")
+				require.Contains(t, v.Title(), "and keeps 1 other from running")
 				require.True(t, strings.HasSuffix(v.String(), "\nsee go doc asyncsync.dev/deadlock PageBlockedLoop\n"))
 				l := v.Report.Loops[0]
 				require.Equal(t, []any{v.Loop, "ui", 1}, []any{l.ID, l.Name, l.Ready})
 				require.Equal(t, v.Running, l.Running.Name)
-				if name == "a task" {
+				switch name {
+				case "a task":
 					require.Equal(t, "blocks", v.Running)
+				case "main":
+					require.Contains(t, v.Running, "runLoop", "the function that Run was given")
 				}
 				require.Contains(t, v.String(), "goroutine")
 				require.NotNil(t, v.Report.goroutine(l.Running.Goroutine), "its stack is there")

@@ -137,8 +137,8 @@ func (v Verdict) Title() string {
 				ready = l.Ready
 			}
 		}
-		return fmt.Sprintf("probable deadlock: loop %s runs %s, which has been parked in %s for %v and keeps %d others from running",
-			cmp.Or(v.Name, "(unnamed)"), v.Running, v.Parked, round(v.Age), ready)
+		return fmt.Sprintf("probable deadlock: loop %s runs %s, which has been parked in %s for %v and keeps %s from running",
+			cmp.Or(v.Name, "(unnamed)"), v.Running, v.Parked, round(v.Age), count(ready, "other"))
 	}
 	runs := v.Running
 	if v.Behind != "" {

@@ -43,7 +43,7 @@ func spawn(b builtin, ctx context.Context, fn func(context.Context)) error {
 	if err := core.Ended(core.Afterlife(ctx)); err != nil {
 		return err
 	}
-	s := core.NewSolo(ctx, b.at(), fn)
+	s := core.NewSolo(ctx, b.at(), core.FuncPC(fn), fn)
 	err := b.at().Backend.Start(&s.Job)
 	if err != nil {
 		s.Drop()

@@ -13,7 +13,7 @@ import (
 var ErrStopped = errors.New("loop: stopped")
 
 // ErrNoLoop is returned by [Call] without a loop when [Host] finds none.
-var ErrNoLoop = errors.New("loop: no loop")
+var ErrNoLoop = errors.New("loop: no loop: name one, or use the ctx of code that runs on a loop")
 
 // ErrOnLoop is returned where a wait would block a loop: by [Run] inside a task
 // or a posted function of any loop that has one thread, and by [Call] and Park

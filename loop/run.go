@@ -32,7 +32,7 @@ func Run[R any](ctx context.Context, b Backend, main func(context.Context) (R, e
 	if main == nil {
 		panic("loop: Run with a nil function")
 	}
-	end, refusal := run(ctx, b, func(ctx context.Context) { r, err = main(ctx) })
+	end, refusal := run(ctx, b, core.FuncPC(main), func(ctx context.Context) { r, err = main(ctx) })
 	if refusal != nil {
 		var none R
 		return none, refusal
@@ -41,7 +41,8 @@ func Run[R any](ctx context.Context, b Backend, main func(context.Context) (R, e
 	return r, err
 }
 
-func run(ctx context.Context, b Backend, main func(context.Context)) (core.Ending, error) {
+// run runs main, which is called in reports after the function with the entry pc.
+func run(ctx context.Context, b Backend, pc uintptr, main func(context.Context)) (core.Ending, error) {
 	checkCtx(ctx, "Run")
 	own, ok := b.(builtin)
 	if !ok {
@@ -50,7 +51,7 @@ func run(ctx context.Context, b Backend, main func(context.Context)) (core.Endin
 	if onLoop() {
 		return core.Ending{}, ErrOnLoop
 	}
-	return own.run(ctx, core.NewSolo(ctx, own.at(), main))
+	return own.run(ctx, core.NewSolo(ctx, own.at(), pc, main))
 }
 
 // Current returns the backend of the calling task. In any other code it returns

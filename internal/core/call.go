@@ -59,10 +59,11 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 			err = s.doFromGoroutine(ctx, rec, c)
 		}
 	}
-	if err == ErrClosed {
-		err = s.named(err, c.title())
+	if err == nil {
+		return nil
 	}
-	if err != nil && c.watched != nil {
+	err = s.named(err, c.title())
+	if c.watched != nil {
 		c.tellRefused(ctx, err)
 	}
 	return err
@@ -225,13 +226,13 @@ func (t *Thread) submit(c *Call) error {
 		t.mu.Unlock()
 		return e.gone()
 	}
-	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
-		t.mu.Unlock()
-		return ErrQueueFull
-	}
 	if c.try && !related && !t.atRest() {
 		t.mu.Unlock()
 		return errNotFree
+	}
+	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
+		t.mu.Unlock()
+		return ErrQueueFull
 	}
 	if err := c.scope.enter(related); err != nil {
 		t.mu.Unlock()

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"asyncsync.dev/internal/cycle"
 )
@@ -30,6 +31,22 @@ type closedError struct{ what string }
 func (e *closedError) Error() string { return "asyncsync: " + e.what }
 
 func (e *closedError) Is(target error) bool { return target == ErrClosed }
+
+// An overloadError is one of the errors of overload, and says which call to what context
+// was refused. It is made where calls are refused by the thousand, so its text is made when
+// somebody asks. It does not refer to the scope, which would keep the thread.
+type overloadError struct {
+	error
+	context string
+	made    uintptr // where the context was made
+	call    label
+}
+
+func (e *overloadError) Error() string {
+	return fmt.Sprintf("%v: call of %s to %s", e.error, e.call, contextCalled(e.context, e.made))
+}
+
+func (e *overloadError) Unwrap() error { return e.error }
 
 // errPoolClosed is ErrClosed for a call whose scope can get no thread because its
 // pool is closed.

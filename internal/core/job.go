@@ -273,8 +273,9 @@ type Solo struct {
 }
 
 // NewSolo makes a task that is to run fn on h, a backend of package loop, as a child
-// of ctx's node and with a fork of the caller's values.
-func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
+// of ctx's node and with a fork of the caller's values. Reports call it after the function
+// with the entry pc.
+func NewSolo(ctx context.Context, h *Home, pc uintptr, fn func(context.Context)) *Solo {
 	UseLoops()
 	s := &Solo{fn: fn}
 	s.Home, s.Body = h, s
@@ -283,7 +284,7 @@ func NewSolo(ctx context.Context, h *Home, fn func(context.Context)) *Solo {
 		s.Values = rec.Values
 	}
 	l := s.tc.whole(h)
-	l.label.pc = FuncPC(fn)
+	l.label.pc = pc
 	l.own.setParent(NodeOf(ctx))
 	l.own.life = l
 	l.begin(ctx)

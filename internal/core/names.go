@@ -25,16 +25,18 @@ func (s *Scope) Name() string {
 }
 
 // Describe returns what errors call the scope: its name, or else where it was made.
-func (s *Scope) Describe() string {
-	if s.Name() != "" || s.pc == 0 {
-		return s.describe()
-	}
-	return "context made at " + siteOf(s.pc).String()
-}
+func (s *Scope) Describe() string { return contextCalled(s.Name(), s.pc) }
 
-func (s *Scope) describe() string {
-	if n := s.Name(); n != "" {
-		return fmt.Sprintf("context %q", n)
+func (s *Scope) describe() string { return contextCalled(s.Name(), 0) }
+
+// contextCalled is what errors call a context with that name, which was made at the
+// address pc, 0 if that does not matter.
+func contextCalled(name string, pc uintptr) string {
+	switch {
+	case name != "":
+		return fmt.Sprintf("context %q", name)
+	case pc != 0:
+		return "context made at " + siteOf(pc).String()
 	}
 	return "context"
 }

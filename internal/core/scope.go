@@ -413,13 +413,17 @@ func (s *Scope) Named(err error, call string) error {
 	return s.named(err, label{name: call})
 }
 
-// named returns err. If err is ErrClosed itself, named returns an error instead that
-// matches it and says that s is closed and which call was refused.
+// named returns err. If err says that s is closed, or has too much to do, and not which
+// call was refused, named returns an error instead that matches it and says so.
 func (s *Scope) named(err error, call label) error {
-	if err != ErrClosed {
-		return err
+	_, waited := err.(admitError)
+	switch {
+	case err == ErrClosed:
+		return &closedError{s.Describe() + " is closed: call of " + call.String()}
+	case waited || err == ErrQueueFull || err == errNotFree:
+		return &overloadError{err, s.Name(), s.pc, call}
 	}
-	return &closedError{s.Describe() + " is closed: call of " + call.String()}
+	return err
 }
 
 // Inside reports whether the caller is the scope's thread, or runs for a
@@ -655,6 +659,9 @@ func (s *Scope) Taint() bool {
 	t.taint.Store(true)
 	return !t.first.Load()
 }
+
+// IsDefault reports whether s is the scope of the process-wide thread.
+func (s *Scope) IsDefault() bool { return s.kind == defaultScope }
 
 // Tainted reports whether Taint has been called.
 func (s *Scope) Tainted() bool {

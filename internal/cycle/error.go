@@ -132,23 +132,31 @@ func (l Link) String() string {
 	return who + " waits for " + what
 }
 
-// message says which wait it was.
+// message says which wait it was, and whose.
 func message(cycle []Link) string {
 	tasks := true
 	for _, l := range cycle {
 		tasks = tasks && l.Kind == "task"
 	}
+	what := ""
 	switch {
 	case tasks && len(cycle) == 1:
-		return "a task waits for itself"
+		what = "a task waits for itself"
 	case tasks:
-		return "tasks wait for each other"
+		what = "tasks wait for each other"
 	case len(cycle) == 1 && cycle[0].Kind == "group":
-		return "a task waits for the end of the group that it belongs to"
+		what = "a task waits for the end of the group that it belongs to"
 	case len(cycle) == 1 && cycle[0].Kind == "group place":
-		return "a task waits for a place in the full group that it belongs to"
+		what = "a task waits for a place in the full group that it belongs to"
 	case len(cycle) == 1 && cycle[0].Kind == "mutex":
-		return "a function waits for a mutex that it holds itself"
+		what = "a function waits for a mutex that it holds itself"
+	}
+	if what != "" {
+		names := make([]string, len(cycle))
+		for i, l := range cycle {
+			names[i] = l.Who
+		}
+		return what + ": " + strings.Join(names, ", ")
 	}
 	waits := make([]string, len(cycle))
 	for i, l := range cycle {
