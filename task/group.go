@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"asyncsync.dev/internal/core"
 )
@@ -135,7 +136,9 @@ func (g *Group) start(what string, fn func(context.Context) error, opts []Option
 	g.core.Add(&m.place)
 	started := false
 	defer func() {
-		if !started { // a Queued hook panicked
+		// A Queued hook panicked, or an Ended hook of a task that was turned away: that
+		// one has been counted out.
+		if !started && m.out.CompareAndSwap(false, true) {
 			g.core.Done(&m.place)
 			g.leave()
 		}
@@ -254,6 +257,7 @@ type member struct {
 	group *Group
 	fn    func(context.Context) error
 	err   error
+	out   atomic.Bool // it is counted no more, or about to be
 }
 
 // Run and Err make a member the body of its task.
@@ -264,7 +268,10 @@ func (m *member) Task() *core.Task        { return &m.task }
 // ended records the outcome in the group before any waiter is woken.
 func (m *member) ended() {
 	g, e := m.group, m.task.Ending()
-	g.core.Done(&m.place)
+	if m.out.CompareAndSwap(false, true) {
+		defer g.leave()
+		g.core.Done(&m.place)
+	}
 	switch {
 	case e.Panic != nil:
 		g.mu.Lock()
@@ -283,7 +290,6 @@ func (m *member) ended() {
 	case m.err != nil:
 		g.failed(m.err)
 	}
-	g.leave()
 }
 
 // failed records the error of a task.

@@ -15,7 +15,9 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/local"
+	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
@@ -501,5 +503,38 @@ func TestGroup_Stress(t *testing.T) {
 		err := <-waited
 		require.EqualValues(t, 40, ran.Load())
 		require.Len(t, err.(interface{ Unwrap() []error }).Unwrap(), 20)
+	}
+}
+
+// A task that is turned away is counted out once, though the hook that is told of it
+// ends the call of Go: Wait ends, as the hook did.
+func TestGroup_EndedHookOfATaskTurnedAway(t *testing.T) {
+	for _, e := range testkit.Ends[1:] {
+		t.Run(e.How, func(t *testing.T) {
+			told := 0
+			hook := asyncsync.Hooks{Ended: func(i asyncsync.CallInfo) {
+				if i.Err != nil {
+					told++
+					_ = e.Do()
+				}
+			}}
+			inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+				over := loop.NewThread()
+				require.NoError(t, libkit.Run(context.Background(), over, func(context.Context) error { return nil }))
+				_, g := task.NewGroup(ctx)
+				endingOf(func() {
+					g.Go(func(context.Context) error { t.Error("has begun"); return nil }, task.On(over))
+				})
+				require.Equal(t, 1, told)
+				e.Check(t, testkit.OutcomeOf(func() error { return g.Wait(context.Background()) }))
+				// Another round of the count: a group that believes in fewer tasks than it has
+				// does not wait for this one.
+				_, g = task.NewGroup(ctx)
+				g.SetLimit(1)
+				endingOf(func() { g.Go(func(context.Context) error { return nil }, task.On(over)) })
+				require.True(t, g.TryGo(func(context.Context) error { return nil }), "there is a place")
+				e.Check(t, testkit.OutcomeOf(func() error { return g.Wait(context.Background()) }))
+			}, asyncsync.WithHooks(hook))
+		})
 	}
 }
