@@ -39,6 +39,7 @@ type Group struct {
 	line    *list.List // of *entrant: calls of Go that wait for a place; nil before the first
 	over    bool       // Wait has returned
 	errs    []error
+	unbegun error       // why a task did not begin, of the first that did not; not in errs
 	panic   *core.Panic // the first
 	goexit  bool
 }
@@ -304,11 +305,12 @@ func (g *Group) failed(err error) {
 
 // refused records that a task on a loop did not begin, because its ctx had
 // ended or the loop had stopped. Wait returns that only if there is no other
-// failure, since a failure is what keeps the other tasks from beginning.
+// error, whichever came first: a failure is what keeps other tasks from beginning,
+// and a task that had begun may fail because of the end of the same ctx.
 func (g *Group) refused(why error) {
 	g.mu.Lock()
-	if len(g.errs) == 0 && g.panic == nil && !g.goexit {
-		g.errs = append(g.errs, why)
+	if g.unbegun == nil {
+		g.unbegun = why
 	}
 	g.mu.Unlock()
 	g.fail(why)
@@ -331,7 +333,9 @@ func (g *Group) end() {
 // Wait waits until no task of the group runs. If tasks have panicked, it panics
 // with the value of the first panic. Otherwise, if a task has called
 // [runtime.Goexit], so does Wait. Otherwise it returns the errors of the tasks,
-// joined in the order in which the tasks ended, or nil.
+// joined in the order in which the tasks ended, or nil. If a task did not begin
+// because it had been cancelled, Wait returns that cancellation if there is no
+// other error.
 //
 // If ctx ends first, Wait cancels the tasks with its cause and waits on: a
 // group leaves no task behind. It returns what the tasks returned.
@@ -379,7 +383,10 @@ func (g *Group) Wait(ctx context.Context) error {
 		close(g.line.Remove(g.line.Front()).(*entrant).turn)
 	}
 	p, goexit, err := g.panic, g.goexit, errors.Join(g.errs...)
-	if g.first && len(g.errs) > 0 {
+	switch {
+	case len(g.errs) == 0:
+		err = g.unbegun
+	case g.first:
 		err = g.errs[0]
 	}
 	g.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
@@ -535,6 +536,39 @@ func TestGroup_EndedHookOfATaskTurnedAway(t *testing.T) {
 				require.True(t, g.TryGo(func(context.Context) error { return nil }), "there is a place")
 				e.Check(t, testkit.OutcomeOf(func() error { return g.Wait(context.Background()) }))
 			}, asyncsync.WithHooks(hook))
+		})
+	}
+}
+
+// The cancellation of a task that did not begin is told only if nothing else is,
+// though it may be the first to be noted.
+func TestGroup_CancellationBesideAnError(t *testing.T) {
+	for name, opts := range map[string][]task.GroupOption{
+		"all errors": nil, "FirstError": {task.FirstError()}, "NoCancel": {task.NoCancel()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guard(t)
+			leavesNothing(t)
+			require.NoError(t, libkit.Run(context.Background(), loop.NewThread(), func(ctx context.Context) error {
+				over, cancel := context.WithCancelCause(ctx)
+				_, g := task.NewGroup(over, opts...)
+				release := make(chan struct{})
+				g.Go(func(ctx context.Context) error {
+					_ = comes(context.WithoutCancel(ctx), release)
+					return errReal
+				})
+				yield(ctx) // it has begun
+				g.Go(func(context.Context) error { t.Error("has begun"); return nil })
+				cancel(errCause)
+				yield(ctx) // the other was not to begin
+				close(release)
+				for range 2 {
+					err := g.Wait(ctx)
+					assert.ErrorIs(t, err, errReal)
+					assert.NotErrorIs(t, err, errCause)
+				}
+				return nil
+			}))
 		})
 	}
 }
