@@ -65,7 +65,7 @@ func Gather[R any](ctx context.Context, fns ...func(context.Context) (R, error))
 	// Its error concerns tasks that have not begun.
 	other := g.Wait(ctx)
 	if own := f.own; own != nil {
-		forget := forgiven{own: own, bare: context.Cause(inner) == error(own) && ctx.Err() == nil}
+		forget := forgiven{own: own, bare: context.Cause(inner) == error(own) && core.Ended(core.Afterlife(ctx)) == nil}
 		for i, err := range errs {
 			if told[i] {
 				errs[i], _ = forget.strip(err)

@@ -374,7 +374,7 @@ func (g *Group) Wait(ctx context.Context) error {
 				done = true // the group goes on without this wait
 				return err
 			}
-			g.cancel(context.Cause(ctx))
+			g.cancel(err) // not the cause of ctx itself, which may be of a task that is over
 			ctx = context.WithoutCancel(ctx)
 		}
 	}

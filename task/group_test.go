@@ -572,3 +572,19 @@ func TestGroup_CancellationBesideAnError(t *testing.T) {
 		})
 	}
 }
+
+// A ctx that belongs to a task that is over ends for what is above the task: the tasks
+// get that cause, and not the end of that task.
+func TestGroup_WaitWithContextOfEndedTask(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		over, cancel := overCtx(t)
+		time.AfterFunc(time.Second, func() { cancel(errCause) })
+		_, g := task.NewGroup(t.Context())
+		g.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+		require.ErrorIs(t, g.Wait(over), errCause)
+	})
+}

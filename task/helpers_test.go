@@ -12,6 +12,7 @@ import (
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/internal/testkit/libkit"
+	"asyncsync.dev/task"
 )
 
 // The helpers of package testkit that are called everywhere, and their words.
@@ -68,6 +69,16 @@ func endingOf(fn func()) testkit.Outcome {
 func requireMisusePanic(t *testing.T, fn func()) {
 	t.Helper()
 	testkit.RequireMisuse(t, "task", fn)
+}
+
+// overCtx returns the ctx of a task that has ended, and what ends the ctx above that.
+func overCtx(t *testing.T) (over context.Context, cancel context.CancelCauseFunc) {
+	t.Helper()
+	up, cancel := context.WithCancelCause(t.Context())
+	over, err := task.Go(up, func(ctx context.Context) (context.Context, error) { return ctx, nil }).Wait(up)
+	require.NoError(t, err)
+	require.Error(t, over.Err())
+	return over, cancel
 }
 
 // A journal is a list of what happened, in order.

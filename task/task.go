@@ -179,7 +179,7 @@ func (t *Task[R]) WaitOrCancel(ctx context.Context) (R, error) {
 			var zero R
 			return zero, err
 		}
-		t.Cancel(context.Cause(ctx))
+		t.Cancel(err) // not the cause of ctx itself, which may be of a task that is over
 		if err := t.task.Wait(context.WithoutCancel(ctx)); err != nil {
 			var zero R
 			return zero, err

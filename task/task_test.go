@@ -679,6 +679,19 @@ func TestWaitOrCancel(t *testing.T) {
 		}
 	}
 
+	t.Run("with the ctx of a task that is over", func(t *testing.T) {
+		guard(t)
+		synctest.Test(t, func(t *testing.T) {
+			over, cancel := overCtx(t)
+			time.AfterFunc(time.Second, func() { cancel(cause) })
+			_, err := task.Go(t.Context(), func(ctx context.Context) (int, error) {
+				<-ctx.Done()
+				return 0, context.Cause(ctx)
+			}).WaitOrCancel(over)
+			require.True(t, err == cause, "%v", err)
+		})
+	})
+
 	t.Run("without need", func(t *testing.T) {
 		guard(t)
 		tk := task.Go(t.Context(), func(ctx context.Context) (int, error) { return 1, ctx.Err() })
