@@ -23,9 +23,14 @@ import (
 // If ctx ends, Gather cancels the tasks with its cause and waits on; it returns
 // what they return. If a function panics or calls [runtime.Goexit], Gather
 // cancels the others and ends in the same way when they have ended, like
-// [Group.Wait].
+// [Group.Wait]. If a hook ends Gather before all have been started, it cancels
+// those that have, and waits for them.
 //
-// Like [Group.Wait], Gather joins the tasks: a thread serves their calls.
+// Like [Group.Wait], Gather joins the tasks: a thread serves their calls. If a
+// function waits for the caller of Gather, Gather cancels the functions and
+// returns no results and an error that matches deadlock.ErrDeadlock, which is
+// also the cause of the cancellation. It does not wait then: the functions have
+// not ended, and what they return is dropped.
 //
 // It is asyncio's gather, but waits for all functions, as EasyNetwork's does.
 func Gather[R any](ctx context.Context, fns ...func(context.Context) (R, error)) ([]R, error) {
@@ -42,6 +47,14 @@ func Gather[R any](ctx context.Context, fns ...func(context.Context) (R, error))
 	}
 	inner, g := NewGroup(ctx, NoCancel())
 	f := &fellow{cancel: g.cancel, left: len(fns)}
+	done := false
+	defer func() {
+		// A hook has ended this, or the Goexit of a call that the wait served.
+		if !done {
+			g.end()
+			_ = g.join(context.WithoutCancel(ctx)) // one that is refused would never have ended
+		}
+	}()
 	for i, fn := range fns {
 		g.Go(func(ctx context.Context) error {
 			f.begin()
@@ -62,8 +75,14 @@ func Gather[R any](ctx context.Context, fns ...func(context.Context) (R, error))
 			return nil
 		}, func(o *core.Options) { o.PC = core.FuncPC(fn) })
 	}
+	refused := g.join(ctx)
+	done = true
+	if refused != nil {
+		g.cancel(refused) // from here on the functions alone have results, errs and told
+		return nil, refused
+	}
 	// Its error concerns tasks that have not begun.
-	other := g.Wait(ctx)
+	other := g.outcome()
 	if own := f.own; own != nil {
 		forget := forgiven{own: own, bare: context.Cause(inner) == error(own) && core.Ended(core.Afterlife(ctx)) == nil}
 		for i, err := range errs {

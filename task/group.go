@@ -352,6 +352,15 @@ func (g *Group) Wait(ctx context.Context) error {
 	if ctx == nil {
 		panic("task: Group.Wait: nil ctx")
 	}
+	if err := g.join(ctx); err != nil {
+		return err // the group goes on without this wait
+	}
+	return g.outcome()
+}
+
+// join waits until no task runs, after which no further one starts. It returns only
+// the error of a wait that was refused.
+func (g *Group) join(ctx context.Context) error {
 	done := false
 	defer func() {
 		// Also if the Goexit of a call that this wait served ends it.
@@ -371,7 +380,7 @@ func (g *Group) Wait(ctx context.Context) error {
 		g.mu.Unlock()
 		if err := g.core.Wait(ctx, idle); err != nil {
 			if core.Refused(ctx, err) {
-				done = true // the group goes on without this wait
+				done = true
 				return err
 			}
 			g.cancel(err) // not the cause of ctx itself, which may be of a task that is over
@@ -382,6 +391,15 @@ func (g *Group) Wait(ctx context.Context) error {
 	for g.line != nil && g.line.Len() > 0 { // the limit is 0
 		close(g.line.Remove(g.line.Front()).(*entrant).turn)
 	}
+	g.mu.Unlock()
+	done = true
+	g.end()
+	return nil
+}
+
+// outcome ends the caller as the tasks have ended.
+func (g *Group) outcome() error {
+	g.mu.Lock()
 	p, goexit, err := g.panic, g.goexit, errors.Join(g.errs...)
 	switch {
 	case len(g.errs) == 0:
@@ -390,8 +408,6 @@ func (g *Group) Wait(ctx context.Context) error {
 		err = g.errs[0]
 	}
 	g.mu.Unlock()
-	done = true
-	g.end()
 	switch {
 	case p != nil:
 		core.Raise(core.Ending{Panic: p})
