@@ -76,6 +76,9 @@ func (e *Event) Wait(ctx context.Context) error {
 func (e *Event) wait(ctx context.Context) error {
 	ctx = core.Afterlife(ctx)
 	if err := core.Ended(ctx); err != nil {
+		if e.set.Load() { // before ctx ended, perhaps
+			return nil
+		}
 		return err
 	}
 	p := &bellPlace{bell: core.NewBell()}

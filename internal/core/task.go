@@ -218,7 +218,11 @@ func (t *Task) Wait(ctx context.Context) error {
 	w := &taskWait{}
 	w.target = forTask{t}
 	defer func() { w.ctx = nil }() // the task may keep the gate, and so all of w
-	return await(ctx, &w.goal, t.Node(), t.gateOr(&w.gate))
+	err := await(ctx, &w.goal, t.Node(), t.gateOr(&w.gate))
+	if err != nil && t.call.hasEnded() {
+		return nil // others may know already, before the gate is open
+	}
+	return err
 }
 
 // Raise ends the caller as the task did, unless it returned.
