@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -79,6 +80,25 @@ func overCtx(t *testing.T) (over context.Context, cancel context.CancelCauseFunc
 	require.NoError(t, err)
 	require.Error(t, over.Err())
 	return over, cancel
+}
+
+// An unsureCtx may panic when it is asked whether it has ended.
+type unsureCtx struct {
+	context.Context
+	panics atomic.Bool
+}
+
+func newUnsureCtx(t *testing.T) *unsureCtx {
+	ctx, cancel := context.WithCancel(t.Context()) // so that there is a Done
+	t.Cleanup(cancel)
+	return &unsureCtx{Context: ctx}
+}
+
+func (c *unsureCtx) Err() error {
+	if c.panics.Load() {
+		panic("unsure")
+	}
+	return c.Context.Err()
 }
 
 // A journal is a list of what happened, in order.

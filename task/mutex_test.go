@@ -14,6 +14,7 @@ import (
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/deadlock"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
@@ -580,3 +581,42 @@ func TestMutexPassesOverABuriedWait(t *testing.T) {
 		}))
 	})
 }
+
+// A mutex goes to the next in line when the ctx of the one who is to have it panics.
+func TestMutexOfACtxThatPanics(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		var m task.Mutex
+		require.True(t, m.TryLock())
+		ctx := newUnsureCtx(t)
+		first := testkit.Start(func() error { return m.Lock(ctx) })
+		synctest.Wait()
+		second := testkit.Start(func() error { return m.Lock(t.Context()) })
+		synctest.Wait()
+		ctx.panics.Store(true)
+		m.Unlock()
+		require.Equal(t, testkit.Outcome{How: "panic", Value: "unsure"}, first.Wait())
+		require.Equal(t, testkit.Outcome{How: "return"}, second.Wait())
+		m.Unlock()
+		require.False(t, m.Locked())
+	})
+}
+
+// A ctx of a type of its user's is asked for values before the mutex is taken, not while
+// it is.
+func TestMutexAsksItsCtxBefore(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		var m task.Mutex
+		require.NoError(t, toThread(ctx, func(ctx context.Context) {
+			require.PanicsWithValue(t, "no value", func() { _ = m.Lock(valuelessCtx{ctx}) })
+			require.False(t, m.Locked())
+			require.NoError(t, m.Lock(ctx))
+			m.Unlock()
+		}))
+	})
+}
+
+// A valuelessCtx panics when it is asked for a value.
+type valuelessCtx struct{ context.Context }
+
+func (valuelessCtx) Value(any) any { panic("no value") }

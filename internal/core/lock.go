@@ -60,12 +60,22 @@ func (l *Lock) Lock(ctx context.Context) error {
 	if err := l.await(ctx, own, rec, t); err != nil {
 		return err
 	}
-	if err := Ended(ctx); err != nil {
-		// A turn that is cancelled at the moment of the hand-over does not have it.
-		l.Unlock()
-		return err
-	}
-	return nil
+	return l.keep(ctx)
+}
+
+// keep is asked by who has just been given the lock, and hands that on if ctx has ended,
+// whose cause it returns: a turn that is cancelled at the moment of the hand-over does
+// not have it. So does one whose ctx does not return when it is asked.
+func (l *Lock) keep(ctx context.Context) (err error) {
+	keeps := false
+	defer func() {
+		if !keeps {
+			l.Unlock()
+		}
+	}()
+	err = Ended(ctx)
+	keeps = err == nil
+	return err
 }
 
 // TryLock takes the lock if it is free, which it is not during a hand-over.
@@ -91,12 +101,13 @@ func (l *Lock) take(ctx context.Context, own *Thread, rec *goroutine.Record) boo
 	if l.state.Load() != nil {
 		return false
 	}
+	o := ownerOf(ctx, own, rec) // asks ctx, which may have code of its user's
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.state.CompareAndSwap(nil, &crowded) {
 		return false
 	}
-	l.owner = ownerOf(ctx, own, rec)
+	l.owner = o
 	return true
 }
 
