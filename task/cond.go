@@ -52,7 +52,7 @@ func (c *Cond) check(what string) {
 // Woken callers get the Mutex in the order in which they called Wait, before
 // any later call of Lock. If ctx ends after the caller was chosen and before it
 // has the Mutex again, Wait returns the cause and another waiter is chosen
-// instead: no Signal is lost.
+// instead, as it is when a Goexit or a panic ends Wait then: no Signal is lost.
 //
 // The library does not know who will signal. So Wait parks a task of a thread
 // loop, and a thread serves the calls of code that the calling function has
@@ -75,22 +75,26 @@ func (c *Cond) Wait(ctx context.Context) error {
 	c.mu.Unlock()
 	c.m.Unlock()
 
-	returned := false
+	woken, relocks := false, false
 	defer func() {
-		if !returned { // a Goexit or a panic passes through
+		// Whatever keeps this from returning nil: an error, or a Goexit or a panic in any
+		// of the steps, also in that of locking again.
+		if !woken && p.chosen {
+			c.signal(1)
+		}
+	}()
+	defer func() {
+		if !relocks { // a Goexit or a panic passes through the wait
 			c.relock(ctx, p)
-			c.passOn(p)
 		}
 	}()
 	err := p.bell.WaitBefore(ctx, p.turn, "cond")
-	returned = true
+	relocks = true
 	c.relock(ctx, p)
 	if err == nil {
 		err = core.Ended(ctx)
 	}
-	if err != nil {
-		c.passOn(p)
-	}
+	woken = err == nil
 	return err
 }
 
@@ -98,19 +102,12 @@ func (c *Cond) Wait(ctx context.Context) error {
 // otherwise at the end of the line.
 func (c *Cond) relock(ctx context.Context, p *bellPlace) {
 	c.mu.Lock()
-	left := c.line.remove(p)
+	p.chosen = !c.line.remove(p) // though the signal may not have rung the bell yet
 	c.mu.Unlock()
-	if left {
+	if !p.chosen {
 		p.turn.Enter()
 	}
 	p.turn.Await(ctx)
-}
-
-// passOn signals another waiter instead of p, if p was signalled.
-func (c *Cond) passOn(p *bellPlace) {
-	if p.bell.Rung() {
-		c.signal(1)
-	}
 }
 
 // Signal wakes the n callers that have waited longest, or all if there are

@@ -124,6 +124,7 @@ type bellPlace struct {
 	bell       *core.Bell
 	turn       *core.Turn // in the line of a Cond
 	inLine     bool
+	chosen     bool // by a signal of a Cond; of the waiter, which looks when it has left the line
 	prev, next *bellPlace
 }
 

@@ -620,3 +620,114 @@ func TestMutexAsksItsCtxBefore(t *testing.T) {
 type valuelessCtx struct{ context.Context }
 
 func (valuelessCtx) Value(any) any { panic("no value") }
+
+// waitsOn has a goroutine lock m and wait on c with ctx.
+func waitsOn(m *task.Mutex, c *task.Cond, ctx context.Context) *testkit.Running {
+	return testkit.Start(func() error {
+		if err := m.Lock(ctx); err != nil {
+			return err
+		}
+		defer m.Unlock()
+		return c.Wait(ctx)
+	})
+}
+
+// A signal goes on when the ctx of the waiter that was chosen panics.
+func TestCondOfACtxThatPanics(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		var m task.Mutex
+		c := task.NewCond(&m)
+		ctx := newUnsureCtx(t)
+		first := waitsOn(&m, c, ctx)
+		synctest.Wait()
+		second := waitsOn(&m, c, t.Context())
+		synctest.Wait()
+		ctx.panics.Store(true)
+		c.Signal(1)
+		require.Equal(t, testkit.Outcome{How: "panic", Value: "unsure"}, first.Wait())
+		require.Equal(t, testkit.Outcome{How: "return"}, second.Wait())
+		require.False(t, m.Locked())
+	})
+}
+
+// A signal goes on when the waiter that was chosen ends by a Goexit on top of its wait
+// for the mutex.
+func TestCondGoexitWhileItLocksAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		var m task.Mutex
+		c := task.NewCond(&m)
+		first := testkit.Start(func() error {
+			return toThreadErr(ctx, func(ctx context.Context) error {
+				if err := m.Lock(ctx); err != nil {
+					return err
+				}
+				defer m.Unlock()
+				return c.Wait(ctx)
+			})
+		})
+		synctest.Wait()
+		second := waitsOn(&m, c, t.Context())
+		synctest.Wait()
+		require.NoError(t, inTask(ctx, func(ctx context.Context) error {
+			if err := m.Lock(ctx); err != nil {
+				return err
+			}
+			defer m.Unlock()
+			c.Signal(1)
+			calls := goTask(ctx, func(ctx context.Context) error { // the thread serves the holder
+				return toThread(ctx, func(context.Context) { runtime.Goexit() })
+			})
+			<-calls.Done()
+			return nil
+		}))
+		require.Equal(t, testkit.Outcome{How: "goexit"}, first.Wait())
+		require.Equal(t, testkit.Outcome{How: "return"}, second.Wait())
+		require.False(t, m.Locked())
+	})
+}
+
+// A signal that meets the cancellation of the waiter that it has chosen is not lost: one
+// of two waiters hears of it.
+func TestCondSignalMeetsCancellation(t *testing.T) {
+	guard(t)
+	rounds := 3000
+	if testing.Short() {
+		rounds = 300
+	}
+	var m task.Mutex
+	c := task.NewCond(&m)
+	for range rounds {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		all, stop := context.WithCancelCause(context.Background())
+		waits := func(ctx context.Context) *testkit.Running {
+			in := make(chan struct{})
+			r := testkit.Start(func() error {
+				if err := m.Lock(ctx); err != nil {
+					return err
+				}
+				defer m.Unlock()
+				close(in)
+				return c.Wait(ctx)
+			})
+			<-in
+			require.NoError(t, m.Lock(context.Background())) // it waits
+			m.Unlock()
+			return r
+		}
+		first, second := waits(ctx), waits(all)
+		signals := testkit.Start(func() error { c.Signal(1); return nil })
+		cancel(errCause)
+		signals.Wait()
+		one := first.Wait()
+		if one.Err != nil {
+			require.Equal(t, errCause, one.Err)
+			require.NoError(t, second.Wait().Err) // or it hangs
+		} else {
+			stop(errOther)
+			require.Equal(t, errOther, second.Wait().Err)
+		}
+		cancel(nil)
+		stop(nil)
+	}
+}
