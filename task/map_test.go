@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -158,4 +159,90 @@ func ExampleMap() {
 	// Output:
 	// 3 <nil>
 	// 5 <nil>
+}
+
+// A loop that a Goexit on top of its wait ends cancels and waits for the task that it
+// waited for, too.
+func TestMap_GoexitOnTopOfWait(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+		over := make([]atomic.Bool, 2)
+		e := endingOf(func() {
+			toThread(ctx, func(ctx context.Context) {
+				for range task.Map(ctx, func(ctx context.Context, i int) (int, error) {
+					if i == 0 {
+						goTask(ctx, func(ctx context.Context) error {
+							return toThread(ctx, func(context.Context) { runtime.Goexit() })
+						})
+					}
+					return 0, cleanUp(ctx, &over[i])
+				}, []int{0, 1}) {
+					t.Error("has a result")
+				}
+			})
+		})
+		require.Equal(t, "goexit", e.How)
+		for i := range over {
+			require.True(t, over[i].Load(), i)
+		}
+	})
+}
+
+// Whatever a hook does that is told of one of the tasks that are left, the others are
+// cancelled as well, and waited for.
+func TestMap_EndedHookOfTasksThatAreLeft(t *testing.T) {
+	for _, e := range testkit.Ends[1:] {
+		t.Run(e.How, func(t *testing.T) {
+			told := 0
+			hook := asyncsync.Hooks{Ended: func(i asyncsync.CallInfo) {
+				if !i.Begun {
+					told++
+					_ = e.Do()
+				}
+			}}
+			inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+				pool := asyncsync.NewPoolExecutor(1)
+				var over atomic.Bool
+				endingOf(func() {
+					for range task.Map(ctx, func(ctx context.Context, i int) (int, error) {
+						if i == 0 {
+							return 0, nil
+						}
+						return 0, cleanUp(ctx, &over) // the only one that the thread comes to
+					}, []int{0, 1, 2, 3, 4}, task.On(pool)) {
+						synctest.Wait()
+						break
+					}
+				})
+				require.Equal(t, 3, told)
+				require.True(t, over.Load())
+				require.NoError(t, pool.Close())
+			}, asyncsync.WithHooks(hook))
+		})
+	}
+}
+
+// A Map that a hook ends before it has started all tasks leaves none running.
+func TestMap_QueuedHookEnds(t *testing.T) {
+	for _, e := range testkit.Ends[1:] {
+		t.Run(e.How, func(t *testing.T) {
+			queued := 0
+			hook := asyncsync.Hooks{Queued: func(asyncsync.CallInfo) {
+				if queued++; queued == 3 {
+					_ = e.Do()
+				}
+			}}
+			inBubble(t, func(t *testing.T, ctx context.Context, _ *asyncsync.ThreadSensitiveContext) {
+				over := make([]atomic.Bool, 2)
+				e.Check(t, testkit.OutcomeOf(func() error {
+					task.Map(ctx, func(ctx context.Context, i int) (int, error) {
+						return 0, cleanUp(ctx, &over[i])
+					}, []int{0, 1, 2})
+					return nil
+				}))
+				for i := range over {
+					require.True(t, over[i].Load(), i)
+				}
+			}, asyncsync.WithHooks(hook))
+		})
+	}
 }
