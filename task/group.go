@@ -261,10 +261,11 @@ type member struct {
 	out   atomic.Bool // it is counted no more, or about to be
 }
 
-// Run and Err make a member the body of its task.
+// These make a member the body of its task.
 func (m *member) Run(ctx context.Context) { m.err = m.fn(ctx) }
 func (m *member) Err() error              { return m.err }
 func (m *member) Task() *core.Task        { return &m.task }
+func (m *member) Drop()                   { m.fn = nil }
 
 // ended records the outcome in the group before any waiter is woken.
 func (m *member) ended() {

@@ -49,6 +49,7 @@ func Start[S, R any](ctx context.Context, fn func(ctx context.Context, started f
 
 	returned := false
 	defer func() {
+		defer s.forget()
 		if !returned { // a call that this wait served called Goexit
 			s.giveUp(context.Canceled)
 			t.Cancel(nil)
@@ -81,13 +82,13 @@ func (t *Task[R]) outcomeAfter(ctx context.Context) (R, error) {
 	return t.outcome()
 }
 
-// starting is one call of Start.
+// starting is one call of Start. It lives as long as the function, which has started.
 type starting[S any] struct {
-	ctx  context.Context // of Start
-	done chan struct{}   // closed when state is no longer notStarted
+	done chan struct{} // closed when state is no longer notStarted
 
 	mu    sync.Mutex // guards the rest; a leaf lock
 	state startState
+	ctx   context.Context // of Start; nil when that has returned, as is v
 	v     S
 	why   error
 }
@@ -102,8 +103,13 @@ const (
 
 // started is the function that fn gets.
 func (s *starting[S]) started(v S) error {
-	if err := core.Ended(s.ctx); err != nil {
-		s.giveUp(err) // Start may not have noticed
+	s.mu.Lock()
+	ctx := s.ctx
+	s.mu.Unlock()
+	if ctx != nil {
+		if err := core.Ended(ctx); err != nil {
+			s.giveUp(err) // Start may not have noticed
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,6 +135,14 @@ func (s *starting[S]) giveUp(why error) {
 		s.state, s.why = startFailed, why
 		close(s.done)
 	}
+}
+
+// forget lets go of what Start alone needed. It is decided whether fn has started.
+func (s *starting[S]) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var none S
+	s.ctx, s.v = nil, none
 }
 
 // value returns the value that was given to started. If started was not called

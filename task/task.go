@@ -36,7 +36,7 @@ func On(l loop.Loop) Option {
 // be called from any goroutine or thread.
 type Task[R any] struct {
 	task   core.Task
-	fn     func(context.Context) (R, error)
+	fn     func(context.Context) (R, error) // nil when it has ended: see core.TaskBody
 	result R
 	err    error
 }
@@ -48,6 +48,7 @@ func (b body[R]) Run(ctx context.Context) { b.t.result, b.t.err = b.t.fn(ctx) }
 func (b body[R]) Err() error              { return b.t.err }
 func (b body[R]) Task() *core.Task        { return &b.t.task }
 func (b body[R]) PC() uintptr             { return core.FuncPC(b.t.fn) }
+func (b body[R]) Drop()                   { b.t.fn = nil }
 
 // A fullTask is a task that does not wait in the queue of a thread, with all that it
 // needs to run.
@@ -199,7 +200,7 @@ func (t *Task[R]) Cancel(cause error) bool {
 
 // check panics if t was not made by Go.
 func (t *Task[R]) check(what string) {
-	if t == nil || t.fn == nil {
+	if t == nil || !t.task.Made() {
 		panic("task: Task." + what + ": nil Task, or one not made by Go")
 	}
 }

@@ -686,8 +686,11 @@ func (c *Call) finish() (woke bool) {
 	if c.task {
 		t = c.promise()
 		c.values = goroutine.Values{} // nobody takes them over
+		t.drop()
 		c.life().end()
-		if end := c.more().onEnd; end != nil {
+		if rest := c.more(); rest.onEnd != nil {
+			end := rest.onEnd
+			rest.onEnd = nil // the task may be held for much longer
 			end()
 		}
 	}

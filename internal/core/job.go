@@ -261,8 +261,8 @@ func (j *Job) RunOwn() {
 type Solo struct {
 	Job
 	tc    taskCtx
-	alone lifeCtx // its layer, if it ends with the backend alone
-	fn    func(context.Context)
+	alone lifeCtx               // its layer, if it ends with the backend alone
+	fn    func(context.Context) // nil when it has ended
 
 	// Ended is told, on the task's goroutine, how it has ended; NotRun, that it
 	// has not begun, and why. Without Ended the hooks are told of what does not
@@ -351,6 +351,7 @@ func (s *Solo) Over(v any, goexit bool) {
 }
 
 func (s *Solo) release() {
+	s.fn = nil // what the function has left behind leads to s
 	s.tc.life.own.End()
 	s.tc.life.end()
 }

@@ -97,6 +97,7 @@ type bareTask struct{ t *Task }
 
 func (b bareTask) Run(context.Context) {}
 func (b bareTask) Task() *Task         { return b.t }
+func (b bareTask) Drop()               {}
 
 // Tasks that wait in queues have one watcher for each channel, and it goes with the
 // last of them.

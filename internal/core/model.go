@@ -259,10 +259,13 @@ type callRest struct {
 	edge edge // of a caller off the threads: its wait
 }
 
-// A TaskBody is the body of a task, which it knows.
+// A TaskBody is the body of a task, which it knows. Drop lets go of the function, which
+// has ended or will not begin: the task may be held for much longer. One that says with
+// PC what the function is, is asked before.
 type TaskBody interface {
 	Body
 	Task() *Task
+	Drop()
 }
 
 // A FullCall is a call that has its rest from the start. The zero value is ready for one
@@ -697,11 +700,13 @@ type stall struct {
 // A Task is the untyped part of a task. Its life is a separate record, because contexts
 // refer to the life and must not keep the task and its result alive.
 type Task struct {
-	call  Call                 // whose node is that of the life
-	gate  atomic.Pointer[Gate] // opened when it has ended; made when somebody waits
-	label *label               // nil if it has no name but that of its function
-	home  *Home                // of its ctx; set before it is shared
-	watch *expiry.Link[*life]  // while it is queued, nil if nothing but Cancel ends its ctx; guarded by the mu of the life
+	call Call                 // whose node is that of the life
+	gate atomic.Pointer[Gate] // opened when it has ended; made when somebody waits
+	// label is nil if it has no name but that of its function. Then it is set at the end,
+	// under the mu of the life, which guards the function of the body until it is set.
+	label atomic.Pointer[label]
+	home  *Home               // of its ctx; set before it is shared
+	watch *expiry.Link[*life] // while it is queued, nil if nothing but Cancel ends its ctx; guarded by the mu of the life
 }
 
 // A taskWait is a wait for a task, with a gate for the task if it has none yet.

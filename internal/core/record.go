@@ -301,7 +301,14 @@ func (c *Call) title() label {
 	if !c.task {
 		return c.label
 	}
-	if l := c.promise().label; l != nil {
+	t := c.promise()
+	if l := t.label.Load(); l != nil {
+		return *l
+	}
+	l := c.life()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l := t.label.Load(); l != nil { // it has just ended
 		return *l
 	}
 	return label{pc: c.body.(interface{ PC() uintptr }).PC()}

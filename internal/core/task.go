@@ -41,7 +41,7 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 	t.home = home
 	t.prepare(o, now != nil)
 	if now != nil {
-		l.label = *t.label
+		l.label = *t.label.Load()
 	}
 	if o.Into != nil {
 		*o.Into = t
@@ -152,15 +152,37 @@ func (t *Task) prepare(o *Options, whole bool) {
 	switch {
 	case rest != nil:
 		rest.label = label{o.Name, o.PC}
-		t.label = &rest.label
+		t.label.Store(&rest.label)
 		rest.onEnd = o.OnEnd
 		c.give(rest)
 	case o.Name != "" || !c.knowsPC(o.PC):
-		t.label = &label{o.Name, o.PC}
+		t.label.Store(&label{o.Name, o.PC})
 	}
 	if o.Interrupt != nil {
 		c.stop = newInterrupt(o)
 	}
+}
+
+// Made reports whether t was started, and is no zero value.
+func (t *Task) Made() bool { return t.call.task }
+
+// drop lets go of the function, which has ended or will not begin. What it is called by
+// somebody may be asking just now.
+func (t *Task) drop() {
+	b := t.call.body.(TaskBody)
+	if t.label.Load() != nil {
+		b.Drop()
+		return
+	}
+	l := t.call.life()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isOpen() {
+		t.label.Store(&l.label)
+	} else {
+		t.label.Store(&label{pc: b.(interface{ PC() uintptr }).PC()})
+	}
+	b.Drop()
 }
 
 // watch refuses c, a task on a foreign loop, with why if stopped is closed before
