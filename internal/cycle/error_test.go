@@ -64,11 +64,11 @@ func TestErrorPage(t *testing.T) {
 // The message is short for what happens most, and lists all waits else.
 func TestErrorMessage(t *testing.T) {
 	for want, cycle := range map[string][]Step{
-		"a task waits for itself: f":                                                {wait("task")},
-		"tasks wait for each other: f, f":                                              {wait("task"), wait("task")},
-		"a task waits for the end of the group that it belongs to: f":               {wait("group")},
-		"a task waits for a place in the full group that it belongs to: f":          {wait("group place")},
-		"a function waits for a mutex that it holds itself: f":                      {wait("mutex")},
+		"a task waits for itself: f":                                             {wait("task")},
+		"tasks wait for each other: f, f":                                        {wait("task"), wait("task")},
+		"a task waits for the end of the group that it belongs to: f":            {wait("group")},
+		"a task waits for a place in the full group that it belongs to: f":       {wait("group place")},
+		"a function waits for a mutex that it holds itself: f":                   {wait("mutex")},
 		"f waits for a limiter":                                                  {wait("limiter")},
 		"f waits for the task g, f waits for the call of g, f waits for a mutex": {wait("task"), wait("call"), wait("mutex")},
 	} {
