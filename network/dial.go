@@ -129,7 +129,7 @@ func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, 
 					if a.conn != nil {
 						_ = a.conn.Close() // it comes late
 					}
-					a.ending.unheard(ctx)
+					a.ending.unheard(ctx, "network.DialStaggered")
 				}
 			}()
 			a.ending.of(func() { a.conn, a.err = c.dialFrom(racing, remotes[number]) })

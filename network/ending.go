@@ -30,9 +30,9 @@ func (e *ending) raise() {
 	core.Raise(e.Ending)
 }
 
-// unheard tells the hooks, because nothing waits.
-func (e *ending) unheard(ctx context.Context) {
+// unheard tells the hooks of the ending of what, because nothing waits.
+func (e *ending) unheard(ctx context.Context, what string) {
 	if e.ended() {
-		core.TellUnheard(ctx, e.Ending, "network.DialStaggered")
+		core.TellUnheard(ctx, e.Ending, what)
 	}
 }

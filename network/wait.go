@@ -20,9 +20,10 @@ import (
 //
 // Read uses c's read deadline, which belongs to this package: after an
 // interruption c has no deadline. If a deadline that somebody else has set
-// passes, it ends Read as it ends c.Read. Several Reads of one c do not disturb
-// each other. If c does not support deadlines, ctx cannot interrupt Read, which
-// then waits for c.Read.
+// passes, it ends Read as it ends c.Read. Several Reads of one c take turns, and
+// do not disturb each other. (A c that cannot be compared, such as a struct with
+// a slice, is not known again: pass a pointer to it.) If c does not support
+// deadlines, ctx cannot interrupt Read, which then waits for c.Read.
 func Read(ctx context.Context, c net.Conn, b []byte) (int, error) {
 	checkCtx(ctx, "Read")
 	checkConn(c == nil, "Read")
@@ -38,12 +39,13 @@ func Read(ctx context.Context, c net.Conn, b []byte) (int, error) {
 // stream has been cut in the middle; a TLS connection cannot be written to any
 // more.
 //
-// What Read says of deadlines holds here for the write deadline.
+// What Read says of deadlines holds here for the write deadline. No other Write
+// gets between the bytes of b.
 func Write(ctx context.Context, c net.Conn, b []byte) (int, error) {
 	checkCtx(ctx, "Write")
 	checkConn(c == nil, "Write")
 	n, err := wait(ctx, direction{c, 'w'}, c.SetWriteDeadline, func() (int, error) { return c.Write(b) }, nil)
-	if n == len(b) && isInterrupted(err) {
+	if n > 0 && n == len(b) && isInterrupted(err) {
 		err = nil
 	}
 	return n, plain(err)
@@ -64,6 +66,9 @@ func ReadFrom(ctx context.Context, c net.PacketConn, b []byte) (int, net.Addr, e
 		n, addr, err := c.ReadFrom(b)
 		return packet{n, addr}, err
 	}, nil)
+	if p.n > 0 && isInterrupted(err) {
+		err = nil
+	}
 	return p.n, p.addr, plain(err)
 }
 
@@ -72,13 +77,16 @@ func WriteTo(ctx context.Context, c net.PacketConn, b []byte, addr net.Addr) (in
 	checkCtx(ctx, "WriteTo")
 	checkConn(c == nil, "WriteTo")
 	n, err := wait(ctx, direction{c, 'w'}, c.SetWriteDeadline, func() (int, error) { return c.WriteTo(b, addr) }, nil)
+	if n > 0 && n == len(b) && isInterrupted(err) {
+		err = nil
+	}
 	return n, plain(err)
 }
 
 // Accept waits for the next connection to l like l.Accept, until ctx ends. Then
 // it returns the cause. A connection that arrives at that moment is returned,
-// or left for the next Accept. Several Accepts of one l do not disturb each
-// other.
+// or left for the next Accept. Several Accepts of one l take turns, and do not
+// disturb each other.
 //
 // Accept uses l's SetDeadline method, which the listeners of package net have.
 // What Read says of deadlines holds for it. If l has no such method, like a
@@ -95,9 +103,11 @@ func Accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 		}
 		return task.Await(ctx, func(context.Context) (net.Conn, error) { return l.Accept() })
 	}
-	c, err := wait(ctx, direction{l, 'a'}, d.SetDeadline, l.Accept, func(c net.Conn) { _ = c.Close() })
+	c, err := wait(ctx, direction{l, 'a'}, d.SetDeadline, l.Accept, closeConn)
 	return c, plain(err)
 }
+
+func closeConn(c net.Conn) { _ = c.Close() }
 
 // interrupted is the error of an operation that its ctx has ended.
 type interrupted struct{ cause error }
@@ -120,20 +130,23 @@ func plain(err error) error {
 // wait runs op until ctx ends. If nothing waits for the result of op any more,
 // wait passes it to forgo, which may be nil.
 func wait[R any](ctx context.Context, on direction, set func(time.Time) error, op func() (R, error), forgo func(R)) (R, error) {
+	return await(ctx, func(ctx context.Context, got func(R)) (R, error) { return run(ctx, on, set, op, got) }, forgo)
+}
+
+// await is [task.Await] of fn, which says what it has got as soon as it has. If
+// it neither returns that nor an error, await passes it to forgo.
+func await[R any](ctx context.Context, fn func(ctx context.Context, got func(R)) (R, error), forgo func(R)) (R, error) {
 	var got R
 	came, returned := false, false
 	defer func() {
-		// On a thread, the Goexit of a served call may end the wait.
+		// On a thread, the Goexit of a served call may end the wait, which has
+		// waited for fn.
 		if came && !returned && forgo != nil {
 			forgo(got)
 		}
 	}()
 	r, err := task.Await(ctx, func(ctx context.Context) (R, error) {
-		r, err := run(ctx, on, set, op)
-		if err == nil {
-			got, came = r, true
-		}
-		return r, err
+		return fn(ctx, func(r R) { got, came = r, true })
 	})
 	returned = true
 	return r, err
@@ -141,47 +154,54 @@ func wait[R any](ctx context.Context, on direction, set func(time.Time) error, o
 
 // run runs op on the calling goroutine, which op blocks.
 //
-// The end of ctx sets a deadline in the past, which must be gone before another
-// operation begins to wait. So the operation that has set it removes it again
-// when its op has returned. Other operations that it has interrupted wait for
-// that and begin again.
-func run[R any](ctx context.Context, on direction, set func(time.Time) error, op func() (R, error)) (R, error) {
+// The end of ctx sets a deadline in the past, which ends op. All operations of
+// the direction share the deadline, so they take turns: else one that is to be
+// interrupted would interrupt the others, and a Write that has to begin again
+// would find the bytes of another in the middle of its own.
+func run[R any](ctx context.Context, on direction, set func(time.Time) error, op func() (R, error), got func(R)) (R, error) {
+	var none R
 	l := lines.enter(on)
 	defer lines.leave(on, l)
+	select {
+	case <-l.turn:
+	case <-ctx.Done():
+		return none, interrupted{core.Cause(ctx)}
+	}
+	defer func() { l.turn <- struct{}{} }()
+	if cause := core.Ended(ctx); cause != nil {
+		return none, interrupted{cause} // while it waited
+	}
+	var setting ending
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
-		l.interrupt(set)
+		setting.of(func() { _ = set(longAgo) }) // of one that is closed op tells
 	})
-	var over bool
+	stopped := false
 	finish := func() (cut bool) {
-		if over = true; stop() {
+		if stopped = true; stop() {
 			return false
 		}
 		<-done // else it could set the deadline after this
-		l.restore(set)
+		_ = set(time.Time{})
 		return true
 	}
 	defer func() { // also when op panics
-		if !over {
+		if !stopped {
 			finish()
+			setting.unheard(ctx, "network: SetDeadline")
 		}
 	}()
-	for {
-		began := l.await(ctx)
-		r, err := op()
-		hit := err != nil && errors.Is(err, os.ErrDeadlineExceeded)
-		if hit && ctx.Err() == nil && l.interruptedSince(began) {
-			continue // it was meant for another
-		}
-		cut := finish()
-		if hit && (cut || ctx.Err() != nil) {
-			// Even if ctx has just ended, the deadline may be that of another
-			// operation.
-			err = interrupted{core.Cause(ctx)}
-		}
-		return r, err
+	r, err := op()
+	if err == nil {
+		got(r)
 	}
+	cut := finish()
+	setting.raise()
+	if cut && err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = interrupted{core.Cause(ctx)}
+	}
+	return r, err
 }
 
 // A direction is what has one deadline: reads of a connection, its writes, or
@@ -199,28 +219,29 @@ type lineTable struct {
 	of         map[direction]*line
 }
 
-// A line is the operations of one direction that are under way.
+// A line is the operations of one direction, of which one is under way.
 type line struct {
-	users int // guarded by lines
-
-	// mu guards the rest. It is held while a deadline is set, which does not block,
-	// so that setting a deadline and removing one cannot overtake each other.
-	mu     sync.Mutex
-	count  uint64        // of interruptions
-	active int           // interruptions that were not taken back
-	quiet  chan struct{} // closed when active is 0 again; nil while it is
+	turn  chan struct{} // has a token while none is
+	users int           // guarded by lines
+	alone bool          // nobody else finds it; never changes
 }
 
 func (t *lineTable) enter(d direction) *line {
-	if !reflect.TypeOf(d.of).Comparable() {
-		return &line{users: 1} // cannot be found by others
-	}
+	// The value decides: a type that can be compared may have a field of one that
+	// cannot.
+	alone := !reflect.ValueOf(d.of).Comparable()
 	t.Lock()
 	defer t.Unlock()
-	l := t.of[d]
+	var l *line
+	if !alone {
+		l = t.of[d]
+	}
 	if l == nil {
-		l = &line{}
-		t.of[d] = l
+		l = &line{turn: make(chan struct{}, 1), alone: alone}
+		l.turn <- struct{}{}
+		if !alone {
+			t.of[d] = l
+		}
 	}
 	l.users++
 	return l
@@ -229,62 +250,13 @@ func (t *lineTable) enter(d direction) *line {
 func (t *lineTable) leave(d direction, l *line) {
 	t.Lock()
 	defer t.Unlock()
-	if l.users--; l.users == 0 && reflect.TypeOf(d.of).Comparable() {
+	if l.users--; l.users == 0 && !l.alone {
 		delete(t.of, d)
 	}
 }
 
 // longAgo is a deadline in the past.
 var longAgo = time.Unix(1, 0)
-
-func (l *line) interrupt(set func(time.Time) error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.count++
-	if l.active++; l.active == 1 {
-		l.quiet = make(chan struct{})
-	}
-	_ = set(longAgo) // of one that is closed op tells
-}
-
-func (l *line) restore(set func(time.Time) error) {
-	l.mu.Lock()
-	l.active--
-	quiet := l.quiet
-	if l.active == 0 {
-		_ = set(time.Time{})
-		l.quiet = nil
-	}
-	active := l.active
-	l.mu.Unlock()
-	if active == 0 {
-		close(quiet)
-	}
-}
-
-// await waits until no operation interrupts the line, or ctx ends. It returns
-// the count.
-func (l *line) await(ctx context.Context) uint64 {
-	for {
-		l.mu.Lock()
-		count, quiet := l.count, l.quiet
-		l.mu.Unlock()
-		if quiet == nil {
-			return count
-		}
-		select {
-		case <-quiet:
-		case <-ctx.Done():
-			return count
-		}
-	}
-}
-
-func (l *line) interruptedSince(count uint64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.count != count
-}
 
 func checkConn(isNil bool, what string) {
 	if isNil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -266,6 +267,82 @@ func TestCancelOneOfMany(t *testing.T) {
 	}
 }
 
+// filling is a connection whose Read fills its buffer, as that of a protocol with frames
+// does.
+type filling struct{ net.Conn }
+
+func (f filling) Read(b []byte) (int, error) { return io.ReadFull(f.Conn, b) }
+
+// cancelWaiting starts op and cancels it when it is one of so many operations under way.
+func cancelWaiting(t *testing.T, number int, op func(ctx context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	waiting := testkit.Start(func() error { return op(ctx) })
+	testkit.Poll(t, func() string {
+		if n := network.Operations(); n != number {
+			return fmt.Sprintf("%d operations are under way", n)
+		}
+		return ""
+	})
+	cancel(testkit.ErrEnd)
+	require.ErrorIs(t, waiting.Wait().Err, testkit.ErrEnd)
+}
+
+// A Write that waits behind another and is cancelled does not make that one write its
+// first bytes again, nor a third one get between its bytes.
+func TestWriteBehindAWriteIsCancelled(t *testing.T) {
+	testkit.Guard(t)
+	here, there := net.Pipe()
+	write := func(ctx context.Context, what string) error {
+		n, err := network.Write(ctx, here, []byte(what))
+		if err == nil && n != len(what) {
+			t.Errorf("wrote %d bytes of %q", n, what)
+		}
+		return err
+	}
+	first := testkit.Start(func() error { return write(context.Background(), "0123456789") })
+	got := make([]byte, 4)
+	_, err := io.ReadFull(there, got)
+	require.NoError(t, err)
+	cancelWaiting(t, 2, func(ctx context.Context) error { return write(ctx, "x") })
+	third := testkit.Start(func() error { return write(context.Background(), "abc") })
+	cancelWaiting(t, 3, func(ctx context.Context) error { return write(ctx, "x") })
+	rest := make([]byte, 9)
+	_, err = io.ReadFull(there, rest)
+	require.NoError(t, err)
+	require.Equal(t, "0123456789abc", string(got)+string(rest))
+	require.NoError(t, first.Wait().Err)
+	require.NoError(t, third.Wait().Err)
+	require.NoError(t, here.Close())
+	_, err = there.Read(rest)
+	require.ErrorIs(t, err, io.EOF, "something was written twice")
+}
+
+// A Read that waits behind another and is cancelled does not cost that one the bytes that
+// it has read.
+func TestReadBehindAReadIsCancelled(t *testing.T) {
+	testkit.Guard(t)
+	here, there := net.Pipe()
+	b := make([]byte, 8)
+	first := testkit.Start(func() error {
+		n, err := network.Read(context.Background(), filling{here}, b)
+		b = b[:n]
+		return err
+	})
+	_, err := there.Write([]byte("0123"))
+	require.NoError(t, err)
+	cancelWaiting(t, 2, func(ctx context.Context) error {
+		_, err := network.Read(ctx, filling{here}, make([]byte, 8))
+		return err
+	})
+	go func() {
+		_, _ = there.Write([]byte("4567"))
+		_ = there.Close()
+	}()
+	require.NoError(t, first.Wait().Err)
+	require.Equal(t, "01234567", string(b))
+}
+
 // A deadline that somebody has set ends a Read as it ends that of the connection.
 func TestDeadlineOfOthers(t *testing.T) {
 	byAll(t, func(t *testing.T, ctx context.Context, _ func(func())) {
@@ -346,6 +423,65 @@ func (p *partial) SetReadDeadline(at time.Time) error {
 }
 func (p *partial) SetWriteDeadline(at time.Time) error { return p.SetReadDeadline(at) }
 
+// A connection of a type that can be compared may have one in it that cannot.
+func TestUncomparableConnInside(t *testing.T) {
+	testkit.Guard(t)
+	c := struct{ net.Conn }{odd{read: func() error { return io.EOF }}}
+	_, err := network.Read(context.Background(), c, nil)
+	require.ErrorIs(t, err, io.EOF)
+	require.Zero(t, network.Lines())
+}
+
+// awkward is a connection whose SetReadDeadline does something more.
+type awkward struct {
+	announcing
+	also func(at time.Time)
+}
+
+func (a *awkward) SetReadDeadline(at time.Time) error {
+	err := a.announcing.SetReadDeadline(at)
+	a.also(at)
+	return err
+}
+
+// All three endings of SetReadDeadline, where it interrupts and where the deadline is taken
+// back, reach the Read that was interrupted, and no other.
+func TestEndingsOfSetDeadline(t *testing.T) {
+	testkit.Guard(t)
+	for _, back := range []bool{false, true} {
+		for _, end := range testkit.Ends {
+			here, there := net.Pipe()
+			c := &awkward{announcing{here, make(chan struct{}, 1)}, func(at time.Time) {
+				if at.IsZero() == back {
+					_ = end.Do()
+				}
+			}}
+			read := func(ctx context.Context) error {
+				_, err := network.Read(ctx, c, make([]byte, 1))
+				return err
+			}
+			ctx, cancel := context.WithCancelCause(context.Background())
+			first := testkit.Start(func() error { return read(ctx) })
+			<-c.reads
+			other := testkit.Start(func() error { return read(context.Background()) })
+			testkit.Poll(t, func() string {
+				if network.Operations() < 2 {
+					return "the other one does not begin"
+				}
+				return ""
+			})
+			cancel(testkit.ErrEnd)
+			end.Check(t, first.Wait(), "back: ", back)
+			_, err := there.Write([]byte("x"))
+			require.NoError(t, err)
+			require.Equal(t, testkit.Outcome{How: "return"}, other.Wait())
+			require.Zero(t, network.Lines())
+			require.NoError(t, there.Close())
+			require.NoError(t, here.Close())
+		}
+	}
+}
+
 // What was read is no failure, what was not written is one, though both were
 // interrupted.
 func TestInterruptedInTheMiddle(t *testing.T) {
@@ -398,39 +534,66 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
+// counting is a listener without a deadline, whose connections count in open. dated has
+// one.
+type counting struct {
+	net.Listener
+	open *atomic.Int32
+}
+
+func (l counting) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.open.Add(1)
+		c = &counted{Conn: c, open: l.open}
+	}
+	return c, err
+}
+
+type dated struct{ counting }
+
+func (l dated) SetDeadline(at time.Time) error { return l.Listener.(*net.TCPListener).SetDeadline(at) }
+
 // A Goexit of a call that a thread serves on top of Accept takes the wait with it. The
 // connection that comes then is nobody's, and is closed; or Accept had not come to it,
 // and the listener has it.
 func TestGoexitOnTopOfAccept(t *testing.T) {
 	testkit.Guard(t)
-	l := listening(t)
-	dialed := make(chan net.Conn, 1)
-	o := testkit.OutcomeOf(func() error {
-		pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
-		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
-		defer pool.Close()
-		defer tsc.Close()
-		_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
-			go func() {
-				_, _ = asyncsync.ToThread(ctx, func(context.Context) (int, error) {
-					c, err := net.Dial("tcp", l.Addr().String())
-					if err != nil {
-						t.Error(err)
-					}
-					dialed <- c
-					runtime.Goexit()
-					return 0, nil
-				})
-			}()
-			_, err := network.Accept(ctx, l)
-			return 0, err
+	for _, deadline := range []bool{true} {
+		var open atomic.Int32
+		l := net.Listener(counting{listening(t), &open})
+		if deadline {
+			l = dated{l.(counting)}
+		}
+		dialed := make(chan net.Conn, 1)
+		o := testkit.OutcomeOf(func() error {
+			pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
+			defer pool.Close()
+			defer tsc.Close()
+			_, err := asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+				go func() {
+					_, _ = asyncsync.ToThread(ctx, func(context.Context) (int, error) {
+						c, err := net.Dial("tcp", l.Addr().String())
+						if err != nil {
+							t.Error(err)
+						}
+						dialed <- c
+						runtime.Goexit()
+						return 0, nil
+					})
+				}()
+				_, err := network.Accept(context.WithoutCancel(ctx), l)
+				return 0, err
+			})
+			return err
 		})
-		return err
-	})
-	require.Equal(t, "goexit", o.How)
-	c := <-dialed
-	defer c.Close()
-	require.NoError(t, l.Close())
-	_, err := c.Read(make([]byte, 1))
-	require.Error(t, err)
+		require.Equal(t, "goexit", o.How)
+		require.Zero(t, open.Load(), "accepted, and not closed")
+		c := <-dialed
+		defer c.Close()
+		require.NoError(t, l.Close())
+		_, err := c.Read(make([]byte, 1))
+		require.Error(t, err)
+	}
 }
