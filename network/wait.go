@@ -101,7 +101,13 @@ func Accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 		if ctx.Done() != nil {
 			return nil, fmt.Errorf("network: Accept: a ctx cannot interrupt Accept of a %T, which has no SetDeadline: %w", l, errors.ErrUnsupported)
 		}
-		return task.Await(ctx, func(context.Context) (net.Conn, error) { return l.Accept() })
+		return await(ctx, func(_ context.Context, got func(net.Conn)) (net.Conn, error) {
+			c, err := l.Accept()
+			if err == nil {
+				got(c)
+			}
+			return c, err
+		}, closeConn)
 	}
 	c, err := wait(ctx, direction{l, 'a'}, d.SetDeadline, l.Accept, closeConn)
 	return c, plain(err)

@@ -559,7 +559,7 @@ func (l dated) SetDeadline(at time.Time) error { return l.Listener.(*net.TCPList
 // and the listener has it.
 func TestGoexitOnTopOfAccept(t *testing.T) {
 	testkit.Guard(t)
-	for _, deadline := range []bool{true} {
+	for _, deadline := range []bool{true, false} {
 		var open atomic.Int32
 		l := net.Listener(counting{listening(t), &open})
 		if deadline {
