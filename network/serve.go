@@ -4,15 +4,19 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"asyncsync.dev/internal/core"
 	"asyncsync.dev/task"
 )
 
 // Serve accepts connections from l until ctx ends or l fails. For each
 // connection, a task of group calls handler. The ctx of handler is the group's.
-// When handler has ended, in whatever way, the connection is closed.
+// When handler has ended, in whatever way, the connection is closed. If the task
+// does not begin, because the group was cancelled or cannot get it a place, the
+// connection is closed as well.
 //
 // Serve returns the cause of ctx or the error of l, which matches
 // [net.ErrClosed] if l was closed. It neither closes l nor waits for the
@@ -65,17 +69,41 @@ func isOne(err error, of []error) bool {
 	return false
 }
 
-// handle starts the task for c.
+// handle starts the task for c. If handler does not begin, handle closes c.
 func handle(c net.Conn, group *task.Group, handler func(context.Context, net.Conn) error) {
-	started := false
-	defer func() {
-		if !started { // Go has panicked, or a Goexit has taken its wait with it
+	var closed atomic.Bool
+	drop := func() {
+		if !closed.Swap(true) {
 			_ = c.Close()
+		}
+	}
+	var t *core.Task // nil as long as there is none
+	started, begun := false, false
+	defer func() {
+		// Go has panicked, or a Goexit has taken its wait with it, or it was refused
+		// a place.
+		if !started || t == nil {
+			drop()
 		}
 	}()
 	group.Go(func(ctx context.Context) error {
+		begun = true
 		defer c.Close()
 		return handler(ctx, c)
+	}, func(o *core.Options) {
+		o.Into = &t
+		o.OnEnd = func() {
+			if !begun {
+				// Not here: if Close panics, that would end whoever cancels the task.
+				go dropUnheard(drop)
+			}
+		}
 	})
 	started = true
+}
+
+func dropUnheard(drop func()) {
+	var e ending
+	defer func() { e.unheard(context.Background(), "network.Serve") }()
+	e.of(drop)
 }

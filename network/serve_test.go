@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/network"
@@ -194,6 +195,58 @@ func TestServeGoesOn(t *testing.T) {
 		f = &failing{errs: []error{syscall.EINVAL}}
 		require.ErrorIs(t, network.Serve(context.Background(), f, g, echo), syscall.EINVAL)
 	})
+}
+
+// oneConn returns a listener that delivers one connection, which counts in open, and is
+// closed then.
+func oneConn(open *atomic.Int32) net.Listener {
+	f := &failing{conn: make(chan net.Conn, 1)}
+	f.conn <- pipe(open)
+	close(f.conn)
+	return f
+}
+
+// A connection whose handler does not begin is closed: the group was cancelled before or
+// after the task was started, or the wait for a place would be a deadlock.
+func TestServeClosesWhatNoHandlerGets(t *testing.T) {
+	testkit.Guard(t)
+	var open atomic.Int32
+	never := func(context.Context, net.Conn) error { t.Error("the handler begins"); return nil }
+	closed := func(what string) {
+		testkit.Poll(t, func() string {
+			if open.Load() != 0 {
+				return what + ": the connection stays open"
+			}
+			return ""
+		})
+	}
+
+	for _, when := range []string{"before", "after"} {
+		_, err := loop.Run(context.Background(), loop.NewThread(), func(ctx context.Context) (int, error) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			_, g := task.NewGroup(ctx)
+			if when == "before" {
+				cancel(testkit.ErrEnd)
+			}
+			// The loop runs nothing else meanwhile.
+			served := testkit.OutcomeOf(func() error { return network.Serve(context.Background(), oneConn(&open), g, never) })
+			require.ErrorIs(t, served.Err, net.ErrClosed)
+			cancel(testkit.ErrEnd)
+			require.ErrorIs(t, g.Wait(context.WithoutCancel(ctx)), testkit.ErrEnd)
+			return 0, nil
+		})
+		require.NoError(t, err)
+		closed("cancelled " + when)
+	}
+
+	_, g := task.NewGroup(context.Background(), task.NoCancel())
+	g.SetLimit(1)
+	g.Go(func(ctx context.Context) error {
+		require.ErrorIs(t, network.Serve(ctx, oneConn(&open), g, never), net.ErrClosed)
+		require.Zero(t, open.Load())
+		return nil
+	})
+	require.ErrorIs(t, g.Wait(context.Background()), deadlock.ErrDeadlock)
 }
 
 // A limit of the group holds back who accepts.

@@ -144,7 +144,14 @@ func (g *Group) start(what string, fn func(context.Context) error, opts []Option
 			g.leave()
 		}
 	}()
-	o.OnEnd, o.Rest = m.ended, &m.rest
+	end := m.ended
+	if then := o.OnEnd; then != nil { // of package network
+		end = func() {
+			then()
+			m.ended()
+		}
+	}
+	o.OnEnd, o.Rest = end, &m.rest
 	core.StartTask(g.core.Context(), &m.task, m, o)
 	started = true
 	return true
