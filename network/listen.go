@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"asyncsync.dev/internal/core"
 	"asyncsync.dev/task"
 )
 
@@ -114,12 +115,19 @@ func (c *config) lookUpAll(ctx context.Context, family string, hosts []string) (
 	found, errs := make([][]netip.Addr, len(hosts)), make([]error, len(hosts))
 	var lookUps sync.WaitGroup
 	ends := make([]ending, len(hosts))
+	looking, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for i, host := range hosts {
 		if host == "" {
 			continue
 		}
 		lookUps.Go(func() {
-			ends[i].of(func() { found[i], errs[i] = c.lookUp(ctx, family, host) })
+			defer func() {
+				if ends[i].ended() {
+					cancel() // the others are waited for
+				}
+			}()
+			ends[i].of(func() { found[i], errs[i] = c.lookUp(looking, family, host) })
 		})
 	}
 	lookUps.Wait()
@@ -127,10 +135,7 @@ func (c *config) lookUpAll(ctx context.Context, family string, hosts []string) (
 		e.raise()
 	}
 	if err := errors.Join(errs...); err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, err
+		return nil, orCause(ctx, err)
 	}
 	var places []place
 	seen := map[netip.Addr]bool{}
@@ -193,6 +198,9 @@ const portTries = 32
 
 // bindAll listens at all places. With port 0 the first place chooses a port. If
 // that port is taken at another place, bindAll tries again with another port.
+//
+// A socket of package net can be had even if ctx has ended. So bindAll looks at
+// ctx when it has all.
 func bindAll[L io.Closer](ctx context.Context, proto string, places []place, port int, listen listenFunc[L]) ([]L, error) {
 	for try := 1; ; try++ {
 		var opened []L
@@ -206,6 +214,9 @@ func bindAll[L io.Closer](ctx context.Context, proto string, places []place, por
 				}
 			}()
 			for _, p := range places {
+				if core.Ended(ctx) != nil {
+					break
+				}
 				l, addr, err := listen(ctx, proto+familyDigit(p.addr), netip.AddrPortFrom(p.addr, uint16(chosen)).String())
 				switch {
 				case err == nil:
@@ -225,12 +236,13 @@ func bindAll[L io.Closer](ctx context.Context, proto string, places []place, por
 		if len(opened) == 0 {
 			errs = append(errs, missing...)
 		}
-		if len(errs) == 0 {
+		cause := core.Ended(ctx)
+		if len(errs) == 0 && cause == nil {
 			return opened, nil
 		}
 		closeAll(opened)
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+		if cause != nil {
+			return nil, cause
 		}
 		if !taken || try == portTries {
 			return nil, errors.Join(errs...)

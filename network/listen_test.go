@@ -216,6 +216,49 @@ func TestListenAllLooksUpConcurrently(t *testing.T) {
 	})
 }
 
+// ending is a resolver that ends a ctx, and finds what there is all the same.
+type ending struct {
+	names
+	end func()
+}
+
+func (e ending) LookupNetIP(_ context.Context, family, host string) ([]netip.Addr, error) {
+	e.end()
+	return e.names.LookupNetIP(context.Background(), family, host)
+}
+
+// A ctx that ends while hosts are looked up, or sockets are opened, leaves no socket, though
+// nothing of that fails.
+func TestListenAllWhenCtxEnds(t *testing.T) {
+	testkit.Guard(t)
+	for _, when := range []string{"looking up", "first socket", "last socket"} {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		sockets := map[string]string{}
+		lc := net.ListenConfig{Control: func(_, address string, _ syscall.RawConn) error {
+			host, port, err := net.SplitHostPort(address)
+			if sockets[host] = port; when == "first socket" || when == "last socket" && host == "127.0.0.2" {
+				cancel(testkit.ErrEnd)
+			}
+			return err
+		}}
+		r := ending{names{"host": addrs("127.0.0.1", "127.0.0.2")}, func() {
+			if when == "looking up" {
+				cancel(testkit.ErrEnd)
+			}
+		}}
+		ls, err := network.ListenAll(ctx, "tcp", []string{"host"}, 0, network.WithResolver(r), network.WithListenConfig(lc))
+		require.ErrorIs(t, err, testkit.ErrEnd, when)
+		require.Empty(t, ls)
+		require.Len(t, sockets, map[string]int{"looking up": 0, "first socket": 1, "last socket": 2}[when], when)
+		if when == "last socket" {
+			l, err := net.Listen("tcp", "127.0.0.1:"+sockets["127.0.0.2"])
+			require.NoError(t, err, "still open")
+			require.NoError(t, l.Close())
+		}
+		cancel(nil)
+	}
+}
+
 // All three endings of a resolver, and of a Control function, reach the caller, and
 // leave no socket.
 func TestListenAllEndings(t *testing.T) {
@@ -227,7 +270,30 @@ func TestListenAllEndings(t *testing.T) {
 			return err
 		}))
 		var port string
+		// The others are cancelled, and waited for.
+		var both sync.WaitGroup
+		both.Add(2)
+		first := make(chan struct{}, 1)
+		first <- struct{}{}
 		o := testkit.OutcomeOf(func() error {
+			_, err := network.ListenAll(context.Background(), "tcp", []string{"a", "b"}, 0,
+				network.WithResolver(slow(func(ctx context.Context) error {
+					both.Done()
+					both.Wait()
+					select {
+					case <-first:
+						return end.Do()
+					default:
+					}
+					if end.How != "return" {
+						<-ctx.Done()
+					}
+					return testkit.ErrEnd
+				})))
+			return err
+		})
+		end.CheckIs(t, o)
+		o = testkit.OutcomeOf(func() error {
 			lc := net.ListenConfig{Control: func(_, address string, _ syscall.RawConn) error {
 				host, p, err := net.SplitHostPort(address)
 				if host == "127.0.0.2" {
