@@ -22,8 +22,8 @@ import (
 // network is "tcp", or "tcp4" or "tcp6" for one family. If all attempts fail,
 // the error joins all of theirs in the order of the addresses. If ctx ends
 // first, its cause is returned. A panic or a [runtime.Goexit] of a resolver or
-// a function of [WithDial] reaches the caller, after what was connected has
-// been closed.
+// a function of [WithDial] reaches the caller, after the other attempts have
+// been cancelled and have ended, and what they connected has been closed.
 //
 // [net.Dialer] races two lists, one for each family. If the first of several
 // addresses of one family is a black hole, it waits for the system's timeout.
@@ -132,7 +132,12 @@ func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, 
 					a.ending.unheard(ctx, "network.DialStaggered")
 				}
 			}()
-			a.ending.of(func() { a.conn, a.err = c.dialFrom(racing, remotes[number]) })
+			a.ending.of(func() {
+				a.conn, a.err = c.dialFrom(racing, remotes[number])
+				if a.conn == nil && a.err == nil {
+					panic("network: the function of WithDial has returned neither a connection nor an error")
+				}
+			})
 		}()
 	}
 	errs := make([]error, len(remotes))
@@ -158,15 +163,21 @@ func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, 
 			running--
 			switch {
 			case a.ending.ended():
+				cancel()
+				for ; running > 0; running-- {
+					other := <-results
+					if other.conn != nil {
+						_ = other.conn.Close()
+					}
+					other.ending.unheard(ctx, "network.DialStaggered")
+				}
 				a.ending.raise()
-			case a.err == nil && a.conn != nil:
+			case a.err == nil:
 				if err := core.Ended(ctx); err != nil {
 					_ = a.conn.Close()
 					return nil, err
 				}
 				return a.conn, nil
-			case a.err == nil:
-				panic("network: the function of WithDial has returned neither a connection nor an error")
 			}
 			errs[a.number] = a.err
 			later = nil // the next one at once
