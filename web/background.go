@@ -128,6 +128,9 @@ func (b *Background) Shutdown(ctx context.Context) error {
 		left = append(left, w)
 	}
 	b.mu.Unlock()
+	if len(left) == 0 {
+		return nil // they have ended at the same moment
+	}
 	for _, w := range left {
 		w.cancel(cause)
 	}

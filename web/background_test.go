@@ -58,6 +58,33 @@ func TestBackground(t *testing.T) {
 	s.free(t)
 }
 
+// endsWith is a ctx that has ended when somebody asks for its end, and everything that b
+// ran has ended as well.
+type endsWith struct {
+	context.Context
+	end func()
+	b   *web.Background
+}
+
+func (c endsWith) Done() <-chan struct{} {
+	c.end()
+	if err := c.b.Shutdown(context.Background()); err != nil {
+		panic(err)
+	}
+	return c.Context.Done()
+}
+
+// A Shutdown whose ctx ends when the last function does gives nothing up.
+func TestShutdownEndsWithItsCtx(t *testing.T) {
+	testkit.Guard(t)
+	for range 100 { // which of the two it sees is chance
+		var b web.Background
+		ctx, cancel := context.WithCancel(context.Background())
+		require.NoError(t, b.Go(context.Background(), func(context.Context) { <-ctx.Done() }))
+		require.NoError(t, b.Shutdown(endsWith{ctx, cancel, &b}))
+	}
+}
+
 func TestBackgroundHasAThread(t *testing.T) {
 	testkit.Guard(t)
 	var b web.Background
