@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
 )
 
 // A conn is what all connections have. Only functions of the handle touch the
@@ -21,6 +22,59 @@ func (c *conn) own() *conn { return c }
 func (c *conn) on(fn func(driver.Conn) error) error {
 	return c.h.Do(context.Background(), func(_ context.Context, p driver.Conn) error { return fn(p) })
 }
+
+// onFor is on for a function that makes a call of e.
+func (c *conn) onFor(e *drivers, fn func(driver.Conn) error) error {
+	return c.doFor(context.Background(), func(_ context.Context, p driver.Conn) error { return fn(p) }, e)
+}
+
+// doFor is Do of the handle for a function that makes calls of these.
+func (c *conn) doFor(ctx context.Context, fn func(context.Context, driver.Conn) error, calls ...*drivers) error {
+	defer func() {
+		under := false
+		for _, e := range calls {
+			under = under || e.under
+			e.under = false
+		}
+		if under {
+			_ = recover() // it is underGoexit
+		}
+	}()
+	return c.h.Do(ctx, fn)
+}
+
+// drivers is how a function of the driver ended that was called before its time: the
+// caller is told when it comes to call it itself. Who is told earlier, by a panic of a
+// query, say, leaves a connection behind that database/sql never uses again.
+type drivers struct {
+	core.Ending
+	under bool // underGoexit is on its way
+}
+
+// underGoexit is raised on the thread under a Goexit, which cannot be stopped. The call
+// then ends in a panic, which its caller can recover.
+var underGoexit any = errors.New("sqlthread: the driver has called runtime.Goexit; the caller is told later")
+
+// call calls fn on the thread, and notes how it ends.
+func (e *drivers) call(fn func()) {
+	*e = drivers{}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		v := recover()
+		if e.Ending = core.Recover(v); e.Goexit || v == underGoexit {
+			*e = drivers{core.Ending{Goexit: true}, true}
+			panic(underGoexit)
+		}
+	}()
+	fn()
+	returned = true
+}
+
+// raise ends the caller as the driver ended, unless it returned.
+func (e *drivers) raise() { core.Raise(e.Ending) }
 
 // Close closes the connection on its thread, and gives the thread back.
 func (c *conn) Close() error { return c.h.Close() }
@@ -52,32 +106,33 @@ func (c *conn) begun(ctx context.Context, begin func(context.Context, driver.Con
 
 // queried runs a query and wraps its rows. The first rows come with it.
 func (c *conn) queried(ctx context.Context, query func(context.Context, driver.Conn) (driver.Rows, error)) (driver.Rows, error) {
-	var w driver.Rows
-	err := c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
-		r, err := query(ctx, p)
+	r := &rows{}
+	err := c.doFor(ctx, func(ctx context.Context, p driver.Conn) error {
+		parent, err := query(ctx, p)
 		if err != nil {
 			return err
 		}
-		w = newRows(c, r)
+		*r = rows{c: c, parent: parent, has: rowsHas(parent)}
+		r.begin()
 		return nil
-	})
+	}, &r.ended)
 	if err != nil {
 		return nil, err
 	}
-	return w, nil
+	return r.whole(), nil
 }
 
 // executed runs a statement and reads its result.
 func (c *conn) executed(ctx context.Context, exec func(context.Context, driver.Conn) (driver.Result, error)) (driver.Result, error) {
-	var w *result
-	err := c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
+	w := &result{}
+	err := c.doFor(ctx, func(ctx context.Context, p driver.Conn) error {
 		r, err := exec(ctx, p)
 		if err != nil {
 			return err
 		}
-		w = newResult(r)
+		w.read(r)
 		return nil
-	})
+	}, &w.idEnded, &w.affectedEnded)
 	if err != nil {
 		return nil, err
 	}
@@ -184,16 +239,24 @@ func (t *tx) Rollback() error { return t.c.on(func(driver.Conn) error { return t
 // A result has the numbers of a driver's result, which may have to ask the
 // connection for them.
 type result struct {
-	id, affected       int64
-	idErr, affectedErr error
+	id, affected           int64
+	idErr, affectedErr     error
+	idEnded, affectedEnded drivers
 }
 
-func newResult(r driver.Result) *result {
-	w := new(result)
-	w.id, w.idErr = r.LastInsertId()
-	w.affected, w.affectedErr = r.RowsAffected()
-	return w
+// read is called on the thread.
+func (r *result) read(parent driver.Result) {
+	// Deferred, for a Goexit of the other.
+	defer r.affectedEnded.call(func() { r.affected, r.affectedErr = parent.RowsAffected() })
+	r.idEnded.call(func() { r.id, r.idErr = parent.LastInsertId() })
 }
 
-func (r *result) LastInsertId() (int64, error) { return r.id, r.idErr }
-func (r *result) RowsAffected() (int64, error) { return r.affected, r.affectedErr }
+func (r *result) LastInsertId() (int64, error) {
+	r.idEnded.raise()
+	return r.id, r.idErr
+}
+
+func (r *result) RowsAffected() (int64, error) {
+	r.affectedEnded.raise()
+	return r.affected, r.affectedErr
+}

@@ -112,7 +112,7 @@ func (c *fakeConn) ExecContext(_ context.Context, query string, args []driver.Na
 	case "skip":
 		return nil, driver.ErrSkip
 	}
-	return fakeResult{c}, nil
+	return fakeResult{c, query}, nil
 }
 func (c *fakeConn) QueryContext(_ context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	c.note("QueryContext")
@@ -133,12 +133,29 @@ type fakeTx struct{ c *fakeConn }
 func (t fakeTx) Commit() error   { t.c.note("Commit"); return nil }
 func (t fakeTx) Rollback() error { t.c.note("Rollback"); return nil }
 
-type fakeResult struct{ c *fakeConn }
+type fakeResult struct {
+	c     *fakeConn
+	query string
+}
 
-func (r fakeResult) LastInsertId() (int64, error) { r.c.note("LastInsertId"); return 7, nil }
+func (r fakeResult) LastInsertId() (int64, error) {
+	r.c.note("LastInsertId")
+	endAs(r.query)
+	return 7, nil
+}
 func (r fakeResult) RowsAffected() (int64, error) {
 	r.c.note("RowsAffected")
 	return 0, errors.New("not known")
+}
+
+// endAs ends as query says, which may be "later panic", "later goexit", or something else.
+func endAs(query string) {
+	switch query {
+	case "later panic":
+		panic(errPanic)
+	case "later goexit":
+		runtime.Goexit()
+	}
 }
 
 type fakeStmt struct {
@@ -147,10 +164,10 @@ type fakeStmt struct {
 }
 
 func (s *fakeStmt) Close() error  { s.c.note("Stmt.Close"); return nil }
-func (s *fakeStmt) NumInput() int { s.c.note("NumInput"); return -1 }
+func (s *fakeStmt) NumInput() int { s.c.note("NumInput"); endAs(s.query); return -1 }
 func (s *fakeStmt) Exec([]driver.Value) (driver.Result, error) {
 	s.c.note("Stmt.Exec")
-	return fakeResult{s.c}, nil
+	return fakeResult{s.c, s.query}, nil
 }
 func (s *fakeStmt) Query([]driver.Value) (driver.Rows, error) {
 	s.c.note("Stmt.Query")
@@ -158,7 +175,7 @@ func (s *fakeStmt) Query([]driver.Value) (driver.Rows, error) {
 }
 func (s *fakeStmt) ExecContext(context.Context, []driver.NamedValue) (driver.Result, error) {
 	s.c.note("Stmt.ExecContext")
-	return fakeResult{s.c}, nil
+	return fakeResult{s.c, s.query}, nil
 }
 func (s *fakeStmt) QueryContext(context.Context, []driver.NamedValue) (driver.Rows, error) {
 	s.c.note("Stmt.QueryContext")
@@ -185,7 +202,8 @@ type fakeRows struct {
 	c      *fakeConn
 	left   int
 	fails  error // instead of the end
-	sets   int   // result sets after this one
+	ends   string
+	sets   int // result sets after this one
 	buffer []byte
 	none   bool // no columns
 	closed int
@@ -195,6 +213,9 @@ func newFakeRows(c *fakeConn, query string) (driver.Rows, error) {
 	r := &fakeRows{c: c, buffer: make([]byte, 1)}
 	if query == "none" {
 		r.none, r.left = true, 40
+		return r, nil
+	}
+	if _, err := fmt.Sscanf(query, "later %s after %d", &r.ends, &r.left); err == nil {
 		return r, nil
 	}
 	var fails int
@@ -209,6 +230,9 @@ func newFakeRows(c *fakeConn, query string) (driver.Rows, error) {
 
 func (r *fakeRows) Columns() []string {
 	r.c.note("Columns")
+	if r.left < 0 {
+		endAs("later " + r.ends)
+	}
 	if r.none {
 		return nil
 	}
@@ -224,6 +248,7 @@ func (r *fakeRows) Close() error {
 func (r *fakeRows) Next(dest []driver.Value) error {
 	r.c.note("Next")
 	if r.left == 0 {
+		endAs("later " + r.ends)
 		if r.fails != nil {
 			return r.fails
 		}

@@ -32,6 +32,8 @@ type rows struct {
 	have    int            // how many rows are left in it; a row may have no columns
 	limit   int            // rows to fetch in the next call
 	err     error          // what comes after the rows that were fetched; nil if others do
+	ended   drivers        // how the driver ended, if it did not return: it comes before err
+	known   bool           // columns and types are those of this result set
 	more    bool           // there is another result set after this one
 
 	closed   bool // the driver's rows are closed
@@ -49,27 +51,30 @@ type columnType struct {
 	hasPrecisionScale     bool
 }
 
-// newRows is called on the thread.
-func newRows(c *conn, parent driver.Rows) driver.Rows {
-	r := &rows{c: c, parent: parent, has: rowsHas(parent)}
-	r.begin()
-	return rowsOf[r.has](r)
+func newRows(c *conn, parent driver.Rows) *rows {
+	return &rows{c: c, parent: parent, has: rowsHas(parent)}
 }
+
+// whole returns r as the type that has the interfaces of the driver's rows.
+func (r *rows) whole() driver.Rows { return rowsOf[r.has](r) }
 
 // begin reads what is known of a result set before its first row, and the first
 // rows. It is called on the thread. The order matters: with some drivers the
 // types depend on the current row.
 func (r *rows) begin() {
-	r.columns = r.parent.Columns()
-	r.types = nil
-	if r.has&^rowsHasRowsNextResultSet != 0 {
-		r.types = make([]columnType, len(r.columns))
-		for i := range r.types {
-			r.types[i] = r.columnType(i)
+	r.columns, r.types, r.known = nil, nil, false
+	r.have, r.err, r.limit = 0, nil, firstRows
+	r.ended.call(func() {
+		r.columns = r.parent.Columns()
+		if r.has&^rowsHasRowsNextResultSet != 0 {
+			r.types = make([]columnType, len(r.columns))
+			for i := range r.types {
+				r.types[i] = r.columnType(i)
+			}
 		}
-	}
-	r.err, r.limit = nil, firstRows
-	r.fetch()
+		r.known = true
+		r.fetch()
+	})
 }
 
 func (r *rows) columnType(i int) (t columnType) {
@@ -91,8 +96,9 @@ func (r *rows) columnType(i int) (t columnType) {
 	return t
 }
 
-// fetch fetches rows. It is called on the thread. After the last row of the
-// last result set it closes the driver's rows, which saves a call.
+// fetch fetches rows. It is called on the thread, by the call of ended: the rows
+// that were fetched before the driver panicked come before that. After the last
+// row of the last result set it closes the driver's rows, which saves a call.
 func (r *rows) fetch() {
 	n, size := len(r.columns), 0
 	r.next, r.have, r.fetched = 0, 0, r.fetched[:0]
@@ -106,7 +112,6 @@ func (r *rows) fetch() {
 			r.fetched = r.fetched[:at]
 			break
 		}
-		r.have++
 		for i, v := range dest {
 			switch v := v.(type) {
 			case []byte:
@@ -116,9 +121,12 @@ func (r *rows) fetch() {
 			case string:
 				size += len(v)
 			case driver.Rows:
-				dest[i] = newRows(r.c, v)
+				nested := newRows(r.c, v)
+				nested.begin()
+				dest[i] = nested.whole()
 			}
 		}
+		r.have++
 		if size > mostBytes {
 			break
 		}
@@ -143,15 +151,22 @@ func (r *rows) close() {
 	}
 }
 
-func (r *rows) Columns() []string { return r.columns }
+func (r *rows) Columns() []string {
+	if !r.known {
+		r.ended.raise()
+	}
+	return r.columns
+}
 
 func (r *rows) Next(dest []driver.Value) error {
-	if r.have == 0 && r.err == nil {
-		if err := r.c.on(func(driver.Conn) error { r.fetch(); return nil }); err != nil {
+	if r.have == 0 && r.err == nil && r.ended.Returned() {
+		err := r.c.onFor(&r.ended, func(driver.Conn) error { r.ended.call(r.fetch); return nil })
+		if err != nil {
 			return err
 		}
 	}
 	if r.have == 0 {
+		r.ended.raise()
 		return r.err
 	}
 	r.have--
@@ -166,7 +181,7 @@ func (r *rows) Close() error {
 			return err
 		}
 	}
-	r.fetched, r.have, r.err = nil, 0, io.EOF
+	r.fetched, r.have, r.err, r.ended = nil, 0, io.EOF, drivers{}
 	return r.closeErr
 }
 
@@ -190,7 +205,7 @@ func (x rowsNextResultSet) NextResultSet() (err error) {
 	if r.closed {
 		return io.EOF
 	}
-	on := r.c.on(func(driver.Conn) error {
+	on := r.c.onFor(&r.ended, func(driver.Conn) error {
 		if err = r.parent.(driver.RowsNextResultSet).NextResultSet(); err == nil {
 			r.begin()
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -52,7 +53,9 @@ func TestInterfacesAreThoseOfTheDriver(t *testing.T) {
 	}
 	// Statements and rows of a driver that has none of it, or all.
 	c := &conn{}
-	require.Zero(t, rowsHas(newRows(c, rowsOf[0](&rows{err: io.EOF, closed: true}))))
+	r := newRows(c, rowsOf[0](&rows{err: io.EOF, closed: true}))
+	r.begin()
+	require.Zero(t, rowsHas(r.whole()))
 	_, ok := Wrap(openFunc(nil)).(driver.DriverContext)
 	require.False(t, ok)
 	_, ok = Wrap(&fake{t: t}).(driver.DriverContext)
@@ -303,6 +306,66 @@ func TestEndings(t *testing.T) {
 	require.False(t, <-ended)
 	_, err = conn.ExecContext(t.Context(), "fine")
 	require.NoError(t, err)
+}
+
+// What the driver is called for before its time ends the caller when it comes to call that
+// itself, after the rows that came before. The connection goes on.
+func TestEndingsThatAreAhead(t *testing.T) {
+	f, db := openFake(t)
+	db.SetMaxOpenConns(1)
+	for _, want := range []testkit.Outcome{{How: "panic", Value: errPanic}, {How: "goexit"}} {
+		check := func(what string, fn func() error) {
+			t.Helper()
+			require.Equal(t, want, testkit.OutcomeOf(fn), what)
+			require.Zero(t, db.Stats().InUse, "%s: the connection is lost", what)
+			require.NoError(t, db.Ping())
+		}
+		for _, after := range []int{-1, 0, 1, 15, 16, 20, 200} {
+			n := 0
+			f.take()
+			check(fmt.Sprint(after, " rows"), func() error {
+				rows, err := db.Query(fmt.Sprintf("later %s after %d", want.How, after))
+				if err != nil {
+					return err
+				}
+				defer rows.Close()
+				for ; rows.Next(); n++ {
+					var i int
+					var b []byte
+					if err := rows.Scan(&i, &b); err != nil || i != after-n-1 {
+						return fmt.Errorf("row %d is %d, or %w", n, i, err)
+					}
+				}
+				return rows.Err()
+			})
+			require.Equal(t, max(after, 0), n, "rows before the end")
+			require.Contains(t, f.take(), "Rows.Close")
+		}
+		check("result", func() error {
+			res, err := db.Exec("later " + want.How)
+			if err != nil {
+				return err
+			}
+			if _, err := res.RowsAffected(); err == nil || err.Error() != "not known" {
+				return err // of another number
+			}
+			_, err = res.LastInsertId()
+			return err
+		})
+	}
+	// The end of a statement's number of parameters is that of who asks for it.
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.Raw(func(c any) error {
+		for _, want := range []testkit.Outcome{{How: "panic", Value: errPanic}, {How: "goexit"}} {
+			s, err := c.(driver.Conn).Prepare("later " + want.How)
+			require.NoError(t, err)
+			require.Equal(t, want, testkit.OutcomeOf(func() error { s.NumInput(); return nil }))
+			require.NoError(t, s.Close())
+		}
+		return nil
+	}))
 }
 
 // A connection has its thread from a pool until it is closed, a transaction its

@@ -11,26 +11,32 @@ type stmt struct {
 	c     *conn
 	s     driver.Stmt
 	input int
+	ended drivers // while input was read
 }
 
 func (c *conn) prepared(ctx context.Context, prepare func(context.Context, driver.Conn) (driver.Stmt, error)) (driver.Stmt, error) {
-	var w driver.Stmt
-	err := c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
+	w := &stmt{c: c}
+	err := c.doFor(ctx, func(ctx context.Context, p driver.Conn) error {
 		s, err := prepare(ctx, p)
 		if err != nil {
 			return err
 		}
-		w = stmtOf[stmtHas(s)](&stmt{c, s, s.NumInput()})
+		w.s = s
+		w.ended.call(func() { w.input = s.NumInput() })
 		return nil
-	})
+	}, &w.ended)
 	if err != nil {
 		return nil, err
 	}
-	return w, nil
+	return stmtOf[stmtHas(w.s)](w), nil
 }
 
-func (s *stmt) Close() error  { return s.c.on(func(driver.Conn) error { return s.s.Close() }) }
-func (s *stmt) NumInput() int { return s.input }
+func (s *stmt) Close() error { return s.c.on(func(driver.Conn) error { return s.s.Close() }) }
+
+func (s *stmt) NumInput() int {
+	s.ended.raise()
+	return s.input
+}
 
 func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
 	return s.c.executed(context.Background(), func(context.Context, driver.Conn) (driver.Result, error) {
