@@ -3,10 +3,12 @@ package sqlthread
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"sync"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
 	"asyncsync.dev/task"
 )
 
@@ -72,6 +74,9 @@ func Conn(ctx context.Context, db *sql.DB) (*sql.Conn, error) {
 	}
 	c, err := db.Conn(ctx)
 	if err != nil {
+		if ended := ctx.Err(); ended != nil && errors.Is(err, ended) {
+			err = core.Cause(ctx) // database/sql looks at Err
+		}
 		return nil, err
 	}
 	return p.keep(c)

@@ -214,6 +214,24 @@ func TestConnFails(t *testing.T) {
 			return nil
 		})
 	}))
+	require.NoError(t, Pin(t.Context(), db, func(ctx context.Context) error {
+		_, err := Conn(ctx, db)
+		require.NoError(t, err)
+		return Pin(ctx, db, func(ctx context.Context) error {
+			ctx, cancel := context.WithCancelCause(ctx)
+			waits := db.Stats().WaitCount
+			got := testkit.Start(func() error { _, err := Conn(ctx, db); return err })
+			testkit.Poll(t, func() string {
+				if db.Stats().WaitCount == waits {
+					return "Conn does not wait"
+				}
+				return ""
+			})
+			cancel(testkit.ErrEnd)
+			require.Same(t, testkit.ErrEnd, got.Wait().Err, "the cause")
+			return nil
+		})
+	}))
 }
 
 type failingConnector struct {
