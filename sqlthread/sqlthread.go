@@ -72,7 +72,8 @@
 // the ctx can never end.
 //
 // If a ctx ends while a statement runs, the driver sees it and decides. Panics
-// and runtime.Goexit in the driver reach the caller.
+// and runtime.Goexit in the driver reach the caller. Those of rows that are
+// fetched ahead reach the Next that comes to the row.
 //
 // # Threads
 //
@@ -88,6 +89,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"asyncsync.dev/asyncsync"
 )
@@ -104,21 +106,23 @@ func Register(name string, d driver.Driver, opts ...asyncsync.ContextOption) {
 
 // Wrap returns a driver whose connections are those of d, each on a thread of
 // its own. The result has driver.DriverContext if d has. It may be used from
-// any goroutine, as often as d. It panics if d is nil.
+// any goroutine, as often as d, and compared: each Wrap returns another. It
+// panics if d is nil.
 func Wrap(d driver.Driver, opts ...asyncsync.ContextOption) driver.Driver {
 	if d == nil {
 		panic("sqlthread: Wrap: the driver is nil")
 	}
-	w := wrapped{d, opts}
+	w := &wrapped{d, opts}
 	if dc, ok := d.(driver.DriverContext); ok {
-		return wrappedContext{w, dc}
+		return &wrappedContext{w, dc}
 	}
 	return w
 }
 
 // WrapConnector returns a connector whose connections are those of c, each on a
 // thread of its own, for sql.OpenDB. The result has io.Closer if c has. Its
-// Driver method returns the driver of c, wrapped. It panics if c is nil.
+// Driver method returns the driver of c, wrapped, and always the same. It
+// panics if c is nil.
 //
 // Connect waits for a thread, and then for the connection to be opened there.
 // If ctx ends before the opening has begun, Connect returns the cause.
@@ -126,10 +130,13 @@ func WrapConnector(c driver.Connector, opts ...asyncsync.ContextOption) driver.C
 	if c == nil {
 		panic("sqlthread: WrapConnector: the connector is nil")
 	}
-	w := connector{c, opts}
-	if closer, ok := c.(io.Closer); ok {
-		return struct {
-			connector
+	return wrapConnector(&connector{c: c, opts: opts})
+}
+
+func wrapConnector(w *connector) driver.Connector {
+	if closer, ok := w.c.(io.Closer); ok {
+		return &struct {
+			*connector
 			io.Closer
 		}{w, closer}
 	}
@@ -153,33 +160,43 @@ type wrapped struct {
 	opts []asyncsync.ContextOption
 }
 
-func (w wrapped) Open(name string) (driver.Conn, error) {
+func (w *wrapped) Open(name string) (driver.Conn, error) {
 	return open(context.Background(), func(context.Context) (driver.Conn, error) { return w.d.Open(name) }, w.opts)
 }
 
 type wrappedContext struct {
-	wrapped
+	*wrapped
 	dc driver.DriverContext
 }
 
-func (w wrappedContext) OpenConnector(name string) (driver.Connector, error) {
+func (w *wrappedContext) OpenConnector(name string) (driver.Connector, error) {
 	c, err := w.dc.OpenConnector(name)
 	if err != nil {
 		return nil, err
 	}
-	return WrapConnector(c, w.opts...), nil
+	of, d := &connector{c: c, opts: w.opts}, driver.Driver(w)
+	of.driver.Store(&d)
+	return wrapConnector(of), nil
 }
 
 type connector struct {
-	c    driver.Connector
-	opts []asyncsync.ContextOption
+	c      driver.Connector
+	opts   []asyncsync.ContextOption
+	driver atomic.Pointer[driver.Driver] // nil before somebody asks
 }
 
-func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return open(ctx, c.c.Connect, c.opts)
 }
 
-func (c connector) Driver() driver.Driver { return Wrap(c.c.Driver(), c.opts...) }
+func (c *connector) Driver() driver.Driver {
+	if d := c.driver.Load(); d != nil {
+		return *d
+	}
+	d := Wrap(c.c.Driver(), c.opts...)
+	c.driver.CompareAndSwap(nil, &d)
+	return *c.driver.Load()
+}
 
 // open opens a connection on a new thread.
 func open(ctx context.Context, connect func(context.Context) (driver.Conn, error), opts []asyncsync.ContextOption) (driver.Conn, error) {

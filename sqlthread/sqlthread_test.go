@@ -62,8 +62,26 @@ func TestInterfacesAreThoseOfTheDriver(t *testing.T) {
 	require.True(t, ok)
 	_, ok = WrapConnector(&fakeConnector{}).(io.Closer)
 	require.True(t, ok)
-	_, ok = WrapConnector(connector{}).(io.Closer)
+	_, ok = WrapConnector(&connector{}).(io.Closer)
 	require.False(t, ok)
+}
+
+// Drivers and connectors are compared, and are keys of maps. A database has one driver,
+// which is the one that it was opened with.
+func TestDriversAreCompared(t *testing.T) {
+	f, db := openFake(t)
+	names := map[driver.Driver]string{db.Driver(): "fake"}
+	require.Equal(t, "fake", names[db.Driver()])
+	for _, d := range []driver.Driver{f, openFunc(func() (driver.Conn, error) { return nil, io.EOF })} {
+		require.True(t, Wrap(d) != Wrap(d))
+	}
+	for _, c := range []driver.Connector{&fakeConnector{f: f}, slowConnector{}} {
+		require.True(t, WrapConnector(c) != WrapConnector(c))
+	}
+	w := Wrap(f)
+	c, err := w.(driver.DriverContext).OpenConnector("")
+	require.NoError(t, err)
+	require.True(t, c.Driver() == w)
 }
 
 type openFunc func() (driver.Conn, error)
