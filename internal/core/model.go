@@ -412,11 +412,13 @@ type Mark struct {
 // A function that was posted to a foreign loop or executor is not seen before
 // it has begun.
 //
-// Otherwise only a new wait closes a cycle, with two exceptions. When a frame ends
+// Otherwise only a new wait closes a cycle, with three exceptions. When a frame ends
 // or a join is dropped, calls may move to a list that is not served: then
-// [Mark.recheck] looks for a cycle. And a token or a lock may come free while the
-// thread that wants it runs something else on top of its wait: it is never given to
-// such a thread. See claim.stepAside and Turn.stepAside.
+// [Mark.recheck] looks for a cycle. When tokens come back and nobody is given any, the
+// last holder that ran may have ended: then [Resource.returned] has the claims in line
+// looked at again. And a token or a lock may come free while the thread that wants it
+// runs something else on top of its wait: it is never given to such a thread. See
+// claim.stepAside and Turn.stepAside.
 
 // An edge is one wait. It is published in a Frame that stands, or in Node.waits,
 // and does not change meanwhile.
