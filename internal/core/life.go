@@ -331,6 +331,25 @@ func (l *life) end() {
 	l.release()
 }
 
+// drop lets go of the function, which has ended or will not begin. What it is called by
+// somebody may be asking just now.
+func (t *Task) drop() {
+	b := t.call.body.(TaskBody)
+	if t.label.Load() != nil {
+		b.Drop()
+		return
+	}
+	l := t.call.life()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isOpen() {
+		t.label.Store(&l.label)
+	} else {
+		t.label.Store(&label{pc: b.(interface{ PC() uintptr }).PC()})
+	}
+	b.Drop()
+}
+
 // firstChild returns one of the children, or nil. l.mu is held.
 func (l *life) firstChild() *life {
 	if l.lifeRest == nil {

@@ -1054,6 +1054,18 @@ type Resource struct {
 	lent  map[any][]*Hold    // those of kept that have lent it, by what they wait for
 }
 
+// An openWait is a wait with a goal, while it lasts. The wait is made in the frame
+// f, or by the goroutine that runs as self. self may be nil.
+//
+// It opens after the join that belongs to it is made, and closes before that join is
+// dropped, because without its join the wait would look like one that does not serve
+// its target.
+type openWait struct {
+	f    *Frame
+	self *Node
+	edge *edge
+}
+
 // A claim is what somebody who wants tokens has put in.
 type claim struct {
 	r    *Resource

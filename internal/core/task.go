@@ -166,25 +166,6 @@ func (t *Task) prepare(o *Options, whole bool) {
 // Made reports whether t was started, and is no zero value.
 func (t *Task) Made() bool { return t.call.task }
 
-// drop lets go of the function, which has ended or will not begin. What it is called by
-// somebody may be asking just now.
-func (t *Task) drop() {
-	b := t.call.body.(TaskBody)
-	if t.label.Load() != nil {
-		b.Drop()
-		return
-	}
-	l := t.call.life()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.isOpen() {
-		t.label.Store(&l.label)
-	} else {
-		t.label.Store(&label{pc: b.(interface{ PC() uintptr }).PC()})
-	}
-	b.Drop()
-}
-
 // watch refuses c, a task on a foreign loop, with why if stopped is closed before
 // c begins. It returns when ended is closed.
 func (c *Call) watch(stopped, ended <-chan struct{}, why error) {

@@ -12,18 +12,6 @@ import (
 	"asyncsync.dev/internal/spin"
 )
 
-// An openWait is a wait with a goal, while it lasts. The wait is made in the frame
-// f, or by the goroutine that runs as self. self may be nil.
-//
-// It opens after the join that belongs to it is made, and closes before that join is
-// dropped, because without its join the wait would look like one that does not serve
-// its target.
-type openWait struct {
-	f    *Frame
-	self *Node
-	edge *edge
-}
-
 // newWait makes visible that the calling goroutine, with the record rec, waits for
 // g, in f or off the threads.
 func newWait(f *Frame, rec *goroutine.Record, g *goal) openWait {
