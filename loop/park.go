@@ -20,7 +20,7 @@ func park(ctx context.Context, arm func(wake func())) error {
 		return err
 	}
 	if t.Suspend(ctx) {
-		return context.Cause(ctx)
+		return core.Cause(ctx)
 	}
 	return nil
 }
@@ -100,6 +100,6 @@ func block(ctx context.Context, arm func(wake func())) error {
 	case <-woken:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return core.Cause(ctx)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/core"
 	"asyncsync.dev/task"
 )
 
@@ -121,7 +122,7 @@ func (b *Background) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	cause := context.Cause(ctx)
+	cause := core.Cause(ctx)
 	b.mu.Lock()
 	left := make([]*work, 0, len(b.running))
 	for w := range b.running {

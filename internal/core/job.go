@@ -118,7 +118,7 @@ func (c *Call) send(h *Home, j *Job) error {
 	case h.Spawn != nil:
 		return h.Spawn(c.ctx, func(theirs context.Context) {
 			// theirs ends with c's ctx, or when the backend ends it.
-			unwatch := context.AfterFunc(theirs, func() { j.end(context.Cause(theirs)) })
+			unwatch := context.AfterFunc(theirs, func() { j.end(Cause(theirs)) })
 			defer unwatch()
 			c.posted()
 		})

@@ -223,13 +223,32 @@ func (t *Task) watchOver() {
 		if returned {
 			return
 		}
-		if t.failed = recover(); t.failed == nil {
+		v := recover()
+		switch {
+		case v == nil:
 			t.failed = errGoexit
+		case isOver(ctx):
+			// context.AfterFunc panics if ctx has ended and says that it has not.
+			t.wake(number, endedByCtx)
+			return
+		default:
+			t.failed = v
 		}
 		t.Wake(number)
 	}()
 	t.unwatch = context.AfterFunc(ctx, func() { t.wake(number, endedByCtx) })
 	returned = true
+}
+
+// isOver reports whether Done of ctx, whose code has panicked before, is closed.
+func isOver(ctx context.Context) (over bool) {
+	defer func() { _ = recover() }()
+	select {
+	case <-ctx.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 // Yield lets everything run that is already in the queue.
