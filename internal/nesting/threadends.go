@@ -160,6 +160,7 @@ func (x *run) openFails(ctx context.Context, o *Op, a *activity) (v int, err err
 			return c, err
 		}, func(*contextState) error {
 			closes++
+			x.closed(c) // a Goexit on top of Open has it give the thread back
 			switch ending(o.N) {
 			case endError:
 				return cause
