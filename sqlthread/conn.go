@@ -37,7 +37,7 @@ func (c *conn) doFor(ctx context.Context, fn func(context.Context, driver.Conn) 
 			e.under = false
 		}
 		if under {
-			_ = recover() // it is underGoexit
+			_ = recover() // it is errUnderGoexit
 		}
 	}()
 	return c.h.Do(ctx, fn)
@@ -48,12 +48,12 @@ func (c *conn) doFor(ctx context.Context, fn func(context.Context, driver.Conn) 
 // query, say, leaves a connection behind that database/sql never uses again.
 type drivers struct {
 	core.Ending
-	under bool // underGoexit is on its way
+	under bool // errUnderGoexit is on its way
 }
 
-// underGoexit is raised on the thread under a Goexit, which cannot be stopped. The call
+// errUnderGoexit is raised on the thread under a Goexit, which cannot be stopped. The call
 // then ends in a panic, which its caller can recover.
-var underGoexit any = errors.New("sqlthread: the driver has called runtime.Goexit; the caller is told later")
+var errUnderGoexit any = errors.New("sqlthread: the driver has called runtime.Goexit; the caller is told later")
 
 // call calls fn on the thread, and notes how it ends.
 func (e *drivers) call(fn func()) {
@@ -64,9 +64,9 @@ func (e *drivers) call(fn func()) {
 			return
 		}
 		v := recover()
-		if e.Ending = core.Recover(v); e.Goexit || v == underGoexit {
+		if e.Ending = core.Recover(v); e.Goexit || v == errUnderGoexit {
 			*e = drivers{core.Ending{Goexit: true}, true}
-			panic(underGoexit)
+			panic(errUnderGoexit)
 		}
 	}()
 	fn()
