@@ -426,7 +426,13 @@ func (x *run) fromThread(ctx context.Context, o *Op, a *activity) (v int, err er
 			}
 		}
 	}
-	x.during(a, c, func() { v, err = x.from(ctx, o, a, x.function(o.Body, c, head, nil)) })
+	begins := func(got context.Context) {
+		c.borrows = got == ctx // off the threads it is called where a is
+		if head != nil {
+			head(got)
+		}
+	}
+	x.during(a, c, func() { v, err = x.from(ctx, o, a, x.function(o.Body, c, begins, nil)) })
 	return v, err
 }
 
