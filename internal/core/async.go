@@ -253,6 +253,7 @@ func (c *Call) post(e *Elsewhere) error {
 	var err error
 	switch {
 	case e.Home != nil:
+		e.Job.Values = c.values
 		err = c.send(e.Home, e.Job)
 	case e.Post != nil:
 		err = e.Post(func() { c.runElsewhere() })

@@ -108,12 +108,12 @@ func (h *Home) layer(ctx context.Context, ac *awayCtx) (context.Context, *life) 
 	return l.layer, l
 }
 
-// send has the function of c run on h, as j, which is empty.
+// send has the function of c run on h, as j, which has c's values and nothing else yet.
 func (c *Call) send(h *Home, j *Job) error {
 	UseLoops()
 	switch {
 	case h.Backend != nil:
-		j.Home, j.call, j.node, j.Body, j.Values = h, c, c.node, j, c.values
+		j.Home, j.call, j.node, j.Body = h, c, c.node, j
 		return h.Backend.Start(j)
 	case h.Spawn != nil:
 		return h.Spawn(c.ctx, func(theirs context.Context) {

@@ -124,6 +124,7 @@ func (c *Call) startOnThread(ctx context.Context, s *Scope) {
 // startOnLoop gives c, a task, to h, where it runs as j.
 func (c *Call) startOnLoop(h *Home, j *Job) {
 	c.node.Start()
+	j.Values = c.values // before c can be withdrawn
 	l := c.life()
 	l.mu.Lock()
 	l.queued = c
