@@ -112,8 +112,7 @@ func (c *conn) queried(ctx context.Context, query func(context.Context, driver.C
 		if err != nil {
 			return err
 		}
-		*r = rows{c: c, parent: parent, has: rowsHas(parent)}
-		r.begin()
+		r.open(c, parent)
 		return nil
 	}, &r.ended)
 	if err != nil {

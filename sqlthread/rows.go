@@ -51,8 +51,10 @@ type columnType struct {
 	hasPrecisionScale     bool
 }
 
-func newRows(c *conn, parent driver.Rows) *rows {
-	return &rows{c: c, parent: parent, has: rowsHas(parent)}
+// open makes r the rows of parent, and begins with them. It is called on the thread.
+func (r *rows) open(c *conn, parent driver.Rows) {
+	r.c, r.parent, r.has = c, parent, rowsHas(parent)
+	r.begin()
 }
 
 // whole returns r as the type that has the interfaces of the driver's rows.
@@ -121,8 +123,8 @@ func (r *rows) fetch() {
 			case string:
 				size += len(v)
 			case driver.Rows:
-				nested := newRows(r.c, v)
-				nested.begin()
+				nested := &rows{}
+				nested.open(r.c, v)
 				dest[i] = nested.whole()
 			}
 		}

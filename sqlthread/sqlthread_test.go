@@ -53,8 +53,8 @@ func TestInterfacesAreThoseOfTheDriver(t *testing.T) {
 	}
 	// Statements and rows of a driver that has none of it, or all.
 	c := &conn{}
-	r := newRows(c, rowsOf[0](&rows{err: io.EOF, closed: true}))
-	r.begin()
+	r := &rows{}
+	r.open(c, rowsOf[0](&rows{err: io.EOF, closed: true}))
 	require.Zero(t, rowsHas(r.whole()))
 	_, ok := Wrap(openFunc(nil)).(driver.DriverContext)
 	require.False(t, ok)

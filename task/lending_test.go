@@ -746,19 +746,21 @@ func TestLimiter_AnEndClosesACycle(t *testing.T) {
 			return err
 		})
 		synctest.Wait()
+		short, comeBack := context.WithCancel(bg)
+		defer comeBack()
 		lender := testkit.Start(func() error { // lends the other token, comes back with that of queued, and waits for the thread
 			_, err := asyncsync.ToThread(bg, func(below context.Context) (int, error) {
 				borrower := task.Go(below, func(below context.Context) (int, error) {
 					return asyncsync.ToThread(below, func(context.Context) (int, error) { <-end; return 0, nil }, limited...)
 				})
-				short, cancel := context.WithTimeout(below, time.Minute)
-				defer cancel()
 				borrower.Wait(short)
 				return 0, toThread(ctx, func(context.Context) {})
 			}, limited...)
 			return err
 		})
-		time.Sleep(time.Hour) // of the bubble
+		synctest.Wait()
+		comeBack()
+		synctest.Wait()
 		close(ask)
 		synctest.Wait()
 		require.Equal(t, 1, l.Stats().Waiting)

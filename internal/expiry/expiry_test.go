@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -162,7 +161,6 @@ func TestRaces(t *testing.T) {
 			all.Go(end)
 			all.Wait()
 			synctest.Wait()
-			time.Sleep(time.Hour) // of the bubble: nobody is told later
 			for i := range ws {
 				for n := range ws[i] {
 					told := ws[i][n].told.Load()
