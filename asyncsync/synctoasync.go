@@ -161,8 +161,8 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	if err != nil {
 		return zero[R](), err
 	}
-	// This repeats in: calling in would add one more frame to the stacks that
-	// reports truncate.
+	// The rest is that of in. Calling in would put one more frame on the stack of a
+	// nesting for each level.
 	if scope.Here() {
 		return w.inline(ctx, scope, arg)
 	}
@@ -170,14 +170,7 @@ func (w *toThread[A, R]) call(ctx context.Context, arg A) (R, error) {
 	if err := scope.Do(ctx, &r.FullCall, r, &w.Options); err != nil {
 		return zero[R](), err
 	}
-	if e := r.Ending(); e.Panic != nil {
-		w.free(r)
-		core.Raise(e)
-	}
-	r.Raise()
-	result, err := r.result, r.err
-	w.free(r)
-	return result, err
+	return w.result(r)
 }
 
 // in runs the function on the thread of scope.
@@ -189,13 +182,20 @@ func (w *toThread[A, R]) in(ctx context.Context, scope *core.Scope, arg A) (R, e
 	if err := scope.Do(ctx, &r.FullCall, r, &w.Options); err != nil {
 		return zero[R](), err
 	}
-	if e := r.Ending(); e.Panic != nil {
-		w.free(r)
-		core.Raise(e)
+	return w.result(r)
+}
+
+// result ends the caller as the function has ended, and recycles r.
+func (w *toThread[A, R]) result(r *record[A, R]) (R, error) {
+	e := r.Ending()
+	if e.Goexit {
+		r.Raise() // the stack of the thread may still refer to r
 	}
-	r.Raise()
 	result, err := r.result, r.err
 	w.free(r)
+	if e.Panic != nil {
+		core.Raise(e)
+	}
 	return result, err
 }
 

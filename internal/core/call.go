@@ -99,7 +99,7 @@ func (s *Scope) calling(ctx context.Context, rec *goroutine.Record, c *Call, bod
 	if o.Interrupt != nil {
 		c.stop = newInterrupt(o)
 	}
-	if hooked(s) {
+	if hooking.Load() != 0 && hooked(s) {
 		c.tellQueued(ctx)
 	}
 	if repeats.busy.Load() != 0 {
@@ -112,8 +112,13 @@ func (s *Scope) calling(ctx context.Context, rec *goroutine.Record, c *Call, bod
 // doFromThread its frame stands on the stack of a nesting once for each level.
 func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *Call) (err error) {
 	c.bound = c.abandon
-	self := c.publish(rec)
-	defer self.unpublish() // also when an errand ends this in a Goexit
+	c.edge.gid.Store(goroutine.ID())
+	self := waiter(rec)
+	if self != nil {
+		c.edge.to = forCall{c}
+		self.publish(&c.edge)  // before c is queued
+		defer self.unpublish() // also when an errand ends this in a Goexit
+	}
 	if err := s.submit(c); err != nil {
 		return err
 	}
@@ -127,7 +132,7 @@ func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *C
 		w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: c.abandon}
 		err = w.wait(nil)
 	}
-	if err == nil {
+	if err == nil && (rec != nil || c.values != (goroutine.Values{})) {
 		restore(rec, c.values)
 	}
 	return err
@@ -174,12 +179,9 @@ func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) er
 	err := c.turnedAway()
 	switch {
 	case err == nil:
-		err = closes(f, self, e, c)
+		return closes(f, self, e, c)
 	case !c.revoke(err):
 		return nil // c runs by now
-	}
-	if err != nil && f == nil {
-		c.unpark()
 	}
 	return err
 }
@@ -189,7 +191,11 @@ func (s *Scope) submit(c *Call) error {
 	r := s.root
 	err := ErrClosed
 	if r.account.Load() != 1 && s.account.Load() != 1 {
-		if err = r.bound().submit(c); err == errOver {
+		t := r.thread.Load()
+		if t == nil {
+			t = r.bound()
+		}
+		if err = t.submit(c); err == errOver {
 			err = ErrClosed
 			if e := r.cfg.Own; e != nil {
 				err = e.gone()
@@ -216,13 +222,14 @@ func (t *Thread) submit(c *Call) error {
 		return errOver
 	}
 	c.thread.Store(t)
+	cfg := c.scope.root.cfg
 	// A thread that does not wait has one list, and serves it.
 	box, related, serves := &t.main, false, true
 	if t.top != nil || t.own != nil {
 		box, related = t.boxFor(c)
 		serves = t.serves(box)
 	}
-	if e := c.scope.root.cfg.Own; e != nil && (box == &t.main || t.run == nil) && e.shut.Load() {
+	if e := cfg.Own; e != nil && (box == &t.main || t.run == nil) && e.shut.Load() {
 		t.mu.Unlock()
 		return e.gone()
 	}
@@ -230,7 +237,7 @@ func (t *Thread) submit(c *Call) error {
 		t.mu.Unlock()
 		return errNotFree
 	}
-	if n := c.scope.limit(); n > 0 && !related && t.main.len >= n {
+	if n := cfg.Limit; n > 0 && !related && t.main.len >= n {
 		t.mu.Unlock()
 		return ErrQueueFull
 	}
@@ -238,7 +245,9 @@ func (t *Thread) submit(c *Call) error {
 		t.mu.Unlock()
 		return err
 	}
-	c.timed = !related && t.timed(c)
+	if !related && (cfg.Wait > 0 || t.pool != nil && t.pool.MaxWait > 0) {
+		c.timed = t.timed(c)
+	}
 	t.put(c, box)
 	c.late = !serves && t.blocks(box)
 	wake := serves && t.rouse()
@@ -246,7 +255,7 @@ func (t *Thread) submit(c *Call) error {
 	if ask {
 		t.asked = true
 	}
-	gather := wake && !c.task && c.frame == nil && c.pin == nil && t.crowd.expected()
+	gather := wake && !c.task && c.frame == nil && c.pin == nil && t.crowd.likely && t.crowd.expected()
 	c.woke = wake || ask
 	c.lined = t.pool != nil && t.worker == nil
 	idle := t.own != nil && box == &t.main && t.top == nil && t.run == nil
@@ -310,16 +319,11 @@ func (t *Thread) serves(l *list) bool {
 	}
 }
 
-// number gives c its place in the order of the calls to t. t.mu is held.
-func (t *Thread) number(c *Call) {
-	t.seq++
-	c.seq = t.seq
-}
-
 // put queues c in l, a list of t. It is the only way into a queue; next and remove
 // are the only ways out. t.mu is held.
 func (t *Thread) put(c *Call, l *list) {
-	t.number(c)
+	t.seq++
+	c.seq = t.seq
 	l.push(c)
 	t.waiting++
 }
@@ -480,7 +484,14 @@ func (t *Thread) exec(c *Call) {
 		rec.Values, rec.Node = values, node
 		t.retire(c, unwinds)
 	}()
-	c.run(t, &t.raised, nil, t.leaseOf(c.scope).unstarted())
+	starts := &t.lease
+	if t.own != nil {
+		starts = t.leaseOf(c.scope)
+	}
+	if starts.started {
+		starts = nil
+	}
+	c.run(t, &t.raised, nil, starts)
 	told = true
 }
 
@@ -655,7 +666,9 @@ func (t *Thread) retire(c *Call, unwinds bool) {
 		t.top.edge.hide(true) // the Goexit also ends the wait that c was served in
 	}
 	t.mu.Unlock()
-	countEnding(c.ending)
+	if c.ending.Goexit || c.ending.Panic != nil {
+		countEnding(c.ending)
+	}
 	// The account is closed before the caller wakes: a caller that closes the
 	// context next finds it idle.
 	c.scope.leave()
@@ -922,13 +935,13 @@ func (t *Thread) spinFor(old uint32, budget int64) {
 	}
 }
 
-// expected reports whether a wake is to be put off.
+// expected reports whether a wake is to be put off, where a crowd is likely.
 func (c *crowd) expected() bool {
-	if c.spare > 0 {
-		c.spare--
-		return false
+	if c.spare == 0 {
+		return true
 	}
-	return c.likely
+	c.spare--
+	return false
 }
 
 // slept says that the thread has nothing to do.

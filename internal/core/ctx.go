@@ -63,6 +63,23 @@ func foreign(ctx context.Context) context.Context {
 	return base
 }
 
+// Ended returns the cause of ctx's end, or nil.
+func Ended(ctx context.Context) error {
+	if ctx.Done() == nil || ctx.Err() == nil {
+		return nil
+	}
+	return Cause(ctx)
+}
+
+// Cause returns the cause of the end of ctx, which has ended. It never returns
+// nil, even for a foreign ctx that has closed Done and reports no error.
+func Cause(ctx context.Context) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return context.Canceled
+}
+
 // A carrier is a foreign context with values of hooks above it: see Hooks.Values.
 // It ends as the one below does.
 //

@@ -3,8 +3,6 @@ package core
 import (
 	"sync"
 	"time"
-
-	"asyncsync.dev/internal/goroutine"
 )
 
 // goal returns the goal of e, nil if it waits for a call, or for nothing known.
@@ -148,16 +146,4 @@ func (n *Node) unpublish() {
 			reclaim(n)
 		}
 	}
-}
-
-// publish makes known that the calling goroutine, which is no thread, waits for c,
-// before c is queued. It returns the node that unpublish must be called on.
-func (c *Call) publish(rec *goroutine.Record) *Node {
-	c.edge.gid.Store(goroutine.ID())
-	self := waiter(rec)
-	if self != nil {
-		c.edge.to = forCall{c}
-		self.waits.Store(&c.edge)
-	}
-	return self
 }

@@ -76,23 +76,6 @@ func Refused(ctx context.Context, err error) bool {
 	return d != cause
 }
 
-// Ended returns the cause of ctx's end, or nil.
-func Ended(ctx context.Context) error {
-	if ctx.Done() == nil || ctx.Err() == nil {
-		return nil
-	}
-	return Cause(ctx)
-}
-
-// Cause returns the cause of the end of ctx, which has ended. It never returns
-// nil, even for a foreign ctx that has closed Done and reports no error.
-func Cause(ctx context.Context) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return context.Canceled
-}
-
 // ErrAbandoned is matched by the error of a call that its caller left running.
 var ErrAbandoned = errors.New("asyncsync: call abandoned")
 

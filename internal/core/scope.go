@@ -61,42 +61,37 @@ var DefaultConfig = &Config{}
 // Made reports whether Init has been called.
 func (s *Scope) Made() bool { return s.root != nil }
 
-func (s *Scope) limit() int { return s.root.cfg.Limit }
-
 // enter opens an account for one call. If related is true, the call comes from a
 // function that still runs, and is accepted even after Close. t.mu is held. If
 // an outer scope refuses the call and s was closed in between, settle closes the
 // done channel of s under t.mu. To enter the outer scope first would be worse:
 // settle could then end the lease of the thread under t.mu.
 func (s *Scope) enter(related bool) error {
-	if !s.admit(related) {
-		return ErrClosed
-	}
-	if s.up != nil {
-		if err := s.up.enter(related); err != nil {
-			s.settle()
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Scope) admit(related bool) bool {
 	for {
 		v := s.account.Load()
 		if v&1 != 0 && (v == 1 || !related) {
-			return false
+			return ErrClosed
 		}
 		if s.account.CompareAndSwap(v, v+2) {
-			return true
+			break
 		}
 	}
+	if s.up == nil {
+		return nil
+	}
+	err := s.up.enter(related)
+	if err != nil {
+		s.settle(s.account.Add(-2))
+	}
+	return err
 }
 
 // leave ends what enter began.
 func (s *Scope) leave() {
 	for ; s != nil; s = s.up {
-		s.settle()
+		if left := s.account.Add(-2); left == 1 || left == 0 && s.kind == bubbleScope {
+			s.settle(left)
+		}
 	}
 }
 
@@ -110,14 +105,13 @@ func (s *Scope) within(o *Scope) bool {
 	return false
 }
 
-func (s *Scope) settle() {
-	switch s.account.Add(-2) {
-	case 1:
+// settle is called when a call has left the account, in which left remains.
+func (s *Scope) settle(left int64) {
+	switch {
+	case left == 1:
 		s.finish()
-	case 0:
-		if s.kind == bubbleScope {
-			s.retireBubble()
-		}
+	case left == 0 && s.kind == bubbleScope:
+		s.retireBubble()
 	}
 }
 

@@ -256,31 +256,25 @@ func (w *sleeper) wait(s *sign) error {
 			w.unwind()
 		}
 	}()
-	for {
-		var why error
-		abandon := false
-		switch w.sleep(s) {
-		case came:
-			finished = true
-			if w.blocked {
-				letOthersRun()
-			}
-			if w.call == nil {
-				return nil
-			}
-			return w.told(w.call.refusal)
-		case cancelled:
-			why, abandon = Cause(w.ctx), w.abandon
-			w.cancel = nil
-		case halted:
-			why = w.stopErr
-			w.stopped = nil
-		}
-		if err := w.giveUp(why, abandon); err != nil {
-			finished = true
-			return w.told(err)
+	var err error
+	for how := w.sleep(s); how != came; how = w.sleep(s) {
+		if err = w.interrupted(how); err != nil {
+			break
 		}
 	}
+	finished = true
+	if w.call != nil {
+		if err == nil {
+			err = w.call.refusal
+		}
+		if w.call.parker != nil && w.own == nil {
+			w.call.unpark()
+		}
+	}
+	if w.blocked && rand.Uint32()%yieldEvery == 0 {
+		letOthersRun()
+	}
+	return err
 }
 
 // sleep sleeps until wait has to act, and says why.
@@ -331,7 +325,9 @@ func (w *sleeper) block() wakeup {
 	c := w.call
 	woke := c.woke
 	for {
-		c.spin(woke)
+		if !woke {
+			c.spin()
+		}
 		if w.parked || c.park() {
 			w.parked = true
 			w.edge.slept()
@@ -476,12 +472,15 @@ func (w *sleeper) receive(s *sign) wakeup {
 	}
 }
 
-// told cleans up at the end of a wait, and returns err.
-func (w *sleeper) told(err error) error {
-	if c := w.call; c != nil && w.own == nil {
-		c.unpark()
+// interrupted is called if ctx has ended or the loop has stopped, as how says. It returns
+// the error for the caller, or nil if the caller must go on waiting.
+func (w *sleeper) interrupted(how wakeup) error {
+	if how == halted {
+		w.stopped = nil
+		return w.giveUp(w.stopErr, false)
 	}
-	return err
+	w.cancel = nil
+	return w.giveUp(Cause(w.ctx), w.abandon)
 }
 
 // giveUp takes the call back, or abandons it if it has begun and abandon is true.
@@ -796,7 +795,7 @@ const maxParkers = 256
 // unpark gives back what parker has returned. Nobody sends to it any more.
 func (c *Call) unpark() {
 	t := c.thread.Load()
-	if c.parker == nil || t == nil {
+	if t == nil { // its function ran off the threads
 		return
 	}
 	t.parkMu.Lock()
@@ -809,11 +808,11 @@ func (c *Call) unpark() {
 	t.parkMu.Unlock()
 }
 
-// spin spins until the thread changes wait, if spinning is on for the thread.
-// woke says that the caller has just woken it.
-func (c *Call) spin(woke bool) {
+// spin spins until the thread changes wait, if spinning is on for the thread. It is no
+// use for a caller who has just woken the thread.
+func (c *Call) spin() {
 	t := c.thread.Load()
-	if woke || t == nil || !t.spin.On() {
+	if t == nil || !t.spin.On() {
 		return
 	}
 	if !spin.Until(&c.wait, callerAwake, t.spin.Patience()) {
@@ -821,16 +820,16 @@ func (c *Call) spin(woke bool) {
 	}
 }
 
-// yieldEvery is the number of waits after which a goroutine lets others run, on
-// average, where there is one processor. A caller and the thread or goroutine that runs
-// its function hand that processor to each other directly, past the run queue. Without
-// this, other goroutines would starve: the runtime's preemption does not help, since
-// each of the two runs for only a microsecond at a time. It is left to chance, because
-// all waits would have to share a counter.
+// yieldEvery is the number of waits after which a goroutine calls letOthersRun, on
+// average. It is left to chance, because all waits would have to share a counter.
 const yieldEvery = 128
 
+// letOthersRun lets other goroutines run where there is one processor. A caller and the
+// thread or goroutine that runs its function hand that processor to each other directly,
+// past the run queue. Without this, other goroutines would starve: the runtime's
+// preemption does not help, since each of the two runs for only a microsecond at a time.
 func letOthersRun() {
-	if rand.Uint32()%yieldEvery == 0 && spin.Processors() == 1 {
+	if spin.Processors() == 1 {
 		runtime.Gosched()
 	}
 }

@@ -84,19 +84,12 @@ func (w *worker) keep() {
 	}
 }
 
-// check detects whether the goroutine has left its OS thread, because a function
-// has unlocked it more often than the reserve allows. If so, the state that t's
-// context had in the old thread is lost. check locks the goroutine to the thread
-// that it is on now, and marks t so that the goroutine ends with the lease, and
-// that thread with it.
-func (w *worker) check(t *Thread) {
-	if !w.pinned {
-		return
-	}
+// strayed is called if the goroutine has left its OS thread, because a function has
+// unlocked it more often than the reserve allows. The state that t's context had in the
+// old thread is lost. strayed locks the goroutine to the thread that it is on now, and
+// marks t so that the goroutine ends with the lease, and that thread with it.
+func (w *worker) strayed(t *Thread) {
 	tid := osThread()
-	if tid == w.tid {
-		return
-	}
 	slog.Error("asyncsync: a function called runtime.UnlockOSThread more often than runtime.LockOSThread, and its goroutine has left the OS thread",
 		"context", t.label(), "thread", w.tid, "now", tid)
 	w.tid = tid
@@ -165,7 +158,9 @@ func (w *worker) run() {
 
 // turn runs what t has to do, and returns when it sleeps or is over.
 func (w *worker) turn(t *Thread) {
-	w.check(t)
+	if w.pinned && osThread() != w.tid {
+		w.strayed(t)
+	}
 	t.lock()
 	if t.worker == nil {
 		if w.pinned {
@@ -174,7 +169,10 @@ func (w *worker) turn(t *Thread) {
 		}
 		t.attach(w)
 	}
-	t.adoptCritical()
+	if t.critical != (goroutine.Aside{}) { // what a holder has left
+		t.record.Adopt(t.critical)
+		t.critical = goroutine.Aside{}
+	}
 	for {
 		switch c := t.next(); {
 		case c != nil:
@@ -193,7 +191,9 @@ func (w *worker) turn(t *Thread) {
 			if t.main.head != nil {
 				continue // left behind by an exit function
 			}
-			w.check(t)
+			if w.pinned && osThread() != w.tid {
+				w.strayed(t)
+			}
 			t.detach(w)
 			return
 		default:
@@ -456,14 +456,6 @@ func (l *lease) start(t *Thread) {
 	l.started = true
 }
 
-// unstarted returns l if its start functions have not returned, else nil.
-func (l *lease) unstarted() *lease {
-	if l.started {
-		return nil
-	}
-	return l
-}
-
 // needsExit reports whether there is something to run when the thread leaves.
 // t runs nothing, and the caller has seen the end of what t has run.
 func (l *lease) needsExit() bool { return l.started && len(l.onExit) > 0 }
@@ -579,7 +571,8 @@ func (s *Scope) hold(c *Call, rec *goroutine.Record) bool {
 		t.listed = true
 		enlist(t)
 	}
-	t.number(c)
+	t.seq++
+	c.seq = t.seq
 	c.bound = true // its caller is the thread
 	t.parked = false
 	t.held = true
@@ -692,13 +685,4 @@ func (t *Thread) putDown(c *Call, node any) {
 		w.wake <- struct{}{}
 	}
 	c.scope.leave()
-}
-
-// adoptCritical gives the worker what a holder has left. t.mu is held, by the
-// worker.
-func (t *Thread) adoptCritical() {
-	if t.critical != (goroutine.Aside{}) {
-		t.record.Adopt(t.critical)
-		t.critical = goroutine.Aside{}
-	}
 }
