@@ -43,9 +43,9 @@ func (c *conn) doFor(ctx context.Context, fn func(context.Context, driver.Conn) 
 	return c.h.Do(ctx, fn)
 }
 
-// drivers is how a function of the driver ended that was called before its time: the
-// caller is told when it comes to call it itself. Who is told earlier, by a panic of a
-// query, say, leaves a connection behind that database/sql never uses again.
+// drivers is how a function of the driver ended that was called ahead of time. The
+// caller is told when it calls that function itself. If it is told earlier, by the panic
+// of a query for example, database/sql never uses the connection again.
 type drivers struct {
 	core.Ending
 	under bool // errUnderGoexit is on its way

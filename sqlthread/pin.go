@@ -64,7 +64,7 @@ func Conn(ctx context.Context, db *sql.DB) (*sql.Conn, error) {
 	if c, err := p.taken(); c != nil || err != nil {
 		return c, err
 	}
-	// The library sees who waits here, and for whom: a thread serves.
+	// The library knows what this wait is for, so a thread serves in it.
 	if err := p.taking.Lock(ctx); err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (p *pin) keep(c *sql.Conn) (*sql.Conn, error) {
 	return kept, err
 }
 
-// end gives the connection back. Who is taking it is not waited for.
+// end gives the connection back. It does not wait for a goroutine that is taking it.
 func (p *pin) end() {
 	p.mu.Lock()
 	c := p.conn

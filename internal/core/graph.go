@@ -101,7 +101,7 @@ func (v *view) members(w *WaitState, g *Group) {
 	}
 }
 
-// claims adds goroutines that wait for a token and are nobody's function.
+// claims adds goroutines that wait for a token and run no function of this module.
 func (v *view) claims() {
 	for i, r := range v.g.Limiters {
 		for _, p := range r.Waiting {

@@ -256,7 +256,7 @@ func (j *Job) RunOwn() {
 	returned = true
 }
 
-// A Solo is a task of a backend that is nobody's promise: that of Spawn, or the
+// A Solo is a task of a backend that no [Task] stands for: a function of Spawn, or the
 // main function of Run.
 type Solo struct {
 	Job

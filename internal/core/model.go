@@ -955,7 +955,7 @@ type Bell struct {
 // unlocks and need not look for them earlier.
 type Lock struct {
 	// state is nil while the lock is free; the node that the owner runs as; &nobody
-	// for an owner that is nobody's function; or &crowded.
+	// for an owner that runs no function of this module; or &crowded.
 	state atomic.Pointer[Node]
 
 	node Node // joined by those who wait
@@ -1014,23 +1014,23 @@ type Turn struct {
 // there are tokens, and no more are under way than tokens, except for those that are
 // waited for.
 //
-// Who has lent a token to whom does not matter, and is not kept. A function that
-// begins with a token that was free begins a [chain]. One that begins as kin joins
-// the chain of the one that waits for it. A chain has one token or more. When fewer
-// are left in it than it has tokens, the others are free again.
+// Nothing records which function has lent a token to which. A function that begins
+// with a token that was free begins a [chain]. A function that begins as kin joins the
+// chain of the function that waits for it. A chain has one token or more. When fewer
+// functions are left in it than it has tokens, the other tokens are free again.
 //
-// Falling asleep does nothing while nobody wants the token. The one who wants it looks
-// for holders that sleep. So a lender must not go on without a look: it takes its wait
-// back, waits for the readers of edges, and then looks whether its token is lent: see
-// reclaim. The one who takes the token has the right to read edges, and has seen the
+// A holder that falls asleep does nothing for its token. A function that wants a token
+// looks for holders that sleep. So a lender that wakes must look before it goes on: it
+// takes its wait back, waits for the readers of edges, and then looks whether its token
+// is lent (see reclaim). The function that takes the token reads edges, and has seen the
 // wait. So at least one of the two knows of the other.
 //
-// Kin is found upwards, from the one who wants a token, on the way that relation
-// takes: see claim.reach. A stranger that the holder only happens to depend on is not
-// found so: see closes.
+// The search for kin goes upwards from the function that wants a token, along the same
+// links as the search for frames: see claim.reach. It does not find a stranger that the
+// holder only happens to depend on: see closes.
 //
-// A token that was taken with Acquire is not lent: its holder may have handed it on to
-// a function that runs.
+// A token that was taken with Acquire is not lent, because its holder may have handed it
+// on to a function that runs.
 type Resource struct {
 	node Node
 
@@ -1365,8 +1365,8 @@ const (
 	graphSteps  = 256 // up a tree, along a chain of waits, or through a queue
 )
 
-// A query asks whether a wait depends on the one who makes it: the goroutine that
-// runs as node or waits in frame, or that has queued call.
+// A query asks whether a wait depends on the waiter itself: the goroutine that runs as
+// node or waits in frame, or that has queued call.
 type query struct {
 	cycle.Search
 	edge *edge // the wait
@@ -1375,7 +1375,7 @@ type query struct {
 	frame *Frame
 	call  *Call
 	claim *claim // of the wait, if that is for tokens
-	late  bool   // the wait is claim's, and the one who looks is not the waiter
+	late  bool   // the wait is claim's, and another goroutine than the waiter searches
 
 	// Of one run.
 	claims []*claim                   // that were met on the way, but for claim

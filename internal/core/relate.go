@@ -39,8 +39,8 @@ type waking struct {
 	sleeps bool
 }
 
-// rearrange is the part of relate that holds locks. It returns whom to tell, and
-// the calls that are not served any more.
+// rearrange is the part of relate that holds locks. It returns what the caller has to
+// wake, and the calls that are not served any more.
 func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []waking, free []*closer, left []*Mark) {
 	relations.Lock()
 	defer relations.Unlock()

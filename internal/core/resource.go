@@ -290,7 +290,7 @@ func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error
 	return r.remember(h), nil
 }
 
-// hold returns a hold for the caller, who waits with ctx. It is not known to others
+// hold returns a hold for the caller, which waits with ctx. No other goroutine knows it
 // yet.
 func (r *Resource) hold(ctx context.Context, own *Thread, rec *goroutine.Record, n int, keeps bool) *Hold {
 	h := &Hold{r: r, n: n, keeps: keeps, gid: goroutine.ID()}
@@ -460,8 +460,8 @@ func (c *claim) giveUp() {
 func (r *Resource) free() int { return r.total - max(r.used, r.busy) }
 
 // grant gives tokens that nobody uses to those who are owed one, then to kin. Tokens
-// that are free go to the first in line. r.mu is held: closing a channel runs nobody's
-// code.
+// that are free go to the first in line. r.mu is held, which is allowed because closing a channel
+// runs no code of the user's.
 func (r *Resource) grant() {
 	for c := r.nextOwed(); c != nil; c = r.nextOwed() {
 		if r.busy >= r.used {
@@ -528,7 +528,7 @@ func (r *Resource) reconsider() {
 }
 
 // reconsider has c borrow tokens, or refuses it if its wait closes a cycle. The caller is
-// not the one who waits, and holds no lock.
+// not the waiter, and holds no lock.
 func (c *claim) reconsider() {
 	for {
 		if c.borrow() {

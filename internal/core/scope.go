@@ -140,7 +140,7 @@ func (s *Scope) shut() {
 func (s *Scope) finish() {
 	t := s.thread.Load()
 	if s.root != s || t == nil {
-		// Who waits says so first, and looks whether it is over then.
+		// A waiter sets awaited first, and then looks for isOver.
 		s.marks.Or(isOver)
 		if s.marks.Load()&awaited != 0 {
 			s.mu.Lock()
@@ -275,8 +275,8 @@ func Default() *Scope {
 var process = newDefault(defaultScope)
 
 // bubbles has the scopes of the default threads of synctest bubbles. A bubble
-// tells nobody when it ends, so a scope goes when it has nothing to do: the one who
-// closes its account takes it out. Code that has kept the scope asks for Default again.
+// tells nobody when it ends. So a scope goes when it has nothing to do: its last call
+// takes it out. Code that has kept the scope asks for Default again.
 var bubbles struct {
 	sync.Mutex // nests outside everything
 	scopes     map[int64]*Scope

@@ -348,8 +348,8 @@ func (q *query) members(g *Group) (of []cycle.Vertex) {
 	return of
 }
 
-// A nodeVertex is the function that runs as a node, off the threads. It may be known
-// by name to the one who waits for it.
+// A nodeVertex is the function that runs as a node, off the threads. Its
+// waiter may know its name.
 type nodeVertex struct {
 	q    *query
 	node *Node

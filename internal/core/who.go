@@ -110,11 +110,10 @@ func current() (*Thread, *goroutine.Record) {
 // mine reports whether the caller's goroutine is the thread.
 func (t *Thread) mine() bool { return t.gid.Load() == goroutine.ID() }
 
-// An unpinned thread needs no goroutine of its own. A caller that finds it idle
-// takes it, as one takes a token, and runs its function itself. While a caller
-// holds the thread, the caller's goroutine is the thread in every respect: the
-// thread has its frames there, serves there, and calls to it from there are
-// inline.
+// An unpinned thread needs no goroutine of its own. A caller that finds it idle takes
+// it, as if it were a token, and runs its function itself. While a caller holds the
+// thread, the caller's goroutine is the thread in every respect: the thread has its
+// frames there, serves there, and calls to it from there are inline.
 //
 // That is only for the uncontended case. A caller that finds the thread held or
 // busy queues. When the holder puts the thread down, it hands the thread to a

@@ -42,7 +42,7 @@ type loss struct {
 	text string
 }
 
-// First reports whether this is the first time it is asked. Who asks first tells the
+// First reports whether this is the first call of First. The first caller tells the
 // hooks.
 func (p *Panic) First() bool { return !p.told.Swap(true) }
 
@@ -59,12 +59,12 @@ func (e Ending) Returned() bool { return e.Panic == nil && !e.Goexit }
 //
 // A panic that nobody recovers ends the process, and all that is printed then is what
 // the runtime knows: the value, and the stack of the goroutine that waited. So the
-// value is raised on top of another panic, whose text is the stack of the origin. Who
-// recovers gets the value, and the panic below it is gone. Who does not sees both: the
-// runtime prints all panics that are under way, in the order in which they began, and
-// asks none for its text before it is certain that the process ends. To raise a value
-// that wraps the other would change what is recovered; to print the stack here would
-// print it for panics that are recovered.
+// value is raised on top of another panic, whose text is the stack of the origin. Code
+// that recovers gets the value, and the panic below it is gone. If no code recovers, the
+// runtime prints both: it prints all panics that are under way, in the order in which
+// they began, and asks none for its text before it is certain that the process ends. A
+// value that wraps the other would change what recover returns. Printing the stack here
+// would print it for panics that are recovered, too.
 func (e Ending) Raise(slot *any) {
 	switch {
 	case e.Panic != nil:

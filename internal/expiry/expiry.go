@@ -19,7 +19,8 @@ type Waiter interface {
 	Expire(ctx context.Context)
 }
 
-// A Table is who waits for the end of what. The zero value is ready to use.
+// A Table knows which waiters wait for the end of which ctx. The zero value is ready to
+// use.
 type Table[T Waiter] struct {
 	mu sync.Mutex // a leaf lock; guards all watchers and links
 	by map[<-chan struct{}]*watcher[T]
@@ -35,7 +36,7 @@ type watcher[T Waiter] struct {
 	over       bool        // nobody waits any more, or the ctx has ended
 }
 
-// A Link is the place of one who waits.
+// A Link is the place of one waiter.
 type Link[T Waiter] struct {
 	of            T
 	in            *watcher[T] // nil while it is not in one
@@ -165,7 +166,7 @@ func (w *watcher[T]) fire() {
 	}
 }
 
-// next takes out the one who is to be told next.
+// next takes out the waiter that is to be told next.
 func (w *watcher[T]) next() (of T, ok bool) {
 	w.table.mu.Lock()
 	defer w.table.mu.Unlock()
