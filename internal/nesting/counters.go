@@ -4,7 +4,8 @@ package nesting
 type counter int
 
 const (
-	portalFromGoroutine counter = iota
+	uncounted counter = iota
+	portalFromGoroutine
 	portalFromThread
 	portalFromOwnLoop
 	portalFromOtherLoop
@@ -29,12 +30,10 @@ const (
 )
 
 func (c counter) String() string {
-	return [...]string{"portal calls from goroutines", "portal calls from threads", "portal calls from tasks of the portal's loop",
+	return [...]string{"nothing", "portal calls from goroutines", "portal calls from threads", "portal calls from tasks of the portal's loop",
 		"portal calls from tasks of other loops", "portal calls from posted functions", "tasks of StartSoon", "tasks of StartTask",
 		"resources of Wrap", "refused after a stop", "functions on a thread that waits for a portal call", "leases of providers",
 		"errors that Close told", "accepted before a stop", "refused by a racing stop", "cancelled by a racing stop",
 		"cancelled functions of portals", "cancelled waits of parked tasks", "timeouts on loops", "loose functions on loops",
 		"panics on loops", "Goexits on loops"}[c]
 }
-
-func (x *run) count(c counter) { x.Counts[c].Add(1) }

@@ -2,7 +2,7 @@
 // them, and compares what happened with what a slow and obvious model says
 // should have happened. Only tests may import it.
 //
-// It has four parts that are largely independent:
+// It does four things:
 //
 //   - [Generate] makes a [Program], a tree of operations, from a source of
 //     random numbers. The programs are free of deadlocks by construction; the
@@ -15,14 +15,29 @@
 //     be.
 //   - [Check] compares the two.
 //
-// Operations that belong together have a file of their own, with their
-// generation and their execution: queued.go for tasks, loops.go for tasks of
-// thread loops, portals.go, ends.go for waits that are cancelled or timed out,
-// elsewhere.go for what does not run on a context's thread, limiter.go,
-// threadends.go for what belongs to a thread, options.go, and plants.go for
-// planted cycles. The rest is in generate.go and ops.go.
-//
 // Parts of a program, or a whole one, may be loose: cancelled at any moment.
 // The model does not know the outcome of these; loose.go says what must hold
 // nevertheless. A switch in omit.go leaves out shapes that are known to fail.
+//
+// # Layers
+//
+// Files use each other one way only, and none uses a file of a layer below its
+// own in this list:
+//
+//   - Data. program.go has what a program consists of, result.go what is seen
+//     of one, counters.go what is counted, state.go what the generator knows
+//     at one point of a program, world.go what exists while a program runs.
+//   - The table. operation.go says what there is to know of a kind of
+//     operation: how it is run, what the model expects of it, how it is
+//     printed.
+//   - Machinery, which knows no operation by name: generate.go, run.go with
+//     watch.go, model.go with excuse.go, and print.go. send.go and contexts.go
+//     have what operations share: the ways to call a function, and the making
+//     and closing of contexts.
+//   - Operations: a file for those that belong together, with all there is of
+//     each. Such a file may use another one: cancels.go uses tasks.go.
+//   - features.go, the list of all operations. It says how often each is made,
+//     and where.
+//
+// hooks.go checks what the process hooks are told. It is for the tests alone.
 package nesting

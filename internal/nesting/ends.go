@@ -3,6 +3,7 @@ package nesting
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"asyncsync.dev/loop"
@@ -11,6 +12,12 @@ import (
 
 // Ends of waits in tasks of loops: cancelled, timed out, given up. A task that waits so
 // is parked, and its loop runs others.
+
+const opTimeout kind = "timeout" // a deadline or a scope, around Body or a wait
+
+var endOps = []operation{
+	{kind: opTimeout, run: (*run).timeout, expect: (*model).timeout, print: func(o *Op) string { return fmt.Sprintf(" of kind %d", o.N) }},
+}
 
 // How a task waits for the end of its ctx.
 const parkings = 10
@@ -157,4 +164,11 @@ func (x *run) timeout(ctx context.Context, o *Op, a *activity) (v int, err error
 		}
 	})
 	return 0, nil
+}
+
+func (m *model) timeout(o *Op, v *Values) Outcome {
+	if o.Body == nil {
+		return Outcome{}
+	}
+	return m.body(o.Body, v)
 }

@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"asyncsync.dev/asyncsync"
@@ -25,6 +24,16 @@ import (
 //   - What is started below a holder, and by itself, goes strictly up. It might
 //     else be run on top of a function that waits for a token and is given one:
 //     that would have it without knowing.
+
+const (
+	opTokens       kind = "tokens"        // Limiter.SetTotal, or TryAcquire
+	opTokensCancel kind = "tokens-cancel" // an Acquire that is cancelled at any time
+)
+
+var limiterOps = []operation{
+	{kind: opTokens, run: (*run).resize, print: printTargetAndN},
+	{kind: opTokensCancel, run: (*run).tokensCancel, print: printTargetAndN},
+}
 
 // maxTokens is the most tokens that a limiter ever has.
 const maxTokens = 4
@@ -60,23 +69,12 @@ func (g *generator) again(s *state) *Context {
 	return l
 }
 
-// holding is the state of code that holds a token of l.
-func (s state) holding(l *Context) state {
-	s.chain = append(slices.Clip(s.chain), l)
-	s.kept = slices.DeleteFunc(slices.Clone(s.kept), func(k *Context) bool { return k == l })
-	s.spawnFloor = max(s.spawnFloor, l.rank+epsilon)
-	// A call below may run on top of a function that only waits for the token.
-	s.root = false
-	s.goexit = s.goexit && s.sync == nil
-	return s
-}
-
-// limiters makes those of a program whose contexts have ranks up to n.
-func (g *generator) limiters(n int) {
+// limiters makes those of a program.
+func (g *generator) limiters(*state) {
 	for range g.IntN(3) {
-		l := g.context(limiter, float64(1+g.IntN(n+1)), nil)
+		l := g.context(limiter, float64(1+g.IntN(g.ranks+1)), nil)
 		if g.coin(4) {
-			l.rank = g.Float64() * float64(n+1)
+			l.rank = g.Float64() * float64(g.ranks+1)
 		}
 		l.Tokens = 1 + g.IntN(3)
 		g.p.Limiters = append(g.p.Limiters, l)
@@ -104,11 +102,12 @@ func (g *generator) tokens(s *state) *Op {
 	return o
 }
 
-// A limiterState is a limiter that exists.
-type limiterState struct {
-	*task.Limiter
-	who  activity // that waits for those who hold a token
-	held atomic.Int32
+// startLimiters makes the limiters; end checks that all tokens are back.
+func (x *run) startLimiters() (end func()) {
+	for _, l := range x.p.Limiters {
+		x.limiters[l.ID] = &limiterState{Limiter: task.NewLimiter(l.Tokens)}
+	}
+	return x.free
 }
 
 // limited is o's body, as a, under a token that it takes itself.
@@ -165,11 +164,11 @@ func (x *run) hold(o *Op, l *limiterState) (release func()) {
 }
 
 // resize changes the number of tokens, or tries to take one.
-func (x *run) resize(o *Op) {
+func (x *run) resize(_ context.Context, o *Op, _ *activity) (int, error) {
 	l := x.limiters[o.Limiter.ID]
 	if o.N > 0 {
 		l.SetTotal(o.N)
-		return
+		return 0, nil
 	}
 	done := make(chan struct{})
 	go func() { // on a goroutine of its own nobody takes the holder for somebody else
@@ -180,10 +179,11 @@ func (x *run) resize(o *Op) {
 		}
 	}()
 	<-done
+	return 0, nil
 }
 
 // tokensCancel is an Acquire that is cancelled at any time.
-func (x *run) tokensCancel(ctx context.Context, o *Op, a *activity) error {
+func (x *run) tokensCancel(ctx context.Context, o *Op, a *activity) (int, error) {
 	cause := x.ids.causes[o.ID]
 	l := x.limiters[o.Limiter.ID]
 	inner, cancel := context.WithCancelCause(ctx)
@@ -213,7 +213,7 @@ func (x *run) tokensCancel(ctx context.Context, o *Op, a *activity) error {
 		}
 	})
 	<-done
-	return nil
+	return 0, nil
 }
 
 // free checks that all tokens are back.

@@ -3,15 +3,14 @@ package nesting
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
-	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
 )
 
@@ -24,11 +23,42 @@ import (
 //   - no body runs twice;
 //   - an operation that calls a body ends as the body did, or the body has not
 //     run and the operation says why;
-//   - the reason is one of those that there are: see excuse;
+//   - the reason is one of those that there are: see excuse.go;
 //   - nothing is left behind, and what is judged on the spot.
 //
 // Ops and bodies of these parts have the mark Loose. Wherever others wait there
 // for what could be left behind, these wait for it to end.
+
+const (
+	opLoose      kind = "loose"       // a task of Body that is cancelled at any moment
+	opLeave      kind = "leave"       // a call that is abandoned if it is cancelled
+	opCloseEarly kind = "close-early" // Close or Shutdown of On while it is in use
+)
+
+var looseOps = []operation{
+	{kind: opLoose, run: (*run).cancelAll, print: printQueued, cancels: true},
+	{kind: opLeave, run: (*run).leaveCall, print: printTarget},
+	{kind: opCloseEarly, run: (*run).closeEarly, print: func(o *Op) string { return fmt.Sprintf(" %v, %v", o.On, o.Close) }},
+}
+
+// looseRoots has roots do nothing else, where all of a program is to be loose.
+func (g *generator) looseRoots(*state) {
+	if g.cfg.Loose {
+		g.root = g.looseBody
+	}
+}
+
+// looseBody is some of them, one after the other.
+func (g *generator) looseBody(s state) *Body {
+	b := g.newBody(s)
+	for range 1 + g.IntN(3) {
+		if o := g.loose(&s); o != nil {
+			o.Catch = true
+			b.Ops = append(b.Ops, o)
+		}
+	}
+	return b
+}
 
 // loose is a part that is cancelled at any moment.
 func (g *generator) loose(s *state) *Op {
@@ -53,18 +83,6 @@ func (g *generator) loose(s *state) *Op {
 	o.Body = g.body(f)
 	g.loosen = false
 	return o
-}
-
-// looseBody is some of them, one after the other.
-func (g *generator) looseBody(s state) *Body {
-	b := g.newBody(s)
-	for range 1 + g.IntN(3) {
-		if o := g.loose(&s); o != nil {
-			o.Catch = true
-			b.Ops = append(b.Ops, o)
-		}
-	}
-	return b
 }
 
 // closeEarly closes a context that is in use.
@@ -176,62 +194,8 @@ func (x *run) leaveCall(ctx context.Context, o *Op, a *activity) (v int, err err
 	return v, err
 }
 
-// excuse reports whether err is one that an operation of a loose part may end
-// with.
-func (p *Program) excuse(err error) bool {
-	var cause *opCause
-	var body *bodyError
-	switch {
-	case errors.Is(err, core.ErrDeadlock):
-		return false
-	case errors.As(err, &cause), errors.As(err, &body),
-		errors.Is(err, context.Canceled), errors.Is(err, asyncsync.ErrClosed), errors.Is(err, asyncsync.ErrQueueFull),
-		errors.Is(err, asyncsync.ErrAbandoned), p.stops && errors.Is(err, loop.ErrStopped):
-		return true
-	}
-	// What ended a group's ctx.
-	return strings.HasPrefix(err.Error(), "task: ")
-}
-
-// excused reports whether err is cause, or may stand in its place where o is.
-func (x *run) excused(o *Op, err error, cause error) bool {
-	return cause != nil && errors.Is(err, cause) || o.Loose && err != nil && x.p.excuse(err)
-}
-
-// checkLoose compares what was seen of loose operations with what may be.
-func (r *Result) checkLoose(p *Program, complain func(string, ...any)) {
-	for i := range p.looseBodies {
-		if n := r.Bodies[i].Runs; n > 1 {
-			complain("b%d: ran %d times", i, n)
-		}
-	}
-	for i := range p.looseOps {
-		if g := r.Ops[i]; g.Ended && g.Kind == endError && !p.excuse(g.Err) {
-			complain("#%d: %v, for which there is no reason", i, g.Err)
-		}
-	}
-}
-
-// same checks that o, which calls its body, has ended as that did.
-func (x *run) same(o *Op, out Outcome) {
-	switch o.Kind {
-	case opCall, opFrom, opJoined, opExecutor, opDetach:
-	default:
-		return
-	}
-	if n := x.runs[o.Body.ID].Load(); n == 0 {
-		if out.Kind != endError {
-			x.complain("#%d: ends with %v, but b%d has not run", o.ID, out, o.Body.ID)
-		}
-		return
-	}
-	if why := differ(out, x.outs[o.Body.ID]); why != "" {
-		x.complain("#%d: %s, as b%d", o.ID, why, o.Body.ID)
-	}
-}
-
 // cancelAll runs a loose part.
-func (x *run) cancelAll(ctx context.Context, o *Op, a *activity) {
+func (x *run) cancelAll(ctx context.Context, o *Op, a *activity) (int, error) {
 	cause := x.ids.causes[o.ID]
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -279,50 +243,11 @@ func (x *run) cancelAll(ctx context.Context, o *Op, a *activity) {
 		x.complain("#%d: %v, for which there is no reason", o.ID, out.Err)
 	}
 	<-done
-}
-
-// goesOn says that something begins which a Goexit of those who wait for it
-// leaves running. ended is called at its end.
-func (x *run) goesOn() (ended func()) {
-	if !x.exits {
-		return func() {}
-	}
-	done := make(chan struct{})
-	x.complaints.Lock()
-	defer x.complaints.Unlock()
-	x.loose = append(x.loose, done)
-	return func() { close(done) }
-}
-
-// exits reports whether functions of p may end by Goexit at any time.
-func (p *Program) exits() bool {
-	return slices.ContainsFunc(p.Contexts, func(c *Context) bool { return c.Exits })
-}
-
-// begun counts what must be drained.
-func (x *run) begun() int {
-	x.complaints.Lock()
-	defer x.complaints.Unlock()
-	return len(x.spawned) + len(x.loose)
-}
-
-// drainLoose waits for all of these. One that runs may begin others, but has
-// done so when it ends.
-func (x *run) drainLoose() {
-	for i := 0; ; i++ {
-		x.complaints.Lock()
-		if i == len(x.loose) {
-			x.complaints.Unlock()
-			return
-		}
-		done := x.loose[i]
-		x.complaints.Unlock()
-		<-done
-	}
+	return 0, nil
 }
 
 // closeEarly closes a context while it is in use.
-func (x *run) closeEarly(o *Op, a *activity) {
+func (x *run) closeEarly(_ context.Context, o *Op, a *activity) (int, error) {
 	c := x.contexts[o.On.ID]
 	c.early.Store(true)
 	x.contexts[o.On.Root.ID].early.Store(true)
@@ -354,4 +279,5 @@ func (x *run) closeEarly(o *Op, a *activity) {
 			x.complain("#%d: closing %v: %v", o.ID, c.Context, err)
 		}
 	})
+	return 0, nil
 }

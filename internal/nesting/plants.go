@@ -13,13 +13,21 @@ import (
 // Planted cycles. One wait of the program is for something that waits for it, in a chain
 // of waits of the library alone: somebody in the chain is told, and all the others go on.
 
-// A trail says what the chain of waits goes through, from the outside in.
-type trail []string
+const (
+	opPlant        kind = "plant"         // a wait for Task or On, which waits for it
+	opPlantLimited kind = "plant-limited" // a cycle through a limiter
+	opLocked       kind = "locked"        // Body with a mutex of its own
+)
 
-// lead returns s with one more step in its trail.
-func (s state) lead(format string, args ...any) state {
-	s.trail = append(slices.Clip(s.trail), fmt.Sprintf(format, args...))
-	return s
+var plantOps = []operation{
+	{kind: opPlant, run: (*run).plant, print: func(o *Op) string {
+		if o.Task != nil {
+			return printTask(o)
+		}
+		return fmt.Sprintf(" for %v", o.On)
+	}},
+	{kind: opPlantLimited, run: (*run).plantLimited},
+	{kind: opLocked, run: (*run).locked, expect: (*model).inline},
 }
 
 // kinds returns what the cycle goes through, once for each.
@@ -41,14 +49,23 @@ func (t trail) kinds() (kinds []string) {
 	return kinds
 }
 
-// A hold is something that waits for a part of the program: a task that is joined where
-// it was made, or a function that has a mutex.
-type hold struct {
-	op *Op
-	at int // the length of the trail there
-}
+// goFar has the cycle of some programs go through two loops.
+func (g *generator) goFar(*state) { g.far = g.cfg.Plant && g.cfg.Loops > 1 && g.coin(2) }
 
-func (s *state) holds(o *Op) hold { return hold{o, len(s.trail)} }
+// cycle is the wait that closes the cycle of the program, now and then where there is
+// none yet.
+func (g *generator) cycle(s *state) *Op {
+	if !g.cfg.Plant || g.p.Planted != nil || !g.coin(3) {
+		return nil
+	}
+	if o := g.plant(s); o != nil {
+		return o
+	}
+	if g.cfg.Loops > 0 && !g.far && s.onLoop() && !s.loose && !s.raw && g.coin(12) {
+		return g.plantLimited()
+	}
+	return nil
+}
 
 // plant is a wait for something that waits for it: for a task that this is
 // below of and that is joined where it was made; for a mutex that a function has which
@@ -129,7 +146,7 @@ func (x *run) locked(ctx context.Context, o *Op, a *activity) (int, error) {
 }
 
 // plant closes a cycle.
-func (x *run) plant(ctx context.Context, o *Op) (int, error) {
+func (x *run) plant(ctx context.Context, o *Op, _ *activity) (int, error) {
 	x.Reached = true
 	if o.Task == nil {
 		c := x.contexts[o.On.ID]
@@ -161,7 +178,7 @@ func (x *run) plant(ctx context.Context, o *Op) (int, error) {
 }
 
 // plantLimited closes a cycle of one.
-func (x *run) plantLimited(ctx context.Context) (int, error) {
+func (x *run) plantLimited(ctx context.Context, _ *Op, _ *activity) (int, error) {
 	x.Reached = true
 	l := task.NewLimiter(1)
 	return asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {

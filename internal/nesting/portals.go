@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
+	"slices"
 	"sync/atomic"
 
 	"asyncsync.dev/asyncsync"
@@ -27,69 +27,42 @@ import (
 //     so have the chain of who closes.
 //
 // Where a portal stops while it is in use the model knows two outcomes for what comes
-// at that moment: see stopRace. All else is known: a portal is stopped when what uses
+// at that moment: see portalstops.go. All else is known: a portal is stopped when what uses
 // it has ended, and what comes later is refused.
 
-type portalKind int
-
 const (
-	openedAtStart portalKind = iota // by the main task of one of the loops
-	startedBelow                    // by portal.Start, has a loop of its own
-	openedBelow                     // by portal.Open, in a task of a loop
-	provided                        // by a Provider, has a loop of its own
+	opPortal       kind = "portal"        // a portal that is opened, Body, Close in some way while Bodies run
+	opProvider     kind = "provider"      // Acquire, Body, release
+	opStartTask    kind = "start-task"    // StartTask with Body and then Bodies[0], Between, Wait
+	opWrap         kind = "wrap"          // Wrap, opened by Body, Between, closed by Bodies[0]
+	opPosted       kind = "posted"        // a portal is called from a function that is posted to its loop
+	opPortalCancel kind = "portal-cancel" // a function of a portal that is cancelled at any time
 )
 
-func (k portalKind) String() string {
-	return [...]string{"opened at the start", "started", "opened", "provided"}[k]
+var portalOps = []operation{
+	{kind: opPortal, run: (*run).portal, expect: (*model).portal,
+		print: func(o *Op) string { return fmt.Sprintf(", closed: %v", o.Close) }},
+	{kind: opProvider, run: (*run).inProvided, expect: (*model).inline},
+	{kind: opStartTask, run: (*run).inTwoParts, expect: (*model).inTwoParts, goexits: eitherPartGoexits},
+	{kind: opWrap, run: (*run).inTwoParts, expect: (*model).inTwoParts, goexits: eitherPartGoexits},
+	{kind: opPosted, run: (*run).onPosted},
+	{kind: opPortalCancel, run: (*run).portalCancel, print: func(o *Op) string { return fmt.Sprintf(" %v", way(o.Mask)) }},
 }
 
-// A Portal is a portal of a program, or a Provider.
-type Portal struct {
-	ID   int
-	Kind portalKind
-	Loop int  // it is on, from 1
-	Side bool // that is one of goroutines
+func eitherPartGoexits(o *Op) bool { return o.Body.goexits || o.Bodies[0].goexits }
 
-	scope *Context // that the ctx of StartSoon carries
-}
-
-// String returns the portal's name in a printed program.
-func (p *Portal) String() string {
-	s := fmt.Sprintf("p%d(%v on loop %d", p.ID, p.Kind, p.Loop)
-	if p.Side {
-		s += ", goroutines"
-	}
-	return s + ")"
-}
-
-// A portalState is a portal that exists. What StartSoon starts is below region.
-type portalState struct {
-	*Portal
-	it     *portal.Portal
-	region activity
-}
-
-// A providerState is a Provider and those who use it.
-type providerState struct {
-	*portal.Provider
-	mu     sync.Mutex // guards the rest
-	leases int
-	now    *portal.Portal
-}
-
-// portals makes those of a program that are there from the start.
-func (g *generator) portals() (shared []*Portal) {
+// portals makes those that are there from the start.
+func (g *generator) portals(s *state) {
 	for range g.cfg.Portals {
 		p := g.newPortal(openedAtStart)
 		p.Loop = 1 + g.IntN(g.cfg.Loops)
-		shared = append(shared, p)
+		s.portals = append(s.portals, p)
 	}
 	if g.cfg.Portals > 0 {
 		g.provider = g.newPortal(provided)
 		g.provider.Side = g.coin(3)
-		g.p.sides[g.provider.Loop] = g.provider.Side
+		g.sides[g.provider.Loop] = g.provider.Side
 	}
-	return shared
 }
 
 // newPortal returns a portal, on a loop of its own if it needs one.
@@ -103,45 +76,9 @@ func (g *generator) newPortal(k portalKind) *Portal {
 	return p
 }
 
-// onPortal picks a portal for what s starts, nil for none.
-func (g *generator) onPortal(s *state) *Portal {
-	if len(s.portals) == 0 || !g.coin(3) {
-		return nil
-	}
-	return s.portals[g.IntN(len(s.portals))]
-}
-
-// soon is the state of a function of StartSoon.
-func (s state) soon(p *Portal) state {
-	s.loop, s.scope, s.bare = p.Loop, p.scope, false
-	return s
-}
-
-// portal is an operation with a portal.
-func (g *generator) portal(s *state, inner state) *Op {
-	switch g.IntN(16) {
-	case 0, 1:
-		if !s.serves() {
-			return nil
-		}
-		return g.privatePortal(s)
-	case 2:
-		if s.sync != nil || s.cb >= 0 || s.loose || g.cfg.Plant {
-			return nil
-		}
-		return g.stopRace(s)
-	case 3:
-		if !s.serves() {
-			return nil
-		}
-		o := g.newOp(opProvider)
-		o.Portal = g.provider
-		f := *s
-		f.mustJoin = true
-		f.portals = append(f.portals[:len(f.portals):len(f.portals)], g.provider)
-		o.Body = g.body(f)
-		return o
-	}
+// throughPortal is an operation with a portal that s can name.
+func (g *generator) throughPortal(s *state) *Op {
+	inner := s.inner()
 	if len(s.portals) == 0 {
 		return nil
 	}
@@ -162,40 +99,55 @@ func (g *generator) portal(s *state, inner state) *Op {
 		o.Mask = uint(g.IntN(3))
 		o.N = g.IntN(200)
 		return o
-	default:
-		o := g.newOp(opFrom)
-		o.Place, o.Portal, o.Loop = placePortal, p, p.Loop
-		if s.sync != nil {
-			inner = inner.away()
-		}
-		inner.loop, inner.bare, inner.off, inner.derived, inner.known = p.Loop, false, false, true, true
-		inner = inner.lead("portal").lead("loop %d", p.Loop)
-		// Without an end of its own what is left behind ends with the portal.
-		inner.mustJoin = inner.mustJoin || p.Kind != openedAtStart
-		g.p.portalOps[o.ID] = true
-		o.Body = g.body(inner)
-		return o
 	}
+	o := g.newOp(opFrom)
+	o.Place, o.Portal, o.Loop = placePortal, p, p.Loop
+	if s.sync != nil {
+		inner = inner.away()
+	}
+	inner.loop, inner.bare, inner.off, inner.derived, inner.known = p.Loop, false, false, true, true
+	inner = inner.lead("portal").lead("loop %d", p.Loop)
+	// Without an end of its own what is left behind ends with the portal.
+	inner.mustJoin = inner.mustJoin || p.Kind != openedAtStart
+	o.Body = g.body(inner)
+	return o
+}
+
+// provided is what runs with the portal of the Provider.
+func (g *generator) provided(s *state) *Op {
+	if !s.serves() {
+		return nil
+	}
+	o := g.newOp(opProvider)
+	o.Portal = g.provider
+	f := *s
+	f.mustJoin = true
+	f.portals = append(slices.Clip(f.portals), g.provider)
+	o.Body = g.body(f)
+	return o
 }
 
 // privatePortal is a portal made in the middle, for those below.
 func (g *generator) privatePortal(s *state) *Op {
+	if !s.serves() {
+		return nil
+	}
 	o := g.newOp(opPortal)
 	if s.loop > 0 && s.sync == nil && !s.off && g.coin(2) {
 		o.Portal = g.newPortal(openedBelow)
 		o.Portal.Loop, o.Portal.scope = s.loop, s.scope
-		o.Portal.Side = g.p.sides[s.loop]
+		o.Portal.Side = g.sides[s.loop]
 		g.p.stops = g.p.stops || s.loose
 	} else {
 		o.Portal = g.newPortal(startedBelow)
 		o.Portal.Side = g.coin(4)
 		if o.Portal.Side {
-			g.p.sides[o.Portal.Loop] = true
+			g.sides[o.Portal.Loop] = true
 		}
 	}
 	f := *s
 	f.mustJoin = true
-	f.portals = append(f.portals[:len(f.portals):len(f.portals)], o.Portal)
+	f.portals = append(slices.Clip(f.portals), o.Portal)
 	o.Body = g.body(f)
 	o.Close = closing(g.IntN(int(closeWith) + 1))
 	// Close has no ctx: on a goroutine of its own nobody's wait is known to be for it.
@@ -241,25 +193,34 @@ func (g *generator) inTwoParts(s *state, p *Portal) *Op {
 	return o
 }
 
-// stopRace is a portal of its own that is stopped while it is in use.
-func (g *generator) stopRace(s *state) *Op {
-	o := g.newOp(opStopRace)
-	kind := startedBelow
-	if s.loop > 0 && !s.off && g.coin(2) {
-		kind = openedBelow
+// startPortals makes the Provider of the program, and places for the portals.
+func (x *run) startPortals() (end func()) {
+	x.portals = make([]*portalState, len(x.p.Portals))
+	x.provider = &providerState{Provider: portal.NewProvider(x.providerOptions()...)}
+	return func() {}
+}
+
+// portalsOn opens the portals that are on a loop from the start, in a task of that.
+func (x *run) portalsOn(ctx context.Context, on int) (end func()) {
+	var ours []*portalState
+	for _, p := range x.p.Portals {
+		if p.Kind != openedAtStart || p.Loop != on {
+			continue
+		}
+		it, err := portal.Open(ctx)
+		if err != nil {
+			x.complain("Open: %v", err)
+		}
+		x.portals[p.ID] = &portalState{Portal: p, it: it}
+		ours = append(ours, x.portals[p.ID])
 	}
-	o.Portal = g.newPortal(kind)
-	if kind == openedBelow {
-		o.Portal.Loop, o.Portal.Side = s.loop, g.p.sides[s.loop]
-	} else if o.Portal.Side = g.coin(3); o.Portal.Side {
-		g.p.sides[o.Portal.Loop] = true
+	return func() {
+		for _, p := range ours {
+			if err := p.it.Close(nil); err != nil {
+				x.complain("Close of %v: %v", p.Portal, err)
+			}
+		}
 	}
-	o.N = 1 + g.IntN(4)
-	o.Val = g.IntN(300)
-	o.Mask = uint(g.Uint32())
-	o.Close = closing(g.IntN(int(closeWith) + 1))
-	o.Cancel = g.IntN(2)
-	return o
 }
 
 // providerOptions are those of the program's Provider.
@@ -270,34 +231,6 @@ func (x *run) providerOptions() (opts []portal.Option) {
 		}
 	}
 	return append(opts, portal.Named("nesting-provider"))
-}
-
-// portalCall is portal.Call as o says, by a.
-func (x *run) portalCall(ctx context.Context, o *Op, a *activity, f function) (int, error) {
-	switch {
-	case a.on != nil:
-		x.count(portalFromThread)
-	case a.body == nil || a.body.Loop == 0:
-		x.count(portalFromGoroutine)
-	case a.body.Loop == o.Portal.Loop:
-		x.count(portalFromOwnLoop)
-	default:
-		x.count(portalFromOtherLoop)
-	}
-	return portal.Call(ctx, x.portals[o.Portal.ID].it, f)
-}
-
-// soon is portal.StartSoon as o says.
-func (x *run) soon(o *Op, f function) *task.Task[int] {
-	x.count(portalSoon)
-	t, err := portal.StartSoon(x.portals[o.Portal.ID].it, f)
-	if err != nil {
-		if !x.excused(o, err, nil) {
-			x.complain("#%d: StartSoon: %v", o.ID, err)
-		}
-		return task.Go(context.Background(), func(context.Context) (int, error) { return 0, err })
-	}
-	return t
 }
 
 // open makes the portal of o, and has its loop known.
@@ -336,6 +269,15 @@ func (x *run) portal(ctx context.Context, o *Op, a *activity) (v int, err error)
 	}
 	defer x.closePortal(ctx, o, a, ps)
 	return x.list(ctx, o.Body, a, nil)
+}
+
+func (m *model) portal(o *Op, v *Values) Outcome {
+	out := m.body(o.Body, v)
+	for _, b := range o.Bodies {
+		fork := *v
+		m.body(b, &fork)
+	}
+	return out
 }
 
 // closePortal ends it in one of its ways, and checks what comes later.
@@ -408,12 +350,12 @@ func (x *run) closePortal(ctx context.Context, o *Op, a *activity, ps *portalSta
 			want = append(want, out.Err)
 		}
 	}
-	x.told2(o, err, want)
+	x.tells(o, err, want)
 	x.refusedPortal(ctx, o, p)
 }
 
-// told2 checks that err, of a Close, is all of want and nothing else.
-func (x *run) told2(o *Op, err error, want []error) {
+// tells checks that err, of a Close, is all of want and nothing else.
+func (x *run) tells(o *Op, err error, want []error) {
 	var got []error
 	if err != nil {
 		got = []error{err}
@@ -491,7 +433,7 @@ func (x *run) everyWay(ctx context.Context, p *portal.Portal, f function) (errs 
 }
 
 // onPosted calls the portal from a function that is posted to its loop.
-func (x *run) onPosted(ctx context.Context, o *Op, a *activity) {
+func (x *run) onPosted(ctx context.Context, o *Op, a *activity) (int, error) {
 	ps := x.portals[o.Portal.ID]
 	done := make(chan struct{})
 	var t *task.Task[int]
@@ -528,11 +470,11 @@ func (x *run) onPosted(ctx context.Context, o *Op, a *activity) {
 	})
 	if err != nil {
 		x.complain("#%d: Post: %v", o.ID, err)
-		return
+		return 0, nil
 	}
 	x.rest(ctx, done)
 	if t == nil {
-		return
+		return 0, nil
 	}
 	x.during(a, c, func() {
 		if v, err := t.Wait(ctx); (v != -1 || err != nil) && !x.excused(o, err, nil) {
@@ -542,6 +484,7 @@ func (x *run) onPosted(ctx context.Context, o *Op, a *activity) {
 	if ran {
 		x.complain("#%d: what a posted function waits for runs", o.ID)
 	}
+	return 0, nil
 }
 
 // inTwoParts runs a task of StartTask or a resource of Wrap.
@@ -614,6 +557,15 @@ func (x *run) inTwoParts(ctx context.Context, o *Op, a *activity) (v int, err er
 	return v, err
 }
 
+func (m *model) inTwoParts(o *Op, v *Values) Outcome {
+	fork := *v
+	if out := m.body(o.Body, &fork); out.Kind != endReturn {
+		return out
+	}
+	m.body(o.Between, v)
+	return m.body(o.Bodies[0], &fork)
+}
+
 // inProvided runs o.Body with the Provider's portal.
 func (x *run) inProvided(ctx context.Context, o *Op, a *activity) (v int, err error) {
 	prov := x.provider
@@ -650,163 +602,8 @@ func (x *run) inProvided(ctx context.Context, o *Op, a *activity) (v int, err er
 	return x.list(ctx, o.Body, a, nil)
 }
 
-// stopRace stops a portal while many use it: who comes before it runs, who comes later
-// does not, and everybody is told which it was.
-func (x *run) stopRace(ctx context.Context, o *Op, a *activity) {
-	ps, err := x.openPortal(ctx, o, a)
-	if err != nil {
-		return
-	}
-	const each = 4
-	p, cause := ps.it, x.ids.causes[o.ID]
-	cancels := o.Cancel == 1
-	var order [][]int // by sender, touched on the loop only
-	var ran = make([]atomic.Int32, o.N*each)
-	var mine = make([]*bodyError, o.N*each) // unheard errors
-	var mu sync.Mutex
-	var senders sync.WaitGroup
-	stopped := make(chan struct{})
-	order = make([][]int, o.N)
-	for s := range o.N {
-		senders.Add(1)
-		go func() {
-			defer senders.Done()
-			defer forget()
-			for j := range each {
-				i := s*each + j
-				kind := way(o.Mask >> (2 * ((i * 7) % 16)) & 3)
-				unheard := kind == waySoon && o.Mask>>(i%32)&1 != 0
-				failure := &bodyError{-i - 1}
-				f := func(ctx context.Context) (int, error) {
-					ran[i].Add(1)
-					if !ps.Side && kind == waySoon {
-						order[s] = append(order[s], i)
-					}
-					task.YieldShielded(ctx)
-					if unheard {
-						return 0, failure
-					}
-					return -1, nil
-				}
-				v, err, accepted := -1, error(nil), false
-				switch kind {
-				case wayCall:
-					v, err = portal.Call(ctx, p, f)
-				case waySoon:
-					var t *task.Task[int]
-					if t, err = portal.StartSoon(p, f); err != nil {
-						break
-					}
-					accepted = true
-					if unheard {
-						mu.Lock()
-						mine[i] = failure
-						mu.Unlock()
-						continue
-					}
-					v, err = t.Wait(context.Background())
-				case wayStartTask:
-					var t *task.Task[int]
-					t, _, err = portal.StartTask(ctx, p, func(ctx context.Context, started func(int) error) (int, error) {
-						started(0)
-						return f(ctx)
-					})
-					if err == nil {
-						v, err = t.Wait(context.Background())
-					}
-				case wayWrap:
-					var closing func(error) error
-					_, closing, err = portal.Wrap(ctx, p, func(ctx context.Context) (int, func(context.Context, error) error, error) {
-						return 0, func(ctx context.Context, _ error) error {
-							_, err := f(ctx)
-							return err
-						}, nil
-					})
-					if err == nil {
-						err = closing(nil)
-					}
-				}
-				n := ran[i].Load()
-				switch {
-				case err == nil && v == -1 && n == 1:
-					x.count(raceRan)
-				case n == 0 && err == loop.ErrStopped && !accepted:
-					x.count(raceRefused)
-				case n == 0 && cancels && (err == loop.ErrStopped || err == error(cause)):
-					x.count(raceNotBegun)
-				default:
-					x.complain("#%d: %v, which races with a stop: %d, %v; ran %d times, accepted: %v", o.ID, kind, v, err, n, accepted)
-				}
-			}
-		}()
-	}
-	if o.Mask&1 != 0 && !ps.Side && (o.Close == shutBelow || o.Close == closeAtEnd) {
-		// Most of what comes before the stop is to have come, and not begun.
-		p.Loop().Post(func() { <-stopped })
-	}
-	waited := make(chan struct{})
-	go func() {
-		defer close(waited)
-		if err := p.Wait(ctx); err != nil {
-			x.complain("#%d: Wait for the stop: %v", o.ID, err)
-		}
-	}()
-	var why error
-	if cancels {
-		why = cause
-	}
-	go func() {
-		defer close(stopped)
-		for range o.Val {
-			runtime.Gosched()
-		}
-		switch o.Close {
-		case closeBelow:
-			// By the Close below.
-		case closeInside:
-			portal.Call(context.Background(), p, func(context.Context) (int, error) {
-				if err := p.Close(why); err != loop.ErrOnLoop {
-					x.complain("#%d: Close from inside: %v", o.ID, err)
-				}
-				return 0, nil
-			})
-		case closeWith:
-			p.Loop().Post(func() { p.Stop(cancels) })
-		default:
-			p.Stop(cancels)
-		}
-	}()
-	x.rest(ctx, stopped)
-	var errs error
-	x.during(a, &ps.region, func() { errs = p.Close(why) })
-	x.restFor(ctx, &senders)
-	x.rest(ctx, waited)
-	var want []error
-	for i, e := range mine {
-		switch n := ran[i].Load(); {
-		case e == nil:
-		case n == 1:
-			want = append(want, e)
-			x.count(raceRan)
-		case n == 0 && cancels:
-			x.count(raceNotBegun)
-		default:
-			x.complain("#%d: what StartSoon has accepted ran %d times", o.ID, n)
-		}
-	}
-	x.told2(o, errs, want)
-	for s, is := range order {
-		for k := 1; k < len(is); k++ {
-			if is[k] < is[k-1] {
-				x.complain("#%d: sender %d: began in the order %v", o.ID, s, is)
-			}
-		}
-	}
-	x.refusedPortal(ctx, o, p)
-}
-
 // portalCancel is a function of a portal that is cancelled at any time.
-func (x *run) portalCancel(ctx context.Context, o *Op, a *activity) {
+func (x *run) portalCancel(ctx context.Context, o *Op, a *activity) (int, error) {
 	cause := x.ids.causes[o.ID]
 	ps := x.portals[o.Portal.ID]
 	inner, cancel := context.WithCancelCause(ctx)
@@ -846,7 +643,7 @@ func (x *run) portalCancel(ctx context.Context, o *Op, a *activity) {
 			if !x.excused(o, err, nil) {
 				x.complain("#%d: StartSoon: %v", o.ID, err)
 			}
-			return
+			return 0, nil
 		}
 		late(func() { t.Cancel(cause) })
 		x.during(a, c, func() { _, err = t.Wait(context.WithoutCancel(ctx)) })
@@ -862,4 +659,5 @@ func (x *run) portalCancel(ctx context.Context, o *Op, a *activity) {
 		x.complain("#%d: a cancelled %v comes to %v and ran %d times", o.ID, way(o.Mask), err, n)
 	}
 	x.count(portalCancelled)
+	return 0, nil
 }

@@ -2,10 +2,33 @@ package nesting
 
 import (
 	"fmt"
-	"strings"
 
 	"asyncsync.dev/asyncsync"
 )
+
+// What a program consists of. Nothing here knows what an operation does.
+
+// Config bounds the programs that Generate makes. The zero Config is a good one.
+type Config struct {
+	Ops      int // about how many operations, 40 if 0
+	Depth    int // how deep they nest, 8 if 0
+	Contexts int // at most how many shared contexts, 4 if 0
+	Roots    int // at most how many roots, 3 if 0
+	Pools    int // how many small pools, up to 2 if 0
+	Loops    int // how many thread loops
+	Portals  int // how many portals are opened on these at the start; 0 for none at all
+
+	// Ends has what runs on loops cancelled, timed out and abandoned.
+	Ends bool
+
+	// Loose makes everything subject to cancellation at any moment: see loose.go.
+	Loose bool
+
+	// Plant puts one wait that closes a cycle into the program, if there is a place
+	// for it: [Program.Planted]. The model does not know the outcome of such a
+	// program; the test is that it ends, and that some wait is refused.
+	Plant bool
+}
 
 // A Program is a tree of operations: some roots that run side by side, each on
 // a plain goroutine of its own.
@@ -20,9 +43,7 @@ type Program struct {
 	Portals  []*Portal
 	Loops    int // Config.Loops, and those of portals
 
-	sides     map[int]bool // loops that are goroutines
-	portalOps map[int]bool // operations that call a portal
-	stops     bool         // a portal stops with a ctx that is cancelled at any moment
+	stops bool // a portal stops with a ctx that is cancelled at any moment
 
 	looseOps, looseBodies map[int]bool // those with the mark
 
@@ -116,69 +137,41 @@ func (c *Context) String() string {
 	return s + ")"
 }
 
-type kind int
+type portalKind int
 
 const (
-	opSet           kind = iota // Var.Set
-	opDelete                    // Var.Delete
-	opUndo                      // Var.Set, Body, undo
-	opCall                      // ToThread
-	opFrom                      // FromThread
-	opSpawn                     // task.Go, or asyncsync.Go if Queued
-	opWait                      // Task.Wait for Task
-	opJoined                    // the same of Body, then Between, then Wait whatever happens
-	opGroup                     // NewGroup, a member for each of Bodies, Between, Wait
-	opShared                    // goroutines for Bodies that share the ctx, awaited
-	opScope                     // NewThreadSensitiveContext, Body, Close in some way
-	opHandle                    // Open, Body, Handle.Close
-	opDetach                    // ToThread with a detached ctx
-	opCancelBefore              // a call with an ended ctx
-	opCancelQueued              // a call that is cancelled behind a busy function
-	opCancelRunning             // a ToThread call cancelled at the end of Body
-	opCancelFrom                // a FromThread call cancelled at the end of Body
-	opCancelRace                // a call that is cancelled at any time
-	opAbandon                   // a ToThread call that is abandoned while it runs
-	opAbandonFrom               // a FromThread call that is
-	opTaskCancel                // a task that is cancelled while it runs
-	opQueuedCancel              // a task queued on a thread that is cancelled at any time
-	opExecutor                  // a task posts Body to a CurrentThreadExecutor of its starter's
-	opPosts                     // functions that are posted to an executor of one's own
-	opOpen                      // a Handle whose open or close function fails
-	opStopped                   // a function for a loop that stops
-	opTokens                    // Limiter.SetTotal, or TryAcquire
-	opTokensCancel              // an Acquire that is cancelled at any time
-	opTaint                     // Taint
-	opCritical                  // a thread-critical variable is read and set
-	opLook                      // statistics and a report, of everybody
-	opAfter                     // calls with the ctx of a task that has ended
-	opValue                     // Handle.Value
-	opLoose                     // a task of Body that is cancelled at any moment: see loose.go
-	opCancelTask                // Task.Cancel of Task
-	opLeave                     // a call that is abandoned if it is cancelled
-	opStartFails                // calls to a context whose OnThreadStart fails at first
-	opCloseEarly                // Close or Shutdown of On while it is in use
-	opBurst                     // calls queued behind a busy function: see burst
-	opPlant                     // a wait for Task or On, which waits for it
-	opPortal                    // a portal that is opened, Body, Close in some way while Bodies run
-	opProvider                  // Acquire, Body, release
-	opStartTask                 // StartTask with Body and then Bodies[0], Between, Wait
-	opWrap                      // Wrap, opened by Body, Between, closed by Bodies[0]
-	opPosted                    // a portal is called from a function that is posted to its loop
-	opStopRace                  // a portal that is stopped while it is used
-	opPortalCancel              // a function of a portal that is cancelled at any time
-	opTimeout                   // a deadline, around Body or a wait: see ends.go
-	opLocked                    // Body with a mutex of its own
-	opPlantLimited              // a cycle through a limiter
+	openedAtStart portalKind = iota // by the main task of one of the loops
+	startedBelow                    // by portal.Start, has a loop of its own
+	openedBelow                     // by portal.Open, in a task of a loop
+	provided                        // by a Provider, has a loop of its own
 )
 
-func (k kind) String() string {
-	return [...]string{"set", "delete", "undo", "call", "from", "spawn", "wait", "joined", "group", "shared",
-		"scope", "handle", "detach", "cancel-before", "cancel-queued", "cancel-running", "cancel-from",
-		"cancel-race", "abandon", "abandon-from", "task-cancel", "queued-cancel",
-		"executor", "posts", "open", "stopped", "tokens", "tokens-cancel", "taint", "critical", "look", "after", "value", "loose", "cancel-task", "leave", "start-fails", "close-early", "burst", "plant",
-		"portal", "provider", "start-task", "wrap", "posted", "stop-race", "portal-cancel", "timeout",
-		"locked", "plant-limited"}[k]
+func (k portalKind) String() string {
+	return [...]string{"opened at the start", "started", "opened", "provided"}[k]
 }
+
+// A Portal is a portal of a program, or a Provider.
+type Portal struct {
+	ID   int
+	Kind portalKind
+	Loop int  // it is on, from 1
+	Side bool // that is one of goroutines
+
+	scope *Context // that the ctx of StartSoon carries
+}
+
+// String returns the portal's name in a printed program.
+func (p *Portal) String() string {
+	s := fmt.Sprintf("p%d(%v on loop %d", p.ID, p.Kind, p.Loop)
+	if p.Side {
+		s += ", goroutines"
+	}
+	return s + ")"
+}
+
+// A kind names what an operation does, also in a printed program. The kinds are
+// constants of the files that say what they are: see features.go.
+type kind string
 
 // How an operation that sends a function names the thread.
 type targeting int
@@ -194,6 +187,29 @@ const (
 func (t targeting) String() string {
 	return [...]string{"nearest", "on", "insensitive", "do", "get"}[t]
 }
+
+// A place is where an async function, or an insensitive one, runs.
+type place int
+
+const (
+	placeUsual   place = iota
+	placeLoop          // WithLoop, or WithExecutor
+	placeSame          // SameThread
+	placeBackend       // WithLoop of a thread loop
+	placeCall          // loop.Call to one
+	placePortal        // portal.Call
+)
+
+func (p place) String() string {
+	return [...]string{"", "loop", "same thread", "backend", "call", "portal"}[p]
+}
+
+// Options of calls.
+const (
+	optNamed = 1 << iota
+	optLong
+	optInterrupt
+)
 
 // How a scope ends.
 type closing int
@@ -234,7 +250,7 @@ type Op struct {
 	Kind    kind
 	Catch   bool // an error or a panic ends here; a Goexit never does
 	Wrapper bool // through a wrapper made before, instead of a one-shot
-	Options int  // of the call: see options.go
+	Options int  // of the call: optNamed and so on
 	Loose   bool // its outcome depends on timing: see loose.go
 
 	Var, Val int
@@ -295,137 +311,5 @@ type Body struct {
 	goexits bool // it may end in Goexit
 }
 
-// String returns the program as an indented tree.
-func (p *Program) String() string {
-	var b strings.Builder
-	for i, n := range p.Pools {
-		fmt.Fprintf(&b, "pool%d: %+v\n", i, n)
-	}
-	for _, c := range p.Contexts {
-		fmt.Fprintf(&b, "%v rank %.4g\n", c, c.rank)
-	}
-	for _, q := range p.Portals {
-		fmt.Fprintf(&b, "%v\n", q)
-	}
-	for i, r := range p.Roots {
-		fmt.Fprintf(&b, "root %d, ctx of %v:\n", i, r.Context)
-		r.Body.write(&b, "  ")
-	}
-	return b.String()
-}
-
-func (b *Body) write(w *strings.Builder, indent string) {
-	where := "async"
-	if b.On != nil {
-		where = "on " + b.On.String()
-	}
-	fmt.Fprintf(w, "%sb%d %s {\n", indent, b.ID, where)
-	for _, o := range b.Ops {
-		o.write(w, indent+"  ")
-	}
-	fmt.Fprintf(w, "%s} %v\n", indent, b.End)
-}
-
-func (o *Op) write(w *strings.Builder, indent string) {
-	fmt.Fprintf(w, "%s#%d %v", indent, o.ID, o.Kind)
-	switch o.Kind {
-	case opSet, opUndo:
-		fmt.Fprintf(w, " v%d=%d", o.Var, o.Val)
-		if o.N > 0 {
-			fmt.Fprintf(w, " ctx of kind %d", o.N)
-		}
-	case opDelete:
-		fmt.Fprintf(w, " v%d", o.Var)
-	case opCall, opCancelBefore, opCancelQueued, opCancelRunning, opCancelRace, opAbandon, opAfter, opLeave:
-		fmt.Fprintf(w, " %v %v", o.Target, o.On)
-	case opExecutor:
-		if o.On != nil {
-			fmt.Fprintf(w, " adopts %v", o.On)
-		}
-	case opStopped, opTokens, opTokensCancel:
-		fmt.Fprintf(w, " %v %d", o.Target, o.N)
-	case opTaint, opValue, opCritical, opStartFails:
-		fmt.Fprintf(w, " %v", o.On)
-	case opCloseEarly:
-		fmt.Fprintf(w, " %v, %v", o.On, o.Close)
-	case opSpawn, opJoined, opQueuedCancel, opLoose, opTaskCancel:
-		if o.Queued {
-			fmt.Fprintf(w, " queued %v %v", o.Target, o.On)
-		}
-		if o.Detached {
-			w.WriteString(" detached")
-		}
-	case opFrom:
-		if o.On != nil {
-			fmt.Fprintf(w, " adopts %v", o.On)
-		}
-	case opWait, opCancelTask:
-		fmt.Fprintf(w, " for #%d", o.Task.ID)
-	case opPlant:
-		if o.Task != nil {
-			fmt.Fprintf(w, " for #%d", o.Task.ID)
-		} else {
-			fmt.Fprintf(w, " for %v", o.On)
-		}
-	case opScope:
-		fmt.Fprintf(w, " %v, closed: %v", o.On, o.Close)
-		if o.Foreign {
-			w.WriteString(", foreign")
-		}
-	case opOpen:
-		fmt.Fprintf(w, " %v, closing: %d", o.On, o.N)
-	case opPosts:
-		fmt.Fprintf(w, " %d of %d panics", o.Cancel, o.N)
-	case opHandle:
-		fmt.Fprintf(w, " %v", o.On)
-	case opGroup:
-		fmt.Fprintf(w, " fail %d", o.Fail)
-	case opBurst:
-		fmt.Fprintf(w, " %v %v of %d, tasks %b, cancel %d", o.On, o.Burst, o.N, o.Mask, o.Cancel)
-	}
-	if o.Portal != nil {
-		fmt.Fprintf(w, " %v", o.Portal)
-	}
-	switch o.Kind {
-	case opPortal:
-		fmt.Fprintf(w, ", closed: %v", o.Close)
-	case opStopRace:
-		fmt.Fprintf(w, ", closed: %v, %d senders, cancels: %d", o.Close, o.N, o.Cancel)
-	case opPortalCancel:
-		fmt.Fprintf(w, " %v", way(o.Mask))
-	case opTimeout:
-		fmt.Fprintf(w, " of kind %d", o.N)
-	}
-	if o.Wrapper {
-		w.WriteString(" wrapper")
-	}
-	if o.Place != placeUsual {
-		fmt.Fprintf(w, ", %v", o.Place)
-	}
-	if o.Loop > 0 {
-		fmt.Fprintf(w, " loop %d", o.Loop)
-	}
-	if o.Limiter != nil {
-		fmt.Fprintf(w, ", %v", o.Limiter)
-		if o.Again {
-			fmt.Fprint(w, " again")
-		}
-	}
-	if o.Options != 0 {
-		fmt.Fprintf(w, " options %b", o.Options)
-	}
-	if o.Catch {
-		w.WriteString(" catch")
-	}
-	w.WriteString("\n")
-	if o.Body != nil {
-		o.Body.write(w, indent+"  ")
-	}
-	for _, b := range o.Bodies {
-		b.write(w, indent+"  ")
-	}
-	if o.Between != nil {
-		fmt.Fprintf(w, "%s between:\n", indent)
-		o.Between.write(w, indent+"  ")
-	}
-}
+// A trail says what the chain of waits goes through, from the outside in.
+type trail []string

@@ -3,47 +3,30 @@ package nesting
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/local"
 )
 
-// What belongs to a context's thread: functions at its ends, taint, the value of
-// a handle.
+// What belongs to a context's thread: functions that fail at its ends, taint, the value
+// of a handle.
 
-// ends returns options that check when functions at the ends of c's thread run.
-func (x *run) ends(c *contextState) []asyncsync.ContextOption {
-	if !c.Ends {
-		return nil
-	}
-	at := func(what string) {
-		if tid := osThread(); !c.Unpinned && c.tid != 0 && tid != c.tid {
-			x.complain("%s of %v runs on OS thread %d, should be %d", what, c.Context, tid, c.tid)
-		}
-	}
-	return []asyncsync.ContextOption{
-		asyncsync.OnThreadStart(func() {
-			at("OnThreadStart")
-			c.starts++
-			if c.steps > 0 || c.starts > 1 {
-				x.complain("OnThreadStart of %v runs for the %d. time, after %d steps", c.Context, c.starts, c.steps)
-			}
-		}),
-		asyncsync.OnThreadExit(func() {
-			at("OnThreadExit")
-			c.exits++
-			if len(c.stack) > 0 || c.exits > 1 {
-				x.complain("OnThreadExit of %v runs for the %d. time, below %d functions", c.Context, c.exits, len(c.stack))
-			}
-		}),
-	}
-}
+const (
+	opTaint      kind = "taint"       // Taint
+	opCritical   kind = "critical"    // a thread-critical variable is read and set
+	opValue      kind = "value"       // Handle.Value
+	opOpen       kind = "open"        // a Handle whose open or close function fails
+	opStartFails kind = "start-fails" // calls to a context whose OnThreadStart fails at first
+)
 
-// A critical is a value of the thread-critical variable.
-type critical struct {
-	x      *run
-	c      *contextState
-	exited int
+var threadEndOps = []operation{
+	{kind: opTaint, run: (*run).taint, print: printOn},
+	{kind: opCritical, run: (*run).setCritical, print: printOn},
+	{kind: opValue, run: (*run).value, print: printOn},
+	{kind: opOpen, run: (*run).openFails, expect: (*model).openFails, print: func(o *Op) string { return fmt.Sprintf(" %v, closing: %d", o.On, o.N) }},
+	{kind: opStartFails, run: (*run).startFails, print: printOn},
 }
 
 var thread = local.New[*critical](local.ThreadCritical(), local.OnThreadExit(func(v *critical) {
@@ -54,48 +37,60 @@ var thread = local.New[*critical](local.ThreadCritical(), local.OnThreadExit(fun
 	}
 }))
 
+// leased reports whether c has a thread for as long as it is open, and no longer.
+func (c *Context) leased() bool {
+	return c.Kind == private || c.Kind == shared && !c.Owned || c.Kind == handle
+}
+
+// taint is something that is done to the thread itself.
+func (g *generator) taint(s *state) *Op {
+	k := opTaint
+	if s.sync != nil && s.sync.leased() && g.coin(2) {
+		k = opCritical
+	}
+	o := g.newOp(k)
+	o.On = s.scope
+	return o
+}
+
 // setCritical checks that the thread-critical variable has the value that was
 // set last on the thread, and sets another.
-func (x *run) setCritical(o *Op, a *activity) {
+func (x *run) setCritical(_ context.Context, o *Op, a *activity) (int, error) {
 	c := a.on
 	if got, _ := thread.Get(); got != c.critical {
 		x.complain("#%d: the thread-critical variable is %p, should be %p", o.ID, got, c.critical)
 	}
 	c.critical = &critical{x: x, c: c}
 	thread.Set(c.critical)
-}
-
-// leased reports whether c has a thread for as long as it is open, and no longer.
-func (c *Context) leased() bool {
-	return c.Kind == private || c.Kind == shared && !c.Owned || c.Kind == handle
-}
-
-// over is called when c has been closed and nothing is left of it.
-func (x *run) over(c *contextState) {
-	if c.Kind == nested {
-		return // it has none of its own
-	}
-	if v := c.critical; v != nil && v.exited != 1 {
-		x.complain("%v: its thread-critical value has met its exit function %d times", c.Context, v.exited)
-	}
-	if c.starts != c.exits {
-		x.complain("%v: OnThreadStart ran %d times, OnThreadExit %d times", c.Context, c.starts, c.exits)
-	}
+	return 0, nil
 }
 
 // taint has the thread of ctx's context destroyed, which nobody may get then.
-func (x *run) taint(ctx context.Context, o *Op) {
+func (x *run) taint(ctx context.Context, o *Op, _ *activity) (int, error) {
 	asyncsync.Taint(ctx)
 	if o.On == nil || o.On.Root.Unpinned {
-		return
+		return 0, nil
 	}
 	if o.On.Root.leased() {
 		x.contexts[o.On.Root.ID].tainted.Store(true)
 	}
+	return 0, nil
+}
+
+// value asks for the value of a handle that s can name.
+func (g *generator) value(s *state) *Op {
+	for _, c := range slices.Backward(s.reach) {
+		if c.Kind == handle {
+			o := g.newOp(opValue)
+			o.On = c
+			return o
+		}
+	}
+	return nil
 }
 
 // value asks for a handle's value.
-func (x *run) value(o *Op, a *activity) {
+func (x *run) value(_ context.Context, o *Op, a *activity) (int, error) {
 	c := x.contexts[o.On.ID]
 	v, err := c.handle.Value()
 	switch {
@@ -104,16 +99,7 @@ func (x *run) value(o *Op, a *activity) {
 	default:
 		x.complain("#%d: the value is %p, %v; is %p, and asked for on its thread: %v", o.ID, v, err, c, a.on == c)
 	}
-}
-
-// handleIn returns a handle that s can name, or nil.
-func (g *generator) handleIn(s *state) *Context {
-	for i := len(s.reach) - 1; i >= 0; i-- {
-		if s.reach[i].Kind == handle {
-			return s.reach[i]
-		}
-	}
-	return nil
+	return 0, nil
 }
 
 // open is a handle whose open or close function may fail.
@@ -178,6 +164,19 @@ func (x *run) openFails(ctx context.Context, o *Op, a *activity) (v int, err err
 	return 0, err
 }
 
+func (m *model) openFails(o *Op, v *Values) Outcome {
+	if out := m.body(o.Body, v); out.Kind != endReturn {
+		return out
+	}
+	switch ending(o.N) {
+	case endError:
+		return m.cancelled(o, v)
+	case endPanic:
+		return Outcome{Kind: endPanic, Panic: m.ids.causes[o.ID]}
+	}
+	return Outcome{}
+}
+
 // startFails is a context whose OnThreadStart panics at first.
 func (g *generator) startFails(s *state) *Op {
 	o := g.newOp(opStartFails)
@@ -191,7 +190,7 @@ func (g *generator) startFails(s *state) *Op {
 
 // startFails calls it until it does not fail any more: the first calls end as
 // OnThreadStart does, the next are the first.
-func (x *run) startFails(ctx context.Context, o *Op, a *activity) {
+func (x *run) startFails(ctx context.Context, o *Op, a *activity) (int, error) {
 	cause := x.ids.causes[o.ID]
 	c := &contextState{Context: o.On}
 	x.contexts[o.On.ID] = c
@@ -236,4 +235,5 @@ func (x *run) startFails(ctx context.Context, o *Op, a *activity) {
 			x.complain("#%d: call %d: %v", o.ID, i, out)
 		}
 	}
+	return 0, nil
 }

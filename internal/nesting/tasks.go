@@ -7,11 +7,28 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/task"
 )
 
-// Tasks, on goroutines of their own and queued on threads.
+// Tasks: on goroutines of their own, queued on threads, on loops and in portals.
+
+const (
+	opSpawn        kind = "spawn"         // task.Go, or asyncsync.Go if Queued
+	opWait         kind = "wait"          // Task.Wait for Task
+	opJoined       kind = "joined"        // opSpawn of Body, then Between, then Wait whatever happens
+	opCancelTask   kind = "cancel-task"   // Task.Cancel of Task
+	opQueuedCancel kind = "queued-cancel" // a task queued on a thread that is cancelled at any time
+	opAfter        kind = "after"         // calls with the ctx of a task that has ended
+)
+
+var taskOps = []operation{
+	{kind: opSpawn, run: (*run).spawn, expect: (*model).spawn, print: printQueued, goexits: func(*Op) bool { return false }},
+	{kind: opWait, run: (*run).await, expect: (*model).await, print: printTask, goexits: func(o *Op) bool { return o.Task.Body.goexits }},
+	{kind: opJoined, run: (*run).joined, expect: (*model).joined, print: printQueued, calls: true},
+	{kind: opCancelTask, run: (*run).cancelTask, print: printTask},
+	{kind: opQueuedCancel, run: (*run).queuedCancel, print: printQueued, cancels: true},
+	{kind: opAfter, run: (*run).after, print: printTarget},
+}
 
 // queue picks the thread that a task of asyncsync.Go is queued on. s is the
 // state of the task before that.
@@ -23,6 +40,22 @@ func (g *generator) queue(s *state) *Op {
 	o.Queued = true
 	g.options(o)
 	return o
+}
+
+// onPortal picks a portal for what s starts, nil for none.
+func (g *generator) onPortal(s *state) *Portal {
+	if len(s.portals) == 0 || !g.coin(3) {
+		return nil
+	}
+	return s.portals[g.IntN(len(s.portals))]
+}
+
+// onLoop picks a loop for what s starts, 0 for none.
+func (g *generator) onLoop(s *state) int {
+	if g.cfg.Loops == 0 || s.loose && !g.cfg.Ends || !g.coin(3) {
+		return 0
+	}
+	return 1 + g.IntN(g.cfg.Loops)
 }
 
 // spawn is a task that any later code may wait for.
@@ -151,17 +184,20 @@ func (g *generator) cancelledTask(s *state) *Op {
 	return o
 }
 
-// How a queued task is cancelled.
-const (
-	cancelAtOnce  = iota // by Task.Cancel, before anybody waits
-	cancelCtx            // by its ctx
-	cancelWaiting        // by WaitOrCancel
-	cancelTask           // by Task.Cancel, from elsewhere
-	cancelWays
-)
+// after is calls with the ctx of a task that has ended.
+func (g *generator) after(s *state) *Op {
+	o := &Op{}
+	if !g.target(s, o) {
+		return nil
+	}
+	s.on(o.On) // for the touch
+	o = g.with(opAfter, o)
+	o.N = g.IntN(2)
+	return o
+}
 
-// spawn starts the task of o.
-func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
+// start starts the task of o.
+func (x *run) start(ctx context.Context, o *Op, a *activity) {
 	parent := a
 	if o.Detached {
 		parent = nil
@@ -180,7 +216,7 @@ func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
 		c.queued = true
 		t = x.queue(ctx, o, f)
 	} else {
-		t = x.start(ctx, o, f)
+		t = x.goTask(ctx, o, f)
 	}
 	x.complaints.Lock()
 	x.tasks[o.ID] = t
@@ -188,16 +224,14 @@ func (x *run) spawn(ctx context.Context, o *Op, a *activity) {
 	x.complaints.Unlock()
 }
 
-// queue is asyncsync.Go for f, as o says.
-func (x *run) queue(ctx context.Context, o *Op, f function, opts ...asyncsync.Option) *task.Task[int] {
-	if o.Detached {
-		ctx = asyncsync.Detach(ctx)
-	}
-	opts = append(opts, x.callOptions(o)...)
-	if o.Target == named {
-		opts = append(opts, asyncsync.On(x.contexts[o.On.ID].tsc))
-	}
-	return asyncsync.Go(ctx, f, opts...)
+func (x *run) spawn(ctx context.Context, o *Op, a *activity) (int, error) {
+	x.start(ctx, o, a)
+	return 0, nil
+}
+
+func (m *model) spawn(o *Op, v *Values) Outcome {
+	m.Tasks[o.ID] = m.apart(o, v)
+	return Outcome{}
 }
 
 // wait waits for the task of o, and may cancel it when ctx ends.
@@ -212,9 +246,47 @@ func (x *run) wait(ctx context.Context, o *Op, a *activity, or bool) (v int, err
 	return v, err
 }
 
+func (x *run) await(ctx context.Context, o *Op, a *activity) (int, error) {
+	if x.tasks[o.Task.ID] == nil {
+		return 0, nil
+	}
+	return x.wait(ctx, o.Task, a, false)
+}
+
+// await is the zero outcome if the task was not started.
+func (m *model) await(o *Op, _ *Values) Outcome { return m.Tasks[o.Task.ID] }
+
+func (x *run) joined(ctx context.Context, o *Op, a *activity) (int, error) {
+	x.start(ctx, o, a)
+	x.list(ctx, o.Between, a, nil)
+	return x.wait(ctx, o, a, o.Loose)
+}
+
+func (m *model) joined(o *Op, v *Values) Outcome {
+	m.spawn(o, v)
+	m.body(o.Between, v)
+	return m.Tasks[o.ID]
+}
+
+func (x *run) cancelTask(_ context.Context, o *Op, _ *activity) (int, error) {
+	if t := x.tasks[o.Task.ID]; t != nil {
+		t.Cancel(x.ids.causes[o.ID])
+	}
+	return 0, nil
+}
+
+// How a queued task is cancelled.
+const (
+	cancelAtOnce  = iota // by Task.Cancel, before anybody waits
+	cancelCtx            // by its ctx
+	cancelWaiting        // by WaitOrCancel
+	cancelTask           // by Task.Cancel, from elsewhere
+	cancelWays
+)
+
 // queuedCancel cancels a queued task at any time: it has run to its end, or has
 // not begun and says why.
-func (x *run) queuedCancel(ctx context.Context, o *Op, a *activity) error {
+func (x *run) queuedCancel(ctx context.Context, o *Op, a *activity) (int, error) {
 	cause := x.ids.causes[o.ID]
 	var ran atomic.Int32
 	f, c := x.probe(o, a, func(context.Context) (int, error) {
@@ -269,23 +341,11 @@ func (x *run) queuedCancel(ctx context.Context, o *Op, a *activity) error {
 		}
 	})
 	<-done
-	return nil
-}
-
-// after is calls with the ctx of a task that has ended.
-func (g *generator) after(s *state) *Op {
-	o := &Op{}
-	if !g.target(s, o) {
-		return nil
-	}
-	s.on(o.On) // for the touch
-	o = g.with(opAfter, o)
-	o.N = g.IntN(2)
-	return o
+	return 0, nil
 }
 
 // after makes the calls: the end of the task is no cancellation.
-func (x *run) after(ctx context.Context, o *Op, a *activity) {
+func (x *run) after(ctx context.Context, o *Op, a *activity) (int, error) {
 	var its context.Context
 	t := task.Go(ctx, func(ctx context.Context) (int, error) {
 		its = ctx
@@ -305,4 +365,5 @@ func (x *run) after(ctx context.Context, o *Op, a *activity) {
 			}
 		})
 	}
+	return 0, nil
 }
