@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -258,6 +260,46 @@ func endsOnLoops(seed uint64) Config {
 	return cfg
 }
 
+func plantedOnLoops(seed uint64) Config {
+	cfg := Config{Plant: true, Loops: 1 + int(seed%3), Ops: 60, Roots: 3}
+	if seed%2 == 1 {
+		cfg.Portals = 2
+	}
+	return cfg
+}
+
+// TestEveryKind makes programs until they have had every kind of operation.
+func TestEveryKind(t *testing.T) {
+	missing := map[kind]bool{}
+	for k := range features.operations {
+		missing[k] = true
+	}
+	var see func(b *Body)
+	see = func(b *Body) {
+		if b == nil {
+			return
+		}
+		for _, o := range b.Ops {
+			delete(missing, o.Kind)
+			see(o.Body)
+			see(o.Between)
+			for _, b := range o.Bodies {
+				see(b)
+			}
+		}
+	}
+	for seed := uint64(0); len(missing) > 0; seed++ {
+		if seed == 2000 {
+			t.Fatalf("no program has one of %v", slices.Sorted(maps.Keys(missing)))
+		}
+		for salt, cfg := range map[uint64]Config{6: portals(seed), 7: endsOnLoops(seed), 8: plantedOnLoops(seed)} {
+			for _, r := range Generate(rand.New(rand.NewPCG(seed, salt)), cfg).Roots {
+				see(r.Body)
+			}
+		}
+	}
+}
+
 // TestBubbles runs programs in synctest bubbles, each of which sees at once
 // whether anything waits for ever, and ends when nothing of it is left.
 // NESTING_COUNT and NESTING_FIRST are as above.
@@ -318,11 +360,7 @@ func TestPlantedOnLoops(t *testing.T) {
 	all, n := seeds(t, 1000, 300)
 	total := map[string]int{}
 	for seed := range all {
-		cfg := Config{Plant: true, Loops: 1 + int(seed%3), Ops: 60, Roots: 3}
-		if seed%2 == 1 {
-			cfg.Portals = 2
-		}
-		p := Generate(rand.New(rand.NewPCG(seed, 8)), cfg)
+		p := Generate(rand.New(rand.NewPCG(seed, 8)), plantedOnLoops(seed))
 		if p.Planted == nil {
 			continue
 		}
