@@ -40,4 +40,34 @@
 //     and where.
 //
 // hooks.go checks what the process hooks are told. It is for the tests alone.
+//
+// # How to add an operation
+//
+// Take the file that it belongs to, or begin one. variables.go has the
+// smallest operations.
+//
+//  1. Declare its kind: a constant such as opUndo, whose value is its name in
+//     print. If what it needs to know does not fit into the fields of [Op], add
+//     one there.
+//  2. Write its maker, a method of generator that returns the operation, or nil
+//     where the rules of [Generate] forbid it. A body below it is made by
+//     g.body, from the state in which that runs: s.inner() is where to begin,
+//     and the methods of state, as on and fork, lead on from there. What waits
+//     for something, or holds something, says so in the state; state.go has
+//     the fields.
+//  3. Write how it is run, a method of run. x.list runs a body where the caller
+//     is, x.function makes a function of it for the library. Say with x.during
+//     who waits for whom. What is not as it should be goes to x.complain.
+//  4. Write what is expected, a method of model: its outcome, and what it does
+//     to the variables. Where the outcome may be one of several, let run check
+//     it, and return the zero outcome from both.
+//  5. Enter it into the table of its file, such as variableOps. A file that is
+//     new has its table entered in features.go.
+//  6. Give it a place in features.go: a choice of a menu, or an offer for
+//     programs whose [Config] asks for it. What it needs before the roots
+//     start is prepared in the program and provided in the run there, too.
+//
+// Seeds are named where something failed: an offer that only a new field of
+// Config makes leaves the programs of all seeds as they are, a choice does not.
+// TestEveryKind fails for a kind that no program has.
 package nesting
