@@ -147,9 +147,9 @@ func (q *inquiry) wait(w *core.WaitState, r *trail) bool {
 		return false
 	}
 	switch {
-	case w.Kind == "pool close":
+	case len(w.Threads) > 0:
 		return slices.ContainsFunc(w.Threads, func(id uint64) bool { return q.branch(r, func(r *trail) bool { return q.thread(q.threads[id], r) }) })
-	case w.Kind == "group" || w.Kind == "portal close":
+	case len(w.Goroutines) > 0:
 		return slices.ContainsFunc(w.Goroutines, func(id int64) bool {
 			n := 0
 			if i := slices.Index(w.Goroutines, id); i < len(w.Functions) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"asyncsync.dev/internal/core"
 )
 
 // String returns the report as text for people: the threads and loops, the
@@ -375,17 +377,11 @@ func (p Party) String() string {
 
 // what describes the target of the wait.
 func (w *Wait) what() string {
-	switch w.Kind {
-	case "close":
-		return "the end of context " + cmp.Or(w.For, w.To.Name, "(unnamed)")
-	case "pool close":
-		return "the end of a pool"
-	case "portal close":
-		return "the end of a portal"
-	case "limiter":
-		return "a limiter"
-	case "mutex":
-		return "a mutex"
+	if phrase := core.Phrase(w.Kind, cmp.Or(w.For, w.To.Name, "(unnamed)")); phrase != "" {
+		return phrase
+	}
+	if w.For == "" {
+		return "the end of its " + w.Kind
 	}
 	return "the " + w.Kind + " of " + w.For
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/internal/cycle"
 )
 
 func architecture(t *testing.T) page {
@@ -215,4 +217,65 @@ func TestArchitectureNamesTheCode(t *testing.T) {
 		checked++
 	}
 	require.Greater(t, checked, 100)
+}
+
+// Every kind of wait that package core knows has a phrase, and is among the kinds that
+// the reports document.
+func TestKindsOfWaits(t *testing.T) {
+	comment := func(dir, name string) string {
+		for _, f := range sources(t, dir, parser.ParseComments) {
+			for _, d := range f.Decls {
+				if g, ok := d.(*ast.GenDecl); ok {
+					for _, s := range g.Specs {
+						if ts, ok := s.(*ast.TypeSpec); ok && ts.Name.Name == name {
+							for _, field := range ts.Type.(*ast.StructType).Fields.List {
+								if field.Names[0].Name == "Kind" {
+									return field.Comment.Text()
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+		require.Fail(t, "no "+name+" in "+dir)
+		return ""
+	}
+	row := ""
+	text, err := os.ReadFile("deadlock/report.md")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "| `wait.kind` |") {
+			row = strings.Split(line, "|")[3]
+		}
+	}
+	kinds := 0
+	for _, f := range sources(t, "internal/core", 0) {
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Name.Name != "kind" || len(fn.Body.List) != 1 {
+				continue
+			}
+			lit, ok := fn.Body.List[0].(*ast.ReturnStmt).Results[0].(*ast.BasicLit)
+			if !ok {
+				continue
+			}
+			kind, err := strconv.Unquote(lit.Value)
+			require.NoError(t, err)
+			if kind == "" {
+				continue
+			}
+			kinds++
+			assert.NotEmpty(t, cycle.Phrase(kind, "x"), "kind %q has no phrase in internal/cycle", kind)
+			for where, list := range map[string]string{
+				"core.WaitState.Kind":     comment("internal/core", "WaitState"),
+				"deadlock.Wait.Kind":      comment("deadlock", "Wait"),
+				"docs/deadlock/report.md": row,
+			} {
+				listed := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ';' })
+				assert.True(t, slices.ContainsFunc(listed, func(s string) bool { return strings.TrimSpace(s) == kind }), "%s does not name the kind %q", where, kind)
+			}
+		}
+	}
+	require.Greater(t, kinds, 9, "kinds of waits that this test has found")
 }

@@ -611,7 +611,7 @@ func TestCloseInACycle(t *testing.T) {
 					require.NoError(t, again)
 					if inside == nil {
 						require.ErrorIs(t, err, deadlock.ErrDeadlock)
-						require.ErrorContains(t, err, "waits for what a portal runs")
+						require.ErrorContains(t, err, "waits for the end of a portal")
 						require.ErrorContains(t, err, "PageShutdownInside")
 						return
 					}

@@ -213,7 +213,7 @@ func (s *Scope) submit(c *Call) error {
 	return c.scope.submit(c)
 }
 
-// submit queues c. If it returns errOver, the lease of t is over and s must look
+// submit queues c. If it returns errOver, the lease of t is over, and Scope.submit looks
 // for another thread. It returns all other errors for the caller of c.
 func (t *Thread) submit(c *Call) error {
 	t.lock()

@@ -34,8 +34,8 @@
 //
 // docs/architecture.md has the one list of locks, under Locks.
 //
-// No callback runs under a lock, and no waiter is woken under one. The account of a scope
-// is one atomic word. So closing a scope needs neither its thread nor a lock shared with
+// No callback runs under a lock, and no waiter is woken under one, with two exceptions
+// that the page has. The account of a scope is one atomic word. So closing a scope needs neither its thread nor a lock shared with
 // it.
 //
 // # Goexit

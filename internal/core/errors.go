@@ -61,6 +61,9 @@ type Link = cycle.Link
 // SeePage returns how a text refers to a page.
 func SeePage(page string) string { return cycle.SeePage(page) }
 
+// Phrase says what a wait of the kind is for: see [cycle.Phrase].
+func Phrase(kind, name string) string { return cycle.Phrase(kind, name) }
+
 // ErrDeadlock is matched by every DeadlockError.
 var ErrDeadlock = cycle.ErrDeadlock
 

@@ -344,8 +344,8 @@ func (c *Call) tellEnded(t *Thread) {
 	}
 }
 
-// tellRefused tells the hooks that c did not run, and why. The caller of c
-// calls it. It ignores abandoned calls, which have run.
+// tellRefused tells the hooks that c did not run, and why. The caller of c calls it; for a
+// task turnAway does. It ignores abandoned calls, which have run.
 func (c *Call) tellRefused(ctx context.Context, err error) {
 	if !c.watched.wants(kindEnded) || errors.Is(err, ErrAbandoned) {
 		return

@@ -15,8 +15,8 @@ import (
 	"asyncsync.dev/internal/spin"
 )
 
-// This file has the data of the package: what the mutex of a thread guards, and what
-// hangs from it. The comment above a struct, or a part of one, says which goroutine may
+// This file has the types that several files work on: what the mutex of a thread guards,
+// and what hangs from it. A type that one file works on is declared there. The comment above a struct, or a part of one, says which goroutine may
 // touch it. The other files have the code that works on the data, each for one concern.
 
 // A Thread runs calls one at a time. It is a queue, a stack of frames, and the
@@ -38,8 +38,9 @@ type Thread struct {
 
 	// mu guards what follows, and the calls and frames of the thread. The
 	// thread's own goroutine, which alone changes run, may read run without it.
-	// Node.mu is locked under it, and live for a thread that is not listed
-	// yet; no callback runs and, but for Scope.enter, nobody is woken.
+	// Scope.mu and the leaf locks may be locked under it: see Locks in
+	// docs/architecture.md. No callback runs under it, and only Scope.enter wakes
+	// anybody.
 	mu sync.Mutex
 	queue
 	nesting
@@ -92,7 +93,8 @@ type runner struct {
 
 	first atomic.Bool // adopted, on the first OS thread of the process
 
-	// Set when the goroutine is found, before anybody can see Thread.parked.
+	// Set when the goroutine is found, before anybody can see Thread.parked. hold and
+	// putDown change them under the mu of the thread, when it does not sleep.
 	wake   chan struct{} // 1-buffered
 	record *goroutine.Record
 }
@@ -139,8 +141,8 @@ type parking struct {
 	few     [2]chan struct{} // backs parkers
 }
 
-// Remains are what a thread leaves for its worker while it has none. Guarded by the mu
-// of the thread.
+// Remains are what a thread has besides, and what a holder has left for the worker.
+// Guarded by the mu of the thread.
 type remains struct {
 	listed     bool            // it is among the live ones, or was
 	workerOnly bool            // it is not to be held any more
@@ -160,18 +162,20 @@ type crowd struct {
 
 // A Frame is a wait of the library made on a thread.
 type Frame struct {
+	// Set by push, and not changed later.
 	thread *Thread
-	below  *Frame
 	level  int
-	call   *Call  // what ran when the wait began
 	what   string // the kind of wait, for reports, where edge does not say it
-	edge   edge   // the wait
 
-	// Guarded by thread.mu.
-	box  list
-	live bool
-	done bool
-	open bool // it serves everybody, where nothing is in the way: see Thread.everybody
+	edge edge // the wait
+
+	// Guarded by thread.mu. pop clears below and call.
+	below *Frame
+	call  *Call // what ran when the wait began
+	box   list
+	live  bool
+	done  bool
+	open  bool // it serves everybody, where nothing is in the way: see Thread.everybody
 }
 
 // A Call is one function on its way to a thread and back.
@@ -200,7 +204,7 @@ type Call struct {
 	asked bool          // of a task: Cancel has ended its ctx; guarded by the mu of the life
 	noted bool          // ending is how the function ended, and hooks have been told; of the goroutine that runs it
 
-	ctx   *Ctx   // what the function receives: see context; set as the rest is
+	ctx   *Ctx   // what the function receives: see context; set as the rest is, and of a task on a thread by unfold
 	node  *Node  // what it runs as; set before it is shared
 	scope *Scope // whose accounts it is in; set before it is shared
 
@@ -302,8 +306,9 @@ type list struct {
 	len        int
 }
 
-// A Node is one entry of the call tree: a task, a call, or a group. Contexts
-// carry it, and everything started with such a context is its child.
+// A Node is one entry of the call tree: a task, a call, a group or a region. Contexts
+// carry it, and everything started with such a context is its child. A Lock and a
+// Resource have a Node too, which their waiters join.
 //
 // A node is related to a frame when the frame waits for the node, for one of
 // its ancestors, or for something that waits for one of these. Relation is
@@ -368,8 +373,8 @@ type Mark struct {
 
 // # Who waits for whom
 //
-// The waiter is a goroutine, never a ctx, because a ctx travels. It is a [Thread]. Off
-// the threads the waiter is the [Node] that the goroutine runs as. The node of a task,
+// The waiter is a goroutine, never a ctx, because a ctx travels. A goroutine that is a
+// thread is known by its [Thread], any other by the [Node] that it runs as. The node of a task,
 // or of a function in [Away], belongs to that function alone. (Calls on threads share
 // nodes. Such a call is known by its place on the thread's stack.) Nobody waits for a
 // goroutine that is neither, so it is in no cycle.
@@ -607,7 +612,7 @@ type lease struct {
 	mu      sync.Mutex    // guards the rest; a leaf lock
 	exiting string        // the exit function that runs
 	over    bool          // the context needs the thread no more
-	done    chan struct{} // closed then; nil while nobody waits
+	done    chan struct{} // closed then; nil while nobody waits. Scope.finish sets it without mu, before anybody reads it
 	err     error         // of the exit functions
 	failure Ending        // of the first that failed
 }
@@ -651,8 +656,8 @@ type worker struct {
 	since int64 // pool.mu: when it became idle
 }
 
-// A Pool lends pinned workers. At most max exist at a time; a thread that finds
-// none free waits in line. The worker that became idle last is used first, so
+// A Pool lends pinned workers. At most max exist at a time, but for those below; a thread
+// that finds none free waits in line. The worker that became idle last is used first, so
 // that the others can grow old and end.
 //
 // If a thread of the pool is blocked for a call, the call does not wait for a
@@ -948,11 +953,12 @@ type Bell struct {
 // owner, or by code that the owner waits for. So the package can tell a wait that never
 // ends, and refuses it. The zero Lock is ready.
 //
-// Where nobody waits, locking is one compare-and-swap: state says who the owner is,
-// and there is nothing else to know. Otherwise state is &crowded, and what counts is
-// guarded by mu. (A turn that stands aside does not count.) A goroutine that finds the
-// lock taken changes state to &crowded first. So the owner learns of waiters when it
-// unlocks and need not look for them earlier.
+// If nobody waits, and the owner runs off the threads with its own ctx, locking is one
+// compare-and-swap: state says who the owner is, and there is nothing else to know.
+// Otherwise state is &crowded, and mu guards what counts. (If all waiters stand aside, the
+// lock may be free though its line is not empty.) A goroutine that finds the lock taken
+// changes state to &crowded first. So the owner learns of waiters when it unlocks and need
+// not look for them earlier.
 type Lock struct {
 	// state is nil while the lock is free; the node that the owner runs as; &nobody
 	// for an owner that runs no function of this module; or &crowded.
@@ -1034,7 +1040,7 @@ type Turn struct {
 type Resource struct {
 	node Node
 
-	mu    sync.Mutex // guards the rest; a leaf lock, but for that of lent and contended
+	mu    sync.Mutex // guards the rest; only the locks of loans and contended are taken under it
 	total int
 	used  int           // tokens of chains and of loose holders; exceeds total after a SetTotal that lowers it
 	busy  int           // tokens of holders that may be running; see free for how it relates to used
@@ -1251,8 +1257,9 @@ type (
 )
 
 // A target is what a wait is for. Searches for a cycle, the lending of tokens and
-// reports all ask it, and nothing else in this package knows the kinds of waits. The
-// types are below; the methods of each are in the file of what it is a wait for.
+// reports all ask it, so that little else in this package knows the kinds of waits. The
+// types are below. The methods of each are in the file of what it is a wait for, except
+// those of forNode, forTop and forThread, which are in graph.go.
 //
 // Each of the types is one pointer, so that an edge holds it without an allocation.
 type target interface {
@@ -1261,17 +1268,17 @@ type target interface {
 	kind() string
 	// name returns the name of the target, "" if it has none.
 	name() string
-	// mayWait reports whether the target may be waiting itself. It is called with
+	// mayWait reports whether the target may be waiting itself. It may be called with
 	// the mutex of a thread held, and takes leaf locks only.
 	mayWait() bool
-	// next returns the one call that has to end, and the node that it runs as if it
+	// next returns the one call that has to end, and the node that it runs as, if it
 	// may run off the threads. Both are nil if the target is something else.
 	next() (*Call, *Node)
 	// needs returns what has to end before the wait does. cycles and relations are
 	// held, and no other lock.
 	needs(q *query) cycle.Needs
-	// reached returns what claim.reach meets on its way up if it comes through this
-	// wait; nil if it does not.
+	// reached returns what claim.reach visits for the target: the node that its waiters
+	// join, a call, a scope or a thread. It is nil if nothing stands for the target.
 	reached() any
 	// report adds to w what is known of the target, and to v the functions that it
 	// leads to. cycles is held, and no other lock.
@@ -1322,7 +1329,8 @@ type forScope struct{ s *Scope }
 // forPool is the end of the threads of a pool.
 type forPool struct{ p *Pool }
 
-// A goal is what a wait is for that has no call to keep its edge in.
+// A goal is what a wait is for, unless that is a call. A call keeps the edge of the wait
+// for it. A goal keeps the edge of any other wait.
 type goal struct {
 	target
 	ctx    context.Context // its end ends the wait

@@ -47,14 +47,16 @@ import (
 //
 // The caller. Call.wait is the word that the end of the call and its caller race for.
 //
-//	  awake ⇄ parked        the caller sleeps, or is woken
-//	  awake, parked → errand   the thread asks it to run an async function: see lend
-//	  errand → awake           it runs that
-//	  awake, parked → gone     it has abandoned the call, which has begun
-//	  any but gone → callEnded the ending is recorded
+//	awake → parked           the caller is about to sleep
+//	awake, parked → errand   the thread asks it to run an async function: see lend
+//	errand → awake           it runs that
+//	awake, parked → gone     it has abandoned the call, which has begun
+//	any → ended              the ending is recorded
 //
-// Whatever changes the word to callEnded wakes the caller if it was parked. From then on
-// the record is the caller's, which may use it again.
+// The last step is a swap in [Call.finish], which learns from it what the caller did. If
+// the caller was parked, finish wakes it. If it was gone, finish tells the Abandoned
+// hook, and nobody uses the record again. Otherwise the record is the caller's from then
+// on, which may use it again.
 
 // The values of Call.stage.
 const (

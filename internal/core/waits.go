@@ -87,13 +87,14 @@ func Park(ctx context.Context, done <-chan struct{}, what string) error {
 	return wait(ctx, own, rec, nil, nil, done, what)
 }
 
-// wait is what Park and await share. n is the node of what w waits for, or nil
-// if that is not known. done is nil if w has a gate.
+// wait is waitUntil with a channel, which is nil if w has a gate.
 func wait(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, done <-chan struct{}, what string) error {
 	return waitUntil(ctx, own, rec, w, n, sign{done: done}, what)
 }
 
-// waitUntil is wait until s has come.
+// waitUntil waits until s has come or ctx ends. w is what the wait is for, and n the node
+// to join; both are nil if that is not known. Then a thread serves what the waiting
+// function has started. ctx must not be one whose task has ended: see Afterlife.
 func waitUntil(ctx context.Context, own *Thread, rec *goroutine.Record, w *goal, n *Node, s sign, what string) error {
 	by := submitter(ctx, rec)
 	var f *Frame

@@ -1,6 +1,7 @@
 package cycle
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -101,20 +102,29 @@ func (e *Error) Details() string {
 // Is reports whether target is ErrDeadlock.
 func (e *Error) Is(target error) bool { return target == ErrDeadlock }
 
-// phrases say by the kind of a wait what is waited for; %s is its name.
-var phrases = map[string]string{
-	"call":         "the call of %s",
-	"parked":       "the call of %s",
-	"async":        "the async function %s",
-	"run":          "the end of %s",
-	"task":         "the task %s",
-	"group":        "a group",
-	"group place":  "a place in a group",
-	"limiter":      "a limiter",
-	"mutex":        "a mutex",
-	"close":        "the end of context %s",
-	"pool close":   "the threads of a pool",
-	"portal close": "what a portal runs",
+// kinds has the kinds of waits that can be in a cycle. The phrase says what such a wait
+// is for; %s is the name of that. The page is about cycles that have such a wait, and ""
+// where only the rest of the cycle says which page it is.
+var kinds = map[string]struct{ phrase, page string }{
+	"call":         {phrase: "the call of %s"},
+	"parked":       {phrase: "the call of %s"},
+	"async":        {phrase: "the async function %s"},
+	"run":          {phrase: "the end of %s"},
+	"task":         {"the task %s", PageTasks},
+	"group":        {"a group", PageGroup},
+	"group place":  {"a place in a group", PageGroup},
+	"limiter":      {"a limiter", PageLimiter},
+	"mutex":        {"a mutex", PageMutex},
+	"close":        {"the end of context %s", PageShutdown},
+	"pool close":   {"the end of a pool", PageShutdown},
+	"portal close": {"the end of a portal", PageShutdown},
+	"stack":        {page: PageAll}, // a call cannot end before one on top of it: see Link.String
+}
+
+// Phrase says what a wait of the kind is for; name is the name of that. It returns "" for
+// a kind that is in no cycle.
+func Phrase(kind, name string) string {
+	return strings.Replace(kinds[kind].phrase, "%s", name, 1)
 }
 
 // String says who waits for whom.
@@ -126,10 +136,7 @@ func (l Link) String() string {
 	if l.Kind == "stack" {
 		return who + " cannot end before " + what + ", which is served on top of it"
 	}
-	if phrase := phrases[l.Kind]; phrase != "" {
-		what = strings.Replace(phrase, "%s", what, 1)
-	}
-	return who + " waits for " + what
+	return who + " waits for " + cmp.Or(Phrase(l.Kind, what), what)
 }
 
 // message says which wait it was, and whose.
@@ -179,35 +186,48 @@ const (
 	PageAll       = "serve-all"
 )
 
-// page returns the page about such a cycle: what it has that is easiest to do
-// without comes first.
+// pages has the pages that a cycle may be about. The cause that is easiest to do without
+// comes first.
+var pages = []string{
+	PageAll,
+	PageShutdown,
+	PageFullPool,
+	PageServeNone,
+	PageLimiter,
+	PageMutex,
+	PageBlocked,
+	PageGroup,
+	PageTasks,
+}
+
+// page returns the page about such a cycle: the first of pages that a step names, by its
+// kind or by what keeps its call from beginning.
 func page(cycle []Step) string {
-	kinds, blocks := map[string]int{}, map[Block]bool{}
+	named := map[string]int{}
 	for _, s := range cycle {
-		kinds[s.Kind]++
-		blocks[s.Block] = true
+		named[kinds[s.Kind].page]++
+		named[s.Block.page()]++
 	}
-	switch {
-	case kinds["stack"] > 0:
-		return PageAll
-	case kinds["close"] > 0 || kinds["pool close"] > 0 || kinds["portal close"] > 0:
-		return PageShutdown
-	case blocks[InLine]:
-		return PageFullPool
-	case blocks[Unserved]:
-		return PageServeNone
-	case kinds["limiter"] > 0:
-		return PageLimiter
-	case kinds["mutex"] > 0:
-		return PageMutex
-	case blocks[Stranger]:
-		return PageBlocked
-	case kinds["group"] > 0, kinds["group place"] > 0:
-		return PageGroup
-	case kinds["task"] == 1:
-		return PageSelfWait
-	case kinds["task"] > 1:
-		return PageTasks
+	for _, p := range pages {
+		switch n := named[p]; {
+		case p == PageTasks && n == 1:
+			return PageSelfWait
+		case n > 0:
+			return p
+		}
 	}
 	return PageBlocked
+}
+
+// page returns the page about calls that b keeps from beginning.
+func (b Block) page() string {
+	switch b {
+	case InLine:
+		return PageFullPool
+	case Unserved:
+		return PageServeNone
+	case Stranger:
+		return PageBlocked
+	}
+	return ""
 }

@@ -23,7 +23,7 @@ func TestLinkString(t *testing.T) {
 		"limiter":     "f waits for a limiter",
 		"mutex":       "f waits for a mutex",
 		"close":       "f waits for the end of context g",
-		"pool close":  "f waits for the threads of a pool",
+		"pool close":  "f waits for the end of a pool",
 		"stack":       "f cannot end before g, which is served on top of it",
 		"":            "f waits for g",
 	} {

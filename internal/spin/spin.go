@@ -36,7 +36,7 @@ type Spin struct {
 
 	_ [40]byte // callers read what is above; the rest is the thread's
 
-	// Never turns spinning off. Set before the thread is shared, for those in synctest
+	// Never turns spinning off. Set before the thread has a goroutine, for those in synctest
 	// bubbles: their clock stands still while a goroutine runs, so no spin would end.
 	Never bool
 
