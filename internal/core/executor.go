@@ -110,14 +110,14 @@ func (e *Executor) send(p *posted) error {
 		s = t.home
 	}
 	nc := newNodeCtx(context.Background(), s, nil, nil)
-	c := detached(p, s, nc, "posted function")
+	c := unawaited(p, s, nc, "posted function")
 	c.by, c.pin = p.by, e.frame
 	c.note(&Options{})
 	return t.submit(c)
 }
 
-// detached returns a call that nobody waits for.
-func detached(body Body, s *Scope, nc *nodeCtx, name string) *Call {
+// unawaited returns a call that nobody waits for.
+func unawaited(body Body, s *Scope, nc *nodeCtx, name string) *Call {
 	c := new(FullCall).whole()
 	c.body, c.scope, c.node, c.ctx, c.name = body, s, nc.node, &nc.Ctx, name
 	c.bound = true
@@ -616,7 +616,7 @@ func (st *stay) leave() {
 		return
 	}
 	nc := newNodeCtx(context.Background(), t.home, nil, nil)
-	c := detached(st, t.home, nc, "end of a context")
+	c := unawaited(st, t.home, nc, "end of a context")
 	c.note(&Options{})
 	if st.exec.Closed() || t.submit(c) != nil {
 		st.fail()

@@ -135,7 +135,7 @@ func (c *Call) startOnLoop(h *Home, j *Job) {
 		return
 	}
 	if h.Backend == nil {
-		go c.watch(h.Loop.Done(), c.promise().Done(), h.Stopped)
+		go c.refuseAt(h.Loop.Done(), c.promise().Done(), h.Stopped)
 	}
 	if err := c.send(h, j); err != nil && c.turnDown(err) {
 		c.turnAway()
@@ -167,9 +167,9 @@ func (t *Task) prepare(o *Options, whole bool) {
 // Made reports whether t was started, and is no zero value.
 func (t *Task) Made() bool { return t.call.task }
 
-// watch refuses c, a task on a foreign loop, with why if stopped is closed before
+// refuseAt refuses c, a task on a foreign loop, with why if stopped is closed before
 // c begins. It returns when ended is closed.
-func (c *Call) watch(stopped, ended <-chan struct{}, why error) {
+func (c *Call) refuseAt(stopped, ended <-chan struct{}, why error) {
 	select {
 	case <-stopped:
 		if c.turnDown(why) {

@@ -269,7 +269,7 @@ func (w *sleeper) wait(s *sign) error {
 			err = w.call.refusal
 		}
 		if w.call.parker != nil && w.own == nil {
-			w.call.unpark()
+			w.call.giveBackParker()
 		}
 	}
 	if w.blocked && rand.Uint32()%yieldEvery == 0 {
@@ -793,8 +793,8 @@ func (t *Thread) parker() chan struct{} {
 // maxParkers bounds what a lease keeps of a burst of callers.
 const maxParkers = 256
 
-// unpark gives back what parker has returned. Nobody sends to it any more.
-func (c *Call) unpark() {
+// giveBackParker gives back what parker has returned. Nobody sends to it any more.
+func (c *Call) giveBackParker() {
 	t := c.thread.Load()
 	if t == nil { // its function ran off the threads
 		return
