@@ -378,11 +378,7 @@ func (u *use[T]) another(ctx context.Context) error {
 	p.mu.Unlock()
 	var err error
 	if last {
-		failed := e.h.closeQuietly()
-		p.mu.Lock()
-		p.forget(e, failed)
-		p.mu.Unlock()
-		err = p.pick(ctx, u, e.token)
+		err = p.pick(ctx, u, p.replace(e))
 	} else {
 		err = p.take(ctx, u)
 	}
@@ -752,13 +748,24 @@ func (p *HandlePool[T]) rest(e *pooled[T]) {
 }
 
 // retire closes e and gives back the token that its user has.
-func (p *HandlePool[T]) retire(e *pooled[T]) {
+func (p *HandlePool[T]) retire(e *pooled[T]) { p.free(p.replace(e)) }
+
+// replace closes e and returns the token that its user has, which is then for another
+// value. On a thread the wait for that may run a call that calls Goexit, which ends the
+// wait but not the closing. Then retire goes on with e elsewhere.
+func (p *HandlePool[T]) replace(e *pooled[T]) token {
+	over := false
+	defer func() {
+		if !over {
+			go p.retire(e)
+		}
+	}()
 	err := e.h.closeQuietly()
+	over = true
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.forget(e, err)
-	tok := e.token
-	p.mu.Unlock()
-	p.free(tok)
+	return e.token
 }
 
 // forget takes e, which has been closed, off the list. p.mu is held.
@@ -896,12 +903,7 @@ func (p *HandlePool[T]) shut() (inside bool) {
 	if p.above(context.Background(), false) == nil {
 		return false
 	}
-	go func() { // closing an idle value must not hold up the holder of another
-		err := p.closeIdle()
-		p.mu.Lock()
-		p.errs = errors.Join(p.errs, err)
-		p.mu.Unlock()
-	}()
+	go func() { p.keep(p.closeIdle()) }() // closing an idle value must not hold up the holder of another
 	return true
 }
 
@@ -926,20 +928,38 @@ func (p *HandlePool[T]) end(ctx context.Context) error {
 	return err
 }
 
-// closeIdle closes the unused values.
+// closeIdle closes the unused values. If a Goexit ends it early, as in replace, another
+// goroutine closes the rest.
 func (p *HandlePool[T]) closeIdle() error {
 	p.mu.Lock()
 	idle := p.idle
 	p.idle = nil
 	p.mu.Unlock()
+	return p.closeAll(idle)
+}
+
+func (p *HandlePool[T]) closeAll(values []*pooled[T]) error {
 	var errs []error
-	for _, e := range idle {
-		errs = append(errs, e.h.closeQuietly())
+	defer func() {
+		if len(values) > 0 {
+			go func() { p.keep(errors.Join(append(errs, p.closeAll(values))...)) }()
+		}
+	}()
+	for len(values) > 0 {
+		errs = append(errs, values[0].h.closeQuietly())
 		p.mu.Lock()
-		p.forget(e, nil)
+		p.forget(values[0], nil)
 		p.mu.Unlock()
+		values = values[1:]
 	}
 	return errors.Join(errs...)
+}
+
+// keep keeps the error of closing values, for the next Close to return.
+func (p *HandlePool[T]) keep(err error) {
+	p.mu.Lock()
+	p.errs = errors.Join(p.errs, err)
+	p.mu.Unlock()
 }
 
 func (p *HandlePool[T]) check(what string) {

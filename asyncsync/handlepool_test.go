@@ -762,6 +762,80 @@ func TestHandlePoolCloseRace(t *testing.T) {
 	}
 }
 
+// A thread that waits until a value is closed may run a call that ends its wait by a
+// Goexit. The pool gets the token back all the same, and goes on to close what is left.
+func TestHandlePoolGoexitWhileAValueCloses(t *testing.T) {
+	var (
+		nothing = func(context.Context, int) error { return nil }
+		taint   = func(ctx context.Context, _ int) error { asyncsync.Taint(ctx); return nil }
+	)
+	for _, c := range []struct {
+		name   string
+		idle   int // values that are open and unused before
+		check  bool
+		do     func(context.Context, *asyncsync.HandlePool[int]) error
+		closed bool // the pool, in the end
+	}{
+		{"tainted", 0, false, func(ctx context.Context, p *asyncsync.HandlePool[int]) error { return p.Do(ctx, taint) }, false},
+		{"not good", 1, true, func(ctx context.Context, p *asyncsync.HandlePool[int]) error { return p.Do(ctx, nothing) }, false},
+		{"Close", 2, false, func(_ context.Context, p *asyncsync.HandlePool[int]) error { return p.Close() }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			guard(t)
+			synctest.Test(t, func(t *testing.T) {
+				closing, goOn := make(chan struct{}), make(chan struct{})
+				var opened, closed atomic.Int32
+				cfg := asyncsync.HandlePoolConfig[int]{
+					Open: func(context.Context) (int, error) { opened.Add(1); return 0, nil },
+					Close: func(int) error {
+						if closed.Add(1) == 1 {
+							close(closing)
+							<-goOn
+						}
+						return nil
+					},
+					Max: max(1, c.idle),
+				}
+				if c.check {
+					cfg.Check = func(context.Context, int) error { return errOwn }
+				}
+				p := asyncsync.NewHandlePool(cfg)
+				var leases []*asyncsync.Lease[int]
+				for range c.idle {
+					l, err := p.Acquire(context.Background())
+					require.NoError(t, err)
+					leases = append(leases, l)
+				}
+				for _, l := range leases {
+					l.Release()
+				}
+				ctx, _ := newContext(t, asyncsync.Serve(asyncsync.All))
+				below := start(func() error { return to(ctx, func(ctx context.Context) error { return c.do(ctx, p) }) })
+				<-closing
+				onTop := start(func() error { return to(ctx, func(context.Context) error { runtime.Goexit(); return nil }) })
+				synctest.Wait()
+				if !c.closed {
+					inLine := start(func() error { return p.Do(context.Background(), nothing) })
+					synctest.Wait()
+					require.False(t, inLine.Over(), "the value is still open")
+					close(goOn)
+					require.NoError(t, inLine.Wait().Err)
+				} else {
+					close(goOn)
+				}
+				require.Equal(t, "goexit", string(below.Wait().How))
+				require.Equal(t, "goexit", string(onTop.Wait().How))
+				synctest.Wait()
+				if c.closed {
+					require.Zero(t, p.Stats().Open)
+				}
+				require.NoError(t, p.Close())
+				require.Equal(t, opened.Load(), closed.Load())
+			})
+		})
+	}
+}
+
 func TestHandlePoolMisuse(t *testing.T) {
 	guard(t)
 	open := func(context.Context) (int, error) { return 0, nil }
