@@ -571,8 +571,12 @@ func (p *HandlePool[T]) wait(ctx context.Context) (*pooled[T], token, error) {
 		w.cancel(nil)
 		p.mu.Lock()
 		p.leaveLine(w)
+		left := p.closed && len(p.line) == 0 && len(p.idle) > 0
 		p.mu.Unlock()
 		p.serveLine() // the next in line waited behind this caller
+		if left {
+			go p.retireIdle() // the values were left for the line, but perhaps nobody takes them
+		}
 	}()
 	_, err = p.tokens.Acquire(ctx, 1, false)
 	return nil, tok, err
@@ -768,6 +772,26 @@ func (p *HandlePool[T]) replace(e *pooled[T]) token {
 	return e.token
 }
 
+// retireIdle closes the unused values of a closed pool. It takes a token for each, so
+// that Close waits for it. Where it gets none, those who are in line, or Close itself,
+// take the values.
+func (p *HandlePool[T]) retireIdle() {
+	for p.tokens.TryAcquire(1) {
+		tok := token{gid: goroutine.ID()}
+		p.mu.Lock()
+		if len(p.idle) == 0 {
+			p.mu.Unlock()
+			p.free(tok)
+			return
+		}
+		e := p.idle[0]
+		p.idle = slices.Delete(p.idle, 0, 1)
+		e.token = tok
+		p.mu.Unlock()
+		p.retire(e)
+	}
+}
+
 // forget takes e, which has been closed, off the list. p.mu is held.
 func (p *HandlePool[T]) forget(e *pooled[T], err error) {
 	i := slices.Index(p.all, e)
@@ -903,7 +927,7 @@ func (p *HandlePool[T]) shut() (inside bool) {
 	if p.above(context.Background(), false) == nil {
 		return false
 	}
-	go func() { p.keep(p.closeIdle()) }() // closing an idle value must not hold up the holder of another
+	go p.retireIdle() // closing an idle value must not hold up the holder of another
 	return true
 }
 
@@ -942,7 +966,12 @@ func (p *HandlePool[T]) closeAll(values []*pooled[T]) error {
 	var errs []error
 	defer func() {
 		if len(values) > 0 {
-			go func() { p.keep(errors.Join(append(errs, p.closeAll(values))...)) }()
+			go func() {
+				err := errors.Join(append(errs, p.closeAll(values))...)
+				p.mu.Lock()
+				p.errs = errors.Join(p.errs, err)
+				p.mu.Unlock()
+			}()
 		}
 	}()
 	for len(values) > 0 {
@@ -953,13 +982,6 @@ func (p *HandlePool[T]) closeAll(values []*pooled[T]) error {
 		values = values[1:]
 	}
 	return errors.Join(errs...)
-}
-
-// keep keeps the error of closing values, for the next Close to return.
-func (p *HandlePool[T]) keep(err error) {
-	p.mu.Lock()
-	p.errs = errors.Join(p.errs, err)
-	p.mu.Unlock()
 }
 
 func (p *HandlePool[T]) check(what string) {

@@ -836,6 +836,85 @@ func TestHandlePoolGoexitWhileAValueCloses(t *testing.T) {
 	}
 }
 
+// A pool that was closed from inside closes a value that its next user, who stood in
+// line, does not come to use.
+func TestHandlePoolClosedInsideAndTheLineIsLeft(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := &lot{}
+		p := asyncsync.NewHandlePool(l.config(asyncsync.HandlePoolConfig[*touchy]{Max: 1}))
+		ctx, _ := newContext(t, asyncsync.Serve(asyncsync.All))
+		has, shut, goOn := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		holder := start(func() error {
+			return p.Do(context.Background(), func(context.Context, *touchy) error {
+				close(has)
+				<-shut
+				err := p.Close()
+				<-goOn
+				return err
+			})
+		})
+		<-has
+		leave, cancel := context.WithCancelCause(context.Background())
+		inLine := start(func() error {
+			return to(ctx, func(ctx context.Context) error {
+				ctx, cancel := context.WithCancelCause(ctx)
+				defer context.AfterFunc(leave, func() { cancel(context.Cause(leave)) })()
+				_, err := use(ctx, p)
+				return err
+			})
+		})
+		synctest.Wait()
+		hold := make(chan struct{})
+		onTop := start(func() error { return to(ctx, func(context.Context) error { <-hold; return nil }) })
+		close(shut)
+		synctest.Wait()
+		require.Equal(t, 1, p.Stats().Waiting)
+		cancel(errCause)
+		synctest.Wait()
+		close(goOn) // the value is given back while the one in line, who has no use for it, cannot leave
+		require.NoError(t, holder.Wait().Err)
+		close(hold)
+		require.ErrorIs(t, inLine.Wait().Err, errCause)
+		require.NoError(t, onTop.Wait().Err)
+		synctest.Wait()
+		require.Zero(t, l.open.Load(), "nobody will use the value")
+		require.NoError(t, p.Close())
+	})
+}
+
+// Close waits for values that an earlier Close, from inside, has begun to close.
+func TestHandlePoolCloseAfterCloseInside(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		var opened, closed atomic.Int32
+		p := asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[int32]{
+			Open: func(context.Context) (int32, error) { return opened.Add(1), nil },
+			Close: func(n int32) error {
+				if n == 2 {
+					<-goOn
+				}
+				closed.Add(1)
+				return nil
+			},
+			Max: 2,
+		})
+		first, err := p.Acquire(context.Background())
+		require.NoError(t, err)
+		require.NoError(t, p.Do(context.Background(), func(context.Context, int32) error { return nil }))
+		require.NoError(t, first.Do(context.Background(), func(context.Context, int32) error { return p.Close() }))
+		synctest.Wait() // the second, unused value is being closed
+		first.Release()
+		outside := start(p.Close)
+		synctest.Wait()
+		require.False(t, outside.Over())
+		close(goOn)
+		require.NoError(t, outside.Wait().Err)
+		require.EqualValues(t, 2, closed.Load())
+	})
+}
+
 func TestHandlePoolMisuse(t *testing.T) {
 	guard(t)
 	open := func(context.Context) (int, error) { return 0, nil }
