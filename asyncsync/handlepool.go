@@ -1021,6 +1021,7 @@ func (p *HandlePool[T]) Acquire(ctx context.Context) (*Lease[T], error) {
 	}
 	for u.checks {
 		err := u.e.h.Do(ctx, func(ctx context.Context, v T) error {
+			defer u.leave(u.enter(ctx))
 			u.healthy(ctx, v)
 			return nil
 		}, pc(p.cfg.Check))

@@ -915,6 +915,45 @@ func TestHandlePoolCloseAfterCloseInside(t *testing.T) {
 	})
 }
 
+// Check runs below the one who acquires: what it calls gets the value.
+func TestHandlePoolNestedInCheck(t *testing.T) {
+	for _, leased := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lease %t", leased), func(t *testing.T) {
+			guard(t)
+			synctest.Test(t, func(t *testing.T) {
+				l := &lot{}
+				c := l.config(asyncsync.HandlePoolConfig[*touchy]{Max: 1})
+				var p *asyncsync.HandlePool[*touchy]
+				checked := 0
+				c.Check = func(ctx context.Context, v *touchy) error {
+					checked++
+					return from(ctx, func(ctx context.Context) error {
+						nested, err := use(ctx, p)
+						if err == nil && nested != v {
+							err = errOwn
+						}
+						return err
+					})
+				}
+				p = asyncsync.NewHandlePool(c)
+				_, err := use(context.Background(), p)
+				require.NoError(t, err)
+				if leased {
+					lease, err := p.Acquire(context.Background())
+					require.NoError(t, err)
+					lease.Release()
+				} else {
+					_, err = use(context.Background(), p)
+					require.NoError(t, err)
+				}
+				require.Equal(t, 1, checked)
+				require.EqualValues(t, 1, l.opened.Load(), "Check has found the value good")
+				require.NoError(t, p.Close())
+			})
+		})
+	}
+}
+
 func TestHandlePoolMisuse(t *testing.T) {
 	guard(t)
 	open := func(context.Context) (int, error) { return 0, nil }
