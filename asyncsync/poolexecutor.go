@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -128,7 +129,7 @@ func (e *PoolExecutor) start(t *executorThread) {
 // will never run and the executor ends.
 func (e *PoolExecutor) refused(t *executorThread) {
 	e.mu.Lock()
-	e.idle = append(e.idle, t)
+	e.idle = slices.Insert(e.idle, 0, t) // behind those that have a thread
 	if len(e.idle) == len(e.threads) && len(e.queue) > 0 {
 		e.closed, e.queue = true, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -255,4 +256,28 @@ func TestPoolExecutor_PostMeetsClose(t *testing.T) {
 		<-e.Done()
 		require.Equal(t, accepted.Load(), ran.Load())
 	}
+}
+
+// A thread that cannot be had is not asked for while another one is idle.
+func TestPoolExecutor_OneThreadCannotBeHad(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWait: time.Second})
+		e := asyncsync.NewPoolExecutor(2, asyncsync.WithPool(pool))
+		release := make(chan struct{})
+		ran := 0
+		require.NoError(t, e.Post(func() { <-release; ran++ }))
+		require.NoError(t, e.Post(func() { ran++ })) // its thread waits in the line of the pool
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+		require.Equal(t, 2, ran, "the first thread has run both")
+		time.Sleep(2 * time.Second)
+		synctest.Wait() // the second thread has been refused
+		require.NoError(t, e.Post(func() { ran++ }))
+		synctest.Wait()
+		require.Equal(t, 3, ran)
+		require.NoError(t, e.Close())
+		require.NoError(t, pool.Close())
+	})
 }
