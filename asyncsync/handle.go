@@ -119,7 +119,12 @@ type doArg[T any] struct {
 
 func newDo[T any]() *toThread[doArg[T], struct{}] {
 	return &toThread[doArg[T], struct{}]{
-		fn: func(ctx context.Context, a doArg[T]) (struct{}, error) { return struct{}{}, a.fn(ctx, a.h.in.value) },
+		fn: func(ctx context.Context, a doArg[T]) (struct{}, error) {
+			if err := a.h.in.gone(); err != nil {
+				return struct{}{}, err
+			}
+			return struct{}{}, a.fn(ctx, a.h.in.value)
+		},
 		pc: func(a doArg[T]) uintptr { return core.FuncPC(a.fn) },
 	}
 }
@@ -170,17 +175,21 @@ func oneGet[T, R any]() *toThread[getArg[T, R], R] {
 }
 
 func callGet[T, R any](ctx context.Context, a getArg[T, R]) (R, error) {
+	if err := a.h.in.gone(); err != nil {
+		return zero[R](), err
+	}
 	return a.fn(ctx, a.h.in.value)
 }
 
 // Value returns the value to code on the handle's thread. Anywhere else it
-// returns [ErrWrongThread].
+// returns [ErrWrongThread]. On the thread, from the moment that the close function
+// begins, it returns an error that matches [ErrClosed].
 func (h *Handle[T]) Value() (T, error) {
 	h.check("Value")
 	if !h.tsc.scope.Mine() {
 		return zero[T](), fmt.Errorf("%w: Value of a Handle of %v, %s, was called on goroutine %d, which does not run on its thread", ErrWrongThread, reflect.TypeFor[T](), h.tsc.scope.Describe(), goroutine.ID())
 	}
-	return h.in.value, nil
+	return h.in.value, h.in.gone()
 }
 
 // Close refuses new calls, runs those that were accepted, closes the value on
@@ -246,6 +255,15 @@ func (h *Handle[T]) check(what string) {
 	if h == nil || h.in == nil {
 		panic("asyncsync: " + what + ": nil Handle, or one not made by Open")
 	}
+}
+
+// gone returns the error of those who want the value on the thread after it was given
+// to the close function: that function itself, and what runs on the thread after it.
+func (in *handle[T]) gone() error {
+	if in.opened {
+		return nil
+	}
+	return fmt.Errorf("%w: the value of a Handle of %v was given to its close function", ErrClosed, reflect.TypeFor[T]())
 }
 
 // exit closes the value. It is the thread's first exit function.

@@ -209,6 +209,38 @@ func TestHandleCloseOrder(t *testing.T) {
 	})
 }
 
+// Where the value is being closed, on its thread, the handle is closed: nothing there
+// gets a value that is no more.
+func TestHandleInItsCloseFunction(t *testing.T) {
+	guard(t)
+	hooked := false
+	for range 2 {
+		var h *asyncsync.Handle[*touchy]
+		var inside context.Context
+		look := func() {
+			for _, ctx := range []context.Context{context.Background(), inside} {
+				_, err := h.Value()
+				require.ErrorIs(t, err, asyncsync.ErrClosed)
+				for _, opts := range [][]asyncsync.Option{nil, {asyncsync.Named("late")}} {
+					require.ErrorIs(t, h.Do(ctx, func(context.Context, *touchy) error { return errOwn }, opts...), asyncsync.ErrClosed)
+					_, err = asyncsync.Get(ctx, h, func(context.Context, *touchy) (int, error) { return 0, errOwn }, opts...)
+					require.ErrorIs(t, err, asyncsync.ErrClosed)
+				}
+			}
+		}
+		var looked int
+		h, err := asyncsync.Open(context.Background(), func(ctx context.Context) (*touchy, error) { inside = ctx; return openTouchy(ctx) },
+			func(*touchy) error { look(); looked++; return nil }, asyncsync.OnThreadExit(func() { look(); looked++ }))
+		require.NoError(t, err)
+		require.NoError(t, h.Close())
+		require.Equal(t, 2, looked)
+		if !hooked {
+			hooked = true
+			t.Cleanup(asyncsync.SetHooks(asyncsync.Hooks{Ended: func(asyncsync.CallInfo) {}}))
+		}
+	}
+}
+
 // Closed from inside: when the function has ended.
 func TestHandleCloseFromInside(t *testing.T) {
 	for _, async := range []bool{false, true} {
