@@ -180,7 +180,9 @@ func NewHandlePool[T any](c HandlePoolConfig[T], opts ...ContextOption) *HandleP
 // that wait, Do returns the cause. After Close it returns an error that matches
 // [ErrClosed].
 //
-// With [Abandon] the value stays in use until fn has ended.
+// With [Abandon] the value stays in use until fn has ended. With [IfFree] Do does not
+// wait for a value either: if all are in use, it returns an error that matches
+// [ErrQueueFull] and [ErrPoolFull].
 func (p *HandlePool[T]) Do(ctx context.Context, fn func(context.Context, T) error, opts ...Option) error {
 	p.check("HandlePool.Do")
 	if fn == nil {
@@ -269,7 +271,7 @@ func getFrom[T, R any](ctx context.Context, p *HandlePool[T], l *Lease[T], what 
 		u = &use[T]{p: p, left: true}
 		w = onePoolCall[T, R]()
 	}
-	call.u = u
+	call.u, u.try = u, w.Options.Try
 	defer u.end()
 	if l != nil {
 		if err := l.join(u); err != nil {
@@ -302,6 +304,7 @@ type use[T any] struct {
 	e      *pooled[T]
 	left   bool // nothing is held
 	checks bool // the value has to be checked
+	try    bool // it is not to wait in line
 
 	// Owned by the thread until the function has ended.
 	ill bool // the value is not
@@ -460,7 +463,7 @@ func (p *HandlePool[T]) take(ctx context.Context, u *use[T]) error {
 		u.e, u.left, u.checks = e, false, false
 		return nil
 	}
-	e, tok, err := p.wait(ctx)
+	e, tok, err := p.wait(ctx, u.try)
 	switch {
 	case err != nil:
 		return err
@@ -519,8 +522,9 @@ func (p *HandlePool[T]) open(ctx context.Context, tok token) (*pooled[T], error)
 	return e, nil
 }
 
-// wait waits for a token, or for a value together with its token.
-func (p *HandlePool[T]) wait(ctx context.Context) (*pooled[T], token, error) {
+// wait waits for a token, or for a value together with its token. With try it takes
+// only what is free.
+func (p *HandlePool[T]) wait(ctx context.Context, try bool) (*pooled[T], token, error) {
 	if err := core.Ended(core.Afterlife(ctx)); err != nil {
 		return nil, token{}, err
 	}
@@ -535,10 +539,15 @@ func (p *HandlePool[T]) wait(ctx context.Context) (*pooled[T], token, error) {
 		p.mu.Unlock()
 		return nil, tok, nil
 	}
+	if try {
+		p.stats.Refused++
+		p.mu.Unlock()
+		return nil, token{}, &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values are in use", p.name, p.cfg.Max), true}
+	}
 	if n := len(p.line); p.cfg.MaxWaiting != 0 && n >= max(0, p.cfg.MaxWaiting) {
 		p.stats.Refused++
 		p.mu.Unlock()
-		return nil, token{}, &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values are in use, and %d callers wait for one", p.name, p.cfg.Max, n)}
+		return nil, token{}, &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values are in use, and %d callers wait for one", p.name, p.cfg.Max, n), false}
 	}
 	w := &waiting[T]{}
 	if nobody {
@@ -619,7 +628,7 @@ func (p *HandlePool[T]) waitForTurn(ctx context.Context, w *waiting[T]) error {
 
 // late returns the error of a caller that has waited too long.
 func (p *HandlePool[T]) late() error {
-	return &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values have been in use for %v", p.name, p.cfg.Max, p.cfg.MaxWait)}
+	return &handlePoolFull{fmt.Sprintf("asyncsync: %s: all %d values have been in use for %v", p.name, p.cfg.Max, p.cfg.MaxWait), false}
 }
 
 // leaveLine removes w from the line, if it is there. p.mu is held.
@@ -691,11 +700,17 @@ func (p *HandlePool[T]) handOn(tok token, e *pooled[T]) (w *waiting[T]) {
 	return w
 }
 
-// handlePoolFull matches ErrPoolFull.
-type handlePoolFull struct{ text string }
+// handlePoolFull matches ErrPoolFull and, for a call with IfFree, ErrQueueFull.
+type handlePoolFull struct {
+	text string
+	try  bool
+}
 
-func (e *handlePoolFull) Error() string        { return e.text }
-func (e *handlePoolFull) Is(target error) bool { return target == ErrPoolFull }
+func (e *handlePoolFull) Error() string { return e.text }
+
+func (e *handlePoolFull) Is(target error) bool {
+	return target == ErrPoolFull || e.try && target == ErrQueueFull
+}
 
 func (p *HandlePool[T]) closedError() error {
 	return fmt.Errorf("%w: %s", ErrClosed, p.name)

@@ -326,3 +326,30 @@ func TestIfFreeMisuse(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) { requireMisusePanic(t, f) })
 	}
 }
+
+// With a pool of handles it waits for no value either.
+func TestIfFreeOfAHandlePool(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		never := func(context.Context, int) error { t.Error("has run"); return nil }
+		ran := func(context.Context, int) error { return nil }
+		p := asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[int]{Max: 1, Open: func(context.Context) (int, error) { return 0, nil }}, asyncsync.WithName("db"))
+		require.NoError(t, p.Do(context.Background(), ran, asyncsync.IfFree()))
+		lease, err := p.Acquire(context.Background())
+		require.NoError(t, err)
+		require.NoError(t, p.Do(lease.Context(), ran, asyncsync.IfFree()), "it has a value")
+		refused := start(func() error { return p.Do(context.Background(), never, asyncsync.IfFree()) })
+		_, below := task.Go(context.Background(), func(ctx context.Context) (int, error) {
+			return 0, p.Do(ctx, never, asyncsync.IfFree(), asyncsync.Abandon())
+		}).Wait(context.Background())
+		for _, err := range []error{refused.Wait().Err, below} {
+			require.ErrorIs(t, err, asyncsync.ErrQueueFull)
+			require.ErrorIs(t, err, asyncsync.ErrPoolFull)
+			require.EqualError(t, err, `asyncsync: handle pool "db": all 1 values are in use`)
+		}
+		require.EqualValues(t, 2, p.Stats().Refused)
+		lease.Release()
+		require.NoError(t, p.Do(context.Background(), ran, asyncsync.IfFree()))
+		require.NoError(t, p.Close())
+	})
+}
