@@ -255,12 +255,12 @@ func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*
 		}
 		succs := b.Succs
 		if len(succs) == 2 && len(b.Nodes) > 0 && err != nil {
-			if cond, ok := b.Nodes[len(b.Nodes)-1].(*ast.BinaryExpr); ok && p.sites.Var(cond.X) == err && isNil(p.TypesInfo, cond.Y) {
-				switch cond.Op {
-				case token.NEQ:
-					succs = succs[1:]
-				case token.EQL:
+			if cond, ok := b.Nodes[len(b.Nodes)-1].(ast.Expr); ok {
+				switch holds, known := p.withoutError(cond, err, v); {
+				case known && holds:
 					succs = succs[:1]
+				case known:
+					succs = succs[1:]
 				}
 			}
 		}
@@ -276,6 +276,47 @@ func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*
 		return nil
 	}
 	return search(start, rest, err)
+}
+
+// withoutError says whether cond holds if err is nil, so that v is what the call has
+// opened. known is false if that depends on something else. The graph has split cond
+// where it has && and ||.
+func (p *pass) withoutError(cond ast.Expr, err types.Object, v *types.Var) (holds, known bool) {
+	cond = ast.Unparen(cond)
+	if c, ok := p.sites.Parent(cond).(*ast.CaseClause); ok {
+		if body, ok := p.sites.Parent(c).(*ast.BlockStmt); ok {
+			if s, ok := p.sites.Parent(body).(*ast.SwitchStmt); ok && s.Tag != nil {
+				return isNil(p.TypesInfo, cond), p.sites.Var(s.Tag) == err
+			}
+		}
+	}
+	switch cond := cond.(type) {
+	case *ast.UnaryExpr:
+		if cond.Op == token.NOT {
+			holds, known = p.withoutError(cond.X, err, v)
+			return !holds, known
+		}
+	case *ast.BinaryExpr:
+		x, y := cond.X, cond.Y
+		if isNil(p.TypesInfo, x) {
+			x, y = y, x
+		}
+		if of := p.sites.Var(x); of != nil && isNil(p.TypesInfo, y) && (cond.Op == token.EQL || cond.Op == token.NEQ) {
+			switch types.Object(of) {
+			case err:
+				return cond.Op == token.EQL, true
+			case v:
+				return cond.Op == token.NEQ, true
+			}
+		}
+	case *ast.CallExpr:
+		if f := sites.Callee(p.TypesInfo, cond); f != nil && len(cond.Args) == 2 {
+			if name := f.FullName(); name == "errors.Is" || name == "errors.As" {
+				return false, p.sites.Var(cond.Args[0]) == err && !isNil(p.TypesInfo, cond.Args[1])
+			}
+		}
+	}
+	return false, false
 }
 
 func isNil(info *types.Info, e ast.Expr) bool { return info.Types[e].IsNil() }

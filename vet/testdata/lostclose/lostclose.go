@@ -166,6 +166,63 @@ func outer(ctx context.Context) error {
 	return h.Close()
 }
 
+// An error is looked for in many ways.
+func ways(ctx context.Context, way int) error {
+	switch way {
+	case 0:
+		h, err := asyncsync.Open(ctx, open, nil)
+		if nil != err {
+			return err
+		}
+		return h.Close()
+	case 1:
+		h, err := asyncsync.Open(ctx, open, nil)
+		if !(err == nil) {
+			return err
+		}
+		return h.Close()
+	case 2:
+		h, err := asyncsync.Open(ctx, open, nil)
+		if h == nil {
+			return err
+		}
+		return h.Close()
+	case 3:
+		h, err := asyncsync.Open(ctx, open, nil)
+		switch err {
+		case nil:
+			return h.Close()
+		case context.Canceled:
+			return nil
+		default:
+			return err
+		}
+	case 4:
+		h, err := asyncsync.Open(ctx, open, nil)
+		switch {
+		case errors.Is(err, context.Canceled):
+			return nil
+		case err != nil:
+			return err
+		}
+		return h.Close()
+	case 5:
+		h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path: see the return in line 212`
+		if errors.Is(err, context.Canceled) || ctx.Err() != nil {
+			return err
+		}
+		return h.Close()
+	case 6:
+		h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path: see the return in line 219`
+		switch err {
+		case nil:
+			return nil
+		}
+		return h.Close()
+	}
+	return nil
+}
+
 func silenced(ctx context.Context) {
 	_, tsc := asyncsync.NewThreadSensitiveContext(ctx) //asyncsync:ignore lostclose the process ends
 	_ = tsc.Stats()
