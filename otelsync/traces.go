@@ -120,12 +120,18 @@ func (t *tracing) started(i asyncsync.CallInfo) {
 
 func (t *tracing) panicked(i asyncsync.CallInfo) {
 	if span := t.span(&i); span != nil {
-		span.AddEvent("exception", trace.WithAttributes(
-			attribute.String("exception.type", fmt.Sprintf("%T", i.Panic)),
-			attribute.String("exception.message", fmt.Sprint(i.Panic)),
-			attribute.String("exception.stacktrace", string(i.Stack)),
-		))
+		exception(span, i.Panic, attribute.String("exception.stacktrace", string(i.Stack)))
 	}
+}
+
+// exception adds the event of an error or a panic with the value v. RecordError of a
+// span would call v.Error, which panics for a nil pointer of many types. Package fmt
+// recovers that.
+func exception(span trace.Span, v any, more ...attribute.KeyValue) {
+	span.AddEvent("exception", trace.WithAttributes(append(more,
+		attribute.String("exception.type", fmt.Sprintf("%T", v)),
+		attribute.String("exception.message", fmt.Sprint(v)),
+	)...))
 }
 
 func (t *tracing) ended(i asyncsync.CallInfo) {
@@ -144,8 +150,8 @@ func (t *tracing) ended(i asyncsync.CallInfo) {
 	case i.Goexit:
 		span.SetStatus(codes.Error, "runtime.Goexit")
 	case i.Err != nil:
-		span.RecordError(i.Err)
-		span.SetStatus(codes.Error, i.Err.Error())
+		exception(span, i.Err)
+		span.SetStatus(codes.Error, fmt.Sprint(i.Err))
 	}
 	span.End()
 }

@@ -225,6 +225,28 @@ func TestEndings(t *testing.T) {
 //go:noinline
 func culprit() { panic("oh dear") }
 
+// A picky error is one that must not be nil to be asked what it says.
+type picky struct{ text string }
+
+func (e *picky) Error() string { return e.text }
+
+// Errors and panics whose text cannot be had do not disturb the calls that end so.
+func TestErrorsThatSayNothing(t *testing.T) {
+	spans, _ := record(t)
+	ctx, _ := newContext(t)
+	require.True(t, to(ctx, "error", func(context.Context) error { return (*picky)(nil) }) == (*picky)(nil))
+	require.PanicsWithValue(t, (*picky)(nil), func() {
+		_ = to(ctx, "panic", func(context.Context) error { panic((*picky)(nil)) })
+	})
+	for _, name := range []string{"error", "panic"} {
+		s := ended(t, spans, name)
+		require.Equal(t, codes.Error, s.Status().Code)
+		outcome, _ := attr(s, keyOutcome)
+		require.Equal(t, name, outcome.AsString())
+		require.Equal(t, "exception", s.Events()[len(s.Events())-1].Name)
+	}
+}
+
 // Calls that do not run have spans, too, which say why; a function that its caller has
 // left has one until it ends.
 func TestCallsThatDoNotRun(t *testing.T) {
