@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"asyncsync.dev/internal/core"
@@ -44,8 +45,8 @@ func NewProvider(opts ...Option) *Provider {
 // the running functions and returns what [Portal.Close] returns. Where Close
 // would have to wait for its own caller, release returns nil at once and the
 // end goes on in the background. The next release returns the errors of an end
-// that nobody waited for. A second call of the same release does nothing and
-// returns nil.
+// that nobody waited for. A second call of the same release returns nil at once,
+// also while the first one waits.
 //
 // Users must not stop the portal. It is shared, and other users would get
 // ErrStopped until all have released it.
@@ -104,10 +105,13 @@ func (v *Provider) Acquire(ctx context.Context) (p *Portal, release func() error
 		if err != nil {
 			return nil, nil, err
 		}
-		var once sync.Once
-		return p, func() (err error) {
-			once.Do(func() { err = v.release() })
-			return err
+		// No Once: a second call would wait for the first, and that may wait for its caller.
+		var released atomic.Bool
+		return p, func() error {
+			if released.Swap(true) {
+				return nil
+			}
+			return v.release()
 		}, nil
 	}
 }

@@ -158,6 +158,25 @@ func TestProviderReleaseTells(t *testing.T) {
 	})
 }
 
+// A second call of a release returns at once, also while the first one waits for the end
+// of the portal, and so in a function that this end waits for.
+func TestProviderReleasedTwice(t *testing.T) {
+	onBothBare(t, func(t *testing.T, kind string) {
+		v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
+		p, release, err := v.Acquire(context.Background())
+		require.NoError(t, err)
+		again := errors.New("no second call")
+		_, err = portal.StartSoon(p, func(ctx context.Context) (int, error) {
+			_ = receive(ctx, p.Stopping())
+			again = release()
+			return 0, nil
+		})
+		require.NoError(t, err)
+		require.NoError(t, release())
+		require.NoError(t, again)
+	})
+}
+
 // A portal that lingers is found by who comes in time, and ends after.
 func TestProviderLingers(t *testing.T) {
 	testkit.Guard(t)
