@@ -13,6 +13,7 @@ import (
 type goroutines struct {
 	name    string
 	home    core.Home
+	posted  core.Posting // what runs posted functions, which is no task
 	labels  context.Context
 	alive   context.Context
 	endLife context.CancelCauseFunc
@@ -40,6 +41,7 @@ func Goroutines(opts ...Option) Backend {
 	g.labels = pprof.WithLabels(context.Background(), pprof.Labels("asyncsync.loop", g.name))
 	g.alive, g.endLife = context.WithCancelCause(context.Background())
 	g.home = core.Home{Loop: g, Backend: goroutineTasks{g}, Stopped: ErrStopped}
+	g.posted.Home = &g.home
 	return g
 }
 
@@ -170,12 +172,9 @@ func (g *goroutines) drain() {
 		g.posts[0] = nil
 		g.posts = g.posts[1:]
 		g.mu.Unlock()
-		runAlone(posting{}, fn)
+		runAlone(&g.posted, fn)
 	}
 }
-
-// posting marks the goroutine of posted functions, which runs no task.
-type posting struct{}
 
 // run runs the main task on the calling goroutine.
 func (g *goroutines) run(_ context.Context, s *core.Solo) (end core.Ending, refusal error) {

@@ -369,11 +369,11 @@ func (p *Portal) Wait(ctx context.Context) error {
 // A thread serves the functions of the portal meanwhile. Where Close would wait
 // for itself, it stops the portal and returns [loop.ErrOnLoop]; the end goes
 // on, and another Close reports the rest. That is so in the portal's own calls
-// and tasks and what they call or have started, in any task of a loop that
-// Start has made, and inside a function posted to a loop with one thread. Where a
-// function of the portal waits for the caller in some other way, like for a mutex that
-// the caller has locked, one of the two waits returns an error that matches
-// [asyncsync.dev/deadlock.ErrDeadlock].
+// and tasks, in any task of a loop that Start has made and any function posted to
+// it, in what all these call or have started, and inside a function posted to a
+// loop with one thread. Where a function of the portal waits for the caller in some
+// other way, like for a mutex that the caller has locked, one of the two waits
+// returns an error that matches [asyncsync.dev/deadlock.ErrDeadlock].
 func (p *Portal) Close(cause error) error {
 	p.check("Close")
 	_, blocks := core.OnLoop()
@@ -412,12 +412,7 @@ func (p *Portal) Close(cause error) error {
 
 // inside reports whether the end of the portal waits for the caller.
 func (p *Portal) inside() bool {
-	if p.own {
-		if b, ok := loop.Current(context.Background()); ok && b == p.backend {
-			return true
-		}
-	}
-	if p.region.Inside() {
+	if p.own && core.BelowLoop(p.home) || p.region.Inside() {
 		return true
 	}
 	p.mu.Lock()

@@ -485,6 +485,38 @@ func TestCloseInside(t *testing.T) {
 			"posted elsewhere": func(p *portal.Portal) error {
 				return posted(other.Loop(), func() error { return p.Close(nil) })
 			},
+			"posted": func(p *portal.Portal) error {
+				return posted(p.Loop(), func() error { return p.Close(nil) })
+			},
+			"loop that a posted function runs": func(p *portal.Portal) error {
+				return posted(p.Loop(), func() error {
+					defer p.Stop(false) // where Run is refused
+					return libkit.Run(context.Background(), loop.Goroutines(), func(context.Context) error { return p.Close(nil) })
+				})
+			},
+			"spawned": func(p *portal.Portal) error {
+				return spawned(p.Loop(), func(context.Context) error { return p.Close(nil) })
+			},
+			"thread that a spawned task calls": func(p *portal.Portal) error {
+				return spawned(p.Loop(), func(ctx context.Context) error {
+					return libkit.To(ctx, func(context.Context) error { return p.Close(nil) }, asyncsync.On(tsc))
+				})
+			},
+			"insensitive call of a spawned task": func(p *portal.Portal) error {
+				return spawned(p.Loop(), func(ctx context.Context) error {
+					return libkit.To(ctx, func(context.Context) error { return p.Close(nil) }, asyncsync.Insensitive())
+				})
+			},
+			"thread that a function of loop.Call calls": func(p *portal.Portal) error {
+				return libkit.Call(context.Background(), p.Loop(), func(ctx context.Context) error {
+					return libkit.To(ctx, func(context.Context) error { return p.Close(nil) }, asyncsync.On(tsc))
+				})
+			},
+			"loop that a spawned task calls": func(p *portal.Portal) error {
+				return spawned(p.Loop(), func(ctx context.Context) error {
+					return libkit.Call(ctx, other.Loop(), func(context.Context) error { return p.Close(nil) })
+				})
+			},
 		} {
 			t.Run(name, func(t *testing.T) {
 				p := started(t, kind)
@@ -496,6 +528,15 @@ func TestCloseInside(t *testing.T) {
 		}
 		require.NoError(t, other.Close(nil))
 	})
+}
+
+// spawned runs fn as a task of b that is no portal's.
+func spawned(b loop.Backend, fn func(context.Context) error) error {
+	done := make(chan error, 1)
+	if err := b.Spawn(context.Background(), func(ctx context.Context) { done <- fn(ctx) }); err != nil {
+		return err
+	}
+	return <-done
 }
 
 // The same for a portal that a task has opened: that task may close it, what it runs may

@@ -5,6 +5,7 @@ import (
 
 	"asyncsync.dev/internal/ending"
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/sched"
 )
 
 // HomeOf returns the Home of a loop.Loop. Package loop sets it.
@@ -37,18 +38,54 @@ func (h *Home) Tasks() *Home {
 	return h
 }
 
-// BelowLoop reports whether the caller is a task of h, or a function on a thread that
-// such a task waits for.
+// A Posting is the Task of a goroutine that runs functions posted to a loop of goroutines.
+type Posting struct{ Home *Home }
+
+// BelowLoop reports whether h cannot end before the caller: whether the caller is a task
+// of h or a function posted to it, or a function that such a task has called or started.
 func BelowLoop(h *Home) bool {
 	own, rec := current()
-	switch {
-	case own != nil:
-		return own.run != nil && homeOf(own.run.context()) == h
-	case rec != nil:
-		t := parkable(rec)
-		return t != nil && t.Loop().Home() == any(h.Loop)
+	if own != nil && own.run != nil && homeOf(own.run.context()) == h {
+		return true
+	}
+	if rec == nil {
+		return false
+	}
+	for task := rec.Task; task != nil; {
+		on := any(nil)
+		switch x := task.(type) {
+		case *Posting:
+			on, task = x.Home.Loop, nil
+		case *sched.Task:
+			on, task = x.Loop().Home(), nil
+		case *Job:
+			on, task = x.Home.Loop, nil
+			if s, ok := x.Body.(*Solo); ok {
+				task = s.outer
+			}
+		default:
+			task = nil
+		}
+		if on == any(h.Loop) {
+			return true
+		}
+	}
+	for n := waiter(rec); n != nil; n = n.parent.Load() {
+		if n.life.names(h) {
+			return true
+		}
 	}
 	return false
+}
+
+// names reports whether the ctx of l, which may be nil, names h.
+func (l *life) names(h *Home) bool {
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lifeRest != nil && l.home == h
 }
 
 // tasks reports whether h, which may be nil, runs tasks.
@@ -263,6 +300,7 @@ type Solo struct {
 	tc    taskCtx
 	alone lifeCtx               // its layer, if it ends with the backend alone
 	fn    func(context.Context) // nil when it has ended
+	outer any                   // what the goroutine of RunHere runs besides, of a loop
 
 	// Ended is told, on the task's goroutine, how it has ended; NotRun, that it
 	// has not begun, and why. Without Ended the hooks are told of what does not
@@ -376,8 +414,9 @@ func (s *Solo) RunHere() {
 	rec := goroutine.Ensure()
 	was, node, raised := rec.Task, rec.Node, rec.Raised
 	awaited := s.Awaited()
-	rec.Task, rec.Node = &s.Job, &s.tc.life.own
+	s.outer, rec.Task, rec.Node = was, &s.Job, &s.tc.life.own
 	defer func() {
+		s.outer = nil
 		rec.Task, rec.Node, rec.Raised = was, node, raised
 		awaited()
 		rec.ReleaseIfEmpty()
