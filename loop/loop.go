@@ -84,7 +84,8 @@ type Backend interface {
 	// Park suspends the calling task. It calls arm, on the task, with the function
 	// that ends the wait. It returns nil when that function was called, or the
 	// cause of ctx when ctx has ended; if both happened it may return either. If
-	// ctx had ended before, arm may not be called.
+	// ctx had ended before, arm may not be called. arm must not wait: on a thread
+	// loop a wait through this module panics there.
 	//
 	// wake may be called from anywhere, at any time, any number of times: also
 	// before arm has returned, and after Park has. Only the first call during the

@@ -43,7 +43,7 @@ func ready(ctx context.Context, arm func(wake func())) (*sched.Task, error) {
 		return nil, block(ctx, arm)
 	}
 	t.Prepare()
-	arm(t.Waker())
+	t.Arm(arm)
 	return t, nil
 }
 

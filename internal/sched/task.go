@@ -48,6 +48,7 @@ type Task struct {
 
 	// Used only by the loop's goroutine and its coroutines.
 	begun       bool
+	arming      bool            // it is in Arm
 	onLife      bool            // it waits until the loop's life ends, at the latest
 	co          *co             // that it runs on, from then until it ends
 	spare       func()          // a waker, made by the loop's goroutine
@@ -135,15 +136,26 @@ func (t *Task) number() uint64 { return t.state.Load() / ways }
 // task that comes out of the queue because of an abandoned wait is not due.
 func (t *Task) due() bool { return t.co != nil && t.state.Load()%ways != waiting }
 
-// Check panics below a C callback, where Prepare would.
-func (t *Task) Check() { t.loop.guard.check() }
+// Check panics where Prepare would: inside the function given to Arm, and below a C
+// callback.
+func (t *Task) Check() {
+	if t.arming {
+		panic(errArming)
+	}
+	t.loop.guard.check()
+}
+
+// errArming is the panic value of such a wait. The wait that is being armed would be lost:
+// a task is in one wait at a time.
+const errArming = "loop: a task waits inside the function that it has given to Park, which must not wait"
 
 // Prepare begins a wait of the calling task, and returns the number of the
 // wait. Then the task calls Suspend; if it does not, the wait is forgotten.
 //
-// It panics below a C callback, where the runtime could not switch: see guard.
+// It panics inside the function given to Arm, and below a C callback, where the runtime
+// could not switch: see guard.
 func (t *Task) Prepare() (number uint64) {
-	t.loop.guard.check()
+	t.Check()
 	number = t.number() + 1
 	t.state.Store(number * ways)
 	return number
@@ -171,6 +183,14 @@ func (t *Task) Waker() (wake func()) {
 		wake = func() { t.Wake(n) }
 	}
 	return wake
+}
+
+// Arm calls arm with the waker for the wait that Prepare has begun. Until arm returns the
+// task must not wait.
+func (t *Task) Arm(arm func(wake func())) {
+	t.arming = true
+	defer func() { t.arming = false }()
+	arm(t.Waker())
 }
 
 // makeSpare makes the waker for the next wait.
@@ -253,7 +273,7 @@ func isOver(ctx context.Context) (over bool) {
 
 // Yield lets everything run that is already in the queue.
 func (t *Task) Yield() {
-	t.loop.guard.check()
+	t.Check()
 	t.state.Store((t.number()+1)*ways + woken)
 	t.loop.resume(t)
 	t.co.yield(struct{}{})
