@@ -19,6 +19,7 @@ import (
 	"asyncsync.dev/local"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/loop/looptest"
+	"asyncsync.dev/task"
 )
 
 func TestBackendsKeepTheContract(t *testing.T) {
@@ -996,6 +997,23 @@ func TestCallOfAForeignBackend(t *testing.T) {
 	}))
 	require.ErrorIs(t, <-ended, loop.ErrStopped)
 	require.ErrorIs(t, <-ended, loop.ErrStopped)
+}
+
+// A Backend drops a task whose ctx ends before the task has begun. Who waits for it is told,
+// while the backend runs.
+func TestATaskThatAForeignBackendDrops(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		ran := false
+		dropped := task.Go(ctx, func(context.Context) (int, error) { ran = true; return 0, nil }, task.On(foreignBackend{b}))
+		cancel(testkit.ErrEnd)
+		require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
+			_, err := dropped.Wait(ctx)
+			assert.ErrorIs(t, err, testkit.ErrEnd)
+			return nil
+		}))
+		require.False(t, ran)
+	})
 }
 
 func TestManyTasksOfAllKinds(t *testing.T) {

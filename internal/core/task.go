@@ -135,7 +135,7 @@ func (c *Call) startOnLoop(h *Home, j *Job) {
 		return
 	}
 	if h.Backend == nil {
-		go c.refuseAt(h.Loop.Done(), c.promise().Done(), h.Stopped)
+		go c.refuseAt(h.Loop.Done(), c.promise().Done(), c.ctx.Done(), h.Stopped)
 	}
 	if err := c.send(h, j); err != nil && c.turnDown(err) {
 		c.turnAway()
@@ -167,15 +167,19 @@ func (t *Task) prepare(o *Options, whole bool) {
 // Made reports whether t was started, and is no zero value.
 func (t *Task) Made() bool { return t.call.task }
 
-// refuseAt refuses c, a task on a foreign loop, with why if stopped is closed before
-// c begins. It returns when ended is closed.
-func (c *Call) refuseAt(stopped, ended <-chan struct{}, why error) {
+// refuseAt refuses c, a task on a foreign loop, if stopped or cancelled is closed before c
+// begins: with why, or with the cause of c's ctx. The loop may drop c then, and tells
+// nobody. refuseAt returns when ended is closed.
+func (c *Call) refuseAt(stopped, ended, cancelled <-chan struct{}, why error) {
 	select {
 	case <-stopped:
-		if c.turnDown(why) {
-			c.turnAway()
-		}
+	case <-cancelled:
+		why = Cause(c.ctx)
 	case <-ended:
+		return
+	}
+	if c.turnDown(why) {
+		c.turnAway()
 	}
 }
 
