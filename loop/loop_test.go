@@ -1016,6 +1016,21 @@ func TestATaskThatAForeignBackendDrops(t *testing.T) {
 	})
 }
 
+// A task that its loop has not accepted leaves nothing behind, however Post has ended.
+func TestATaskThatALoopDoesNotAccept(t *testing.T) {
+	for _, e := range testkit.Ends {
+		t.Run(e.How, func(t *testing.T) {
+			testkit.NoLeaks(t)
+			l := loop.FromPost(func(func()) error { return e.Do() }, nil)
+			e.CheckIs(t, testkit.OutcomeOf(func() error {
+				refused := task.Go(context.Background(), func(context.Context) (int, error) { return 0, nil }, task.On(l))
+				_, err := refused.Wait(context.Background())
+				return err
+			}))
+		})
+	}
+}
+
 func TestManyTasksOfAllKinds(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
 		libkit.Listen(t)

@@ -134,11 +134,14 @@ func (c *Call) startOnLoop(h *Home, j *Job) {
 		l.withdraw(cause) // who ended it found nothing queued
 		return
 	}
-	if h.Backend == nil {
+	err := c.send(h, j) // may panic, or call Goexit, if h is not of package loop
+	switch {
+	case err != nil:
+		if c.turnDown(err) {
+			c.turnAway()
+		}
+	case h.Backend == nil:
 		go c.refuseAt(h.Loop.Done(), c.promise().Done(), c.ctx.Done(), h.Stopped)
-	}
-	if err := c.send(h, j); err != nil && c.turnDown(err) {
-		c.turnAway()
 	}
 }
 
