@@ -118,6 +118,8 @@ func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *C
 		c.edge.to = forCall{c}
 		self.publish(&c.edge)  // before c is queued
 		defer self.unpublish() // also when an errand ends this in a Goexit
+	} else {
+		defer awaitReaders() // a search may have found c by a Mark
 	}
 	if err := s.submit(c); err != nil {
 		return err

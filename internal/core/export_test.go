@@ -23,3 +23,6 @@ func AfterPart(f func()) (restore func()) {
 	afterPart = f
 	return func() { afterPart = func() {} }
 }
+
+// ReadEdges is readEdges.
+func ReadEdges(f func()) { readEdges(f) }

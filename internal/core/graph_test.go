@@ -343,6 +343,39 @@ func TestRefuse(t *testing.T) {
 	})
 }
 
+// A caller does not get its record back while a search may read it, also a caller that runs
+// no function of this module.
+func TestReadersHoldRecords(t *testing.T) {
+	testkit.Guard(t)
+	ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background())
+	gate, began := make(chan struct{}), make(chan struct{})
+	first := spawn(func() error { return to(ctx, func(context.Context) error { close(began); <-gate; return nil }) })
+	<-began
+	second := spawn(func() error { return to(ctx, ok) })
+	testkit.Poll(t, func() string {
+		if n := tsc.Stats().Queued; n != 1 {
+			return fmt.Sprintf("%d queued", n)
+		}
+		return ""
+	})
+	core.ReadEdges(func() {
+		close(gate)
+		testkit.Poll(t, func() string {
+			if n := tsc.Stats().Calls; n != 2 {
+				return fmt.Sprintf("%d calls have ended", n)
+			}
+			return ""
+		})
+		for range 1000 {
+			runtime.Gosched()
+		}
+		require.Empty(t, second, "the caller has gone on while its record was read")
+	})
+	require.NoError(t, <-first)
+	require.NoError(t, <-second)
+	require.NoError(t, tsc.Close())
+}
+
 // A mark tells when its call has left the queue, by whatever way, and after how
 // long since the caller began to wait.
 func TestMarks(t *testing.T) {
