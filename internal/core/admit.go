@@ -6,6 +6,8 @@ import (
 	"time"
 )
 
+// This file has the limits on how many calls may wait, and for how long.
+
 // errLineFull is ErrPoolFull for a call that finds the line of its pool full.
 var errLineFull error = admitError{"asyncsync: the pool is full, and so is the line for its threads", ErrPoolFull}
 

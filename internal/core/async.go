@@ -22,9 +22,9 @@ type Elsewhere struct {
 	// kin makes a waiting thread also serve the calls of code that its
 	// function has started.
 	kin bool
-	// Home, if not nil, is the loop that runs the function; then the fields
-	// above are not set. Job is the record that the function runs as, if the
-	// caller provides one.
+	// Home, if not nil, is the loop that runs the function. Then the caller sets
+	// none of the fields above, and toLoop sets Stopped and Err. Job is the record
+	// that the function runs as, if the caller provides one.
 	Home *Home
 	Job  *Job
 	// Ends says that the caller's ctx already ends when Home stops. Then the

@@ -23,8 +23,7 @@ import (
 // on the thread of s.
 //
 // If Do returns nil, the results are in body, and the caller must look at
-// f.Ending. After any error other than ErrAbandoned the caller may use f
-// again.
+// f.Ending. After an error f must not be used again.
 func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) error {
 	ctx = Afterlife(ctx)
 	if err := Ended(ctx); err != nil {

@@ -16,8 +16,7 @@ func (c *Ctx) wrap(base context.Context) {
 // all levels.
 func (c *Ctx) Done() <-chan struct{} { return c.done }
 
-// Err implements [context.Context]. Like Done it asks the embedded context
-// only if it must.
+// Err implements [context.Context]. It asks the embedded context only after its end.
 func (c *Ctx) Err() error {
 	select {
 	case <-c.done:

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// This file has what an edge tells of its wait, and how a wait off the threads is
+// published.
+
 // goal returns the goal of e, nil if it waits for a call, or for nothing known.
 func (e *edge) goal() *goal {
 	g, _ := e.to.(*goal)

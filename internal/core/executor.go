@@ -10,7 +10,7 @@ import (
 )
 
 // NewExecutor returns an executor of the calling goroutine. Calls that it does not run
-// get stopped.
+// fail with the error stopped.
 func NewExecutor(stopped error) *Executor {
 	e := &Executor{gid: goroutine.ID(), Stopped: stopped, done: make(chan struct{})}
 	e.maker = made(e)
@@ -29,7 +29,8 @@ func (e *Executor) Closed() bool {
 
 // Close drops posted functions that have not begun, and ends each RunUntil when
 // the function that it runs has ended. Callers that wait for a dropped function
-// learn of the end from Done.
+// learn of the end from Done. Close also refuses the queued calls of contexts that have
+// their thread from e, and removes e from its goroutine.
 func (e *Executor) Close() {
 	e.mu.Lock()
 	if e.closed {
@@ -157,7 +158,8 @@ func (p *posted) Run(context.Context) {
 
 // RunUntil serves until done is closed or delivers. Then it runs what is queued at
 // that moment, and returns how many calls those were. ok is false if the executor
-// is closed before RunUntil begins or by the time it ends.
+// is closed before RunUntil begins or by the time it ends. It is called on the executor's
+// goroutine.
 func (e *Executor) RunUntil(done <-chan struct{}) (ran int, ok bool) {
 	if e.Closed() {
 		return 0, false
@@ -316,7 +318,8 @@ func (e *Executor) keep(t *Thread, f *Frame) {
 	e.pending = append(back, e.pending...)
 }
 
-// made makes the calling goroutine the maker of e, unless it is a thread already.
+// made returns the maker that the calling goroutine is, made if need be, with e among its
+// executors. It returns nil if the goroutine is a thread, but not one for good.
 func made(e *Executor) *maker {
 	if t, _ := current(); t != nil && (t.own == nil || !t.own.forGood.Load()) {
 		return nil
@@ -676,8 +679,8 @@ func (e *Executor) refuseAll() {
 	}
 }
 
-// idleHere reports whether t is the goroutine of an executor, and runs nothing. The
-// caller is that goroutine.
+// idleHere reports whether t is the lasting thread of an executor's goroutine, and runs
+// nothing. The caller is that goroutine.
 func (t *Thread) idleHere() bool {
 	return t.own != nil && t.own.forGood.Load() && t.run == nil && t.top == nil
 }

@@ -14,6 +14,8 @@ import (
 	"asyncsync.dev/internal/sched"
 )
 
+// This file takes the graph of threads, waits and loops that reports are made from.
+
 // site is siteOf, asked once for each place: contexts are made in few.
 func (v *view) site(pc uintptr) Site {
 	s, ok := v.sites[pc]
@@ -24,8 +26,7 @@ func (v *view) site(pc uintptr) Site {
 	return s
 }
 
-// TakeGraph returns the graph of all threads that have a goroutine, or wait in
-// line for one.
+// TakeGraph returns the graph of all live threads, and of those in line for a goroutine.
 func TakeGraph() Graph {
 	v := view{seen: map[*Node]int{}, pools: map[*Pool]int{}, sites: map[uintptr]Site{}, numbers: map[*Resource]int{}, there: map[int64]bool{}}
 	v.limiters()
@@ -73,7 +74,7 @@ func (v *view) found(n *Node, l label) int {
 	return len(v.todo)
 }
 
-// state describes the wait e. Its kind is what if the target of e has none. cycles is
+// state describes the wait e. If the target of e has no kind, the kind is what. cycles is
 // held, and no other lock, because the target of e may be on a thread.
 func (v *view) state(e *edge, what string) *WaitState {
 	w := &WaitState{Kind: what, Age: e.age()}
@@ -458,7 +459,7 @@ var loopIDs atomic.Uint64
 // EnlistLoop makes known that the calling goroutine, which is locked to its OS
 // thread, runs l, until over is called.
 func EnlistLoop(name string, l *sched.Loop) (over func()) {
-	current() // one that holds a thread notes that in its record: see Loop.Owner
+	current() // if the goroutine holds a thread, this notes the thread in its record, for Loop.Owner
 	r := &runningLoop{loopIDs.Add(1), name, l, goroutine.ID(), osThread()}
 	runningLoops.Lock()
 	if runningLoops.all == nil {
@@ -617,8 +618,8 @@ func (r functions) place(by *Node, born uint32) int {
 	return 0
 }
 
-// eachCall calls f for the calls that are queued on t and that run there. t.mu is
-// held.
+// eachCall calls f for the calls that are queued in main and in boxes of t, and for those
+// that run there. It leaves out posts. t.mu is held.
 func (t *Thread) eachCall(f func(*Call)) {
 	for c := t.main.head; c != nil; c = c.next {
 		f(c)

@@ -136,9 +136,9 @@ func (r *Region) Begin(ctx context.Context) (_ context.Context, cancel context.C
 }
 
 // BeginIn is Begin for a region that is there for one call, which runs as j on a Backend.
-// Where ctx never ends the region ends with end, a context without values, which is
-// cheaper than a layer. Else Cancel ends it; what the call leaves behind goes on after
-// End, and hangs from ctx.
+// If ctx never ends, the context of the region ends with end, a context without values,
+// which is cheaper than a layer. Otherwise it ends with ctx or by Cancel. What the call
+// leaves behind then goes on after End, and hangs from ctx.
 func (r *Region) BeginIn(ctx, end context.Context, j *Job) context.Context {
 	nc := &r.group.nc
 	if ctx.Done() == nil {
@@ -195,8 +195,8 @@ func (r *Region) TakeIn(other *Region) {
 	relate(nil, other.join.by, func() { other.group.nc.own.addJoin(&other.join) })
 }
 
-// Enter has the calling goroutine run what is in r, unless it is known for
-// something else, until leave is called.
+// Enter notes that the calling goroutine runs code of r, until leave is called. If the
+// goroutine already runs a function of this module, Enter notes nothing.
 func (r *Region) Enter() (leave func()) {
 	rec := goroutine.Ensure()
 	if rec.Node != nil {

@@ -345,7 +345,7 @@ func (c *Call) tellEnded(t *Thread) {
 }
 
 // tellRefused tells the hooks that c did not run, and why. The caller of c calls it; for a
-// task turnAway does. It ignores abandoned calls, which have run.
+// task turnAway does. It ignores abandoned calls, which have begun.
 func (c *Call) tellRefused(ctx context.Context, err error) {
 	if !c.watched.wants(kindEnded) || errors.Is(err, ErrAbandoned) {
 		return

@@ -21,9 +21,9 @@ const (
 	interruptOver         // the function has
 )
 
-// The pauses between calls of fn double, from the first to the longest. What a
-// function begins with after the end of its ctx runs at most as long as it had
-// gone on by then, or the longest pause, whichever is less.
+// The pauses between calls of fn double, from the first to the longest. If the
+// function begins something at a time T after the end of its ctx, fn is called again
+// within about T, or within the longest pause, whichever is less.
 const (
 	firstPause   = time.Millisecond
 	longestPause = time.Second
@@ -165,8 +165,9 @@ func (r *repeater) rouse() {
 	}
 }
 
-// end makes sure that fn does not run any more. A panic of fn becomes the
-// call's, if the call has returned.
+// end has fn not called again, and waits for a call of fn that is under way, unless that
+// wait closes a cycle: see outlast. A panic of fn becomes the ending of the function if
+// that has returned.
 func (i *interrupt) end(e *Ending) {
 	if i.unwatch == nil {
 		return
@@ -202,8 +203,9 @@ func (i *interrupt) end(e *Ending) {
 }
 
 // outlast waits for fn, on the goroutine of the function that has ended.
-// Meanwhile a thread runs only calls of fn and of what fn waits for, because fn
-// would interrupt any other call.
+// Meanwhile a thread with the policy Related runs only calls of fn, of what fn waits for,
+// and of code with the ctx of the function, which fn may use. fn would interrupt any
+// other call.
 //
 // It reports false if fn waits for something that cannot end before the thread
 // goes on: a call from below fn that was made with a ctx from outside and so is a

@@ -135,7 +135,8 @@ func (c *claim) findKin() bool {
 	return found
 }
 
-// loans are the holds that want their tokens back, by their keys.
+// loans are the holds whose tokens are lent, by their keys. A hold leaves the table when
+// its token comes back, or when its holder begins to reclaim it.
 var loans loanTable
 
 type loanTable struct {
@@ -262,9 +263,10 @@ func (h *Hold) sleepsOn(t *Thread, c *Call) bool {
 // the same resource. c is nil if the holder waits for something other than tokens.
 func (h *Hold) idle(c *claim) bool { return c == nil || c.r != h.r && !c.has() }
 
-// waitsFor returns what the holder waits for, in the form in which reach visits
-// it. It returns nil if the holder does not wait, or waits for something that
-// reach does not visit. cycles is held.
+// waitsFor returns what reach visits if something waits for a claim through the holder's
+// wait: for a holder on a thread its own key, for others what their wait is for. It
+// returns nil if the holder is not in a wait in which it may lend, or if reach visits
+// nothing for that wait. cycles is held.
 func (h *Hold) waitsFor() any {
 	if !h.sleeps() {
 		return nil

@@ -6,6 +6,9 @@ import (
 	"asyncsync.dev/internal/expiry"
 )
 
+// This file has the ctx of a task: its layer, its cancellation, and how long the layer
+// stays.
+
 // whole makes f a life that has its rest, of a task with the ctx of h.
 func (f *fullLife) whole(h *Home) *life {
 	f.life.lifeRest = &f.rest
@@ -79,8 +82,8 @@ func (l *life) open(ctx *Ctx, scope *Scope) *Ctx {
 	return ctx
 }
 
-// openLate is open for a task that was queued, and whose function is about to begin.
-// The ctx and the rest are separate allocations. After a Goexit the record of the call
+// openLate is open for a task on a thread. It is called when the function is about to
+// begin, or before the task is queued if hooks are told of it or it is refused. The ctx and the rest are separate allocations. After a Goexit the record of the call
 // may stay on the stack of its thread and keep the life alive, and the life must not
 // keep the scope alive.
 func (l *life) openLate(t *Task) *Ctx {
@@ -234,7 +237,7 @@ func (l *life) adopt(c *life) {
 	l.children = c
 }
 
-// disown takes it out, if it is there. l.mu is held.
+// disown takes c out of the children of l, if it is there. l.mu is held.
 func (l *life) disown(c *life) {
 	if !c.listed {
 		return
@@ -268,7 +271,7 @@ func (l *life) stop(cause error) {
 	l.stopWith(cause, l.withdraw)
 }
 
-// stopWith is stop with what takes the task itself out of its queue.
+// stopWith is stop. withdraw is called to take the task itself out of its queue.
 func (l *life) stopWith(cause error, withdraw func(error)) {
 	l.mu.Lock()
 	if l.over || l.ended {
@@ -331,8 +334,8 @@ func (l *life) end() {
 	l.release()
 }
 
-// drop lets go of the function, which has ended or will not begin. What it is called by
-// somebody may be asking just now.
+// drop lets go of the function, which has ended or will not begin. It sets the label
+// first, because somebody may be asking for the name just now.
 func (t *Task) drop() {
 	b := t.call.body.(TaskBody)
 	if t.label.Load() != nil {

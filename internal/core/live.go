@@ -29,7 +29,8 @@ func delist(t *Thread) {
 	live.Unlock()
 }
 
-// liveThreads returns the threads that have a goroutine.
+// liveThreads returns the threads that have a goroutine, and unpinned ones that a caller
+// has held and that are not over.
 func liveThreads() []*Thread {
 	live.Lock()
 	defer live.Unlock()
@@ -100,7 +101,8 @@ func linedThreads() []*Thread {
 	return threads
 }
 
-// lent returns the threads that have a worker of p, by id.
+// lent returns the threads of p that have a goroutine, by id. Those in another bubble
+// than p have a worker of their own.
 func (p *Pool) lent() []*Thread {
 	var lent []*Thread
 	for _, t := range liveThreads() {
@@ -112,7 +114,7 @@ func (p *Pool) lent() []*Thread {
 	return lent
 }
 
-// live holds the threads that have a goroutine.
+// live holds the threads that have a goroutine, and unpinned ones that a caller has held.
 var live struct {
 	sync.Mutex
 	threads map[*Thread]struct{}

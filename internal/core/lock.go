@@ -63,9 +63,10 @@ func (l *Lock) Lock(ctx context.Context) error {
 	return l.keep(ctx)
 }
 
-// keep is asked by who has just been given the lock, and hands that on if ctx has ended,
-// whose cause it returns: a turn that is cancelled at the moment of the hand-over does
-// not have it. So does one whose ctx does not return when it is asked.
+// keep is called when the caller has just been given the lock. If ctx has ended, keep
+// hands the lock on and returns the cause, so that a caller that was cancelled at the
+// moment of the hand-over does not have it. keep also hands the lock on if the code of
+// ctx panics or calls Goexit.
 func (l *Lock) keep(ctx context.Context) (err error) {
 	keeps := false
 	defer func() {
@@ -187,7 +188,7 @@ func (l *Lock) NewTurn(ctx context.Context) *Turn {
 	return l.turn(ctx, own, rec)
 }
 
-// Enter puts t at the end of the line, once.
+// Enter takes the lock for t, or puts t at the end of the line. It is called once.
 func (t *Turn) Enter() {
 	if t.lock.enter(t) {
 		t.bell.Ring()
@@ -351,8 +352,9 @@ func (l *Lock) giveUp(t *Turn) {
 	}
 }
 
-// rejoin joins the node of the owner, if somebody waits. It is called after each
-// change of the owner, or of whether somebody waits.
+// rejoin makes l.join a join of the owner's node if somebody waits, and of none
+// otherwise. An owner that takes a free lock does not call it. All turns in line stand
+// aside then, and stepBack calls it.
 func (l *Lock) rejoin() {
 	relate(nil, &l.node, func() {
 		l.mu.Lock()

@@ -36,11 +36,11 @@ type Thread struct {
 
 	_ [64]byte // from here on both sides write
 
-	// mu guards what follows, and the calls and frames of the thread. The
-	// thread's own goroutine, which alone changes run, may read run without it.
+	// mu guards what follows up to closers, and the calls and frames of the thread.
+	// The thread's own goroutine, which alone changes run, may read run without it.
 	// Scope.mu and the leaf locks may be locked under it: see Locks in
-	// docs/architecture.md. No callback runs under it, and only Scope.enter wakes
-	// anybody.
+	// docs/architecture.md. No callback runs under it. Only Scope.enter and
+	// claim.stepBack wake anybody under it: they close a channel.
 	mu sync.Mutex
 	queue
 	nesting
@@ -79,7 +79,7 @@ type identity struct {
 	id       uint64  // orders the locks of threads: see relate
 	made     uintptr // where its context was made, for reports; 0 if that is not known
 	policy   Policy
-	pool     *Pool  // nil for a thread with a worker of its own
+	pool     *Pool  // of the config; nil for none. In another bubble the worker is private: see ask
 	unpinned bool   // exclusive, but not bound to an OS thread
 	adopted  bool   // the goroutine is its user's, not ours
 	home     *Scope // of an adopted thread: the scope of code that runs there outside of any call
@@ -93,8 +93,9 @@ type runner struct {
 
 	first atomic.Bool // adopted, on the first OS thread of the process
 
-	// Set when the goroutine is found, before anybody can see Thread.parked. hold and
-	// putDown change them under the mu of the thread, when it does not sleep.
+	// Set when the goroutine is found, before anybody can see Thread.parked. hold,
+	// putDown and pushLocked change them under the mu of the thread, when it does not
+	// sleep. A holder also sets record without it: only its goroutine reads record then.
 	wake   chan struct{} // 1-buffered
 	record *goroutine.Record
 }
@@ -105,7 +106,7 @@ type queue struct {
 	main    list // calls of strangers, and of everybody while no frame stands
 	posts   list // posted to executors of the goroutine, for a RunUntil to come
 	seq     uint64
-	waiting int // calls in main and in all boxes
+	waiting int // calls in main, in posts and in all boxes
 }
 
 // A nesting is the stack of a thread: the calls that it runs and their waits, one on
@@ -123,7 +124,10 @@ type tenure struct {
 	held   bool    // a caller's goroutine is the thread: see hold
 	ending bool    // no scope uses it any more: leave when there is nothing to do
 	over   bool    // the lease is over; nothing is accepted
-	parked bool    // the goroutine sleeps; whoever clears it sends one token to wake
+
+	// parked says that the goroutine sleeps. Whoever clears it sends one token to wake,
+	// except unpark, nudge when it detaches the worker, and hold: see putDown.
+	parked bool
 }
 
 // A pace is what the goroutine of a thread has learned about spinning. Only that
@@ -250,7 +254,7 @@ type callRest struct {
 	onEnd func()          // of a task: called at its end, before anybody is woken
 	given context.Context // what the function receives, of an inline call with a ctx of others
 
-	refusal error // why it was refused by somebody else than its caller; guarded by the mu of thread
+	refusal error // why it was refused or taken back; guarded by the mu of thread, if it has one
 	lender  *Call // of an errand: the call whose caller runs it
 	errand  *Call // an async function for the caller's goroutine: see lend
 
@@ -263,9 +267,9 @@ type callRest struct {
 	edge edge // of a caller off the threads: its wait
 }
 
-// A TaskBody is the body of a task, which it knows. Drop lets go of the function, which
-// has ended or will not begin: the task may be held for much longer. One that says with
-// PC what the function is, is asked before.
+// A TaskBody is the body of a task. Task returns that task. Drop lets go of the function,
+// which has ended or will not begin, because the task may be held for much longer. If a
+// body has a method PC, for the entry of its function, PC is called before Drop.
 type TaskBody interface {
 	Body
 	Task() *Task
@@ -384,8 +388,8 @@ type Mark struct {
 // # Publish, then look
 //
 // A wait that would close a cycle is refused: see [closes]. Every waiter first makes
-// its own wait visible (it pushes a [Frame] or stores Node.waits, and does both before
-// it queues a call). Then it looks for a cycle. If two waits close a cycle together,
+// its own wait visible (it pushes a [Frame] or stores Node.waits, in either case
+// before it queues a call). Then it looks for a cycle. If two waits close a cycle together,
 // at least one sees the other. A wait need not look if the cycle still lacks a wait,
 // and the goroutine that adds that wait will look:
 //
@@ -402,10 +406,11 @@ type Mark struct {
 // # What a verdict means
 //
 // Package cycle says when a search is certain. The facts that it compares are the
-// frames, edges, holders and nodes that were found. Joins, and the lists that calls
-// are in, do not change meanwhile: the search holds relations. If two waiters have
-// found the same cycle, one of them locks cycles first, and takes its wait back
-// before it unlocks.
+// frames, edges, holders and nodes that were found. Joins do not change meanwhile: the
+// search holds relations. A call may leave its list. But a call that is not served can
+// run only after the frames above its list have ended, and these are among the facts. If
+// two waiters have found the same cycle, one of them locks cycles first, and takes its
+// wait back before it unlocks.
 //
 // A certain verdict says that no wait in the cycle can end by itself. Code outside the
 // cycle might still end one: it might end a ctx, give a limiter another token, or
@@ -417,9 +422,10 @@ type Mark struct {
 // A function that was posted to a foreign loop or executor is not seen before
 // it has begun.
 //
-// Otherwise only a new wait closes a cycle, with three exceptions. When a frame ends
-// or a join is dropped, calls may move to a list that is not served: then
-// [Mark.recheck] looks for a cycle. When tokens come back and nobody is given any, the
+// Otherwise only a new wait closes a cycle, with four exceptions. When a frame ends, a
+// join is dropped, or SetStrict is called, calls may move to a list that is not served:
+// then [Mark.recheck] looks for a cycle. SetStrict may also leave calls in main that are
+// no longer served. Nobody looks at these. When tokens come back and nobody is given any, the
 // last holder that ran may have ended: then [Resource.returned] has the claims in line
 // looked at again. And a token or a lock may come free while the thread that wants it
 // runs something else on top of its wait: it is never given to such a thread. See
@@ -493,8 +499,8 @@ type frameCtx struct {
 }
 
 // awayCtx is the context of a function that a goroutine waits for which is no thread,
-// its node, and that wait, in one allocation. It is not in the call: a ctx that outlives
-// the call must not keep the function and its results.
+// its node, and that wait, in one allocation. A ctx that outlives the call leads to the
+// call through the wait. So the call lets go of what is the user's: see Call.Take.
 type awayCtx struct {
 	nodeCtx
 	wait  edge
@@ -709,8 +715,8 @@ type stall struct {
 type Task struct {
 	call Call                 // whose node is that of the life
 	gate atomic.Pointer[Gate] // opened when it has ended; made when somebody waits
-	// label is nil if it has no name but that of its function. Then it is set at the end,
-	// under the mu of the life, which guards the function of the body until it is set.
+	// label is nil while the task is called after its function, which body knows. It is
+	// set at the end, under the mu of the life, before body drops the function.
 	label atomic.Pointer[label]
 	home  *Home               // of its ctx; set before it is shared
 	watch *expiry.Link[*life] // while it is queued, nil if nothing but Cancel ends its ctx; guarded by the mu of the life
@@ -760,7 +766,7 @@ type Group struct {
 // stays until this child has ended too.
 //
 // Many tasks may wait in a queue. Fields that only the function needs are in a
-// lifeRest, which is made when the function begins. Until then there is no layer, and
+// lifeRest. A task in a queue mostly has none: see openLate. Then there is no layer, and
 // the task is registered with base only through one watcher that all queued tasks with
 // the same base share.
 type life struct {
@@ -784,7 +790,8 @@ type life struct {
 	*lifeRest // set under mu; whoever has the task's ctx may read it without
 }
 
-// A lifeRest is the part of a life that is made when the function begins.
+// A lifeRest is the part of a life that a queued task need not have: see openLate and
+// cancelled.
 type lifeRest struct {
 	// layer is a foreign context, what the task's own ctx wraps. It and cancel are
 	// nil before the function begins, and written under the mu of the life; whoever
@@ -851,7 +858,7 @@ type Backend interface {
 // A Job is a task of a backend of package loop: what a Call runs there, or a
 // [Solo].
 type Job struct {
-	sched.Task // on a thread loop; else only its Values are used
+	sched.Task // the coroutine on a thread loop; others use only Body, Values and the links of a List
 	Home       *Home
 
 	Waited bool  // an ordinary goroutine is going to wait for it
@@ -1025,8 +1032,9 @@ type Turn struct {
 // chain of the function that waits for it. A chain has one token or more. When fewer
 // functions are left in it than it has tokens, the other tokens are free again.
 //
-// A holder that falls asleep does nothing for its token. A function that wants a token
-// looks for holders that sleep. So a lender that wakes must look before it goes on: it
+// A function that wants a token looks for holders that sleep. A holder that falls asleep
+// offers its token to those in line then: see offer. Nobody tells a lender that its token
+// was lent later. So a lender that wakes must look before it goes on: it
 // takes its wait back, waits for the readers of edges, and then looks whether its token
 // is lent (see reclaim). The function that takes the token reads edges, and has seen the
 // wait. So at least one of the two knows of the other.
@@ -1040,7 +1048,7 @@ type Turn struct {
 type Resource struct {
 	node Node
 
-	mu    sync.Mutex // guards the rest; only the locks of loans and contended are taken under it
+	mu    sync.Mutex // guards the rest; only the locks of loans and contended, and life.mu, are taken under it
 	total int
 	used  int           // tokens of chains and of loose holders; exceeds total after a SetTotal that lowers it
 	busy  int           // tokens of holders that may be running; see free for how it relates to used
@@ -1077,7 +1085,7 @@ type claim struct {
 	r    *Resource
 	hold *Hold // what it gets
 	n    int
-	turn chan struct{} // closed when it has them; nil while it does not wait
+	turn chan struct{} // closed when it has them or is refused; nil if it never had to wait
 	back bool          // it wants the token back that hold has lent
 
 	// Where it is made.
@@ -1101,7 +1109,8 @@ type claim struct {
 type Hold struct {
 	r *Resource
 
-	// The holder: fixed before the record is shared.
+	// The holder. Fixed before the record is shared, except that the mu of the resource
+	// guards node, join and gid of a hold in loose or spare.
 	node   *Node // joined by those who wait for the resource; nil for nobody
 	join   *Join
 	self   *Node   // of one that keeps them off the threads: what it runs as
@@ -1180,7 +1189,7 @@ type repeater struct {
 
 	// Guarded by repeats.mu.
 	queue dueQueue
-	gen   int           // how many goroutines it has had
+	gen   int           // the number of the goroutine that may go on: see next
 	wake  chan struct{} // 1-buffered; of its goroutine
 }
 
@@ -1329,8 +1338,9 @@ type forScope struct{ s *Scope }
 // forPool is the end of the threads of a pool.
 type forPool struct{ p *Pool }
 
-// A goal is what a wait is for, unless that is a call. A call keeps the edge of the wait
-// for it. A goal keeps the edge of any other wait.
+// A goal is what a wait is for, unless that is a call. On a thread the edge of a wait is
+// in the frame. Off the threads it is in the goal, or for a call in the call or the
+// awayCtx.
 type goal struct {
 	target
 	ctx    context.Context // its end ends the wait

@@ -6,8 +6,9 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// setParent makes p the parent of n. Ancestors of p that have ended are cut
-// out: nobody can wait for them any more.
+// setParent makes p the parent of n. It cuts out the nodes right above p as which no
+// function runs now. A wait that is joined to such a node (see Region.TakeIn) is no
+// longer found from p.
 func (n *Node) setParent(p *Node) {
 	n.parent.Store(p)
 	if p == nil {
@@ -78,7 +79,8 @@ func (n *Node) dropJoin(j *Join) {
 }
 
 // waiters calls visit for every frame that waits for n, directly or through
-// other nodes, until visit returns false. visit must take no lock.
+// other nodes, until visit returns false. A frame may be visited more than once, and after
+// it was popped: see Frame.live. visit must take no lock.
 //
 // The walk goes up the parents and sideways along the joins. Parents alone
 // cannot form a cycle; joins can (two tasks that wait for each other), so the
@@ -133,8 +135,8 @@ func (n *Node) waiters(visit func(*Frame) bool) {
 	}
 }
 
-// name returns the name of the task that runs as n. A node does not know the name of
-// any other function that runs as n; only a wait for that function does.
+// name returns the name of the task that runs as n, "a function" if no task does. Only a
+// wait for another function knows its name. n may be nil.
 func (n *Node) name() string {
 	if n != nil && n.life != nil && &n.life.own == n {
 		return n.life.called()

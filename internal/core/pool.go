@@ -122,7 +122,7 @@ func (c *Call) standsInLine() bool {
 	return slices.Contains(t.pool.waiting, t)
 }
 
-// holds reports whether t, which may be nil, has a worker of p.
+// holds reports whether t, which may be nil, is a thread of p and has a goroutine.
 func (t *Thread) holds(p *Pool) bool {
 	return t != nil && t.pool == p && t.gid.Load() != 0
 }

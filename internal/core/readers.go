@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 )
 
+// This file has the lock that keeps the records of waits valid while others read them.
+
 // cycles is held by a search for a cycle, and by a report while it looks at a few
 // waits. It is the outermost lock.
 //

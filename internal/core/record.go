@@ -235,6 +235,9 @@ func (c *Call) hasEnded() bool { return c.wait.Load() == callEnded }
 // calls leave zero, and writes none atomically: no other goroutine has the
 // record, and the caller need not wait for its cache lines to come back from
 // another processor.
+//
+// Reset reports false, and leaves f as it is, if the caller has parked as a task. Then f
+// must not be used again. A refused call must not be reset, because refusal stays.
 func (f *FullCall) Reset() (done bool) {
 	c := f.whole()
 	switch {

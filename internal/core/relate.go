@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// This file has the changes to who waits for whom, and the move of queued calls that
+// follows.
+
 // relate makes a change to who waits for whom, and puts the calls that are queued
 // on the threads concerned where they belong after it. To submitters both are one
 // step, so that a call made after the change does not overtake a call made before
@@ -39,8 +42,8 @@ type waking struct {
 	sleeps bool
 }
 
-// rearrange is the part of relate that holds locks. It returns what the caller has to
-// wake, and the calls that are not served any more.
+// rearrange is the part of relate that holds locks. It returns the threads that it has
+// locked, those of them to wake, the closers to let go, and the marks of resort.
 func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []waking, free []*closer, left []*Mark) {
 	relations.Lock()
 	defer relations.Unlock()
@@ -79,7 +82,8 @@ func rearrange(own *Thread, by *Node, change func()) (threads []*Thread, wake []
 	return threads, wake, free, left
 }
 
-// relations serializes relate; it nests outside Thread.mu.
+// relations is held by relate, by SetStrict, and by a search, so that joins do not change
+// meanwhile. It nests outside Thread.mu.
 var relations sync.Mutex
 
 // threads returns the threads of all frames that wait for n.
@@ -116,8 +120,8 @@ func (t *Thread) frameFor(n *Node) *Frame {
 	return best
 }
 
-// resortAll puts all queued calls where they belong. It returns those that the
-// thread now serves later than before. t.mu is held.
+// resortAll puts all queued calls where they belong. It returns the marks that resort has
+// made for calls from boxes. t.mu is held.
 func (t *Thread) resortAll() (left []*Mark) {
 	t.resort(&t.main)
 	t.resort(&t.posts)
@@ -154,8 +158,8 @@ func (t *Thread) related() bool {
 func (t *Thread) all() bool { return t.policy == All && !strict.Load() }
 
 // everybody reports whether t, in the frame where it is now, serves everybody: by its
-// policy, or because the frame is the bottom of an executor's thread. There is a frame,
-// and t.mu is held.
+// policy, or because that frame is open and t is the lasting thread of an executor's
+// goroutine. There is a frame, and t.mu is held.
 func (t *Thread) everybody() bool { return t.all() || t.top.open && t.own.forGood.Load() }
 
 // mark marks c, which is queued, and has been so for at least as long as seen.

@@ -13,6 +13,9 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
+// This file has the tokens of limiters: who takes them, waits for them and gives them
+// back.
+
 // key returns the key under which the holder publishes its waits. It is also
 // the key of h in kept and loans.
 func (h *Hold) key() any {
@@ -96,7 +99,8 @@ func (r *Resource) SetTotal(n int) {
 	r.mu.Unlock()
 }
 
-// TryAcquire takes n tokens if they are free and nobody waits.
+// TryAcquire takes n tokens if they are free and no claim is to have them first. Claims
+// that stand aside do not count.
 func (r *Resource) TryAcquire(n int) bool {
 	if r.quick(ownNode(), n) {
 		return true
@@ -117,8 +121,8 @@ func (r *Resource) TryAcquire(n int) bool {
 	return true
 }
 
-// quick takes n tokens for a holder that runs as node, if they are free and nobody
-// waits. It allocates nothing, and makes no join: see joinHolders.
+// quick takes n tokens for a holder at or below node, if they are free and nobody waits.
+// It uses a spare record if there is one, and makes no join: see joinHolders.
 func (r *Resource) quick(node *Node, n int) bool {
 	gid := goroutine.ID()
 	r.mu.Lock()
@@ -268,7 +272,7 @@ func (r *Resource) Acquire(ctx context.Context, n int, keeps bool) (*Hold, error
 		r.kin = append(r.kin, c)
 	}
 	r.contend()
-	r.grant() // those before it may stand aside
+	r.grant() // all claims before c may stand aside, so that c is next
 	r.mu.Unlock()
 	r.joinHolders()
 
@@ -460,8 +464,8 @@ func (c *claim) giveUp() {
 func (r *Resource) free() int { return r.total - max(r.used, r.busy) }
 
 // grant gives tokens that nobody uses to those who are owed one, then to kin. Tokens
-// that are free go to the first in line. r.mu is held, which is allowed because closing a channel
-// runs no code of the user's.
+// that are free go to the first in line. r.mu is held. grant wakes waiters under it,
+// which is allowed because closing a channel runs no code of the user's.
 func (r *Resource) grant() {
 	for c := r.nextOwed(); c != nil; c = r.nextOwed() {
 		if r.busy >= r.used {
@@ -646,7 +650,8 @@ func (r *Resource) nextOwed() *claim {
 	return nil
 }
 
-// standsAside reports whether c must not be given tokens now. r.mu is held.
+// standsAside reports whether c must not be given tokens now, and notes that c has missed
+// some if so. r.mu is held.
 func (c *claim) standsAside() bool {
 	if c.aside {
 		c.missed = true

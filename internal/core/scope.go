@@ -62,10 +62,10 @@ var DefaultConfig = &Config{}
 func (s *Scope) Made() bool { return s.root != nil }
 
 // enter opens an account for one call. If related is true, the call comes from a
-// function that still runs, and is accepted even after Close. t.mu is held. If
-// an outer scope refuses the call and s was closed in between, settle closes the
-// done channel of s under t.mu. To enter the outer scope first would be worse:
-// settle could then end the lease of the thread under t.mu.
+// function that still runs, and is accepted even after Close. The mu of the thread is
+// held, except by EnterInline. If an outer scope refuses the call and s was closed in
+// between, settle closes the done channel of s under that mu. To enter the outer scope
+// first would be worse: settle could then end the lease of the thread under it.
 func (s *Scope) enter(related bool) error {
 	for {
 		v := s.account.Load()

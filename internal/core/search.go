@@ -10,6 +10,9 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
+// This file has the search for a cycle of waits, and the refusal of the wait that closes
+// one.
+
 func newQuery(e *edge, node *Node, f *Frame, c *Call) *query {
 	q := &query{edge: e, node: node, frame: f, call: c, claim: e.claim()}
 	if node != nil {
@@ -30,7 +33,9 @@ func (q *query) certain() bool {
 	relations.Lock()
 	defer relations.Unlock()
 	if f, ok := q.edge.to.(forCall); ok {
-		return q.Certain(&callVertex{q, f.c}) // its own call is not what it waits for
+		// The call is itself a target, and the edge leads to it. So the search begins with
+		// what the call needs.
+		return q.Certain(&callVertex{q, f.c})
 	}
 	return q.Certain(&edgeVertex{q, q.edge})
 }
@@ -198,8 +203,8 @@ func (e *edge) block() cycle.Block {
 }
 
 // standsOn reports whether the function that waits in f runs on top of a function that
-// does not wait for it. Only the policy [All] allows that. on is the link that says
-// so. t.mu is held.
+// does not wait for it. on is the link that says so. It looks only at threads with the
+// policy [All]: below an open frame there are only posted functions. t.mu is held.
 func (t *Thread) standsOn(f *Frame) (on Link, ok bool) {
 	if t.policy != All || f.call == nil || f.below == nil || f.below.call == nil {
 		return on, false
@@ -239,8 +244,9 @@ func MarkQueued(thread, seq uint64, seen time.Duration) (m *Mark, ok bool) {
 	return m, true
 }
 
-// queued returns the call, nil if it has left the queue. While the caller has the
-// right to read edges, the record is not used for another call.
+// queued returns the call, nil if it has left the queue. While the caller has the right
+// to read edges, the record is not used for another call, because whoever has submitted
+// it waits for the readers first.
 func (m *Mark) queued() *Call {
 	m.thread.mu.Lock()
 	defer m.thread.mu.Unlock()
@@ -250,7 +256,7 @@ func (m *Mark) queued() *Call {
 // Refuse takes the call with the number seq out of the queue of a thread, and
 // has it fail with err. It reports false if it is not there any more, for a
 // function that was posted to an executor, which has no caller to be told, and
-// on a thread that has no goroutine.
+// on a thread that waits for a worker of its pool.
 func Refuse(thread, seq uint64, err error) bool {
 	t, c := queuedCall(thread, seq)
 	if c == nil {
@@ -479,7 +485,7 @@ func (q *query) stackLocked(t *Thread, low int) []cycle.Vertex {
 	return []cycle.Vertex{s[t.top.level-low]}
 }
 
-// An edgeVertex is the wait of a frame.
+// An edgeVertex is one wait, of a frame or of the waiter that asks.
 type edgeVertex struct {
 	q *query
 	e *edge
@@ -547,7 +553,7 @@ func (v *placeVertex) Expand() cycle.Needs {
 	if len(of) < v.limit {
 		return cycle.Needs{} // one is about to begin
 	}
-	// All of them, for the claims among them.
+	// Whole has the search meet the claims of all members, so that lend can serve them.
 	return cycle.Needs{Of: of, Any: true, Whole: true, Varies: true}
 }
 
@@ -576,14 +582,16 @@ func (v *resourceVertex) Expand() cycle.Needs {
 	return n
 }
 
-// maxMembers bounds at how many of a chain a search looks: the newest.
+// maxMembers is at how many holders of one chain a search looks: those with the highest
+// goroutine ids.
 const maxMembers = 16
 
 // tokens returns the holders of the tokens that c waits for, in groups. c gets a token
 // when all holders of any one group have ended. If c may have any token that is not in
 // use, each holder that has its token is a group. Otherwise the chains are the groups.
-// tokens returns nil if a holder is known to run, or is unknown. The order is the same
-// at each look.
+// tokens returns nil if c may get a token without these: one is free, can be lent, or was
+// just given to a claim; or a holder runs, or does not keep its token. The order is the
+// same at each look.
 func (q *query) tokens(c *claim) (groups [][]*Hold) {
 	r := c.r
 	r.mu.Lock()

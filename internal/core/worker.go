@@ -13,6 +13,9 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
+// This file has the goroutines of threads: workers, the begin and end of leases, and
+// callers that hold a thread.
+
 // After maxUnwound Goexits a worker is not used for another lease, so that its
 // stack does not grow without bound. Nor is it after maxLeases leases: each locks
 // the goroutine once more than it unlocks it, and Go's counter of locks has 32

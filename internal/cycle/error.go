@@ -15,7 +15,7 @@ var ErrDeadlock = errors.New("deadlock")
 type Error struct {
 	// Message says which wait it was.
 	Message string
-	// Cycle is who waits for whom: each link for the next, the last for the
+	// Cycle has the waits in order: each waits for the next, and the last for the
 	// first, which is the wait that was refused.
 	Cycle []Link
 	// Page names the page of the documentation that says why it is so and what to do,

@@ -117,7 +117,8 @@ func (l *loss) tell() {
 	}
 }
 
-// Report is what is written of a panic of what, of which nobody is told.
+// Report returns the text that is written about p if nobody is told of it. what names the
+// function that panicked.
 func (p *Panic) Report(what string) string {
 	return fmt.Sprintf("asyncsync: %s panicked: %v\n\n%s\n", what, p.Value, p.Stack)
 }
@@ -172,8 +173,8 @@ func stack() []byte {
 
 // raisedAnew reports whether the panic that is being recovered comes from
 // Raise. That a value equals the one last raised would not tell: programs panic
-// with the same value twice. The stack does: right above the runtime's part of
-// it is who panicked.
+// with the same value twice. The stack does: the function that panicked is
+// right below the runtime's part of it.
 func raisedAnew() bool {
 	var pcs [deferred + 2]uintptr
 	n := runtime.Callers(3, pcs[:])

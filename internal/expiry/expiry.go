@@ -13,9 +13,9 @@ import (
 // A Waiter is told that its ctx has ended.
 type Waiter interface {
 	// Expire is called once, after the end of ctx, which may be that of another with
-	// the same channel. No lock is held. For one channel it is called for one waiter
-	// after the other, in the order in which they were added. If it calls Goexit the
-	// others are told all the same.
+	// the same channel. No lock is held. Waiters that were added before the first Expire
+	// for their channel are told one after the other, in the order in which they were
+	// added. If it calls Goexit the others are told all the same.
 	Expire(ctx context.Context)
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // criticals holds the thread-critical values of one thread, or of one ordinary goroutine,
-// from the first SetCritical until EndCritical. It belongs to that thread like the record
+// from when they are first set, saved or shared until EndCritical. It belongs to that thread like the record
 // does; home and ended alone may be read by others.
 type criticals struct {
 	home   atomic.Int64 // the goroutine whose EndCritical ends this; 0 between GiveAway and Adopt
@@ -160,8 +160,8 @@ func (s SavedCritical) Restore() {
 // without having their exit functions run.
 var ErrExitLoop = errors.New("goroutine: exit functions kept setting thread-critical values; the last were dropped")
 
-// maxPasses is how often EndCritical goes through the values that exit functions have set
-// meanwhile: PTHREAD_DESTRUCTOR_ITERATIONS, and for the same reason.
+// maxPasses is how many passes EndCritical makes, the first included. It is
+// PTHREAD_DESTRUCTOR_ITERATIONS, and for the same reason.
 const maxPasses = 4
 
 // EndCritical ends the thread's critical values: it runs the exit functions, the one of
@@ -269,8 +269,7 @@ func (c *criticals) inExitOrder() []uint64 {
 	return ids
 }
 
-// giveUp drops what is left. Nothing may be left when it reports, for failed may panic,
-// and then run is called again.
+// giveUp drops what is left, and then reports it, because failed may panic.
 func (e *ending) giveUp() {
 	n := e.c.exits
 	clear(e.c.values)

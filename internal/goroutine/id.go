@@ -1,12 +1,12 @@
 // Package goroutine answers the question "which goroutine is this?" and keeps
 // one [Record] for each goroutine that the library remembers something about:
-// its goroutine-local values, the thread it is locked to, and the call-tree
-// node it runs.
+// its goroutine-local values, the thread that it is, and the call-tree node that it
+// runs.
 //
 // # Who may use a record
 //
-// A record belongs to its goroutine. Only its ID may be read or written from
-// elsewhere, so it needs no lock. The only shared structure is the table from
+// A record belongs to its goroutine. Elsewhere only its ID, which never changes, may be
+// read, except by code that keeps the goroutine asleep. So it needs no lock. The only shared structure is the table from
 // id to record (table.go), and its readers take no lock either.
 //
 // # How long a record lives

@@ -1,17 +1,17 @@
 package goroutine
 
-// A Record is what the library keeps for one goroutine. Only that goroutine may
-// use it; others may read its ID only.
+// A Record is what the library keeps for one goroutine. Only that goroutine may use it,
+// or code that has it to itself while the goroutine sleeps. Others may read its ID only.
 type Record struct {
 	ID     int64  // fixed at birth
 	Values Values // the goroutine-local values: immutable, swapped whole
-	Owner  any    // the thread the goroutine is locked to, nil otherwise; set by internal/core
+	Owner  any    // the thread that the goroutine is, nil otherwise; set by internal/core
 	Node   any    // the call-tree node the goroutine runs, nil otherwise; set by internal/core
 	Task   any    // what of a loop the goroutine runs, nil otherwise; set by internal/sched and loop
 	Raised any    // the panic that was raised again here last, nil if none was; set by internal/core
 	Told   bool   // the waiter has been told of the Goexit under way; set by internal/core, for loop
 
-	critical *criticals // made by the first SetCritical, or shared with the thread's record
+	critical *criticals // made when first needed: see criticals; or shared with the thread's record
 	holds    int        // Hold calls not yet undone
 }
 

@@ -14,7 +14,7 @@ import (
 type crowd struct {
 	ran    int  // entries of the queue since the loop last slept
 	likely bool // it ran several entries when it was last awake
-	wakes  int  // since it stopped being likely
+	wakes  int  // that could have been delayed, ever
 	spare  int  // wakes not to delay, because delaying took long
 	fine   int  // the value of spare next time
 }
@@ -59,8 +59,8 @@ func (c *crowd) took(d time.Duration) {
 	c.spare = c.fine
 }
 
-// gather lets the other callers run. mu is not held, and the caller is no
-// thread.
+// gather lets the other callers run. mu is not held, and the caller is an ordinary
+// goroutine.
 func (l *Loop) gather() {
 	start := time.Now()
 	runtime.Gosched()

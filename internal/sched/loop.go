@@ -21,7 +21,7 @@ type Loop struct {
 	done    chan struct{}
 	posted  Task // what a posted function runs as: nothing that may wait
 
-	mu       sync.Mutex // guards what follows; a leaf
+	mu       sync.Mutex // guards what follows; a leaf, but for what see locks in Look
 	queue    []entry    // what comes after batch
 	begun    bool       // Run has been called
 	refusing bool       // nothing new is accepted

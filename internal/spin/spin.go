@@ -36,8 +36,9 @@ type Spin struct {
 
 	_ [40]byte // callers read what is above; the rest is the thread's
 
-	// Never turns spinning off. Set before the thread has a goroutine, for those in synctest
-	// bubbles: their clock stands still while a goroutine runs, so no spin would end.
+	// Never turns spinning off. Set before the thread has a goroutine: by configuration,
+	// for unpinned threads, and in synctest bubbles, whose clock stands still while a
+	// goroutine runs, so that no spin would end.
 	Never bool
 
 	// Of the thread's goroutine only.
@@ -50,7 +51,7 @@ type Spin struct {
 
 // How long, in nanoseconds, and how often.
 const (
-	patience   = 20_000  // must exceed the time it takes to wake a thread
+	patience   = 20_000  // how long either side looks in step
 	trial      = 160_000 // while the peer has to be stolen from our run queue
 	maxMisses  = 12
 	manyHits   = 256 // after which the back-off begins anew
@@ -74,8 +75,8 @@ var mode atomic.Int32
 // tests and benchmarks.
 func Set(to int) { mode.Store(int32(to)) }
 
-// Processors returns how many goroutines can run at once. Until remembers the answer,
-// since asking for it takes a lock.
+// Processors returns how many goroutines can run at once. It remembers the answer for
+// Until, because asking takes a lock.
 func Processors() int {
 	n := min(runtime.GOMAXPROCS(0), runtime.NumCPU())
 	procs.Store(int32(n))
@@ -183,7 +184,8 @@ func (s *Spin) stop() {
 }
 
 // Until spins until word is no longer old, and returns true, or until the budget, in
-// nanoseconds, is spent.
+// nanoseconds, is spent. It returns false early if more goroutines spin than can run at
+// once.
 //
 // Where both sides are in step the first round sees it, and touches nothing
 // that others write.
