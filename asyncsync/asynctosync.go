@@ -16,16 +16,18 @@ import (
 //
 // Where fn runs depends on the caller:
 //
-//   - A goroutine that is no thread, with a ctx that carries no context,
-//     becomes a thread for the duration of the call. It is locked to its OS
-//     thread, and the thread-sensitive calls below come back to it. If main
-//     calls it so, after [runtime.LockOSThread] in an init function, the
-//     program's main thread becomes available to everything below. GUIs need
-//     that.
+//   - A goroutine that is no thread, with a ctx that belongs to no context,
+//     task, group or call, becomes a thread for the duration of the call. It is
+//     locked to its OS thread, and the thread-sensitive calls below come back
+//     to it. If main calls it so, after [runtime.LockOSThread] in an init
+//     function, the program's main thread becomes available to everything
+//     below. GUIs need that.
 //   - Async code calls fn directly, or with [Abandon] on a goroutine of its
 //     own. The same holds for a task of a loop.
-//   - A function posted to a loop would block that loop. There the call returns
-//     [loop.ErrOnLoop].
+//   - A function posted to a loop of [loop.NewThread] or [loop.FromPost] would
+//     block that loop. There the call returns [loop.ErrOnLoop]. A function
+//     posted to a [CurrentThreadExecutor] or a [PoolExecutor] is sync code on a
+//     thread, and its thread serves.
 //   - Sync code called by a task of a loop runs fn as a task of that loop: see
 //     [loop.Host]. Below an [AsyncSingleThreadContext], fn becomes a task on
 //     that context's thread.

@@ -34,10 +34,10 @@
 //
 // # When something hangs
 //
-// The library refuses a wait through it that could never end. The error matches
-// deadlock.ErrDeadlock, says who waits for whom, and names a page that
-// go doc shows. deadlock.Watch reports hangs that involve waits of other
-// kinds.
+// The library refuses a wait that closes a cycle of waits through it: for
+// calls, tasks, groups, tokens, locks and closings. The error matches
+// deadlock.ErrDeadlock, says who waits for whom, and names a page that go doc
+// shows. deadlock.Watch reports hangs that involve waits of other kinds.
 //
 // # Synchronization
 //

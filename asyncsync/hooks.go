@@ -15,9 +15,13 @@ import "asyncsync.dev/internal/core"
 //     panic passes through.
 //   - Abandoned is called on a goroutine of its own when the function of an
 //     abandoned call has ended.
-//   - Values gives a call values that its function finds in its ctx, and that
-//     the hooks find later in [CallInfo].Ctx: the span of a trace, for example.
-//     A hook that keeps a table of calls uses [CallInfo].ID as the key.
+//   - Values is asked by the caller, before Queued is told. It returns a
+//     context of which only the values are used, the span of a trace for
+//     example: the function finds them in its ctx, and the hooks in
+//     [CallInfo].Ctx. Make that context from context.Background, not from
+//     CallInfo.Ctx; one that was made from the ctx of a call, or that can end,
+//     makes the call panic. A nil context adds nothing. A hook that keeps a
+//     table of calls uses [CallInfo].ID as the key.
 //
 // No lock is held: hooks may call into this library.
 //
@@ -30,7 +34,8 @@ import "asyncsync.dev/internal/core"
 // then those of the contexts, the outermost first. If a hook panics or calls
 // [runtime.Goexit], the remaining hooks are told, and then the call ends in the
 // same way; if several hooks do so, the last one counts. A call that ends so
-// before it was queued, in Values or Queued, is not told to Ended.
+// before it was queued, in Values or Queued, is not told to Ended. If a Started
+// hook ends a call so, the function does not run.
 type Hooks = core.Hooks
 
 // CallInfo is what a hook is told of one call. Its fields are ID, Ctx, Name,
@@ -39,9 +44,10 @@ type Hooks = core.Hooks
 type CallInfo = core.CallInfo
 
 // AddHooks adds h to the hooks of the process. They are told of all calls from
-// now on, until remove is called. Hooks can be removed in any order. A second
-// remove has no effect. Libraries use AddHooks; a program may also use
-// [SetHooks].
+// now on, until remove is called, except calls that are refused before they are
+// made: those whose ctx has already ended, and those, other than of [Go], that
+// fail with [ErrNoContext]. Hooks can be removed in any order. A second remove
+// has no effect. Libraries use AddHooks; a program may also use [SetHooks].
 func AddHooks(h Hooks) (remove func()) { return core.AddHooks(h) }
 
 // SetHooks is AddHooks for the program that owns the process: h replaces the

@@ -23,10 +23,10 @@ import (
 //
 // Each record has the attributes call and context, the names; thread, the id of
 // the OS thread if there is one; queued and ran, the durations; and err, panic,
-// goexit and inline where they apply. If err is a deadlock.Error, there are
-// also cycle, and page, the page of the documentation that says what to do.
-// Records are made with the ctx of the call, so that handlers find their values
-// there.
+// stack, goexit, inline and hint where they apply. If err is a deadlock.Error,
+// there are also cycle, and page, the page of the documentation that says what
+// to do. Records are made with the ctx of the call, so that handlers find their
+// values there.
 //
 // A call that leaves its context on purpose says so with [Detach], and is not reported
 // as lost. No analyzer reports lost contexts, because context.Background is often right.

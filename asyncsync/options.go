@@ -18,6 +18,13 @@ type Executor = loop.Poster
 // An Option changes how a call is made. An option that contradicts another, or
 // that does not apply to the wrapper it is given to, panics when the wrapper is
 // made.
+//
+// [Named], [LongRunning], [Abandon], [Interrupt] and [InterruptOnce] are
+// for all calls. [On], [IfFree] and [Insensitive] are for [SyncToAsync],
+// [ToThread] and [Do]; [WithExecutor] and [WithLimiter] are too, and need
+// Insensitive. [WithLoop] and [SameThread] are for [AsyncToSync], [FromThread]
+// and [DoAsync]. Calls of a [Handle] or a [HandlePool] take neither On nor
+// Insensitive, and only they take [InterruptValue]. [Go] lists its own.
 type Option func(*settings)
 
 // settings holds what the options of one wrapper say.
@@ -39,8 +46,9 @@ func On(tsc *ThreadSensitiveContext) Option {
 }
 
 // Insensitive says that the function may run on any thread. It runs on the
-// caller's goroutine, or on another ordinary goroutine if the caller is a
-// thread.
+// caller's goroutine. If the caller is a thread or a task of a thread loop, or
+// the call has [Abandon], it runs on another ordinary goroutine: see
+// [DefaultLimiter].
 func Insensitive() Option {
 	return func(s *settings) { s.insensitive = true }
 }
@@ -88,8 +96,8 @@ func WithLoop(l loop.Loop) Option {
 // thread is a deadlock. The function sees the thread's thread-critical
 // variables.
 //
-// A caller that is no thread, and has a ctx that carries no context, becomes a
-// thread for the duration and runs the function itself.
+// A caller that is no thread, and whose ctx belongs to no context, task, group
+// or call, becomes a thread for the duration and runs the function itself.
 func SameThread() Option {
 	return func(s *settings) { s.sameThread = true }
 }
@@ -563,7 +571,9 @@ func NewThreadPool(c ThreadPoolConfig) *ThreadPool {
 	return &ThreadPool{p}
 }
 
-// ThreadPoolStats is the state of a pool at one moment.
+// ThreadPoolStats is the state of a pool at one moment. Its fields are Threads,
+// Overflow (of these, beyond MaxThreads), Idle, Waiting (contexts in line),
+// Peak and Started.
 type ThreadPoolStats = core.PoolStats
 
 // Stats returns the state of the pool.

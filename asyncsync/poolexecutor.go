@@ -201,7 +201,9 @@ func (e *PoolExecutor) Close() error {
 
 // Shutdown is [PoolExecutor.Close] with a limit on the wait. When ctx ends, it
 // returns an error that matches the cause of ctx and says what runs. The posted
-// functions still run, unless the executor has no thread yet.
+// functions still run, unless the executor has no thread yet. Called on a
+// thread of the executor, Shutdown returns an error that matches
+// deadlock.ErrDeadlock; the thread is given back when the function has ended.
 func (e *PoolExecutor) Shutdown(ctx context.Context) error {
 	checkCtx(ctx, "PoolExecutor.Shutdown")
 	e.check("Shutdown")

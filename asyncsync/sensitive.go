@@ -129,7 +129,8 @@ func (tsc *ThreadSensitiveContext) Shutdown(ctx context.Context) error {
 }
 
 // ContextStats is the state of a context at one moment. Contexts that share a
-// thread share the figures.
+// thread share the figures. Its fields are Name, Thread (the id of the OS
+// thread, 0 while there is none), Queued, Running, Calls and Closed.
 type ContextStats = core.ScopeStats
 
 // Stats returns the state of the context. All but Name and Closed are those of its

@@ -127,7 +127,8 @@ func (t *asyncThread) run() {
 //
 // In a function that runs on the thread, or in sync code called by such a
 // function on another thread, Close does not wait: the thread ends after the
-// function.
+// function. In any other code that such a function waits for, Close waits for
+// ever, and the library does not report it: close the context outside.
 func (a *AsyncSingleThreadContext) Close() error {
 	if a == nil || a.thread == nil {
 		panic("asyncsync: AsyncSingleThreadContext.Close: nil AsyncSingleThreadContext, or one not made by NewAsyncSingleThreadContext")

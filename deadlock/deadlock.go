@@ -14,9 +14,9 @@
 //     cycle in which every wait is one of this module: for a call to a thread,
 //     an async function, a task, a group, a token of a limiter, a mutex, a
 //     thread of a full pool, or the end of a context or a pool. Examples are a
-//     task that waits for itself, threads that call each other in a ring, and a
-//     call below a function that waits for it, made with a ctx from outside
-//     that function.
+//     task that waits for itself, functions that call each other's threads in a
+//     ring, none of them called by another, and a call below a function that
+//     waits for it, made with a ctx from outside that function.
 //
 // There is a page for each of them, which says why it is so and what to do. Errors,
 // verdicts and the failures of strict tests end with its name, which go doc opens:

@@ -1,9 +1,8 @@
 // Package debugpage serves a page that shows what the threads of this module
 // do: what runs on each thread and what it waits for, what is queued behind it,
 // a picture of who waits for whom that marks a cycle if there is one, the
-// stacks involved, limiters and pools, and the findings of the watcher since
-// the start. It is to package deadlock what [net/http/pprof] is to
-// runtime/pprof.
+// stacks involved, limiters and pools, and the last 32 findings of the watcher.
+// It is to package deadlock what [net/http/pprof] is to runtime/pprof.
 //
 //	page := debugpage.New(deadlock.Config{Slow: 5 * time.Second})
 //	defer page.Close()
@@ -40,5 +39,6 @@
 // goroutines: see [deadlock.Take]. Looks are made one after another. Looks for
 // live pages take at most a twentieth of the time, however many clients watch:
 // if a report takes long, they become rarer. Pages have the same bounds as
-// reports.
+// reports. At most 32 clients can have a live page at a time; others get status
+// 503 for the live part. A filter has at most 200 bytes.
 package debugpage

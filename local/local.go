@@ -133,7 +133,8 @@ func ThreadCritical() Option {
 // function runs too, after the others; this stops after four rounds. A panic or
 // Goexit in one function does not keep the others from running.
 //
-// It panics if fn is nil.
+// It panics if fn is nil. A variable has at most one such function: New panics
+// if it is given two.
 func OnThreadExit[T any](fn func(T)) Option {
 	if fn == nil {
 		panic("local: OnThreadExit with a nil function")

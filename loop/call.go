@@ -22,8 +22,8 @@ import (
 //
 // Call may be called from any goroutine. A task of a thread loop parks
 // meanwhile, also if the loop is its own. Sync code on a thread serves, as in
-// asyncsync.FromThread. Inside a posted function of a loop that has one thread,
-// Call returns [ErrOnLoop], whatever loop it is given.
+// asyncsync.FromThread. Inside a function posted to a loop of NewThread or
+// FromPost, Call returns [ErrOnLoop], whatever loop it is given.
 //
 // It panics if ctx or fn is nil.
 func Call[R any](ctx context.Context, l Loop, fn func(context.Context) (R, error)) (R, error) {

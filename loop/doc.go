@@ -19,7 +19,8 @@
 //
 // [Call] runs a function on any loop and waits for it. [Host] returns, in sync
 // code that a task has called, the loop of that task. [Current] returns the
-// backend of the calling task.
+// backend of the calling task. A nil ctx or function panics, everywhere in this
+// package.
 //
 // # Waiting on a thread loop
 //

@@ -16,8 +16,10 @@ var ErrStopped = errors.New("loop: stopped")
 var ErrNoLoop = errors.New("loop: no loop: name one, or use the ctx of code that runs on a loop")
 
 // ErrOnLoop is returned where a wait would block a loop: by [Run] inside a task
-// or a posted function of any loop that has one thread, and by [Call] and Park
-// inside a posted function. A task of such a loop may call Call and Park.
+// of a thread loop, and by Run, [Call] and Park inside a function posted to a
+// thread loop or to a loop of [FromPost]. A task of a thread loop may call Call
+// and Park. A function posted to an executor of package asyncsync is sync code,
+// and may call all three.
 var ErrOnLoop = errors.New("loop: would block the loop that it is called on")
 
 // A Poster accepts functions and runs each of them once, soon, on a goroutine
@@ -92,7 +94,7 @@ type Backend interface {
 	// wait has an effect.
 	//
 	// On a goroutine that runs no task, Park blocks that goroutine. Inside a posted
-	// function of a loop with one thread it returns ErrOnLoop.
+	// function of a loop of NewThread or FromPost it returns ErrOnLoop.
 	Park(ctx context.Context, arm func(wake func())) error
 }
 

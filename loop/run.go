@@ -17,8 +17,9 @@ import (
 // Goexit ends that too.
 //
 // A backend can be run once. Any further Run returns [ErrStopped], also while
-// the first one is under way. Inside a task or a posted function of a loop that
-// has one thread, Run returns [ErrOnLoop], whatever backend it is given.
+// the first one is under way. Inside a task of a thread loop, and inside a
+// function posted to a thread loop or to a loop of [FromPost], Run returns
+// [ErrOnLoop], whatever backend it is given.
 //
 // If ctx has ended, main does not run and Run returns the cause; the backend
 // stops all the same. If ctx ends while main runs, only main's ctx ends.

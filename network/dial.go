@@ -19,11 +19,14 @@ import (
 // connection that succeeds is returned. The other attempts are cancelled, and
 // connections that they make nonetheless are closed.
 //
-// network is "tcp", or "tcp4" or "tcp6" for one family. If all attempts fail,
-// the error joins all of theirs in the order of the addresses. If ctx ends
-// first, its cause is returned. A panic or a [runtime.Goexit] of a resolver or
-// a function of [WithDial] reaches the caller, after the other attempts have
-// been cancelled and have ended, and what they connected has been closed.
+// network is "tcp", or "tcp4" or "tcp6" for one family. For any other network
+// DialStaggered returns a [net.UnknownNetworkError]. An empty host is this
+// machine: ::1 and 127.0.0.1. The port may be the name of a service. If all
+// attempts fail, the error joins all of theirs in the order of the addresses.
+// If ctx ends first, its cause is returned. A panic or a [runtime.Goexit] of a
+// resolver or a function of [WithDial] reaches the caller, after the other
+// attempts have been cancelled and have ended, and what they connected has been
+// closed.
 //
 // [net.Dialer] races two lists, one for each family. If the first of several
 // addresses of one family is a black hole, it waits for the system's timeout.

@@ -19,7 +19,8 @@
 // Every function here that waits may be called from anywhere, and waits like
 // [task.Await]. A goroutine blocks. A thread serves the calls of code that its
 // function has started. A task of a thread loop parks, so that the loop runs
-// others. In a function posted to a loop, the wait blocks the loop.
+// others. In a function posted to a loop, the wait blocks the loop. A nil ctx,
+// connection, listener or file panics.
 //
 // # Where it comes from
 //

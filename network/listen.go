@@ -29,7 +29,9 @@ import (
 // of its addresses. If a host cannot be looked up, or an address cannot be
 // listened on, ListenAll closes what it has opened and returns all such errors,
 // joined. If ctx ends first, it also closes what it has opened, and returns the
-// cause. The end of ctx after that does not matter.
+// cause. The end of ctx after that does not matter. For a network that it does
+// not know ListenAll returns a [net.UnknownNetworkError], and for a port that
+// is not in 0 to 65535 a [net.AddrError].
 //
 // It is EasyNetwork's create_tcp_listeners, which chooses a different port for
 // each address.

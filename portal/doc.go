@@ -26,9 +26,9 @@
 // Call, StartTask, Wrap, the close functions of Wrap, Wait, Close, Acquire and
 // release may be called from anywhere. A goroutine blocks, a thread serves, and
 // a task of a thread loop parks, also a task of the portal's own loop. A
-// function posted to a loop with one thread would block that loop; there they
-// return [loop.ErrOnLoop]. StartSoon and Stop do not wait, and may be called
-// there too.
+// function posted to a loop of [loop.NewThread] or [loop.FromPost] would block
+// that loop; there they return [loop.ErrOnLoop]. StartSoon and Stop do not
+// wait, and may be called there too.
 //
 // # Where it comes from
 //

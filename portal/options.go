@@ -40,7 +40,7 @@ func Named(name string) Option {
 
 // Linger makes a Provider keep an unused portal for d, so that users who come
 // in bursts find the loop running. By default, and with d <= 0, the last
-// release closes the portal.
+// release closes the portal. It is for [NewProvider]; with it [Start] panics.
 func Linger(d time.Duration) Option {
 	return Option{func(c *config) { c.linger, c.lingering = d, true }}
 }

@@ -329,8 +329,9 @@ func (p *Portal) Stopping() <-chan struct{} {
 
 // Wait waits until the portal is stopped or ctx ends. It returns nil or the
 // cause of ctx. It is for the task that has opened the portal and is stopped by
-// others. Inside a function posted to a loop with one thread it returns
-// [loop.ErrOnLoop].
+// others. Inside a function posted to a loop of [loop.NewThread] or
+// [loop.FromPost] it returns [loop.ErrOnLoop], or nil if the portal is already
+// stopped.
 //
 // It is anyio's sleep_until_stopped.
 func (p *Portal) Wait(ctx context.Context) error {
@@ -369,11 +370,12 @@ func (p *Portal) Wait(ctx context.Context) error {
 // A thread serves the functions of the portal meanwhile. Where Close would wait
 // for itself, it stops the portal and returns [loop.ErrOnLoop]; the end goes
 // on, and another Close reports the rest. That is so in the portal's own calls
-// and tasks, in any task of a loop that Start has made and any function posted to
-// it, in what all these call or have started, and inside a function posted to a
-// loop with one thread. Where a function of the portal waits for the caller in some
-// other way, like for a mutex that the caller has locked, one of the two waits
-// returns an error that matches [asyncsync.dev/deadlock.ErrDeadlock].
+// and tasks, in any task of a loop that Start has made and any function posted
+// to it, in what all these call or have started, and inside a function posted
+// to a loop of [loop.NewThread] or [loop.FromPost]. Where a function of the
+// portal waits for the caller in some other way, like for a mutex that the
+// caller has locked, one of the two waits returns an error that matches
+// [asyncsync.dev/deadlock.ErrDeadlock].
 func (p *Portal) Close(cause error) error {
 	p.check("Close")
 	_, blocks := core.OnLoop()
@@ -435,9 +437,9 @@ func (p *Portal) inside() bool {
 // the cause of that. If fn has not begun then, it does not begin, and Call
 // returns the cause.
 //
-// Inside a function posted to a loop with one thread Call returns
-// [loop.ErrOnLoop], also if the portal has stopped. It panics if ctx or fn is
-// nil.
+// Inside a function posted to a loop of [loop.NewThread] or [loop.FromPost]
+// Call returns [loop.ErrOnLoop], also if the portal has stopped. It panics if
+// ctx or fn is nil.
 func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, error)) (R, error) {
 	p.check("Call")
 	checkCtx(ctx, "Call")

@@ -52,9 +52,9 @@ func NewProvider(opts ...Option) *Provider {
 // ErrStopped until all have released it.
 //
 // Acquire returns the cause of ctx if ctx ends first, and the error of [Start]
-// if that fails. Inside a function posted to a loop with one thread it returns
-// [loop.ErrOnLoop]. In a task of the very portal whose end it would have to
-// wait for, it returns [loop.ErrStopped].
+// if that fails. Inside a function posted to a loop of [loop.NewThread] or
+// [loop.FromPost] it returns [loop.ErrOnLoop]. In a task of the very portal
+// whose end it would have to wait for, it returns [loop.ErrStopped].
 func (v *Provider) Acquire(ctx context.Context) (p *Portal, release func() error, err error) {
 	if v == nil {
 		panic("portal: Acquire of a nil Provider")

@@ -19,16 +19,17 @@ import (
 //
 // If fn ends without calling started, StartTask ends in the same way: with its
 // error, panic or [runtime.Goexit], or with [task.ErrNotStarted] if fn returned
-// nil. It then also returns the task, which has ended. After the start, only
-// waiters for the task learn its outcome.
+// nil. It then also returns the task, which has ended. After the start, waiters
+// for the task get its outcome; [Portal.Close] returns an error that nobody has
+// waited for.
 //
 // started may be called from anywhere. A second call returns
 // [task.ErrStartedTwice]. If StartTask no longer waits, started returns the
 // cause of that.
 //
 // After a stop StartTask returns [loop.ErrStopped]; inside a function posted to
-// a loop with one thread it returns [loop.ErrOnLoop]. It panics if ctx or fn is
-// nil.
+// a loop of [loop.NewThread] or [loop.FromPost] it returns [loop.ErrOnLoop]. It
+// panics if ctx or fn is nil.
 //
 // It is the start_task of anyio's portal.
 func StartTask[S, R any](ctx context.Context, p *Portal, fn func(ctx context.Context, started func(S) error) (R, error), opts ...task.Option) (*task.Task[R], S, error) {

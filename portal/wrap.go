@@ -22,17 +22,17 @@ import (
 //
 // The close function of Wrap waits for the closing function and ends in the
 // same way, also if the portal has closed the resource. Further calls report
-// the same. Inside a function posted to a loop with one thread it starts the
-// closing, does not wait, and returns [loop.ErrOnLoop]. If the close function
-// is never called, [Portal.Close] returns the error of the closing function
-// among others.
+// the same. Inside a function posted to a loop of [loop.NewThread] or
+// [loop.FromPost] it starts the closing, does not wait, and returns
+// [loop.ErrOnLoop]. If the close function is never called, [Portal.Close]
+// returns the error of the closing function among others.
 //
 // If open fails, Wrap ends in the same way: with its error, panic or
 // [runtime.Goexit]. If ctx ends while open runs, the ctx of open ends and Wrap
 // waits for open; if open still succeeds, the resource is closed with the
 // cause. Once the resource is open, ctx does not matter. Like [Call], Wrap
 // returns ErrStopped after a stop, and ErrOnLoop. It panics if ctx or open is
-// nil.
+// nil, or if open returns neither an error nor a closing function.
 //
 // It is anyio's wrap_async_context_manager.
 func Wrap[R any](ctx context.Context, p *Portal, open func(context.Context) (R, func(context.Context, error) error, error)) (R, func(error) error, error) {

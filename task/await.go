@@ -42,7 +42,9 @@ func Shield[R any](ctx context.Context, fn func(context.Context) (R, error)) (R,
 // Await. A nil ctx or fn panics.
 //
 // It is anyio's to_thread.run_sync. asyncsync.ToThread with
-// asyncsync.Insensitive does the same and takes options.
+// asyncsync.Insensitive does the same, takes options, and is limited on a
+// thread loop (asyncsync.DefaultLimiter). Nothing limits how many goroutines
+// Await starts.
 func Await[R any](ctx context.Context, fn func(context.Context) (R, error)) (R, error) {
 	checkCtx(ctx, "Await")
 	if fn == nil {

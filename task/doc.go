@@ -31,7 +31,10 @@
 // the calls of code that the waiting function has started.
 //
 // When its ctx ends, a wait ends too and returns the cause, and it has then
-// done nothing. Where a function differs, its documentation says so.
+// done nothing. Where a function differs, its documentation says so. A nil ctx,
+// function or option panics, everywhere in this package. So do the methods of a
+// zero Task, Cond, Limiter or Scope; the zero Mutex, Event and Group are ready
+// to use.
 //
 // The page docs/tasks.md lists the names that these things have in asyncio,
 // anyio and EasyNetwork.

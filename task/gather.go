@@ -11,7 +11,8 @@ import (
 
 // Gather runs the functions as concurrent tasks, waits for all of them, and
 // returns their results in the order of the functions. Without functions it
-// returns an empty slice. A nil ctx or function panics.
+// returns an empty slice. A nil ctx or function panics. A ctx that has already
+// ended does what it does for [Go].
 //
 // If a function fails, Gather cancels the others, but not before all have
 // begun: a function runs even if another one failed before it began. Gather

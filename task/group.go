@@ -70,9 +70,10 @@ func FirstError() GroupOption { return func(g *Group) { g.first = true } }
 func NoCancel() GroupOption { return func(g *Group) { g.carryOn = true } }
 
 // NewGroup returns a group and the ctx of its tasks. That ctx ends when a task
-// returns an error, panics or calls Goexit, and when Wait returns. Its cause is
-// the error of the task; in all other cases the cause matches
-// [context.Canceled]. A nil ctx panics.
+// returns an error, panics or calls Goexit, when Wait returns, when the ctx of
+// Wait ends, and when ctx ends. Its cause is the error of the task, or the
+// cause of the ctx that has ended. After a panic, a Goexit or the return of
+// Wait it matches [context.Canceled]. A nil ctx panics.
 func NewGroup(ctx context.Context, opts ...GroupOption) (context.Context, *Group) {
 	if ctx == nil {
 		panic("task: NewGroup: nil ctx")

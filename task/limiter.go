@@ -113,7 +113,7 @@ func (l *Limiter) TryAcquire() bool {
 }
 
 // TryAcquireN takes n tokens, or none, if they are free and nobody waits. It
-// reports whether it did.
+// reports whether it did. A negative n panics.
 func (l *Limiter) TryAcquireN(n int) bool {
 	l.check("TryAcquireN")
 	checkTotal("Limiter.TryAcquireN", n)
@@ -129,7 +129,7 @@ func (l *Limiter) Release() {
 }
 
 // ReleaseN gives n tokens back, taken together or one by one. If fewer are
-// taken, it panics and gives none back.
+// taken, or n is negative, it panics and gives none back.
 func (l *Limiter) ReleaseN(n int) {
 	l.check("ReleaseN")
 	checkTotal("Limiter.ReleaseN", n)

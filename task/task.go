@@ -57,7 +57,9 @@ type fullTask[R any] struct {
 	rest core.TaskRest
 }
 
-// Go starts fn as a task and returns at once. A nil ctx or fn panics.
+// Go starts fn as a task and returns at once. A nil ctx or fn panics. If ctx
+// has already ended, fn runs all the same on a goroutine, with a ctx that has
+// ended. On a loop it does not begin, and Wait returns the cause.
 //
 // ctx selects where the task runs; the calling goroutine does not matter:
 //

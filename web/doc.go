@@ -8,10 +8,11 @@
 // [Middleware] makes an [asyncsync.ThreadSensitiveContext] for each request,
 // named after the pattern that the request has matched. It closes the context
 // when the handler, and the tasks that were started with the request's ctx,
-// have ended. A request that makes no thread-sensitive call takes no thread.
-// The handler runs on the goroutine of the server with the server's own
-// [http.ResponseWriter]. So Flush, Hijack, [http.ResponseController], HTTP/2,
-// [http.TimeoutHandler] and [http.ErrAbortHandler] work as usual.
+// have ended. A request that makes no thread-sensitive call takes no thread,
+// unless the pool is full when the request comes: then it waits for one, see
+// Overload. The handler runs on the goroutine of the server with the server's
+// own [http.ResponseWriter]. So Flush, Hijack, [http.ResponseController],
+// HTTP/2, [http.TimeoutHandler] and [http.ErrAbortHandler] work as usual.
 //
 // # Overload
 //
