@@ -976,3 +976,23 @@ func TestHandlePoolMisuse(t *testing.T) {
 	require.Zero(t, p.Stats().Open)
 	require.NoError(t, p.Close())
 }
+
+// A known limit: a call of a HandlePool in the pool's own Open waits for the value that is
+// being opened, where there may be only one. The wait is not refused.
+func TestHandlePoolNestedInOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p *asyncsync.HandlePool[int]
+		p = asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[int]{Max: 1, Open: func(ctx context.Context) (int, error) {
+			return 1, p.Do(ctx, func(context.Context, int) error { return nil })
+		}})
+		patience := errors.New("patience is out")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- p.Do(ctx, func(context.Context, int) error { return nil }) }()
+		synctest.Wait()
+		require.Empty(t, done)
+		cancel(patience)
+		require.ErrorIs(t, <-done, patience)
+		require.NoError(t, p.Close())
+	})
+}

@@ -1056,3 +1056,23 @@ func TestManyTasksOfAllKinds(t *testing.T) {
 		require.EqualValues(t, n, ended.Load())
 	})
 }
+
+// A known limit: in the main function of a Run of Goroutines in a function on a thread,
+// the goroutine still counts as the thread.
+func TestRunOfGoroutinesOnAThread(t *testing.T) {
+	testkit.Guard(t)
+	for _, kind := range libkit.Backends {
+		current, host := false, false
+		err := asyncsync.Do(context.Background(), func(ctx context.Context) error {
+			_, err := loop.Run(ctx, libkit.NewBackend(t, kind), func(ctx context.Context) (int, error) {
+				_, current = loop.Current(ctx)
+				_, host = loop.Host(ctx)
+				return 0, nil
+			})
+			return err
+		})
+		require.NoError(t, err)
+		require.Equal(t, kind == "thread", current, kind)
+		require.Equal(t, kind != "thread", host, kind)
+	}
+}
