@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"asyncsync.dev/internal/core"
+	"asyncsync.dev/internal/goroutine"
 	"asyncsync.dev/loop"
 )
 
@@ -78,8 +80,8 @@ func NewPoolExecutor(n int, opts ...ContextOption) *PoolExecutor {
 // Post runs fn on one of the threads. It returns at once. After Close, Shutdown
 // or Cancel it returns [loop.ErrStopped], and fn does not run.
 //
-// A panic or Goexit ends fn but not the thread. [Hooks] are told of it once the
-// queued functions have run.
+// A panic or Goexit ends fn but not the thread. [Hooks] are told of each. fn
+// begins without local variables, and leaves none.
 func (e *PoolExecutor) Post(fn func()) error {
 	e.check("Post")
 	if fn == nil {
@@ -140,18 +142,39 @@ func (e *PoolExecutor) refused(t *executorThread) {
 	}
 }
 
-// drain runs on t what is in the queue. If a function panics or calls Goexit,
-// drain runs the rest of the queue before it ends in the same way.
+// drain runs on t what is in the queue. If a function calls Goexit, drain runs the
+// rest of the queue before it ends in the same way.
 func (e *PoolExecutor) drain(t *executorThread) {
 	returned := false
 	defer func() {
 		if !returned {
 			e.drain(t)
+			goroutine.Current().Told = true // of each Goexit by itself
 		}
 	}()
 	for fn := e.next(t); fn != nil; fn = e.next(t) {
-		fn()
+		t.run(fn)
 	}
+	returned = true
+}
+
+// run runs a posted function. Only a Goexit comes out of it.
+func (t *executorThread) run(fn func()) {
+	rec := goroutine.Current() // the thread's: it is always there
+	rec.Values, rec.Told = goroutine.Values{}, false
+	returned := false
+	defer func() {
+		rec.Values = goroutine.Values{}
+		if returned {
+			return
+		}
+		v := recover()
+		if v == nil && rec.Told {
+			return // it was a call whose waiter has been told
+		}
+		core.TellUnheardOfLoop(t.ctx, core.Recover(v), "posted function")
+	}()
+	fn()
 	returned = true
 }
 

@@ -484,6 +484,9 @@ func (t *Thread) exec(c *Call) {
 		}
 		rec.Values, rec.Node = values, node
 		t.retire(c, unwinds)
+		if unwinds {
+			rec.Told = false // it was of what c ran
+		}
 	}()
 	starts := &t.lease
 	if t.own != nil {
@@ -667,7 +670,7 @@ func (t *Thread) retire(c *Call, unwinds bool) {
 		t.top.edge.hide(true) // the Goexit also ends the wait that c was served in
 	}
 	t.mu.Unlock()
-	if c.ending.Goexit || c.ending.Panic != nil {
+	if c.ending.Panic != nil || c.ending.Goexit && !t.record.Told { // else it has been counted
 		countEnding(c.ending)
 	}
 	// The account is closed before the caller wakes: a caller that closes the

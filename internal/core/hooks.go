@@ -397,7 +397,14 @@ func (c *Call) tellAbandoned() {
 func TellUnheard(ctx context.Context, e Ending, name string) {
 	countEnding(e)
 	i := CallInfo{Ctx: ctx, Name: name, Begun: true, Goexit: e.Goexit}
-	a := audienceOf(ScopeOf(ctx))
+	s := ScopeOf(ctx)
+	if s != nil {
+		i.Context = s.Name()
+	}
+	if t := Here(); t != nil {
+		i.Thread = int(t.tid.Load())
+	}
+	a := audienceOf(s)
 	switch {
 	case e.Panic != nil && !a.wants(kindPanicked):
 		os.Stderr.WriteString(e.Panic.Report(cmp.Or(name, "a posted function") + ", for which nobody waits,"))
