@@ -305,6 +305,7 @@ type use[T any] struct {
 	left   bool // nothing is held
 	checks bool // the value has to be checked
 	try    bool // it is not to wait in line
+	leased bool // a lease: who ends it does not wait
 
 	// Owned by the thread until the function has ended.
 	ill bool // the value is not
@@ -342,7 +343,7 @@ func (u *use[T]) leave(node *core.Node) {
 		u.e.leave(node)
 	}
 	if u.shared {
-		u.p.release(u.e)
+		u.p.release(u.e, true)
 	}
 }
 
@@ -363,9 +364,9 @@ func (u *use[T]) end() {
 	}
 	u.left = true
 	if u.shared && !u.begun.Load() && !u.abandoned {
-		u.p.release(u.e) // the function will not
+		u.p.release(u.e, true) // the function will not
 	}
-	u.p.release(u.e)
+	u.p.release(u.e, !u.leased)
 }
 
 // another gets a value in place of a bad one whose function has returned. The
@@ -726,8 +727,9 @@ func (p *HandlePool[T]) condemn(e *pooled[T]) {
 	p.mu.Unlock()
 }
 
-// release gives back one user's hold of e. The last one gives back the value.
-func (p *HandlePool[T]) release(e *pooled[T]) {
+// release gives back one user's hold of e. The last one gives back the value. If waits
+// is set, release waits where it has to close the value.
+func (p *HandlePool[T]) release(e *pooled[T], waits bool) {
 	tainted := e.h.tsc.scope.Tainted()
 	p.mu.Lock()
 	e.users--
@@ -741,11 +743,11 @@ func (p *HandlePool[T]) release(e *pooled[T]) {
 	}
 	if e.sick || p.closed && (len(p.line) == 0 || p.refuses) {
 		p.mu.Unlock()
-		if e.h.tsc.scope.Inside() {
-			go p.retire(e) // the thread must not wait for itself
-		} else {
+		if waits && !e.h.tsc.scope.Inside() { // else the thread would wait for itself
 			p.retire(e)
+			return
 		}
+		go p.retire(e)
 		return
 	}
 	w := p.handOn(e.token, e)
@@ -890,7 +892,8 @@ func (p *HandlePool[T]) Close() error {
 	if p.shut() {
 		return nil
 	}
-	return p.end(context.Background())
+	_, err := p.end(context.Background())
+	return err
 }
 
 // Shutdown is Close with a limit on the wait. If ctx ends first, callers still
@@ -904,8 +907,8 @@ func (p *HandlePool[T]) Shutdown(ctx context.Context) error {
 	if p.shut() {
 		return core.ShutdownInside(p.name)
 	}
-	err := p.end(ctx)
-	if err == nil || core.Ended(ctx) == nil || !errors.Is(err, core.Cause(ctx)) {
+	done, err := p.end(ctx)
+	if done || core.Ended(ctx) == nil || !errors.Is(err, core.Cause(ctx)) {
 		return err
 	}
 	p.mu.Lock()
@@ -947,10 +950,12 @@ func (p *HandlePool[T]) shut() (inside bool) {
 }
 
 // end waits until all tokens are back, which means that no value is in use, and
-// closes the values that are left.
-func (p *HandlePool[T]) end(ctx context.Context) error {
-	if _, err := p.tokens.Acquire(ctx, p.cfg.Max, false); err != nil {
-		return err
+// closes the values that are left. It reports whether it has done so.
+func (p *HandlePool[T]) end(ctx context.Context) (done bool, err error) {
+	if !p.tokens.TryAcquire(p.cfg.Max) { // if it succeeds, ctx does not matter
+		if _, err := p.tokens.Acquire(ctx, p.cfg.Max, false); err != nil {
+			return false, err
+		}
 	}
 	defer func() {
 		p.tokens.Release(p.cfg.Max)
@@ -959,12 +964,12 @@ func (p *HandlePool[T]) end(ctx context.Context) error {
 	p.mu.Lock()
 	p.refuses = true // callers that joined the line behind this one
 	p.mu.Unlock()
-	err := p.closeIdle()
+	err = p.closeIdle()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err = errors.Join(p.errs, err)
 	p.errs = nil
-	return err
+	return true, err
 }
 
 // closeIdle closes the unused values. If a Goexit ends it early, as in replace, another
@@ -1023,7 +1028,7 @@ type Lease[T any] struct {
 func (p *HandlePool[T]) Acquire(ctx context.Context) (*Lease[T], error) {
 	p.check("HandlePool.Acquire")
 	checkCtx(ctx, "HandlePool.Acquire")
-	l := &Lease[T]{use: use[T]{p: p, left: true}}
+	l := &Lease[T]{use: use[T]{p: p, left: true, leased: true}}
 	u := &l.use
 	acquired := false
 	defer func() {

@@ -996,3 +996,81 @@ func TestHandlePoolNestedInOpen(t *testing.T) {
 		require.NoError(t, p.Close())
 	})
 }
+
+// A Shutdown that has nothing to wait for returns nil, even if its ctx has ended. One
+// that has does not wait.
+func TestHandlePoolShutdownOfEndedCtx(t *testing.T) {
+	guard(t)
+	ended, cancel := context.WithCancelCause(context.Background())
+	cancel(errCause)
+	for name, c := range map[string]struct {
+		before func(*asyncsync.HandlePool[*touchy]) (after func())
+		want   error
+	}{
+		"unused":        {func(*asyncsync.HandlePool[*touchy]) func() { return nil }, nil},
+		"an idle value": {func(p *asyncsync.HandlePool[*touchy]) func() { _, _ = use(context.Background(), p); return nil }, nil},
+		"after a Close": {func(p *asyncsync.HandlePool[*touchy]) func() { _ = p.Close(); return nil }, nil},
+		"a value in use": {func(p *asyncsync.HandlePool[*touchy]) func() {
+			l, _ := p.Acquire(context.Background())
+			return l.Release
+		}, errCause},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &lot{}
+			p := newHandlePool(t, l, asyncsync.HandlePoolConfig[*touchy]{Max: 2})
+			after := c.before(p)
+			require.ErrorIs(t, p.Shutdown(ended), c.want)
+			_, err := use(context.Background(), p)
+			require.ErrorIs(t, err, asyncsync.ErrClosed)
+			if after != nil {
+				after()
+			}
+		})
+	}
+}
+
+// Release does not wait for the Close function of a value that is not kept, and nobody
+// takes the caller for the one who closes it. The error of it reaches the Close of the
+// pool.
+func TestLeaseReleaseDoesNotWait(t *testing.T) {
+	for _, why := range []string{"tainted", "closed"} {
+		t.Run(why, func(t *testing.T) {
+			guard(t)
+			synctest.Test(t, func(t *testing.T) {
+				gate := make(chan struct{})
+				p := asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[int]{
+					Max:   1,
+					Open:  func(context.Context) (int, error) { return 1, nil },
+					Close: func(int) error { <-gate; return errOwn },
+				})
+				closer := start(func() error { return nil })
+				released := task.Go(context.Background(), func(ctx context.Context) (int, error) {
+					lease, err := p.Acquire(ctx)
+					if err != nil {
+						return 0, err
+					}
+					var next *task.Task[int]
+					if why == "tainted" {
+						err = lease.Do(ctx, func(ctx context.Context, _ int) error { return asyncsync.Taint(ctx) })
+						next = task.Go(context.Background(), func(ctx context.Context) (int, error) {
+							return asyncsync.GetFrom(ctx, p, func(_ context.Context, n int) (int, error) { return n, nil })
+						})
+					} else {
+						closer = start(p.Close)
+					}
+					synctest.Wait()
+					lease.Release()
+					go func() { synctest.Wait(); close(gate) }()
+					if err == nil && next != nil {
+						return next.Wait(ctx)
+					}
+					return 1, err
+				})
+				n, err := released.Wait(context.Background())
+				require.NoError(t, err)
+				require.Equal(t, 1, n)
+				require.ErrorIs(t, errors.Join(closer.Wait().Err, p.Close()), errOwn)
+			})
+		})
+	}
+}
