@@ -257,6 +257,14 @@ type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
+// What is not there is written as an empty graph.
+func TestWriteDOTOfNoReport(t *testing.T) {
+	var none, empty strings.Builder
+	require.NoError(t, (*Report)(nil).WriteDOT(&none))
+	require.NoError(t, new(Report).WriteDOT(&empty))
+	require.Equal(t, empty.String(), none.String())
+}
+
 func TestWriteDOTReturnsTheError(t *testing.T) {
 	require.ErrorIs(t, reportOf(tangle()).WriteDOT(full{}), os.ErrClosed)
 }

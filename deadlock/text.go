@@ -493,6 +493,9 @@ func outside(frames []Frame) []Frame {
 // goroutines are ellipses, and waits are arrows. An arrow is dashed for a call
 // that has not begun, and ends in a question mark if its target is not known.
 func (r *Report) WriteDOT(w io.Writer) error {
+	if r == nil {
+		r = &Report{}
+	}
 	var b strings.Builder
 	b.WriteString("digraph waits {\n\trankdir=LR;\n\tnode [fontname=\"monospace\"];\n\tedge [fontname=\"monospace\"];\n")
 	nodes := map[string]bool{}
