@@ -160,6 +160,8 @@ func start(c *config) (*Portal, error) {
 	}
 	if refused != nil {
 		p.region.End()
+		p.cancel(refused)
+		p.endLife(refused)
 		return nil, refused
 	}
 	return p, nil

@@ -994,3 +994,47 @@ func TestPanicOfOption(t *testing.T) {
 		require.NoError(t, p.Close(nil))
 	})
 }
+
+// A Start that is refused leaves nothing with the loop that somebody else runs.
+func TestStartRefusedLeavesNothing(t *testing.T) {
+	for _, kind := range libkit.Backends {
+		t.Run(kind, func(t *testing.T) {
+			testkit.Guard(t)
+			b := libkit.NewBackend(t, kind)
+			release, running := make(chan struct{}), make(chan struct{})
+			ran := testkit.Start(func() error {
+				_, err := loop.Run(context.Background(), b, func(ctx context.Context) (int, error) {
+					close(running)
+					return 0, receive(ctx, release)
+				})
+				return err
+			})
+			<-running
+			refused := func(n int) {
+				for range n {
+					_, err := portal.Start(portal.WithBackend(b))
+					require.ErrorIs(t, err, loop.ErrStopped)
+				}
+			}
+			objects := func() int {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				return int(m.HeapObjects)
+			}
+			const starts = 2000
+			refused(starts) // what grows once has grown
+			before := objects()
+			refused(starts)
+			testkit.Poll(t, func() string {
+				if more := objects() - before; more >= starts {
+					return fmt.Sprintf("%d more objects after %d refused starts", more, starts)
+				}
+				return ""
+			})
+			close(release)
+			require.NoError(t, ran.Wait().Err)
+		})
+	}
+}
