@@ -36,6 +36,8 @@ var waits = map[sites.Name]bool{
 	{Pkg: "asyncsync", Recv: "ThreadPool", Name: "Shutdown"}:              true,
 	{Pkg: "asyncsync", Recv: "CurrentThreadExecutor", Name: "RunUntil"}:   true,
 	{Pkg: "asyncsync", Recv: "CurrentThreadExecutor", Name: "RunPending"}: true,
+	{Pkg: "asyncsync", Recv: "PoolExecutor", Name: "Close"}:               true,
+	{Pkg: "asyncsync", Recv: "PoolExecutor", Name: "Shutdown"}:            true,
 	{Pkg: "asyncsync", Recv: "HandlePool", Name: "Close"}:                 true,
 	{Pkg: "asyncsync", Recv: "HandlePool", Name: "Shutdown"}:              true,
 	{Pkg: "task", Recv: "Task", Name: "Wait"}:                             true,

@@ -231,13 +231,13 @@ func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*
 	if start == nil {
 		return nil
 	}
-	var err types.Object
+	var errs []types.Object // the variables that have the error of the call
 	if errVar != nil && !isBlank(errVar) {
-		err = p.sites.Var(errVar)
+		errs = append(errs, p.sites.Var(errVar))
 	}
 	seen := make(map[*cfg.Block]bool)
-	var search func(b *cfg.Block, nodes []ast.Node, err types.Object) *ast.ReturnStmt
-	search = func(b *cfg.Block, nodes []ast.Node, err types.Object) *ast.ReturnStmt {
+	var search func(b *cfg.Block, nodes []ast.Node, errs []types.Object) *ast.ReturnStmt
+	search = func(b *cfg.Block, nodes []ast.Node, errs []types.Object) *ast.ReturnStmt {
 		for _, n := range nodes {
 			if closes(n) {
 				return nil
@@ -245,18 +245,14 @@ func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*
 			if ret, ok := n.(*ast.ReturnStmt); ok {
 				return ret
 			}
-			if as, ok := n.(*ast.AssignStmt); ok && err != nil {
-				for _, l := range as.Lhs {
-					if p.sites.Var(l) == err {
-						err = nil // another error from here on
-					}
-				}
+			if as, ok := n.(*ast.AssignStmt); ok {
+				errs = p.assigned(as, errs)
 			}
 		}
 		succs := b.Succs
-		if len(succs) == 2 && len(b.Nodes) > 0 && err != nil {
+		if len(succs) == 2 && len(b.Nodes) > 0 && len(errs) > 0 {
 			if cond, ok := b.Nodes[len(b.Nodes)-1].(ast.Expr); ok {
-				switch holds, known := p.withoutError(cond, err, v); {
+				switch holds, known := p.withoutError(cond, errs, v); {
 				case known && holds:
 					succs = succs[:1]
 				case known:
@@ -269,31 +265,54 @@ func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*
 				continue
 			}
 			seen[s] = true
-			if ret := search(s, s.Nodes, err); ret != nil {
+			if ret := search(s, s.Nodes, errs); ret != nil {
 				return ret
 			}
 		}
 		return nil
 	}
-	return search(start, rest, err)
+	return search(start, rest, errs)
 }
 
-// withoutError says whether cond holds if err is nil, so that v is what the call has
+// assigned returns which variables have the error after an assignment, if errs have it
+// before.
+func (p *pass) assigned(as *ast.AssignStmt, errs []types.Object) []types.Object {
+	after := slices.Clone(errs)
+	for i, l := range as.Lhs {
+		v := p.sites.Var(l)
+		if v == nil {
+			continue
+		}
+		after = slices.DeleteFunc(after, func(e types.Object) bool { return e == v }) // another error from here on
+		if len(as.Lhs) == len(as.Rhs) && p.has(errs, as.Rhs[i]) {
+			after = append(after, v)
+		}
+	}
+	return after
+}
+
+// has reports whether e is one of errs.
+func (p *pass) has(errs []types.Object, e ast.Expr) bool {
+	v := p.sites.Var(e)
+	return v != nil && slices.Contains(errs, types.Object(v))
+}
+
+// withoutError says whether cond holds if errs are nil, so that v is what the call has
 // opened. known is false if that depends on something else. The graph has split cond
 // where it has && and ||.
-func (p *pass) withoutError(cond ast.Expr, err types.Object, v *types.Var) (holds, known bool) {
+func (p *pass) withoutError(cond ast.Expr, errs []types.Object, v *types.Var) (holds, known bool) {
 	cond = ast.Unparen(cond)
 	if c, ok := p.sites.Parent(cond).(*ast.CaseClause); ok {
 		if body, ok := p.sites.Parent(c).(*ast.BlockStmt); ok {
 			if s, ok := p.sites.Parent(body).(*ast.SwitchStmt); ok && s.Tag != nil {
-				return isNil(p.TypesInfo, cond), p.sites.Var(s.Tag) == err
+				return isNil(p.TypesInfo, cond), p.has(errs, s.Tag)
 			}
 		}
 	}
 	switch cond := cond.(type) {
 	case *ast.UnaryExpr:
 		if cond.Op == token.NOT {
-			holds, known = p.withoutError(cond.X, err, v)
+			holds, known = p.withoutError(cond.X, errs, v)
 			return !holds, known
 		}
 	case *ast.BinaryExpr:
@@ -302,17 +321,17 @@ func (p *pass) withoutError(cond ast.Expr, err types.Object, v *types.Var) (hold
 			x, y = y, x
 		}
 		if of := p.sites.Var(x); of != nil && isNil(p.TypesInfo, y) && (cond.Op == token.EQL || cond.Op == token.NEQ) {
-			switch types.Object(of) {
-			case err:
+			switch {
+			case p.has(errs, x):
 				return cond.Op == token.EQL, true
-			case v:
+			case of == v:
 				return cond.Op == token.NEQ, true
 			}
 		}
 	case *ast.CallExpr:
 		if f := sites.Callee(p.TypesInfo, cond); f != nil && len(cond.Args) == 2 {
 			if name := f.FullName(); name == "errors.Is" || name == "errors.As" {
-				return false, p.sites.Var(cond.Args[0]) == err && !isNil(p.TypesInfo, cond.Args[1])
+				return false, p.has(errs, cond.Args[0]) && !isNil(p.TypesInfo, cond.Args[1])
 			}
 		}
 	}

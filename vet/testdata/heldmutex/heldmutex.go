@@ -150,3 +150,12 @@ func silenced(ctx context.Context, mu *sync.Mutex, t *task.Task[int]) {
 		return t.Wait(ctx) //asyncsync:ignore heldmutex the task is known
 	})
 }
+
+func pools(ctx context.Context, mu *sync.Mutex, e *asyncsync.PoolExecutor) {
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = e.Shutdown(ctx) // want `mu is held while the thread waits here`
+		return 0, e.Close() // want `mu is held while the thread waits here`
+	})
+}

@@ -60,3 +60,12 @@ func silenced(ctx context.Context, b loop.Backend) {
 		_ = b.Park(ctx, func(wake func()) { wake() }) //asyncsync:ignore lockedtask it is never a thread loop
 	})
 }
+
+func pools(ctx context.Context, b loop.Backend, e *asyncsync.PoolExecutor) {
+	_ = b.Spawn(ctx, func(ctx context.Context) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		_ = e.Shutdown(ctx) // want `the task waits here with its thread locked`
+		_ = e.Close()       // want `the task waits here with its thread locked`
+	})
+}

@@ -227,3 +227,40 @@ func silenced(ctx context.Context) {
 	_, tsc := asyncsync.NewThreadSensitiveContext(ctx) //asyncsync:ignore lostclose the process ends
 	_ = tsc.Stats()
 }
+
+// The error by another name.
+func renamed(ctx context.Context, way int) error {
+	switch way {
+	case 0:
+		h, err := asyncsync.Open(ctx, open, nil)
+		if err := err; err != nil {
+			return err
+		}
+		return h.Close()
+	case 1:
+		h, err := asyncsync.Open(ctx, open, nil)
+		failed := err
+		if failed != nil {
+			return failed
+		}
+		return h.Close()
+	case 2:
+		h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path`
+		failed := err
+		failed = ctx.Err()
+		if failed != nil {
+			return failed
+		}
+		return h.Close()
+	case 3:
+		h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path`
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		return h.Close()
+	}
+	return nil
+}
