@@ -58,7 +58,7 @@ func Log(l *slog.Logger) Hooks {
 			if !i.Begun {
 				text = "a call was taken out"
 				for _, refusal := range []error{ErrQueueFull, ErrPoolFull, ErrClosed, ErrNoContext, core.ErrDeadlock} {
-					if errors.Is(i.Err, refusal) {
+					if errors.Is(i.Err, refusal) && !core.Cancelled(&i) {
 						level, text = slog.LevelWarn, "a call was refused"
 					}
 				}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -104,7 +105,7 @@ func TestLogOfRefusals(t *testing.T) {
 	require.Equal(t, "DEBUG", j.one(t, "a call has ended")["level"], "an error of the function")
 
 	release, r := occupy(ctx)
-	cancelled, cancel := context.WithCancel(ctx)
+	cancelled, cancel := context.WithCancelCause(ctx)
 	queued := start(func() error { return to(cancelled, neverRuns(t)) })
 	poll(t, func() string {
 		if tsc.Stats().Queued != 1 {
@@ -116,8 +117,8 @@ func TestLogOfRefusals(t *testing.T) {
 	m := j.one(t, "a call was refused")
 	require.Equal(t, "WARN", m["level"])
 	require.Equal(t, "late", m["call"])
-	cancel()
-	require.ErrorIs(t, queued.Wait().Err, context.Canceled)
+	cancel(fmt.Errorf("a cause that resembles a refusal: %w", asyncsync.ErrClosed))
+	require.ErrorIs(t, queued.Wait().Err, asyncsync.ErrClosed)
 	require.Equal(t, "DEBUG", j.one(t, "a call was taken out")["level"])
 	release()
 	require.NoError(t, r.Wait().Err)

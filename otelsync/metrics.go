@@ -35,6 +35,10 @@ func outcomeOf(i *asyncsync.CallInfo) (outcome, reason string) {
 	case i.Goexit:
 		return "goexit", ""
 	case !i.Begun:
+		// The ctx of a task ends when its loop stops, which is a refusal.
+		if core.Cancelled(i) && i.Err != loop.ErrStopped {
+			return "cancelled", ""
+		}
 		for _, r := range refusals {
 			if errors.Is(i.Err, r.err) {
 				return "refused", r.reason
@@ -91,12 +95,15 @@ var boundaries = []float64{1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, .01, .05, .1, .5,
 // NewMetrics makes the instruments with p; nil is the global provider. pools
 // are the pools to report, by name, in addition to the pool of contexts that
 // name none, which is called default. A nil pool panics. An error is the
-// provider's.
+// provider's, or says that one of pools is called default as well.
 //
 // One Metrics for each provider is enough: a second one reports the same again.
 func NewMetrics(p metric.MeterProvider, pools map[string]*asyncsync.ThreadPool) (*Metrics, error) {
 	if p == nil {
 		p = otel.GetMeterProvider()
+	}
+	if _, taken := pools["default"]; taken {
+		return nil, errors.New(`otelsync: NewMetrics: the pool "default" needs another name: the pool of contexts that name none has it`)
 	}
 	b := builder{meter: p.Meter(scope)}
 	m := &Metrics{

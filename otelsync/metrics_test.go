@@ -232,3 +232,12 @@ func TestDurations(t *testing.T) {
 		}
 	})
 }
+
+// The name of the pool that is always reported is taken: one of the two would be lost.
+func TestPoolCalledDefault(t *testing.T) {
+	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
+	defer pool.Close()
+	m, err := NewMetrics(metric.NewMeterProvider(), map[string]*asyncsync.ThreadPool{"default": pool})
+	require.ErrorContains(t, err, `"default"`)
+	require.Nil(t, m)
+}

@@ -3,6 +3,7 @@ package otelsync
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/task"
@@ -282,6 +284,50 @@ func TestCallsThatDoNotRun(t *testing.T) {
 	_, ok := attr(s, keyQueue)
 	require.True(t, ok)
 	require.Equal(t, "returned", text(ended(t, spans, "left"), keyOutcome))
+}
+
+// A call that is cancelled is no refused one, whatever the cause resembles, and a
+// refused one is none that is cancelled.
+func TestCausesThatResembleRefusals(t *testing.T) {
+	for name, cause := range map[string]error{
+		"closed":     fmt.Errorf("the request is over: %w", asyncsync.ErrClosed),
+		"queue full": asyncsync.ErrQueueFull,
+		"deadlock":   fmt.Errorf("elsewhere: %w", deadlock.ErrDeadlock),
+		"stopped":    fmt.Errorf("elsewhere: %w", loop.ErrStopped),
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.Guard(t)
+			spans, _ := record(t)
+			ctx, tsc := newContext(t, asyncsync.QueueLimit(2))
+			release, running := make(chan struct{}), make(chan struct{})
+			first := asyncsync.Go(ctx, func(context.Context) (int, error) { close(running); <-release; return 0, nil })
+			<-running
+			cctx, cancel := context.WithCancelCause(ctx)
+			queued := asyncsync.Go(cctx, func(context.Context) (int, error) { return 0, nil }, asyncsync.Named("a task"))
+			waits := task.Go(context.Background(), func(context.Context) (int, error) {
+				return 0, to(cctx, "a call", func(context.Context) error { return nil })
+			})
+			for tsc.Stats().Queued < 2 {
+				runtime.Gosched()
+			}
+			require.ErrorIs(t, to(ctx, "full", func(context.Context) error { return nil }), asyncsync.ErrQueueFull)
+			cancel(cause)
+			_, err := queued.Wait(ctx)
+			require.ErrorIs(t, err, cause)
+			_, err = waits.Wait(ctx)
+			require.ErrorIs(t, err, cause)
+			close(release)
+			_, err = first.Wait(ctx)
+			require.NoError(t, err)
+			require.NoError(t, tsc.Close())
+			for _, name := range []string{"a task", "a call"} {
+				require.Equal(t, "cancelled", text(ended(t, spans, name), keyOutcome), name)
+			}
+			require.Equal(t, "refused", text(ended(t, spans, "full"), keyOutcome))
+			require.ErrorIs(t, to(ctx, "late", func(context.Context) error { return nil }), asyncsync.ErrClosed)
+			require.Equal(t, "refused", text(ended(t, spans, "late"), keyOutcome))
+		})
+	}
 }
 
 // Two of them do not end each other's spans.

@@ -79,6 +79,16 @@ func Refused(ctx context.Context, err error) bool {
 	return d != cause
 }
 
+// Cancelled reports whether the call that i is about did not run because its ctx has
+// ended. The cause may match an error of refused calls.
+func Cancelled(i *CallInfo) bool {
+	if i.Begun || i.Err == nil {
+		return false
+	}
+	cause := Ended(i.Ctx)
+	return cause != nil && errors.Is(i.Err, cause)
+}
+
 // ErrAbandoned is matched by the error of a call that its caller left running.
 var ErrAbandoned = errors.New("asyncsync: call abandoned")
 
