@@ -407,14 +407,22 @@ func TestEndingsOfOperations(t *testing.T) {
 	}
 }
 
-// partial is a connection whose deadline passes when some of the data has come.
+// partial is a connection whose deadline passes when some of the data has come. began is
+// called when an operation has begun.
 type partial struct {
 	net.Conn
+	began  func()
 	passed chan struct{}
 }
 
-func (p *partial) Read([]byte) (int, error)  { <-p.passed; return 1, os.ErrDeadlineExceeded }
-func (p *partial) Write([]byte) (int, error) { <-p.passed; return 1, os.ErrDeadlineExceeded }
+func (p *partial) Read([]byte) (int, error) {
+	p.began()
+	<-p.passed
+	return 1, os.ErrDeadlineExceeded
+}
+
+func (p *partial) Write(b []byte) (int, error) { return p.Read(b) }
+
 func (p *partial) SetReadDeadline(at time.Time) error {
 	if !at.IsZero() {
 		close(p.passed)
@@ -488,13 +496,7 @@ func TestInterruptedInTheMiddle(t *testing.T) {
 	testkit.Guard(t)
 	underWay := func() (context.Context, net.Conn) {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		go func() {
-			for network.Lines() == 0 {
-				runtime.Gosched()
-			}
-			cancel(testkit.ErrEnd)
-		}()
-		return ctx, &partial{passed: make(chan struct{})}
+		return ctx, &partial{began: func() { cancel(testkit.ErrEnd) }, passed: make(chan struct{})}
 	}
 	ctx, c := underWay()
 	n, err := network.Read(ctx, c, make([]byte, 2))
