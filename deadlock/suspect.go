@@ -122,11 +122,18 @@ func (q *inquiry) thread(t *core.ThreadState, r *trail) bool {
 		r.at(t, t.Stack[0].Name)
 		if w := t.Stack[0].Wait; w != nil {
 			r.goroutines = append(r.goroutines, t.Goroutine)
-			return q.wait(w, r)
+			return !q.moves(t.Goroutine) && q.wait(w, r)
 		}
 	}
 	r.at(t, "")
 	return q.parked(t.Goroutine, false, r)
+}
+
+// moves reports whether the goroutine id goes on by itself, though the graph has it in a
+// wait: what it waits for has come. Under load it may not get to run for long.
+func (q *inquiry) moves(id int64) bool {
+	g := q.stacks[id]
+	return g != nil && (g.State == "runnable" || g.State == "running")
 }
 
 // at records that the trail leads to a function called name, on t unless that
@@ -292,7 +299,7 @@ func (q *inquiry) goroutine(id int64, n int, name string, r *trail) bool {
 		r.at(nil, f.Name)
 		r.goroutines = append(r.goroutines, id)
 		fmt.Fprintf(&r.where, "goroutine %d in %s\n", id, f.Wait.Kind)
-		return q.wait(&f.Wait, r)
+		return !q.moves(id) && q.wait(&f.Wait, r)
 	}
 	r.at(nil, name)
 	return q.parked(id, false, r)

@@ -193,6 +193,22 @@ func TestProbableOrNot(t *testing.T) {
 			f.goroutines[40] = strings.Replace(onThreadIn("running"), "app.post", "app.fetch", 1)
 			f.goroutines[41] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
 		}, true},
+		{"a task that it waits for waits for the thread", func(f *fake, t *core.ThreadState) {
+			waitsFor(t, &core.WaitState{Kind: "task", For: "fetch", Goroutine: 40, Function: 1})
+			f.graph.Goroutines = []core.GoroutineState{{Goroutine: 40, Function: 1, Name: "fetch", Wait: core.WaitState{Kind: "call", Thread: 3, Seq: 6}}}
+			f.goroutines[40] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
+		}, true},
+		{"so it does, and has not run since the call ended", func(f *fake, t *core.ThreadState) {
+			waitsFor(t, &core.WaitState{Kind: "task", For: "fetch", Goroutine: 40, Function: 1})
+			f.graph.Goroutines = []core.GoroutineState{{Goroutine: 40, Function: 1, Name: "fetch", Wait: core.WaitState{Kind: "call", Thread: 3, Seq: 6}}}
+			f.goroutines[40] = strings.Replace(onThreadIn("runnable"), "app.post", "app.fetch", 1)
+		}, false},
+		{"the thread has not run since the task ended", func(f *fake, t *core.ThreadState) {
+			waitsFor(t, &core.WaitState{Kind: "task", For: "fetch", Goroutine: 40, Function: 1})
+			f.graph.Goroutines = []core.GoroutineState{{Goroutine: 40, Function: 1, Name: "fetch", Wait: core.WaitState{Kind: "call", Thread: 3, Seq: 6}}}
+			f.goroutines[40] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
+			f.goroutines[onThread] = onThreadIn("runnable")
+		}, false},
 		{"in a wait of the library", func(_ *fake, t *core.ThreadState) { t.Stack[0].Wait = &core.WaitState{Kind: "async"} }, false},
 		{"nothing runs", func(_ *fake, t *core.ThreadState) { t.Stack = nil }, false},
 		{"no goroutine", func(_ *fake, t *core.ThreadState) { t.Goroutine = 0 }, false},
