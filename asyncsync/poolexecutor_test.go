@@ -272,8 +272,8 @@ func TestPoolExecutor_OneThreadCannotBeHad(t *testing.T) {
 		close(release)
 		synctest.Wait()
 		require.Equal(t, 2, ran, "the first thread has run both")
-		time.Sleep(2 * time.Second)
-		synctest.Wait() // the second thread has been refused
+		time.Sleep(2 * time.Second) // of the bubble: MaxWait ends, and the second thread is refused
+		synctest.Wait()
 		require.NoError(t, e.Post(func() { ran++ }))
 		synctest.Wait()
 		require.Equal(t, 3, ran)

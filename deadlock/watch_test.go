@@ -193,22 +193,9 @@ func TestProbableOrNot(t *testing.T) {
 			f.goroutines[40] = strings.Replace(onThreadIn("running"), "app.post", "app.fetch", 1)
 			f.goroutines[41] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
 		}, true},
-		{"a task that it waits for waits for the thread", func(f *fake, t *core.ThreadState) {
-			waitsFor(t, &core.WaitState{Kind: "task", For: "fetch", Goroutine: 40, Function: 1})
-			f.graph.Goroutines = []core.GoroutineState{{Goroutine: 40, Function: 1, Name: "fetch", Wait: core.WaitState{Kind: "call", Thread: 3, Seq: 6}}}
-			f.goroutines[40] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
-		}, true},
-		{"so it does, and has not run since the call ended", func(f *fake, t *core.ThreadState) {
-			waitsFor(t, &core.WaitState{Kind: "task", For: "fetch", Goroutine: 40, Function: 1})
-			f.graph.Goroutines = []core.GoroutineState{{Goroutine: 40, Function: 1, Name: "fetch", Wait: core.WaitState{Kind: "call", Thread: 3, Seq: 6}}}
-			f.goroutines[40] = strings.Replace(onThreadIn("runnable"), "app.post", "app.fetch", 1)
-		}, false},
-		{"the thread has not run since the task ended", func(f *fake, t *core.ThreadState) {
-			waitsFor(t, &core.WaitState{Kind: "task", For: "fetch", Goroutine: 40, Function: 1})
-			f.graph.Goroutines = []core.GoroutineState{{Goroutine: 40, Function: 1, Name: "fetch", Wait: core.WaitState{Kind: "call", Thread: 3, Seq: 6}}}
-			f.goroutines[40] = strings.Replace(onThreadIn("select"), "app.post", "app.fetch", 1)
-			f.goroutines[onThread] = onThreadIn("runnable")
-		}, false},
+		{"a task that it waits for waits for the thread", cycleOf("select", "select"), true},
+		{"so it does, and has not run since the call ended", cycleOf("select", "runnable"), false},
+		{"the thread has not run since the task ended", cycleOf("runnable", "select"), false},
 		{"in a wait of the library", func(_ *fake, t *core.ThreadState) { t.Stack[0].Wait = &core.WaitState{Kind: "async"} }, false},
 		{"nothing runs", func(_ *fake, t *core.ThreadState) { t.Stack = nil }, false},
 		{"no goroutine", func(_ *fake, t *core.ThreadState) { t.Goroutine = 0 }, false},
@@ -258,6 +245,17 @@ func TestProbableOrNot(t *testing.T) {
 func waitsFor(t *core.ThreadState, w *core.WaitState) {
 	t.Stack = []core.CallState{t.Stack[0]}
 	t.Stack[0].Wait = w
+}
+
+// cycleOf has the function on the thread wait for a task that waits for a call to the
+// thread. The goroutines of both are in these states.
+func cycleOf(ofThread, ofTask string) func(*fake, *core.ThreadState) {
+	return func(f *fake, t *core.ThreadState) {
+		waitsFor(t, &core.WaitState{Kind: "task", For: "fetch", Goroutine: 40, Function: 1})
+		f.graph.Goroutines = []core.GoroutineState{{Goroutine: 40, Function: 1, Name: "fetch", Wait: core.WaitState{Kind: "call", Thread: 3, Seq: 6}}}
+		f.goroutines[40] = strings.Replace(onThreadIn(ofTask), "app.post", "app.fetch", 1)
+		f.goroutines[onThread] = onThreadIn(ofThread)
+	}
 }
 
 func coroutineOf(id int64, state string) string {
