@@ -269,9 +269,9 @@ func TestAllocsOfHandle(t *testing.T) {
 	require.LessOrEqual(t, allocsPerRun(func() { asyncsync.Get(context.Background(), h, get) }), 1.0, "Get")
 }
 
-// What a level of a nesting takes of the two stacks that it stands on. A stack is a power
-// of two in size: more than 2 KB a level would make that 4 KB at the depths of the tables in
-// docs/performance.md.
+// What a level of a nesting takes of the two stacks that it stands on, with the frames of
+// this test. A stack is a power of two in size: with functions that have smaller frames, a
+// level with wrappers takes just less than 1 KB of it, see docs/performance.md.
 func TestStackOfALevel(t *testing.T) {
 	guard(t)
 	if raceDetector {
@@ -398,7 +398,7 @@ func TestStackOfALevel(t *testing.T) {
 			for side, at := range map[string][depth + 1]uintptr{"on the thread": on, "off the thread": off} {
 				level := (at[depth/2] - at[1]) / (depth/2 - 1)
 				t.Logf("%d bytes a level %s", level, side)
-				require.LessOrEqual(t, level, uintptr(2048), side)
+				require.LessOrEqual(t, level, uintptr(1536), side)
 			}
 		})
 	}

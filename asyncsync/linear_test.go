@@ -333,7 +333,7 @@ func TestLinearDerivedContexts(t *testing.T) {
 			defer cancel()
 			return next(ctx)
 		}, atBottom)
-		requireLinearAllocs(t, budget{11, 8}, budget{1400, 1000}, func(depth int) { require.NoError(t, descend(ctx, depth)) })
+		requireLinearAllocs(t, budget{11, 8}, budget{1450, 1000}, func(depth int) { require.NoError(t, descend(ctx, depth)) })
 	})
 }
 
@@ -506,7 +506,7 @@ func TestLinearCancellation(t *testing.T) {
 						run(depth)
 						return all.sum() - before
 					})
-					requireLinearAllocs(t, budget{7, 80}, budget{1400, 8000}, run)
+					requireLinearAllocs(t, budget{7, 80}, budget{1450, 8000}, run)
 				})
 			}
 		})

@@ -247,14 +247,14 @@ func (w *toThread[A, R]) anywhere(ctx context.Context, arg A) (R, error) {
 		r.RunInline(ctx, core.ScopeOf(ctx), r, &w.Options)
 		return r.result, r.err
 	}
-	var e core.Elsewhere
+	e := core.OnGoroutine
 	if w.executor != nil {
-		e.Post = w.executor.Post
+		e = &core.Elsewhere{Post: w.executor.Post}
 		if l, ok := w.executor.(loop.Loop); ok {
 			e.Stopped, e.Err = l.Done(), loop.ErrStopped
 		}
 	}
-	if err := core.Away(ctx, &r.FullCall, r, &w.Options, &e); err != nil {
+	if err := core.Away(ctx, &r.FullCall, r, &w.Options, e); err != nil {
 		return zero[R](), err
 	}
 	return r.outcome()

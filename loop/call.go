@@ -45,7 +45,8 @@ func Call[R any](ctx context.Context, l Loop, fn func(context.Context) (R, error
 	// Package core serves if the caller is a thread, parks the caller if it is a
 	// task, knows who waits for whom, and tells the hooks.
 	c := &call[R]{fn: fn}
-	if err := core.Away(ctx, &c.FullCall, c, &callOptions, &core.Elsewhere{Home: homeOf(l), Job: &c.job}); err != nil {
+	c.where.Home, c.where.Job = homeOf(l), &c.job
+	if err := core.Away(ctx, &c.FullCall, c, &callOptions, &c.where); err != nil {
 		return none, err
 	}
 	return c.outcome()
@@ -57,6 +58,7 @@ var callOptions core.Options
 // A call is one call of Call, together with the task that its function runs as.
 type call[R any] struct {
 	core.FullCall
+	where  core.Elsewhere
 	job    core.Job
 	fn     func(context.Context) (R, error)
 	result R

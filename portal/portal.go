@@ -463,8 +463,8 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 		return none, err
 	}
 	defer p.see(v)
-	where := &core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.place}
-	if err := core.Away(ctx, &c.FullCall, c, &callOptions, where); err != nil {
+	c.where = core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.place}
+	if err := core.Away(ctx, &c.FullCall, c, &callOptions, &c.where); err != nil {
 		return none, err
 	}
 	return c.outcome()
@@ -478,6 +478,7 @@ var callOptions core.Options
 // and its result.
 type call[R any] struct {
 	core.FullCall
+	where  core.Elsewhere
 	job    core.Job
 	place  core.Member
 	fn     func(context.Context) (R, error)

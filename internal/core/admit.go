@@ -81,7 +81,7 @@ type patience struct {
 // outwait takes c out of its queue if c has not begun when its time is over. stop
 // prevents that. c is timed and was submitted to s. The caller passes s because c may
 // have ended already, and then its record no longer has the scope.
-func (c *Call) outwait(s *Scope) (stop func() bool) {
+func (c *Call) outwait(s *Scope) (stop func()) {
 	p := &patience{thread: c.lock(), seq: c.seq}
 	p.thread.mu.Unlock()
 	if s.root.thread.Load() == p.thread {
@@ -92,13 +92,14 @@ func (c *Call) outwait(s *Scope) (stop func() bool) {
 	}
 	switch {
 	case p.line == 0 && p.queue == 0:
-		return func() bool { return true } // it has come to another thread
+		return func() {} // it has come to another thread
 	case p.line == 0 || p.queue != 0 && p.queue < p.line:
 		p.waited = p.queue
 	default:
 		p.waited = p.line
 	}
-	return time.AfterFunc(p.waited, p.over).Stop
+	timer := time.AfterFunc(p.waited, p.over)
+	return func() { timer.Stop() }
 }
 
 // over ends the call if it still waits behind strangers. If a function blocked

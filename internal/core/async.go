@@ -75,21 +75,18 @@ func Away(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere)
 	if err := Ended(ctx); err != nil {
 		return err
 	}
-	t, rec := current()
-	s := ScopeOf(ctx)
-	if t != nil {
-		s = t.scopeNow(ctx)
-	}
-	c := f.whole()
-	c.leaving(ctx, t, rec, s, body, o)
+	own, rec := current()
+	w := f.waiter(ctx, own, rec)
+	c := w.call
+	c.leaving(w, body, o)
 	var err error
 	switch {
 	case e.Home != nil:
-		err = c.toLoop(ctx, t, rec, e)
-	case t != nil:
-		err = c.awayFromThread(ctx, foreign(ctx), homeOf(ctx), t, e)
+		err = c.toLoop(w, e)
+	case w.own != nil:
+		err = c.awayFromThread(w, foreign(ctx), homeOf(ctx), e)
 	default:
-		err = c.awayFromGoroutine(ctx, &awayCtx{}, foreign(ctx), homeOf(ctx), rec, e)
+		err = c.awayFromGoroutine(w, &awayCtx{}, foreign(ctx), homeOf(ctx), e)
 	}
 	if err != nil && c.watched != nil {
 		c.tellRefused(ctx, err)
@@ -97,19 +94,21 @@ func Away(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere)
 	return err
 }
 
-// leaving sets the fields of c that do not depend on where its function will run. The
-// caller is the thread t, or, if that is nil, the goroutine with the record rec.
-func (c *Call) leaving(ctx context.Context, t *Thread, rec *goroutine.Record, s *Scope, body Body, o *Options) {
-	if t == nil {
-		checkPark(rec)
+// leaving sets the fields of c that do not depend on where its function will run.
+func (c *Call) leaving(w *sleeper, body Body, o *Options) {
+	if w.own != nil {
+		c.scope = w.own.scopeNow(w.ctx)
+	} else {
+		checkPark(w.rec)
+		c.scope = ScopeOf(w.ctx)
 	}
-	c.body, c.scope, c.name, c.by = body, s, o.Name, submitter(ctx, rec)
+	c.body, c.name, c.by = body, o.Name, submitter(w.ctx, w.rec)
 	if c.pc == 0 {
 		c.pc = o.PC
 	}
 	c.note(o)
-	if rec != nil {
-		c.values = rec.Values
+	if w.rec != nil {
+		c.values = w.rec.Values
 	}
 	if o.Interrupt != nil {
 		c.stop = newInterrupt(o)
@@ -140,90 +139,92 @@ func (t *Thread) Context(ctx context.Context) context.Context {
 }
 
 // toLoop is Away to the loop e.Home.
-func (c *Call) toLoop(ctx context.Context, t *Thread, rec *goroutine.Record, e *Elsewhere) error {
+func (c *Call) toLoop(w *sleeper, e *Elsewhere) error {
 	var ac *awayCtx
-	if t == nil {
+	if w.own == nil {
 		ac = &awayCtx{}
 	}
 	if e.Job == nil {
 		e.Job = &Job{}
 	}
-	base := foreign(ctx)
+	base := foreign(w.ctx)
 	if !e.Ends {
-		base, e.Job.life = e.Home.layer(ctx, ac)
+		base, e.Job.life = e.Home.layer(w.ctx, ac)
 		if e.Job.life != nil {
 			defer e.Job.life.end()
 		}
 	}
-	e.Job.Waited, e.Job.Short = t == nil && parkable(rec) == nil, true
+	e.Job.Waited, e.Job.Short = w.own == nil && parkable(w.rec) == nil, true
 	if e.Home.Backend == nil { // a Backend tells its jobs itself that it stops
 		e.Stopped, e.Err = e.Home.Loop.Done(), e.Home.Stopped
 	}
-	if t != nil {
-		return c.awayFromThread(ctx, base, e.Home, t, e)
+	if w.own != nil {
+		return c.awayFromThread(w, base, e.Home, e)
 	}
-	return c.awayFromGoroutine(ctx, ac, base, e.Home, rec, e)
+	return c.awayFromGoroutine(w, ac, base, e.Home, e)
 }
 
-// depart completes c and lists it. It returns the ctx that ends the wait. That ctx may
-// end with the loop, even if the caller's ctx does not. leave must follow.
-func (c *Call) depart(ctx context.Context, e *Elsewhere) context.Context {
+// depart completes c and lists it. From then on the wait ends with what may end with the
+// loop, even if the caller's ctx does not.
+func (c *Call) depart(w *sleeper, e *Elsewhere) {
 	if e.Job != nil && e.Job.life != nil {
 		c.node.life = e.Job.life
 	}
-	c.tellQueued(ctx)
-	ctx = c.ctx
+	c.tellQueued(w.ctx)
+	w.ctx, w.cancel, w.place = c.ctx, c.ctx.Done(), e
 	c.ctx = c.watched.carryOwn(c.ctx)
 	c.node.Start()
 	if e.Member != nil {
 		e.Member.list(c)
 	}
-	return ctx
-}
-
-// leave undoes depart.
-func (e *Elsewhere) leave() {
-	if e.Member != nil {
-		e.Member.Leave()
-	}
 }
 
 // awayFromGoroutine is Away for an ordinary goroutine or a task. base is what the
 // function's ctx wraps, and ac is to have that ctx.
-func (c *Call) awayFromGoroutine(ctx context.Context, ac *awayCtx, base context.Context, home *Home, rec *goroutine.Record, e *Elsewhere) error {
-	ac.init(base, c.scope, c.by, home.callsBackTo(homeOf(ctx)))
+func (c *Call) awayFromGoroutine(w *sleeper, ac *awayCtx, base context.Context, home *Home, e *Elsewhere) error {
+	defer w.close()
+	ac.init(base, c.scope, c.by, home.callsBackTo(homeOf(w.ctx)))
 	c.ctx, c.node = &ac.Ctx, ac.node
-	ctx = c.depart(ctx, e)
-	defer e.leave()
-	if parkable(rec) == nil {
+	c.depart(w, e)
+	if parkable(w.rec) == nil {
 		c.parker = make(chan struct{}, 1)
 	}
 	ac.wait.to = forAsync{c}
-	p := newEdge(rec, &ac.wait)
-	defer p.close()
-	if err := c.post(e); err != nil {
-		return err
+	w.edge = newEdge(w.rec, &ac.wait).edge
+	err := c.post(e)
+	if err == nil {
+		err = w.wait(nil)
 	}
-	w := sleeper{rec: rec, edge: p.edge, call: c, ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: c.abandon}
-	if err := w.wait(nil); err != nil {
-		return err
+	if err == nil {
+		restore(w.rec, c.values)
 	}
-	restore(rec, c.values)
-	return nil
+	return err
 }
 
-// awayFromThread is Away for the thread t.
-func (c *Call) awayFromThread(ctx, base context.Context, home *Home, t *Thread, e *Elsewhere) error {
-	fc := newFrameCtx(base, c.scope, c.by, home.callsBackTo(homeOf(ctx)))
-	f := &fc.wait
-	c.ctx, c.node, c.frame = &fc.Ctx, fc.node, f
-	ctx = c.depart(ctx, e)
-	defer e.leave()
-	f.edge.to = forAsync{c}
-	t.push(f, "async")
-	defer t.pop(f)
+// awayFromThread is Away for the thread w.own.
+func (c *Call) awayFromThread(w *sleeper, base context.Context, home *Home, e *Elsewhere) error {
+	defer w.close()
+	err := c.departFromThread(w, base, home, e)
+	if err == nil {
+		err = w.wait(nil)
+	}
+	if err == nil {
+		w.own.record.Values = c.values
+	}
+	return err
+}
+
+// departFromThread begins the wait of the thread w.own in a frame, and finds a goroutine
+// for the function.
+func (c *Call) departFromThread(w *sleeper, base context.Context, home *Home, e *Elsewhere) error {
+	t := w.own
+	fc := newFrameCtx(base, c.scope, c.by, home.callsBackTo(homeOf(w.ctx)))
+	c.ctx, c.node, c.frame = &fc.Ctx, fc.node, &fc.wait
+	c.depart(w, e)
+	fc.wait.edge.to = forAsync{c}
+	w.push(&fc.wait, "async")
 	if e.kin && c.by != nil && !strict.Load() {
-		defer t.servesKin(f, c.by)()
+		w.undo = t.servesKin(w.frame, c.by)
 	}
 	// The goroutine that waits for the calling function has nothing to do
 	// until c ends, so it can run c. Not if c may be abandoned: c might then
@@ -232,21 +233,11 @@ func (c *Call) awayFromThread(ctx, base context.Context, home *Home, t *Thread, 
 	if e.Post == nil && e.Home == nil && !c.abandon && t.run != nil {
 		lent, t.woke = t.run.lend(c)
 	}
-	if !lent {
-		t.woke = true // what go starts sits in our run queue as well
-		if err := c.post(e); err != nil {
-			return err
-		}
+	if lent {
+		return nil
 	}
-	w := sleeper{
-		own: t, frame: f, edge: &f.edge, call: c,
-		ctx: ctx, cancel: ctx.Done(), stopped: e.Stopped, stopErr: e.Err, abandon: c.abandon,
-	}
-	if err := w.wait(nil); err != nil {
-		return err
-	}
-	t.record.Values = c.values
-	return nil
+	t.woke = true // what go starts sits in our run queue as well
+	return c.post(e)
 }
 
 func (c *Call) post(e *Elsewhere) error {
@@ -293,12 +284,14 @@ func Adopt(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere
 	}
 	t, s := adopt(o.Name)
 	defer t.release()
-	c := f.whole()
-	c.leaving(ctx, t, t.record, s, body, o)
+	w := f.waiter(ctx, t, t.record)
+	c := w.call
+	c.leaving(w, body, o)
+	c.scope = s
 	if e.Home != nil {
-		return c.toLoop(ctx, t, t.record, e)
+		return c.toLoop(w, e)
 	}
-	return c.awayFromThread(ctx, foreign(ctx), homeOf(ctx), t, e)
+	return c.awayFromThread(w, foreign(ctx), homeOf(ctx), e)
 }
 
 // adopt makes the calling goroutine a thread.
@@ -347,8 +340,11 @@ func Await(ctx context.Context, c *FullCall, body Body, o *Options) (ran bool, e
 	}
 	// body must not run on the goroutine that waits for the thread. That goroutine may
 	// be a task of a thread loop, and body would block the loop.
-	return true, Away(ctx, c, body, o, &Elsewhere{Post: onNewGoroutine, kin: true})
+	return true, Away(ctx, c, body, o, onAnother)
 }
+
+// onAnother is the place of the bodies of Await. It must not be changed.
+var onAnother = &Elsewhere{Post: onNewGoroutine, kin: true}
 
 func onNewGoroutine(run func()) error {
 	go run()

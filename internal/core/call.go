@@ -36,7 +36,7 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 	switch {
 	case err != nil:
 	case own != nil:
-		err = s.doFromThread(ctx, own, rec, c)
+		err = s.doFromThread(f.waiter(ctx, own, rec))
 	default:
 		// A loop does not run sync code: it would stand still.
 		task := parkable(rec)
@@ -55,7 +55,7 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 			err = s.refuseBelow(task, c)
 		}
 		if err == nil {
-			err = s.doFromGoroutine(ctx, rec, c)
+			err = s.doFromGoroutine(f.waiter(ctx, nil, rec))
 		}
 	}
 	if err == nil {
@@ -107,80 +107,72 @@ func (s *Scope) calling(ctx context.Context, rec *goroutine.Record, c *Call, bod
 	return nil
 }
 
-// doFromGoroutine is Do for an ordinary goroutine or a task. Like that of
-// doFromThread its frame stands on the stack of a nesting once for each level.
-func (s *Scope) doFromGoroutine(ctx context.Context, rec *goroutine.Record, c *Call) (err error) {
+// doFromGoroutine is Do for an ordinary goroutine or a task. Like those of doFromThread
+// and of all that lies between Do and the function, its frame stands on the stack of a
+// nesting once for each level. So it has few variables, and calls what needs more.
+func (s *Scope) doFromGoroutine(w *sleeper) (err error) {
+	defer w.close() // also when an errand ends this in a Goexit
+	c := w.call
 	c.bound = c.abandon
 	c.edge.gid.Store(goroutine.ID())
-	self := waiter(rec)
-	if self != nil {
+	w.edge = &c.edge
+	if self := waiter(w.rec); self != nil {
 		c.edge.to = forCall{c}
-		self.publish(&c.edge)  // before c is queued
-		defer self.unpublish() // also when an errand ends this in a Goexit
-	} else {
-		defer awaitReaders() // a search may have found c by a Mark
+		self.publish(w.edge) // before c is queued
 	}
-	if err := s.submit(c); err != nil {
-		return err
-	}
-	if c.timed {
-		defer c.outwait(s)()
-	}
-	if c.lined || c.late {
-		err = s.mayRefuse(ctx, c, nil, self)
-	}
-	if err == nil {
-		w := sleeper{rec: rec, edge: &c.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: c.abandon}
+	if err = s.admit(w); err == nil {
 		err = w.wait(nil)
 	}
-	if err == nil && (rec != nil || c.values != (goroutine.Values{})) {
-		restore(rec, c.values)
+	if err == nil && (w.rec != nil || c.values != (goroutine.Values{})) {
+		restore(w.rec, c.values)
 	}
 	return err
 }
 
-// doFromThread is Do for the thread own. It waits in a frame there, and the function's
+// doFromThread is Do for the thread w.own. It waits in a frame there, and the function's
 // node is one that the frame can be found by.
-func (s *Scope) doFromThread(ctx context.Context, own *Thread, rec *goroutine.Record, c *Call) (err error) {
-	fc := newFrameCtx(foreign(ctx), s, c.by, homeOf(ctx))
-	f := &fc.wait
-	c.ctx, c.node, c.frame = c.watched.carryOwn(&fc.Ctx), fc.node, f
-	f.edge.to = forCall{c}
-	own.push(f, "call")
-	defer own.pop(f)
-	if err := s.submit(c); err != nil {
-		return err
-	}
-	if c.timed {
-		defer c.outwait(s)()
-	}
-	if c.lined || c.late {
-		err = s.mayRefuse(ctx, c, f, nil)
-	}
-	if err == nil {
-		w := sleeper{own: own, frame: f, edge: &f.edge, call: c, ctx: ctx, cancel: ctx.Done(), abandon: c.abandon}
+func (s *Scope) doFromThread(w *sleeper) (err error) {
+	defer w.close()
+	c := w.call
+	fc := newFrameCtx(foreign(w.ctx), s, c.by, homeOf(w.ctx))
+	c.ctx, c.node, c.frame = c.watched.carryOwn(&fc.Ctx), fc.node, &fc.wait
+	fc.wait.edge.to = forCall{c}
+	w.push(&fc.wait, "call")
+	if err = s.admit(w); err == nil {
 		err = w.wait(nil)
 	}
 	if err == nil {
-		restore(rec, c.values)
+		restore(w.rec, c.values)
 	}
 	return err
 }
 
-// mayRefuse looks whether c, which was queued and may be run late, closes a cycle. The
-// waiter calls it, in f or as self. After an error c is the caller's again.
-func (s *Scope) mayRefuse(ctx context.Context, c *Call, f *Frame, self *Node) error {
-	if c.lined && c.overflow(ctx) {
-		return nil
+// admit queues the call of w on the thread of s, unless it must be refused.
+func (s *Scope) admit(w *sleeper) error {
+	c := w.call
+	if err := s.submit(c); err != nil {
+		return err
 	}
-	e := &c.edge
-	if f != nil {
-		e = &f.edge
+	if c.timed {
+		w.undo = c.outwait(s)
+	}
+	if c.lined || c.late {
+		return s.mayRefuse(w)
+	}
+	return nil
+}
+
+// mayRefuse looks whether the call of w, which was queued and may be run late, closes a
+// cycle. The waiter calls it. After an error the call is the caller's again.
+func (s *Scope) mayRefuse(w *sleeper) error {
+	c := w.call
+	if c.lined && c.overflow(w.ctx) {
+		return nil
 	}
 	err := c.turnedAway()
 	switch {
 	case err == nil:
-		return closes(f, self, e, c)
+		return closes(w.frame, w.self(), w.edge, c)
 	case !c.revoke(err):
 		return nil // c runs by now
 	}
@@ -449,6 +441,28 @@ func (t *Thread) unlist(c *Call) {
 
 // exec runs c, which next has taken.
 func (t *Thread) exec(c *Call) {
+	if !t.begins(c) {
+		return
+	}
+	r := running{c: c, own: t, rec: t.record, slot: &t.raised}
+	r.enter()
+	defer func() {
+		t, c := r.own, r.c // two variables less in the frame of exec
+		unwinds := !r.told && c.cutShort(recover())
+		r.leave() // raised may be under way, and c have been served by a deferred function
+		c.node.End()
+		t.retire(c, unwinds)
+		if unwinds {
+			r.rec.Told = false // it was of what c ran
+		}
+	}()
+	r.run(t.beginning(c))
+	r.told = true
+}
+
+// begins decides whether the function of c begins. If its ctx has ended, and the caller
+// has not come yet to take c out, c must not run all the same.
+func (t *Thread) begins(c *Call) bool {
 	if c.task {
 		t.unfold(c)
 	}
@@ -456,47 +470,64 @@ func (t *Thread) exec(c *Call) {
 	if err == nil && !c.begin() {
 		err = Cause(c.ctx)
 	}
-	if err != nil {
-		c.forbid()
-		// The ctx ended while c was queued and its caller has not come to
-		// take it out: it must not run all the same.
-		t.mu.Lock()
-		t.run, c.outer = c.outer, nil
-		c.refusal = err
-		t.mu.Unlock()
-		count.cancelled.Add(1)
-		c.scope.leave()
-		c.turnAway()
-		return
+	if err == nil {
+		t.spun = false
+		c.node.Start()
+		return true
 	}
-	rec := t.record
-	values, node, raised := rec.Values, rec.Node, t.raised
-	rec.Values, rec.Node = c.values, c.node
-	t.raised, t.spun = nil, false
-	c.node.Start()
-	told := false
-	defer func() {
-		unwinds := !told && c.cutShort(recover())
-		t.raised = raised // it may be under way, and c have been served by a deferred function
-		c.node.End()
-		if rec.Values != c.values {
-			c.values = rec.Values
-		}
-		rec.Values, rec.Node = values, node
-		t.retire(c, unwinds)
-		if unwinds {
-			rec.Told = false // it was of what c ran
-		}
-	}()
-	starts := &t.lease
+	c.forbid()
+	t.mu.Lock()
+	t.run, c.outer = c.outer, nil
+	c.refusal = err
+	t.mu.Unlock()
+	count.cancelled.Add(1)
+	c.scope.leave()
+	c.turnAway()
+	return false
+}
+
+// beginning returns the lease that begins with the function of c, or nil.
+func (t *Thread) beginning(c *Call) *lease {
+	l := &t.lease
 	if t.own != nil {
-		starts = t.leaseOf(c.scope)
+		l = t.leaseOf(c.scope)
 	}
-	if starts.started {
-		starts = nil
+	if l.started {
+		return nil
 	}
-	c.run(t, &t.raised, nil, starts)
-	told = true
+	return l
+}
+
+// A running is what the goroutine that runs a call was before it began the call's
+// function, and is again when that has ended. Its functions have few variables of their
+// own: their frames stand on the stack of a nesting once for each level.
+type running struct {
+	c    *Call
+	own  *Thread           // the thread that it runs on, nil off the threads
+	rec  *goroutine.Record // of the goroutine
+	slot *any              // where the goroutine notes what panic it raises again, nil if nowhere
+
+	values goroutine.Values // of the function below
+	node   any              // of that, too
+	raised any              // what was in slot
+
+	critical bool // the thread-critical values of rec end with the function
+	returned bool // the function has
+	told     bool // run has
+}
+
+// enter makes the goroutine one that runs the function.
+func (r *running) enter() {
+	r.values, r.node, r.raised = r.rec.Values, r.rec.Node, *r.slot
+	r.rec.Values, r.rec.Node, *r.slot = r.c.values, r.c.node, nil
+}
+
+// leave makes it what it was.
+func (r *running) leave() {
+	if r.rec.Values != r.c.values {
+		r.c.values = r.rec.Values
+	}
+	r.rec.Values, r.rec.Node, *r.slot = r.values, r.node, r.raised
 }
 
 // unfold makes c, a task whose function is about to begin, whole.
@@ -518,57 +549,68 @@ func (t *Thread) unfold(c *Call) {
 	l.taken()
 }
 
-// run calls c's function on the calling goroutine, with all that belongs to it: its
+// run calls the function on the calling goroutine, with all that belongs to it: its
 // hooks, the trace, the interrupt function. It returns when the function has ended,
-// however, and has noted that in c.ending. A hook that panics, or calls Goexit, passes
-// through, and the caller must see to that.
+// however, and has noted that in the call's ending. A hook that panics, or calls Goexit,
+// passes through, and the caller must see to that.
 //
-// own is the thread that it runs on, nil off the threads. raised is where this
-// goroutine notes what panic it raises again, nil if nowhere. critical, if not nil,
-// has thread-critical values that end with the function. starts, if not nil, is a lease
-// that begins with the function.
+// starts, if not nil, is a lease that begins with the function.
 //
 // Tasks of a thread loop are the exception: their coroutine calls the function itself,
 // and a deferred function of ours would lie on the stack of each that waits. See
 // [Job.Begin] and [Job.Over].
-func (c *Call) run(own *Thread, raised *any, critical *goroutine.Record, starts *lease) {
-	returned := false
-	defer func() {
-		if !returned {
-			// After a Goexit the goroutine goes on unwinding from here.
-			var p any
-			if raised != nil {
-				p = *raised
-			}
-			c.ending = ending.Of(recover(), p)
-		}
-		if c.stop != nil {
-			c.stop.end(&c.ending)
-		}
-		if critical != nil {
-			endCritical(critical, &c.ending)
-		}
-		if c.watched != nil || c.ending.Panic != nil {
-			c.tellEnded(own)
-		}
-		c.noted = true
-	}()
+func (r *running) run(starts *lease) {
+	defer r.over()
+	c := r.c
 	c.noted = false
-	if starts != nil {
-		starts.start(own)
+	if starts != nil || c.watched != nil || c.stop != nil {
+		r.prepare(starts)
 	}
-	if c.watched != nil {
-		c.tellStarted(own)
-	}
-	if c.stop != nil {
-		c.stop.arm(c.context(), own)
-	}
-	if trace.IsEnabled() && (own != nil || c.inline) {
-		c.traced(own)
+	if trace.IsEnabled() && (r.own != nil || c.inline) {
+		c.traced(r.own)
 	} else {
 		c.body.Run(c.context())
 	}
-	returned = true
+	r.returned = true
+}
+
+// prepare does what must be done before the function of a call that is not plain.
+//
+//go:noinline
+func (r *running) prepare(starts *lease) {
+	c := r.c
+	if starts != nil {
+		starts.start(r.own)
+	}
+	if c.watched != nil {
+		c.tellStarted(r.own)
+	}
+	if c.stop != nil {
+		c.stop.arm(c.context(), r.own)
+	}
+}
+
+// over notes how the function has ended. It is deferred by run: after a Goexit the
+// goroutine goes on unwinding from here.
+func (r *running) over() {
+	c := r.c
+	if !r.returned {
+		var p any
+		if r.slot != nil {
+			p = *r.slot
+		}
+		c.ending = ending.Of(recover(), p)
+	}
+	if c.stop != nil {
+		c.stop.end(&c.ending)
+	}
+	if r.critical {
+		endCritical(r.rec, &c.ending)
+	}
+	if c.watched != nil || c.ending.Panic != nil {
+		c.tellEnded(r.own)
+	}
+	c.noted = true
 }
 
 // cutShort is called by a deferred function if run has not returned. r is what recover
@@ -608,55 +650,47 @@ func (c *Call) runElsewhere() (woke bool) {
 // has woken the caller of c.
 func (c *Call) runAsync() (woke bool) {
 	rec := goroutine.Ensure()
+	r := running{c: c, rec: rec, slot: &rec.Raised} // see raisedSlot
 	t, _ := rec.Owner.(*Thread)
-	slot := &rec.Raised // see raisedSlot
 	if t != nil {
-		slot = &t.raised
+		r.slot = &t.raised
 	}
-	values, node, raised := rec.Values, rec.Node, *slot
 	// c must not see the thread-critical values of a goroutine that is lent to
 	// it. It sees those of a thread, because c was posted to an executor there,
 	// and those of a coroutine, which belong to the coroutine's thread. Both
 	// outlast c.
-	lent := t == nil && !rec.SharesCritical()
 	var critical goroutine.Aside
-	if lent {
+	if r.critical = t == nil && !rec.SharesCritical(); r.critical {
 		critical = rec.SetAside()
 	}
-	rec.Values, rec.Node, *slot = c.values, c.node, nil
+	r.enter()
 	c.edge.gid.Store(rec.ID)
 	if t != nil {
 		defer c.node.runsInside(t)()
 	}
-	told := false
 	defer func() {
-		unwinds := !told && c.cutShort(recover())
+		unwinds := !r.told && c.cutShort(recover())
 		if unwinds && c.lender != nil {
 			// The Goexit also ends the goroutine that waits for the function which
 			// waits for c. That goroutine unwinds, so it can be told of no other
 			// ending.
 			c.ending = Ending{Goexit: true}
 		}
-		c.values = rec.Values
-		rec.Values, rec.Node, *slot = values, node, raised
-		if lent {
-			rec.PutBack(critical)
+		r.leave()
+		if r.critical {
+			r.rec.PutBack(critical)
 		}
-		rec.ReleaseIfEmpty()
+		r.rec.ReleaseIfEmpty()
 		c.node.End()
 		countEnding(c.ending)
-		rec.Told = unwinds
+		r.rec.Told = unwinds
 		if c.task {
 			return // its goroutine ends the task, further down its stack
 		}
 		woke = c.finish()
 	}()
-	if lent {
-		c.run(nil, slot, rec, nil)
-	} else {
-		c.run(nil, slot, nil, nil)
-	}
-	told = true
+	r.run(nil)
+	r.told = true
 	return
 }
 
@@ -811,38 +845,42 @@ func (t *Thread) reclaim(c *Call) {
 	}
 }
 
-// serve runs calls on the thread until f is completed, done is closed or
-// delivers, or cancel is closed. It reports whether cancel ended it. It looks
-// at the channels between any two calls: an endless supply of work does not
-// keep the wait from ending.
+// serve is sleep on a thread. It runs calls until the frame is completed, or s has come,
+// or another channel ends the wait. It looks at the channels between any two calls: an
+// endless supply of work does not keep the wait from ending.
 //
-// While it runs a call on top of a wait for tokens, that claim stands aside.
-// So does turn, if it is not nil. If that has the lock, done is about to be closed.
-func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (cancelled bool) {
+// While it runs a call on top of a wait for tokens, that claim stands aside. So does the
+// turn of s, if it has one. If that has the lock, done is about to be closed.
+func (w *sleeper) serve(s *sign) wakeup {
+	t, f := w.own, w.frame
+	done, turn := w.stopped(), (*Turn)(nil)
+	if s != nil {
+		if s.once {
+			t.serveOnce()
+			return came
+		}
+		done, turn = s.done, s.turn
+	}
 	claim := f.edge.claim()
 	for {
-		if done != nil || cancel != nil {
-			select {
-			case <-done:
-				return false
-			case <-cancel:
-				return true
-			default:
+		if done != nil || w.cancel != nil {
+			if how, ended := w.ended(done); ended {
+				return how
 			}
 		}
 		t.lock()
 		if f.done {
 			t.mu.Unlock()
-			return false
+			return came
 		}
 		if claim != nil && !claim.stepAside() {
 			t.mu.Unlock()
-			return false
+			return came
 		}
 		if turn != nil && t.due() && !turn.stepAside() {
 			t.mu.Unlock()
 			<-done
-			return false
+			return came
 		}
 		if c := t.next(); c != nil {
 			t.mu.Unlock()
@@ -870,21 +908,56 @@ func (t *Thread) serve(f *Frame, turn *Turn, done, cancel <-chan struct{}) (canc
 		t.crowd.slept()
 		t.mu.Unlock()
 		f.edge.slept()
-		if done == nil && cancel == nil {
-			<-t.wake
-			continue
-		}
-		select {
-		case <-t.wake:
-			continue
-		case <-done:
-			t.unpark()
-			return false
-		case <-cancel:
-			t.unpark()
-			return true
+		if how, ended := w.doze(done); ended {
+			return how
 		}
 	}
+}
+
+// ended reports whether a channel of serve has ended the wait, and which. Like doze it is
+// apart from serve, whose frame stands on the stack of a nesting once for each level.
+//
+//go:noinline
+func (w *sleeper) ended(done <-chan struct{}) (how wakeup, ended bool) {
+	select {
+	case <-done:
+		return w.signed(), true
+	case <-w.cancel:
+		return cancelled, true
+	default:
+		return came, false
+	}
+}
+
+// doze waits for the token of the thread, which is parked. It reports whether a channel
+// of serve has ended the wait instead, and which.
+//
+//go:noinline
+func (w *sleeper) doze(done <-chan struct{}) (how wakeup, ended bool) {
+	t := w.own
+	if done == nil && w.cancel == nil {
+		<-t.wake
+		return came, false
+	}
+	select {
+	case <-t.wake:
+		return came, false
+	case <-done:
+		how = w.signed()
+	case <-w.cancel:
+		how = cancelled
+	}
+	t.unpark()
+	return how, true
+}
+
+// signed says why the wait of a thread has ended if done has: it is stopped where there
+// is one, else what the thread waits for.
+func (w *sleeper) signed() wakeup {
+	if w.stopped() != nil && w.call.wait.Load() != callEnded {
+		return halted
+	}
+	return came
 }
 
 // unpark clears the sign that the thread sleeps. If another goroutine has
@@ -1191,7 +1264,8 @@ func (f *FullCall) RunInline(ctx context.Context, s *Scope, body Body, o *Option
 			Raise(c.ending) // run has recovered it from under a Goexit
 		}
 	}()
-	c.run(own, raisedSlot(), nil, nil)
+	r := running{c: c, own: own, slot: raisedSlot()}
+	r.run(nil)
 	returned = true
 	Raise(c.ending)
 }

@@ -13,7 +13,7 @@
 // [Call.finish]).
 //
 // Meanwhile the caller waits. All waits of this module go through [sleeper.wait]. A thread
-// that waits serves ([Thread.serve]), a task of a thread loop parks, and an ordinary
+// that waits serves ([sleeper.serve]), a task of a thread loop parks, and an ordinary
 // goroutine blocks.
 //
 // A call to an unpinned thread that has nothing to do takes a shorter way: the caller runs

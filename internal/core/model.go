@@ -280,7 +280,8 @@ type TaskBody interface {
 // call, and after Reset for the next.
 type FullCall struct {
 	Call
-	rest callRest
+	rest    callRest
+	sleeper sleeper // of the caller
 }
 
 // A label is how a call is called in reports: by its name, or else after the function

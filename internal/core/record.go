@@ -116,6 +116,14 @@ func (f *FullCall) whole() *Call {
 	return &f.Call
 }
 
+// waiter returns what waits for f: the thread own, or, if that is nil, the calling
+// goroutine with the record rec. If ctx ends, the wait does.
+func (f *FullCall) waiter(ctx context.Context, own *Thread, rec *goroutine.Record) *sleeper {
+	w := &f.sleeper
+	w.own, w.rec, w.call, w.ctx, w.cancel = own, rec, f.whole(), ctx, ctx.Done()
+	return w
+}
+
 // more returns the rest of c, and makes one for a task that has none. For such a task
 // the caller must hold the mu of c's thread, or be the only code that knows c.
 func (c *Call) more() *callRest {

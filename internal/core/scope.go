@@ -528,7 +528,7 @@ func (s *Scope) await(ctx context.Context) (how int, cycle error) {
 		return inside, err
 	}
 	defer closingBegins(p.edge, under)()
-	z := sleeper{rec: rec, edge: p.edge, ctx: ctx, cancel: ctx.Done(), stopped: free, stopErr: errInside}
+	z := sleeper{rec: rec, edge: p.edge, ctx: ctx, cancel: ctx.Done(), place: &Elsewhere{Stopped: free, Err: errInside}}
 	return howEnded(z.wait(&sign{done: done})), nil
 }
 

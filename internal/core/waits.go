@@ -193,6 +193,22 @@ func (t *Thread) servesKin(f *Frame, by *Node) (over func()) {
 // The last two run errands if they wait for a call. A new way to sleep is a new
 // case of [sleeper.sleep].
 type sleeper struct {
+	// These change during the wait. They come first, because what follows a sleeper in a
+	// record is of the function, which runs meanwhile: see [Call] on cache lines.
+	//
+	// parked says that a goroutine has announced that it sleeps, and has not
+	// been woken: a token may be under way, and must be taken.
+	parked bool
+
+	// blocked says that an ordinary goroutine has slept, neither a thread nor a task.
+	blocked bool
+
+	// over says that the wait has ended, and not in a Goexit.
+	over bool
+
+	// unstopped says that the wait goes on, though place has stopped.
+	unstopped bool
+
 	// Who waits: the thread own, in frame, or, if own is nil, the calling
 	// goroutine, with the record rec, which may be nil. edge is the published
 	// form of the wait, which searches and reports follow.
@@ -204,25 +220,34 @@ type sleeper struct {
 	// What for: the end of call. If call is nil, the sign that wait is given.
 	call *Call
 
-	// Until when. ctx is the one that cancel is Done of; when stopped is closed
-	// the wait ends with stopErr. Both channels may be nil. abandon says that
-	// the caller need not wait for a call that has begun when ctx ends.
-	ctx     context.Context
-	cancel  <-chan struct{}
-	stopped <-chan struct{}
-	stopErr error
-	abandon bool
+	// Until when. cancel is Done of ctx, and may be nil. If place is not nil, the wait
+	// ends when its Stopped is closed, with its Err.
+	ctx    context.Context
+	cancel <-chan struct{}
+	place  *Elsewhere
 
-	// parked says that a goroutine has announced that it sleeps, and has not
-	// been woken: a token may be under way, and must be taken.
-	parked bool
-
-	// blocked says that an ordinary goroutine has slept, neither a thread nor a task.
-	blocked bool
+	// undo, if not nil, takes back what a wait for a call needs besides its edge.
+	undo func()
 }
 
-// A sign ends a wait that is not for a call. It is apart from the sleeper, which stands on
-// the stacks of a nesting twice for each level, and waits for a call there.
+// self returns what waits off the threads, if that is known.
+func (w *sleeper) self() *Node {
+	if w.own != nil {
+		return nil
+	}
+	return waiter(w.rec)
+}
+
+// stopped returns the channel that ends the wait when it is closed, or nil.
+func (w *sleeper) stopped() <-chan struct{} {
+	if w.place == nil || w.unstopped {
+		return nil
+	}
+	return w.place.Stopped
+}
+
+// A sign ends a wait that is not for a call. It is apart from the sleeper, which is in the
+// record of every call.
 type sign struct {
 	// done is closed or delivers. In a task that parks gate, if it is not nil, opens
 	// instead. A sign with neither never comes.
@@ -244,26 +269,46 @@ const (
 	halted                  // stopped was closed
 )
 
+// push puts f on top of the thread, which waits in it.
+func (w *sleeper) push(f *Frame, what string) {
+	w.own.push(f, what)
+	w.frame, w.edge = f, &f.edge
+}
+
+// close takes back all that others can see of a wait for a call. It is deferred by the
+// function that makes the wait visible: a Goexit of an errand, or of a call that a thread
+// serves, may pass through the wait.
+func (w *sleeper) close() {
+	if w.undo != nil {
+		w.undo()
+	}
+	if self := w.self(); w.frame != nil {
+		w.own.pop(w.frame)
+	} else if self != nil {
+		self.unpublish()
+	} else {
+		awaitReaders() // a search may have found the call by a Mark
+	}
+	if w.place != nil && w.place.Member != nil {
+		w.place.Member.Leave()
+	}
+	*w = sleeper{} // the record may be kept for long
+}
+
 // wait returns nil when the thing waited for has come. It returns an error if
 // it will not come: the call was refused, was taken back because ctx has ended
 // or the loop has stopped, or was abandoned.
 //
 // A Goexit of a served call or of an errand may pass through wait. Even then the
 // function that waits must not end before the call that it waits for has.
-func (w *sleeper) wait(s *sign) error {
-	finished := false
-	defer func() {
-		if !finished {
-			w.unwind()
-		}
-	}()
-	var err error
+func (w *sleeper) wait(s *sign) (err error) {
+	defer w.unwind()
 	for how := w.sleep(s); how != came; how = w.sleep(s) {
 		if err = w.interrupted(how); err != nil {
 			break
 		}
 	}
-	finished = true
+	w.over = true
 	if w.call != nil {
 		if err == nil {
 			err = w.call.refusal
@@ -298,27 +343,6 @@ func (w *sleeper) sleep(s *sign) wakeup {
 	}
 }
 
-// serve is sleep on a thread: it runs calls meanwhile.
-func (w *sleeper) serve(s *sign) wakeup {
-	until := w.stopped
-	var turn *Turn
-	if s != nil {
-		if s.once {
-			w.own.serveOnce()
-			return came
-		}
-		until, turn = s.done, s.turn
-	}
-	switch {
-	case w.own.serve(w.frame, turn, until, w.cancel):
-		return cancelled
-	case w.stopped != nil && w.call.wait.Load() != callEnded:
-		return halted
-	default:
-		return came
-	}
-}
-
 // block is sleep on an ordinary goroutine that waits for a call. It runs the
 // errands of the call's function meanwhile.
 func (w *sleeper) block() wakeup {
@@ -332,16 +356,8 @@ func (w *sleeper) block() wakeup {
 		if w.parked || c.park() {
 			w.parked = true
 			w.edge.slept()
-			if w.cancel == nil && w.stopped == nil {
-				<-c.parker // much cheaper than a select
-			} else {
-				select {
-				case <-c.parker:
-				case <-w.cancel:
-					return cancelled
-				case <-w.stopped:
-					return halted
-				}
+			if how := w.await(c.parker); how != came {
+				return how
 			}
 			w.parked = false
 		}
@@ -349,6 +365,26 @@ func (w *sleeper) block() wakeup {
 		if ran, woke = c.runErrand(); !ran {
 			return came
 		}
+	}
+}
+
+// await receives from parker, or says why it has not. It is apart from block, whose
+// frame stands on the stack of a nesting once for each level.
+//
+//go:noinline
+func (w *sleeper) await(parker <-chan struct{}) wakeup {
+	stopped := w.stopped()
+	if w.cancel == nil && stopped == nil {
+		<-parker // much cheaper than a select
+		return came
+	}
+	select {
+	case <-parker:
+		return came
+	case <-w.cancel:
+		return cancelled
+	case <-stopped:
+		return halted
 	}
 }
 
@@ -416,7 +452,7 @@ func (w *sleeper) suspend(task *sched.Task, s *sign) wakeup {
 	if w.cancel == nil {
 		ctx = context.Background()
 	}
-	done, stopped := (<-chan struct{})(nil), w.stopped // else every sleeper would be allocated
+	done, stopped := (<-chan struct{})(nil), w.stopped() // else every sleeper would be allocated
 	if s != nil {
 		done = s.done
 	}
@@ -466,7 +502,7 @@ func (w *sleeper) receive(s *sign) wakeup {
 	select {
 	case <-s.done:
 		return came
-	case <-w.stopped:
+	case <-w.stopped():
 		return halted
 	case <-w.cancel:
 		return cancelled
@@ -477,11 +513,11 @@ func (w *sleeper) receive(s *sign) wakeup {
 // the error for the caller, or nil if the caller must go on waiting.
 func (w *sleeper) interrupted(how wakeup) error {
 	if how == halted {
-		w.stopped = nil
-		return w.giveUp(w.stopErr, false)
+		w.unstopped = true
+		return w.giveUp(w.place.Err, false)
 	}
 	w.cancel = nil
-	return w.giveUp(Cause(w.ctx), w.abandon)
+	return w.giveUp(Cause(w.ctx), w.call != nil && w.call.abandon)
 }
 
 // giveUp takes the call back, or abandons it if it has begun and abandon is true.
@@ -502,11 +538,11 @@ func (w *sleeper) giveUp(why error, abandon bool) error {
 	return nil
 }
 
-// unwind is called if a Goexit passes through the wait. It takes back a call that
-// has not begun, and waits for one that has.
+// unwind is called when wait is left. If a Goexit passes through, it takes back a call
+// that has not begun, and waits for one that has.
 func (w *sleeper) unwind() {
 	c := w.call
-	if c == nil {
+	if w.over || c == nil {
 		return
 	}
 	why := context.Canceled
@@ -539,7 +575,7 @@ func (w *sleeper) outlast() {
 			}
 		}
 	}()
-	w.cancel, w.stopped = nil, nil
+	w.cancel, w.unstopped = nil, true
 	w.sleep(nil)
 	ended = true
 	if w.own != nil {

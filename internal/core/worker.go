@@ -636,7 +636,8 @@ func (t *Thread) execHeld(c *Call) {
 			Raise(c.ending) // run has recovered it from under the Goexit, which is the caller's, too
 		}
 	}()
-	c.run(t, &t.raised, nil, nil)
+	r := running{c: c, own: t, slot: &t.raised}
+	r.run(nil)
 	told = true
 }
 
