@@ -46,8 +46,8 @@ func (s *Scope) Init(ctx context.Context, cfg *Config) context.Context {
 }
 
 // MadeAt notes for reports where the scope is made: where the caller was called,
-// or skip-1 callers above. It keeps only an address, which is cheap, and which a
-// report turns into a place.
+// or skip-1 callers above. It keeps only an address, which a report turns into
+// a place: even that takes most of the time that making a scope takes.
 func (s *Scope) MadeAt(skip int) {
 	var pcs [1]uintptr
 	runtime.Callers(skip+2, pcs[:])
