@@ -7,35 +7,6 @@ import (
 	"asyncsync.dev/internal/goroutine"
 )
 
-// An Elsewhere is a place for functions that are not thread-sensitive.
-type Elsewhere struct {
-	// Post has run called, soon, on a goroutine of its choice; nil is a go
-	// statement. An error means that run will not be called.
-	Post func(run func()) error
-	// Stopped, if not nil, is closed when functions that have not begun will
-	// never begin.
-	Stopped <-chan struct{}
-	// Err is the error of calls whose functions had not begun when Stopped
-	// was closed.
-	Err error
-
-	// kin makes a waiting thread also serve the calls of code that its
-	// function has started.
-	kin bool
-	// Home, if not nil, is the loop that runs the function. Then the caller sets
-	// none of the fields above, and toLoop sets Stopped and Err. Job is the record
-	// that the function runs as, if the caller provides one.
-	Home *Home
-	Job  *Job
-	// Ends says that the caller's ctx already ends when Home stops. Then the
-	// function's ctx needs no layer for that.
-	Ends bool
-
-	// Member, if not nil, is the function's place in a region. The function
-	// leaves it at its end.
-	Member *Member
-}
-
 // Host returns the loop of the task that has called the sync code in which Host is
 // called, or nil if there is none. The goroutine decides, not ctx alone: with the ctx
 // of a task Host returns nil in the task itself, and on a goroutine that was only

@@ -162,6 +162,32 @@ func (s *Scope) admit(w *sleeper) error {
 	return nil
 }
 
+// push puts f on top of the thread, which waits in it.
+func (w *sleeper) push(f *Frame, what string) {
+	w.own.push(f, what)
+	w.frame, w.edge = f, &f.edge
+}
+
+// close takes back all that others can see of a wait for a call. It is deferred by the
+// function that makes the wait visible: a Goexit of an errand, or of a call that a thread
+// serves, may pass through the wait.
+func (w *sleeper) close() {
+	if w.undo != nil {
+		w.undo()
+	}
+	if self := w.self(); w.frame != nil {
+		w.own.pop(w.frame)
+	} else if self != nil {
+		self.unpublish()
+	} else {
+		awaitReaders() // a search may have found the call by a Mark
+	}
+	if w.place != nil && w.place.Member != nil {
+		w.place.Member.Leave()
+	}
+	*w = sleeper{} // the record may be kept for long
+}
+
 // mayRefuse looks whether the call of w, which was queued and may be run late, closes a
 // cycle. The waiter calls it. After an error the call is the caller's again.
 func (s *Scope) mayRefuse(w *sleeper) error {
@@ -448,7 +474,7 @@ func (t *Thread) exec(c *Call) {
 	r.enter()
 	defer func() {
 		t, c := r.own, r.c // two variables less in the frame of exec
-		unwinds := !r.told && c.cutShort(recover())
+		unwinds := !r.ran && c.cutShort(recover())
 		r.leave() // raised may be under way, and c have been served by a deferred function
 		c.node.End()
 		t.retire(c, unwinds)
@@ -457,7 +483,7 @@ func (t *Thread) exec(c *Call) {
 		}
 	}()
 	r.run(t.beginning(c))
-	r.told = true
+	r.ran = true
 }
 
 // begins decides whether the function of c begins. If its ctx has ended, and the caller
@@ -498,22 +524,23 @@ func (t *Thread) beginning(c *Call) *lease {
 	return l
 }
 
-// A running is what the goroutine that runs a call was before it began the call's
-// function, and is again when that has ended. Its functions have few variables of their
-// own: their frames stand on the stack of a nesting once for each level.
+// A running is one run of a call's function, and what the goroutine goes back to when the
+// function has ended. exec, runAsync and execHeld have one each, and few variables beside:
+// their frames stand on the stack of a nesting once for each level.
 type running struct {
 	c    *Call
 	own  *Thread           // the thread that it runs on, nil off the threads
-	rec  *goroutine.Record // of the goroutine
+	rec  *goroutine.Record // of the goroutine; nil in execHeld and RunInline, which restore it themselves
 	slot *any              // where the goroutine notes what panic it raises again, nil if nowhere
 
-	values goroutine.Values // of the function below
-	node   any              // of that, too
-	raised any              // what was in slot
+	// What the goroutine had before: see enter and leave.
+	values goroutine.Values
+	node   any
+	raised any
 
 	critical bool // the thread-critical values of rec end with the function
-	returned bool // the function has
-	told     bool // run has
+	returned bool // the function has returned
+	ran      bool // run has returned: no Goexit is under way, nor a panic of a hook
 }
 
 // enter makes the goroutine one that runs the function.
@@ -669,7 +696,7 @@ func (c *Call) runAsync() (woke bool) {
 		defer c.node.runsInside(t)()
 	}
 	defer func() {
-		unwinds := !r.told && c.cutShort(recover())
+		unwinds := !r.ran && c.cutShort(recover())
 		if unwinds && c.lender != nil {
 			// The Goexit also ends the goroutine that waits for the function which
 			// waits for c. That goroutine unwinds, so it can be told of no other
@@ -690,7 +717,7 @@ func (c *Call) runAsync() (woke bool) {
 		woke = c.finish()
 	}()
 	r.run(nil)
-	r.told = true
+	r.ran = true
 	return
 }
 

@@ -284,6 +284,84 @@ type FullCall struct {
 	sleeper sleeper // of the caller
 }
 
+// A sleeper is the state of one wait through this module. All waits go through
+// [sleeper.wait], whatever they are for. So one place decides how to sleep, how to
+// give up, and what happens if a Goexit passes through.
+//
+//	who waits                 how it sleeps
+//	a thread                  it serves, in a frame of its own
+//	a task of a thread loop   it parks, and the loop runs others
+//	an ordinary goroutine     it blocks
+//
+// The last two run errands if they wait for a call. A new way to sleep is a new
+// case of [sleeper.sleep].
+type sleeper struct {
+	// These change during the wait. They come first, because what follows a sleeper in a
+	// record is of the function, which runs meanwhile: see [Call] on cache lines.
+	//
+	// parked says that a goroutine has announced that it sleeps, and has not
+	// been woken: a token may be under way, and must be taken.
+	parked bool
+
+	// blocked says that an ordinary goroutine has slept, neither a thread nor a task.
+	blocked bool
+
+	// over says that the wait has ended, and not in a Goexit.
+	over bool
+
+	// unstopped says that the wait goes on, though place has stopped.
+	unstopped bool
+
+	// Who waits: the thread own, in frame, or, if own is nil, the calling
+	// goroutine, with the record rec, which may be nil. edge is the published
+	// form of the wait, which searches and reports follow.
+	own   *Thread
+	frame *Frame
+	rec   *goroutine.Record
+	edge  *edge
+
+	// What for: the end of call. If call is nil, the sign that wait is given.
+	call *Call
+
+	// Until when. cancel is Done of ctx, and may be nil. If place is not nil, the wait
+	// ends when its Stopped is closed, with its Err.
+	ctx    context.Context
+	cancel <-chan struct{}
+	place  *Elsewhere
+
+	// undo, if not nil, takes back what a wait for a call needs besides its edge.
+	undo func()
+}
+
+// An Elsewhere is a place for functions that are not thread-sensitive.
+type Elsewhere struct {
+	// Post has run called, soon, on a goroutine of its choice; nil is a go
+	// statement. An error means that run will not be called.
+	Post func(run func()) error
+	// Stopped, if not nil, is closed when functions that have not begun will
+	// never begin.
+	Stopped <-chan struct{}
+	// Err is the error of calls whose functions had not begun when Stopped
+	// was closed.
+	Err error
+
+	// kin makes a waiting thread also serve the calls of code that its
+	// function has started.
+	kin bool
+	// Home, if not nil, is the loop that runs the function. Then the caller sets
+	// none of the fields above, and toLoop sets Stopped and Err. Job is the record
+	// that the function runs as, if the caller provides one.
+	Home *Home
+	Job  *Job
+	// Ends says that the caller's ctx already ends when Home stops. Then the
+	// function's ctx needs no layer for that.
+	Ends bool
+
+	// Member, if not nil, is the function's place in a region. The function
+	// leaves it at its end.
+	Member *Member
+}
+
 // A label is how a call is called in reports: by its name, or else after the function
 // with the entry pc.
 type label struct {

@@ -181,55 +181,6 @@ func (t *Thread) servesKin(f *Frame, by *Node) (over func()) {
 	return func() { relate(t, nil, func() { by.dropJoin(j) }) }
 }
 
-// A sleeper is the state of one wait through this module. All waits go through
-// [sleeper.wait], whatever they are for. So one place decides how to sleep, how to
-// give up, and what happens if a Goexit passes through.
-//
-//	who waits                 how it sleeps
-//	a thread                  it serves, in a frame of its own
-//	a task of a thread loop   it parks, and the loop runs others
-//	an ordinary goroutine     it blocks
-//
-// The last two run errands if they wait for a call. A new way to sleep is a new
-// case of [sleeper.sleep].
-type sleeper struct {
-	// These change during the wait. They come first, because what follows a sleeper in a
-	// record is of the function, which runs meanwhile: see [Call] on cache lines.
-	//
-	// parked says that a goroutine has announced that it sleeps, and has not
-	// been woken: a token may be under way, and must be taken.
-	parked bool
-
-	// blocked says that an ordinary goroutine has slept, neither a thread nor a task.
-	blocked bool
-
-	// over says that the wait has ended, and not in a Goexit.
-	over bool
-
-	// unstopped says that the wait goes on, though place has stopped.
-	unstopped bool
-
-	// Who waits: the thread own, in frame, or, if own is nil, the calling
-	// goroutine, with the record rec, which may be nil. edge is the published
-	// form of the wait, which searches and reports follow.
-	own   *Thread
-	frame *Frame
-	rec   *goroutine.Record
-	edge  *edge
-
-	// What for: the end of call. If call is nil, the sign that wait is given.
-	call *Call
-
-	// Until when. cancel is Done of ctx, and may be nil. If place is not nil, the wait
-	// ends when its Stopped is closed, with its Err.
-	ctx    context.Context
-	cancel <-chan struct{}
-	place  *Elsewhere
-
-	// undo, if not nil, takes back what a wait for a call needs besides its edge.
-	undo func()
-}
-
 // self returns what waits off the threads, if that is known.
 func (w *sleeper) self() *Node {
 	if w.own != nil {
@@ -268,32 +219,6 @@ const (
 	cancelled               // ctx has ended
 	halted                  // stopped was closed
 )
-
-// push puts f on top of the thread, which waits in it.
-func (w *sleeper) push(f *Frame, what string) {
-	w.own.push(f, what)
-	w.frame, w.edge = f, &f.edge
-}
-
-// close takes back all that others can see of a wait for a call. It is deferred by the
-// function that makes the wait visible: a Goexit of an errand, or of a call that a thread
-// serves, may pass through the wait.
-func (w *sleeper) close() {
-	if w.undo != nil {
-		w.undo()
-	}
-	if self := w.self(); w.frame != nil {
-		w.own.pop(w.frame)
-	} else if self != nil {
-		self.unpublish()
-	} else {
-		awaitReaders() // a search may have found the call by a Mark
-	}
-	if w.place != nil && w.place.Member != nil {
-		w.place.Member.Leave()
-	}
-	*w = sleeper{} // the record may be kept for long
-}
 
 // wait returns nil when the thing waited for has come. It returns an error if
 // it will not come: the call was refused, was taken back because ctx has ended
