@@ -482,7 +482,7 @@ func (t *Thread) exec(c *Call) {
 			r.rec.Told = false // it was of what c ran
 		}
 	}()
-	r.run(t.beginning(c))
+	r.run(t.leaseToStart(c))
 	r.ran = true
 }
 
@@ -512,8 +512,8 @@ func (t *Thread) begins(c *Call) bool {
 	return false
 }
 
-// beginning returns the lease that begins with the function of c, or nil.
-func (t *Thread) beginning(c *Call) *lease {
+// leaseToStart returns the lease that begins with the function of c, or nil.
+func (t *Thread) leaseToStart(c *Call) *lease {
 	l := &t.lease
 	if t.own != nil {
 		l = t.leaseOf(c.scope)
@@ -587,7 +587,7 @@ func (t *Thread) unfold(c *Call) {
 // and a deferred function of ours would lie on the stack of each that waits. See
 // [Job.Begin] and [Job.Over].
 func (r *running) run(starts *lease) {
-	defer r.over()
+	defer r.end()
 	c := r.c
 	c.noted = false
 	if starts != nil || c.watched != nil || c.stop != nil {
@@ -617,9 +617,9 @@ func (r *running) prepare(starts *lease) {
 	}
 }
 
-// over notes how the function has ended. It is deferred by run: after a Goexit the
+// end notes how the function has ended. It is deferred by run: after a Goexit the
 // goroutine goes on unwinding from here.
-func (r *running) over() {
+func (r *running) end() {
 	c := r.c
 	if !r.returned {
 		var p any
@@ -948,7 +948,7 @@ func (w *sleeper) serve(s *sign) wakeup {
 func (w *sleeper) ended(done <-chan struct{}) (how wakeup, ended bool) {
 	select {
 	case <-done:
-		return w.signed(), true
+		return w.reason(), true
 	case <-w.cancel:
 		return cancelled, true
 	default:
@@ -970,7 +970,7 @@ func (w *sleeper) doze(done <-chan struct{}) (how wakeup, ended bool) {
 	case <-t.wake:
 		return came, false
 	case <-done:
-		how = w.signed()
+		how = w.reason()
 	case <-w.cancel:
 		how = cancelled
 	}
@@ -978,9 +978,9 @@ func (w *sleeper) doze(done <-chan struct{}) (how wakeup, ended bool) {
 	return how, true
 }
 
-// signed says why the wait of a thread has ended if done has: it is stopped where there
-// is one, else what the thread waits for.
-func (w *sleeper) signed() wakeup {
+// reason says why done has ended the wait of a thread. In a wait for a call done is
+// stopped: the loop has stopped, unless the call has ended as well.
+func (w *sleeper) reason() wakeup {
 	if w.stopped() != nil && w.call.wait.Load() != callEnded {
 		return halted
 	}

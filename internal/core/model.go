@@ -306,8 +306,8 @@ type sleeper struct {
 	// blocked says that an ordinary goroutine has slept, neither a thread nor a task.
 	blocked bool
 
-	// over says that the wait has ended, and not in a Goexit.
-	over bool
+	// finished says that the wait has ended, and not in a Goexit.
+	finished bool
 
 	// unstopped says that the wait goes on, though place has stopped.
 	unstopped bool

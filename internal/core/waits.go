@@ -233,7 +233,7 @@ func (w *sleeper) wait(s *sign) (err error) {
 			break
 		}
 	}
-	w.over = true
+	w.finished = true
 	if w.call != nil {
 		if err == nil {
 			err = w.call.refusal
@@ -281,7 +281,7 @@ func (w *sleeper) block() wakeup {
 		if w.parked || c.park() {
 			w.parked = true
 			w.edge.slept()
-			if how := w.await(c.parker); how != came {
+			if how := w.takeToken(c.parker); how != came {
 				return how
 			}
 			w.parked = false
@@ -293,11 +293,11 @@ func (w *sleeper) block() wakeup {
 	}
 }
 
-// await receives from parker, or says why it has not. It is apart from block, whose
+// takeToken receives from parker, or says why it has not. It is apart from block, whose
 // frame stands on the stack of a nesting once for each level.
 //
 //go:noinline
-func (w *sleeper) await(parker <-chan struct{}) wakeup {
+func (w *sleeper) takeToken(parker <-chan struct{}) wakeup {
 	stopped := w.stopped()
 	if w.cancel == nil && stopped == nil {
 		<-parker // much cheaper than a select
@@ -467,7 +467,7 @@ func (w *sleeper) giveUp(why error, abandon bool) error {
 // that has not begun, and waits for one that has.
 func (w *sleeper) unwind() {
 	c := w.call
-	if w.over || c == nil {
+	if w.finished || c == nil {
 		return
 	}
 	why := context.Canceled
