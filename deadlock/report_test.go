@@ -111,7 +111,7 @@ sync.runtime_notifyListWait(0xc000012345, 0x1)
 	/go/src/runtime/sema.go:617 +0x159
 sync.(*Cond).Wait(0x1?)
 	/go/src/sync/cond.go:71 +0x85
-asyncsync.dev/internal/core.(*Thread).serve(0x1)
+asyncsync.dev/internal/core.(*sleeper).serve(0x1)
 	/lib/internal/core/thread.go:400 +0x1
 asyncsync.dev/asyncsync.ToThread[...]({0x1, 0x2}, 0x3)
 	/lib/asyncsync/synctoasync.go:50 +0x2e

@@ -156,7 +156,7 @@ func TestProbableOrNot(t *testing.T) {
 			f.goroutines[onThread] = strings.Replace(onThreadIn("sync.Mutex.Lock"), "app.post", "asyncsync.dev/internal/core.(*Thread).lock(0x1)\n\t/lib/core/thread.go:9 +0x1\napp.post", 1)
 		}, false},
 		{"in a wait of this module, that has just begun", func(f *fake, _ *core.ThreadState) {
-			f.goroutines[onThread] = strings.Replace(onThreadIn("select"), "app.post", "asyncsync.dev/internal/core.(*Thread).serve(0x1)\n\t/lib/core/thread.go:9 +0x1\napp.post", 1)
+			f.goroutines[onThread] = strings.Replace(onThreadIn("select"), "app.post", "asyncsync.dev/internal/core.(*sleeper).serve(0x1)\n\t/lib/core/thread.go:9 +0x1\napp.post", 1)
 		}, false},
 		{"a collection that it waits for", func(f *fake, _ *core.ThreadState) {
 			f.goroutines[onThread] = strings.Replace(onThreadIn("semacquire"), "app.post", "runtime.GC()\n\t/go/mgc.go:9 +0x1\napp.post", 1)

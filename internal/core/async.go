@@ -47,7 +47,7 @@ func Away(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere)
 		return err
 	}
 	own, rec := current()
-	w := f.waiter(ctx, own, rec)
+	w := f.waiting(ctx, own, rec)
 	c := w.call
 	c.leaving(w, body, o)
 	var err error
@@ -255,7 +255,7 @@ func Adopt(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere
 	}
 	t, s := adopt(o.Name)
 	defer t.release()
-	w := f.waiter(ctx, t, t.record)
+	w := f.waiting(ctx, t, t.record)
 	c := w.call
 	c.leaving(w, body, o)
 	c.scope = s

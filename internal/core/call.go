@@ -36,7 +36,7 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 	switch {
 	case err != nil:
 	case own != nil:
-		err = s.doFromThread(f.waiter(ctx, own, rec))
+		err = s.doFromThread(f.waiting(ctx, own, rec))
 	default:
 		// A loop does not run sync code: it would stand still.
 		task := parkable(rec)
@@ -55,7 +55,7 @@ func (s *Scope) Do(ctx context.Context, f *FullCall, body Body, o *Options) erro
 			err = s.refuseBelow(task, c)
 		}
 		if err == nil {
-			err = s.doFromGoroutine(f.waiter(ctx, nil, rec))
+			err = s.doFromGoroutine(f.waiting(ctx, nil, rec))
 		}
 	}
 	if err == nil {
@@ -168,13 +168,23 @@ func (w *sleeper) push(f *Frame, what string) {
 	w.frame, w.edge = f, &f.edge
 }
 
-// close takes back all that others can see of a wait for a call. It is deferred by the
-// function that makes the wait visible: a Goexit of an errand, or of a call that a thread
-// serves, may pass through the wait.
+// close takes back all that others can see of a wait for a call. It is deferred before the
+// wait becomes visible: a Goexit of an errand, or of a call that a thread serves, may pass
+// through the wait. One may begin here, too. Each step may tell a hook of a call that it
+// refuses, and hide may serve calls. So each step is deferred.
 func (w *sleeper) close() {
+	defer func() { *w = sleeper{} }() // the record may be kept for long
+	if w.place != nil && w.place.Member != nil {
+		defer w.place.Member.Leave()
+	}
+	defer w.hide()
 	if w.undo != nil {
 		w.undo()
 	}
+}
+
+// hide takes the frame or the edge of the wait back.
+func (w *sleeper) hide() {
 	if self := w.self(); w.frame != nil {
 		w.own.pop(w.frame)
 	} else if self != nil {
@@ -182,10 +192,6 @@ func (w *sleeper) close() {
 	} else {
 		awaitReaders() // a search may have found the call by a Mark
 	}
-	if w.place != nil && w.place.Member != nil {
-		w.place.Member.Leave()
-	}
-	*w = sleeper{} // the record may be kept for long
 }
 
 // mayRefuse looks whether the call of w, which was queued and may be run late, closes a
@@ -525,12 +531,12 @@ func (t *Thread) leaseToStart(c *Call) *lease {
 }
 
 // A running is one run of a call's function, and what the goroutine goes back to when the
-// function has ended. exec, runAsync and execHeld have one each, and few variables beside:
-// their frames stand on the stack of a nesting once for each level.
+// function has ended. exec, runAsync and execHeld have few variables beside it: their frames
+// stand on the stack of a nesting once for each level.
 type running struct {
 	c    *Call
 	own  *Thread           // the thread that it runs on, nil off the threads
-	rec  *goroutine.Record // of the goroutine; nil in execHeld and RunInline, which restore it themselves
+	rec  *goroutine.Record // of the goroutine; nil if enter and leave are not called
 	slot *any              // where the goroutine notes what panic it raises again, nil if nowhere
 
 	// What the goroutine had before: see enter and leave.
@@ -601,7 +607,7 @@ func (r *running) run(starts *lease) {
 	r.returned = true
 }
 
-// prepare does what must be done before the function of a call that is not plain.
+// prepare does what most calls do not need before their function.
 //
 //go:noinline
 func (r *running) prepare(starts *lease) {
@@ -978,8 +984,8 @@ func (w *sleeper) doze(done <-chan struct{}) (how wakeup, ended bool) {
 	return how, true
 }
 
-// reason says why done has ended the wait of a thread. In a wait for a call done is
-// stopped: the loop has stopped, unless the call has ended as well.
+// reason says why the channel done of serve has ended the wait. In a wait for a call done is
+// that of stopped: the loop has stopped, unless the call has ended as well.
 func (w *sleeper) reason() wakeup {
 	if w.stopped() != nil && w.call.wait.Load() != callEnded {
 		return halted

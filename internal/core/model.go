@@ -296,8 +296,8 @@ type FullCall struct {
 // The last two run errands if they wait for a call. A new way to sleep is a new
 // case of [sleeper.sleep].
 type sleeper struct {
-	// These change during the wait. They come first, because what follows a sleeper in a
-	// record is of the function, which runs meanwhile: see [Call] on cache lines.
+	// These change during the wait. They come first: after the sleeper, records have fields
+	// that the function uses, which runs meanwhile. See [Call] on cache lines.
 	//
 	// parked says that a goroutine has announced that it sleeps, and has not
 	// been woken: a token may be under way, and must be taken.
@@ -306,7 +306,7 @@ type sleeper struct {
 	// blocked says that an ordinary goroutine has slept, neither a thread nor a task.
 	blocked bool
 
-	// finished says that the wait has ended, and not in a Goexit.
+	// finished says that the wait has ended, and not in a Goexit or a panic.
 	finished bool
 
 	// unstopped says that the wait goes on, though place has stopped.
@@ -323,8 +323,8 @@ type sleeper struct {
 	// What for: the end of call. If call is nil, the sign that wait is given.
 	call *Call
 
-	// Until when. cancel is Done of ctx, and may be nil. If place is not nil, the wait
-	// ends when its Stopped is closed, with its Err.
+	// Until when. cancel is Done of ctx, and may be nil. If place is not nil, and its
+	// Stopped is closed before the function has begun, the wait ends with its Err.
 	ctx    context.Context
 	cancel <-chan struct{}
 	place  *Elsewhere

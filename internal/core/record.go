@@ -116,9 +116,10 @@ func (f *FullCall) whole() *Call {
 	return &f.Call
 }
 
-// waiter returns what waits for f: the thread own, or, if that is nil, the calling
-// goroutine with the record rec. If ctx ends, the wait does.
-func (f *FullCall) waiter(ctx context.Context, own *Thread, rec *goroutine.Record) *sleeper {
+// waiting returns what waits for f: the thread own, or, if that is nil, the calling
+// goroutine with the record rec. The end of ctx takes the call back, or abandons it, where
+// that is possible.
+func (f *FullCall) waiting(ctx context.Context, own *Thread, rec *goroutine.Record) *sleeper {
 	w := &f.sleeper
 	w.own, w.rec, w.call, w.ctx, w.cancel = own, rec, f.whole(), ctx, ctx.Done()
 	return w

@@ -198,7 +198,7 @@ func (w *sleeper) stopped() <-chan struct{} {
 }
 
 // A sign ends a wait that is not for a call. It is apart from the sleeper, which is in the
-// record of every call.
+// record of every call but those of tasks.
 type sign struct {
 	// done is closed or delivers. In a task that parks gate, if it is not nil, opens
 	// instead. A sign with neither never comes.
@@ -217,7 +217,7 @@ type wakeup int
 const (
 	came      wakeup = iota // what was waited for
 	cancelled               // ctx has ended
-	halted                  // stopped was closed
+	halted                  // the channel that stopped returns was closed
 )
 
 // wait returns nil when the thing waited for has come. It returns an error if
