@@ -181,3 +181,43 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A known limit: a goroutine whose stack the collector moves looks as if it had moved, since
+// its stack is compared with the arguments, of which some are addresses on it.
+func TestACollectionMovesAStack(t *testing.T) {
+	grown, end := make(chan struct{}), make(chan struct{})
+	go func() {
+		var at [64]byte
+		deep(2000, func() {})
+		grown <- struct{}{}
+		parkedAt(&at, end)
+	}()
+	<-grown
+	defer close(end)
+	stack := func() string {
+		text, _ := dump(maxDump)
+		for _, g := range parse(text, every1) {
+			if strings.Contains(g.body, "parkedAt") && g.State == "chan receive" {
+				return g.body
+			}
+		}
+		return ""
+	}
+	before := stack()
+	for ; before == ""; before = stack() {
+		runtime.Gosched()
+	}
+	for range 10 {
+		if stack() != before {
+			return
+		}
+		runtime.GC() // it halves the stack
+	}
+	t.Error("no collection has moved the stack: a limit is lifted, see Config.Interval")
+}
+
+//go:noinline
+func parkedAt(at *[64]byte, end chan struct{}) byte {
+	<-end
+	return at[0]
+}

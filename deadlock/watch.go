@@ -205,8 +205,9 @@ type Config struct {
 	Slow time.Duration
 	// Interval is the time from one look at the threads to the next; if nothing
 	// moves there is an additional look in between. A verdict comes at most one
-	// interval late, a Probable at most two. 0 means one second, or Slow if that is
-	// shorter, but not less than 10 ms.
+	// interval late. A Probable comes at most two late, and one more each time that the
+	// collector moves the stack of a parked goroutine that it is about. 0 means one
+	// second, or Slow if that is shorter, but not less than 10 ms.
 	Interval time.Duration
 	// OnVerdict is called for each verdict. It must not be nil. Verdicts come one
 	// by one, in order, on a goroutine of their own. The function may take its
