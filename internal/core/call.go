@@ -170,17 +170,20 @@ func (w *sleeper) push(f *Frame, what string) {
 
 // close takes back all that others can see of a wait for a call. It is deferred before the
 // wait becomes visible: a Goexit of an errand, or of a call that a thread serves, may pass
-// through the wait. One may begin here, too. Each step may tell a hook of a call that it
-// refuses, and hide may serve calls. So each step is deferred.
+// through the wait. One may begin here, too: undo and hide may tell a hook of a call that
+// they refuse, and hide may serve calls. So what follows them is deferred.
 func (w *sleeper) close() {
-	defer func() { *w = sleeper{} }() // the record may be kept for long
-	if w.place != nil && w.place.Member != nil {
-		defer w.place.Member.Leave()
+	v := *w
+	*w = sleeper{} // the record may be kept for long
+	if v.place != nil && v.place.Member != nil {
+		defer v.place.Member.Leave()
 	}
-	defer w.hide()
-	if w.undo != nil {
-		w.undo()
+	if v.undo == nil {
+		v.hide()
+		return
 	}
+	defer v.hide()
+	v.undo()
 }
 
 // hide takes the frame or the edge of the wait back.
