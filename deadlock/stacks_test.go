@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/internal/testkit"
 )
 
 func every1(int64) bool { return true }
@@ -185,6 +187,7 @@ func FuzzParse(f *testing.F) {
 // A known limit: a goroutine whose stack the collector moves looks as if it had moved, since
 // its stack is compared with the arguments, of which some are addresses on it.
 func TestACollectionMovesAStack(t *testing.T) {
+	testkit.Guard(t)
 	grown, end := make(chan struct{}), make(chan struct{})
 	go func() {
 		var at [64]byte

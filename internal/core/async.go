@@ -258,7 +258,7 @@ func Adopt(ctx context.Context, f *FullCall, body Body, o *Options, e *Elsewhere
 	w := f.waiting(ctx, t, t.record)
 	c := w.call
 	c.leaving(w, body, o)
-	c.scope = s
+	c.scope = s // whatever ctx says
 	if e.Home != nil {
 		return c.toLoop(w, e)
 	}

@@ -1294,15 +1294,14 @@ func (f *FullCall) RunInline(ctx context.Context, s *Scope, body Body, o *Option
 			rec.ReleaseIfEmpty()
 		}()
 	}
-	returned := false
+	r := running{c: c, own: own, slot: raisedSlot()}
 	defer func() {
-		if !returned && c.noted && c.ending.Panic != nil {
+		if !r.ran && c.noted && c.ending.Panic != nil {
 			Raise(c.ending) // run has recovered it from under a Goexit
 		}
 	}()
-	r := running{c: c, own: own, slot: raisedSlot()}
 	r.run(nil)
-	returned = true
+	r.ran = true
 	Raise(c.ending)
 }
 

@@ -281,7 +281,7 @@ type TaskBody interface {
 type FullCall struct {
 	Call
 	rest    callRest
-	sleeper sleeper // of the caller
+	sleeper sleeper // of the caller; zero before and after the wait
 }
 
 // A sleeper is the state of one wait through this module. All waits go through
@@ -295,8 +295,10 @@ type FullCall struct {
 //
 // The last two run errands if they wait for a call. A new way to sleep is a new
 // case of [sleeper.sleep].
+//
+// Only the goroutine that waits touches it. What others see of a wait is in edge.
 type sleeper struct {
-	// These change during the wait. They come first: after the sleeper, records have fields
+	// These change as the wait goes on. They come first: after the sleeper, records have fields
 	// that the function uses, which runs meanwhile. See [Call] on cache lines.
 	//
 	// parked says that a goroutine has announced that it sleeps, and has not
@@ -329,7 +331,8 @@ type sleeper struct {
 	cancel <-chan struct{}
 	place  *Elsewhere
 
-	// undo, if not nil, takes back what a wait for a call needs besides its edge.
+	// undo, if not nil, takes back what a wait for a call has besides its edge: the timer
+	// of a limit on the time that it may take, or a join.
 	undo func()
 }
 

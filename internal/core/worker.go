@@ -626,9 +626,9 @@ func (t *Thread) execHeld(c *Call) {
 	}
 	t.raised = nil
 	c.node.Start()
-	told := false
+	r := running{c: c, own: t, slot: &t.raised}
 	defer func() {
-		unwinds := !told && c.cutShort(recover())
+		unwinds := !r.ran && c.cutShort(recover())
 		t.raised = nil
 		c.node.End()
 		t.putDown(c, node)
@@ -636,9 +636,8 @@ func (t *Thread) execHeld(c *Call) {
 			Raise(c.ending) // run has recovered it from under the Goexit, which is the caller's, too
 		}
 	}()
-	r := running{c: c, own: t, slot: &t.raised}
 	r.run(nil)
-	told = true
+	r.ran = true
 }
 
 // putDown ends what hold began. node is what the goroutine's record said before.
