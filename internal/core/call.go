@@ -411,9 +411,11 @@ func (t *Thread) lock() {
 // set. mu is held. The caller must pass the result to tell after it has
 // released mu.
 func (t *Thread) rouse() bool {
-	was := t.parked
+	if !t.parked {
+		return false // without a write to a line that callers read
+	}
 	t.parked = false
-	return was
+	return true
 }
 
 // tell sends a sleeping thread its token, and changes signal for one that
@@ -460,7 +462,7 @@ func (t *Thread) due() bool {
 // take puts c on top of the stack. t.mu is held.
 func (t *Thread) take(c *Call) *Call {
 	c.outer, t.run = t.run, c
-	t.crowd.batch++
+	t.batch++
 	t.seen = t.signal.Load()
 	return c
 }
@@ -941,7 +943,7 @@ func (w *sleeper) serve(s *sign) wakeup {
 			continue
 		}
 		t.parked = true
-		t.crowd.slept()
+		t.slept()
 		t.mu.Unlock()
 		f.edge.slept()
 		if how, ended := w.doze(done); ended {
@@ -1057,10 +1059,10 @@ func (c *crowd) expected() bool {
 	return false
 }
 
-// slept says that the thread has nothing to do.
-func (c *crowd) slept() {
-	c.likely = c.batch > 1
-	c.batch = 0
+// slept says that the thread has nothing to do. t.mu is held.
+func (t *Thread) slept() {
+	t.crowd.likely = t.batch > 1
+	t.batch = 0
 }
 
 // If a deferred wake has taken longer than crowdLong, the next crowdSpare wakes are

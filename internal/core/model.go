@@ -34,22 +34,26 @@ type Thread struct {
 
 	runner
 
-	_ [64]byte // from here on both sides write
+	// A hop between two processors costs what it costs to send its cache lines to and
+	// fro. So what both sides write at every call is in one line, which begins here, and
+	// what only the thread's goroutine writes is apart from what callers read.
+	// TestCacheLines keeps it so. Go puts 8 bytes of its own before an object of this size.
 
-	// mu guards what follows up to closers, and the calls and frames of the thread.
-	// The thread's own goroutine, which alone changes run, may read run without it.
-	// Scope.mu and the leaf locks may be locked under it: see Locks in
+	// mu guards what follows up to crowd, the tally, and the calls and frames of the
+	// thread. The thread's own goroutine, which alone changes run, may read run without
+	// it. Scope.mu and the leaf locks may be locked under it: see Locks in
 	// docs/architecture.md. No callback runs under it. Only Scope.enter and
 	// claim.stepBack wake anybody under it: they close a channel.
 	mu sync.Mutex
 	queue
 	nesting
+
 	tenure
-	crowd   crowd
-	calls   uint64    // that have ended, inline ones not counted
+	posts   list      // posted to executors of the goroutine, for a RunUntil to come
 	closers []*closer // who wait for the end of its contexts
 
-	_ [64]byte
+	crowd crowd
+	_     [48]byte
 
 	// signal changes after each event that a spinning thread looks for.
 	signal atomic.Uint32
@@ -58,6 +62,7 @@ type Thread struct {
 
 	spin spin.Spin // its comments say which goroutine may touch which field
 	pace
+	tally
 
 	raised any           // a *Panic: see Ending.Raise; of the thread's goroutine only
 	inline atomic.Uint64 // calls that ran inline; written by the thread's goroutine only
@@ -101,10 +106,10 @@ type runner struct {
 }
 
 // A queue has the calls that a thread has accepted and not begun. Calls that a wait
-// serves are in the box of its frame instead. Guarded by the mu of the thread.
+// serves are in the box of its frame instead, and calls posted to executors of the
+// goroutine in posts. Guarded by the mu of the thread.
 type queue struct {
 	main    list // calls of strangers, and of everybody while no frame stands
-	posts   list // posted to executors of the goroutine, for a RunUntil to come
 	seq     uint64
 	waiting int // calls in main, in posts and in all boxes
 }
@@ -138,6 +143,13 @@ type pace struct {
 	seen uint32 // what signal was when it last took a call
 }
 
+// A tally counts the calls that a thread has run. Guarded by the mu of the thread. Only
+// the goroutine that is the thread changes it.
+type tally struct {
+	calls uint64 // that have ended, inline ones not counted
+	batch int    // begun since the thread has slept
+}
+
 // A parking is the channels for callers to sleep on; never used beyond the lease.
 type parking struct {
 	parkMu  sync.Mutex // a leaf lock, apart from mu so as not to add to its load
@@ -159,7 +171,6 @@ type remains struct {
 // If a crowd is likely, the first caller lets the others call before it wakes the
 // thread, so that all share one wake. Guarded by the mu of the thread.
 type crowd struct {
-	batch  int  // calls since the thread has slept
 	likely bool // the last time it was awake it ran several
 	spare  int  // wakes that are not to be put off, because that has taken long
 }

@@ -205,7 +205,7 @@ func (w *worker) turn(t *Thread) {
 				continue
 			}
 			t.parked = true
-			t.crowd.slept()
+			t.slept()
 			t.mu.Unlock()
 			return
 		}
@@ -657,7 +657,7 @@ func (t *Thread) putDown(c *Call, node any) {
 	t.lock()
 	t.run, c.outer = nil, nil
 	t.calls++
-	t.crowd.batch = 0 // t has not slept, but it was not woken either
+	t.batch = 0 // t has not slept, but it was not woken either
 	t.held = false
 	if has {
 		// From now on the values need a goroutine that keeps them.

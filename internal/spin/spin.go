@@ -34,7 +34,7 @@ type Spin struct {
 	// thread is shared.
 	Limit int64
 
-	_ [40]byte // callers read what is above; the rest is the thread's
+	_ [48]byte // callers read the cache line above; the rest is the thread's
 
 	// Never turns spinning off. Set before the thread has a goroutine: by configuration,
 	// for unpinned threads, and in synctest bubbles, whose clock stands still while a
