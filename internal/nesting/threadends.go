@@ -194,7 +194,7 @@ func (x *run) startFails(ctx context.Context, o *Op, a *activity) (int, error) {
 	cause := x.ids.causes[o.ID]
 	c := &contextState{Context: o.On}
 	x.contexts[o.On.ID] = c
-	starts, exits, ran := 0, 0, 0
+	starts, exits, ran, returned := 0, 0, 0, false
 	opts := append(x.options(c), asyncsync.OnThreadStart(func() {
 		if starts++; starts <= o.N {
 			panic(cause)
@@ -202,6 +202,9 @@ func (x *run) startFails(ctx context.Context, o *Op, a *activity) (int, error) {
 	}), asyncsync.OnThreadExit(func() { exits++ }))
 	_, c.tsc = asyncsync.NewThreadSensitiveContext(asyncsync.Detach(ctx), opts...)
 	defer func() { // also when this ends by Goexit
+		if !returned {
+			c.early.Store(true) // a task whose wait the Goexit has ended may still begin there
+		}
 		x.closed(c)
 		x.during(a, &activity{}, func() {
 			if err := c.tsc.Close(); err != nil {
@@ -235,5 +238,6 @@ func (x *run) startFails(ctx context.Context, o *Op, a *activity) (int, error) {
 			x.complain("#%d: call %d: %v", o.ID, i, out)
 		}
 	}
+	returned = true
 	return 0, nil
 }
