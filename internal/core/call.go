@@ -674,13 +674,23 @@ func (c *Call) traced(t *Thread) {
 // or its caller has given up. It reports whether the end of c has woken the caller of
 // c.
 func (c *Call) runElsewhere() (woke bool) {
+	begun, woke := c.beginElsewhere()
+	if begun {
+		woke = c.runAsync()
+	}
+	return woke
+}
+
+// beginElsewhere claims c for the calling goroutine, which must call runAsync then. If c
+// must not run, begun is false and c has ended; woke is what runElsewhere returns.
+func (c *Call) beginElsewhere() (begun, woke bool) {
 	switch why := c.mayBegin(); why {
 	case nil:
-		return c.runAsync()
+		return true, false
 	case errGivenUp:
-		return false
+		return false, false
 	}
-	return c.finish()
+	return false, c.finish()
 }
 
 // runAsync runs c's function on the calling goroutine, which is no thread, or
@@ -883,7 +893,7 @@ func (t *Thread) reclaim(c *Call) {
 	}
 }
 
-// serve is sleep on a thread. It runs calls until the frame is completed, or s has come,
+// serve is what a thread does instead of sleep. It runs calls until the frame is completed, or s has come,
 // or another channel ends the wait. It looks at the channels between any two calls: an
 // endless supply of work does not keep the wait from ending.
 //
@@ -1111,19 +1121,18 @@ func (c *Call) lend(a *Call) (lent, woke bool) {
 	}
 }
 
-// runErrand runs the errand that the caller of c was asked to run, and reports
-// whether the end of the errand has woken the thread. ran is false if there is
-// no errand, which means that c has ended.
-func (c *Call) runErrand() (ran, woke bool) {
+// takeErrand returns the errand that the caller of c was asked to run. It returns nil if
+// there is none, which means that c has ended.
+func (c *Call) takeErrand() *Call {
 	if c.wait.Load() != callErrand {
-		return false, false
+		return nil
 	}
 	a := c.errand
 	// The thread may have given the errand up, and c may have ended since.
 	if !c.wait.CompareAndSwap(callErrand, callerAwake) {
-		return false, false
+		return nil
 	}
-	return true, a.runElsewhere()
+	return a
 }
 
 // revoke takes c out of its queue. It reports false if c runs or has ended.

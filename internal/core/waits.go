@@ -228,7 +228,16 @@ const (
 // function that waits must not end before the call that it waits for has.
 func (w *sleeper) wait(s *sign) (err error) {
 	defer w.unwind()
-	for how := w.sleep(s); how != came; how = w.sleep(s) {
+	for {
+		var how wakeup
+		if w.own != nil {
+			how = w.serve(s)
+		} else {
+			how = w.sleep(s)
+		}
+		if how == came {
+			break
+		}
 		if err = w.interrupted(how); err != nil {
 			break
 		}
@@ -248,31 +257,20 @@ func (w *sleeper) wait(s *sign) (err error) {
 	return err
 }
 
-// sleep sleeps until wait has to act, and says why.
+// sleep sleeps until wait has to act, and says why. A thread serves instead.
+//
+// An ordinary goroutine that waits for a call runs the errands of the call's function
+// meanwhile. The frames from here to the function of an errand stand on the stack of a
+// nesting once for each level, so there are few of them, and they are small.
 func (w *sleeper) sleep(s *sign) wakeup {
-	if w.own != nil {
-		return w.serve(s)
+	if task := parkable(w.rec); task != nil {
+		return w.sleepInTask(task, s)
 	}
-	task := parkable(w.rec)
-	switch {
-	case task != nil && w.call != nil:
-		return w.park(task)
-	case task != nil && s.gate != nil:
-		return w.parkAt(task, s)
-	case task != nil:
-		return w.parkFor(task, s)
-	case w.call != nil:
-		return w.block()
-	default:
+	c := w.call
+	if c == nil {
 		return w.receive(s)
 	}
-}
-
-// block is sleep on an ordinary goroutine that waits for a call. It runs the
-// errands of the call's function meanwhile.
-func (w *sleeper) block() wakeup {
 	w.blocked = true
-	c := w.call
 	woke := c.woke
 	for {
 		if !woke {
@@ -286,14 +284,30 @@ func (w *sleeper) block() wakeup {
 			}
 			w.parked = false
 		}
-		var ran bool
-		if ran, woke = c.runErrand(); !ran {
+		a := c.takeErrand()
+		if a == nil {
 			return came
+		}
+		var begun bool
+		if begun, woke = a.beginElsewhere(); begun {
+			woke = a.runAsync()
 		}
 	}
 }
 
-// takeToken receives from parker, or says why it has not. It is apart from block, whose
+// sleepInTask is sleep in a task of a thread loop.
+func (w *sleeper) sleepInTask(task *sched.Task, s *sign) wakeup {
+	switch {
+	case w.call != nil:
+		return w.park(task)
+	case s.gate != nil:
+		return w.parkAt(task, s)
+	default:
+		return w.parkFor(task, s)
+	}
+}
+
+// takeToken receives from parker, or says why it has not. It is apart from sleep, whose
 // frame stands on the stack of a nesting once for each level.
 //
 //go:noinline
@@ -313,7 +327,7 @@ func (w *sleeper) takeToken(parker <-chan struct{}) wakeup {
 	}
 }
 
-// park is sleep in a task that waits for a call. It runs errands, like block.
+// park is sleep in a task that waits for a call. It runs errands, like sleep.
 func (w *sleeper) park(task *sched.Task) wakeup {
 	c := w.call
 	for {
@@ -333,9 +347,11 @@ func (w *sleeper) park(task *sched.Task) wakeup {
 				return how
 			}
 		}
-		if ran, _ := c.runErrand(); !ran {
+		a := c.takeErrand()
+		if a == nil {
 			return came
 		}
+		a.runElsewhere()
 	}
 }
 
@@ -501,7 +517,11 @@ func (w *sleeper) outlast() {
 		}
 	}()
 	w.cancel, w.unstopped = nil, true
-	w.sleep(nil)
+	if w.own != nil {
+		w.serve(nil)
+	} else {
+		w.sleep(nil)
+	}
 	ended = true
 	if w.own != nil {
 		w.own.record.Values = c.values
