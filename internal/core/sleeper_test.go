@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/internal/goroutine"
+	"asyncsync.dev/internal/testkit"
 )
 
 // A Goexit in an errand unwinds the goroutine that waits below. What is deferred
@@ -79,4 +80,59 @@ func TestCloseTakesAllStepsOfAWaitBack(t *testing.T) {
 			require.Equal(t, sleeper{}, *w)
 		})
 	}
+}
+
+// A function that waits may have lent a token. When its wait is over it serves calls until
+// the token is back, and one of these may end it in a Goexit. The call that it has waited
+// for leaves its group all the same.
+func TestGoexitWhileATokenComesBack(t *testing.T) {
+	testkit.Guard(t)
+	r := &Resource{}
+	r.Init(1)
+	g := &Group{}
+	_, cancel := g.Init(context.Background())
+	defer cancel(nil)
+	m := &Member{}
+	g.Add(m)
+	below := make(chan context.Context, 1)
+	borrower := make(chan int64, 1)
+	var top *Frame
+	f := &FullCall{}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		th, s := adopt("")
+		defer th.release()
+		defer func() { top = th.top }()
+		ctx := newCtx(context.Background(), s, nil, nil)
+		h, err := r.Acquire(ctx, 1, true)
+		if err != nil {
+			panic(err)
+		}
+		defer h.Leave()
+		_ = Away(ctx, f, bodyFunc(func(ctx context.Context) {
+			if _, err := r.Acquire(ctx, 1, false); err != nil { // it is lent
+				panic(err)
+			}
+			borrower <- goroutine.ID()
+			below <- ctx
+		}), &Options{}, &Elsewhere{Member: m})
+	}()
+	ctx := <-below
+	testkit.Poll(t, func() string {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.owed) == 0 {
+			return "nobody waits for the token"
+		}
+		return ""
+	})
+	c := &FullCall{}
+	require.NoError(t, ScopeOf(ctx).Do(ctx, c, bodyFunc(func(context.Context) { runtime.Goexit() }), &Options{}))
+	require.True(t, c.Ending().Goexit)
+	<-over
+	require.Nil(t, top, "the frame stands")
+	require.False(t, m.listed, "the call is in its group")
+	require.Equal(t, sleeper{}, f.sleeper)
+	require.True(t, r.ReleaseOf(<-borrower, 1))
 }
