@@ -682,7 +682,8 @@ func (c *Call) runElsewhere() (woke bool) {
 }
 
 // beginElsewhere claims c for the calling goroutine, which must call runAsync then. If c
-// must not run, begun is false and c has ended; woke is what runElsewhere returns.
+// must not run, begun is false, and its caller has been told, or has given up itself; woke
+// is what runElsewhere returns.
 func (c *Call) beginElsewhere() (begun, woke bool) {
 	switch why := c.mayBegin(); why {
 	case nil:
@@ -893,9 +894,9 @@ func (t *Thread) reclaim(c *Call) {
 	}
 }
 
-// serve is what a thread does instead of sleep. It runs calls until the frame is completed, or s has come,
-// or another channel ends the wait. It looks at the channels between any two calls: an
-// endless supply of work does not keep the wait from ending.
+// serve is what a thread does instead of sleep. It runs calls until the frame is
+// completed, or s has come, or another channel ends the wait. It looks at the channels
+// between any two calls: an endless supply of work does not keep the wait from ending.
 //
 // While it runs a call on top of a wait for tokens, that claim stands aside. So does the
 // turn of s, if it has one. If that has the lock, done is about to be closed.

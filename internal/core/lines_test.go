@@ -35,16 +35,18 @@ func TestCacheLines(t *testing.T) {
 		"top":     unsafe.Offsetof(th.top),
 		"run":     unsafe.Offsetof(th.run),
 	} {
-		assert.Equal(t, shared, line(offset), "%s, which every call writes, is in the line of mu", name)
+		assert.Equal(t, shared, line(offset), "%s, which calls write, is in the line of mu", name)
 	}
 
 	signal := line(unsafe.Offsetof(th.signal))
 	own := line(unsafe.Offsetof(th.spin) + unsafe.Offsetof(th.spin.Never))
-	read := map[string]uintptr{ // by callers, and seldom written
+	asleep := line(unsafe.Offsetof(th.tenure)) // written when the thread sleeps, and to wake it
+	assert.Equal(t, asleep, line(unsafe.Offsetof(th.crowd)+unsafe.Sizeof(th.crowd)-1), "crowd is in the line of tenure")
+
+	read := map[string]uintptr{ // by callers, and not written while the thread is awake
 		"identity": line(unsafe.Offsetof(th.identity) + unsafe.Sizeof(th.identity) - 1),
 		"runner":   line(unsafe.Offsetof(th.runner) + unsafe.Sizeof(th.runner) - 1),
-		"tenure":   line(unsafe.Offsetof(th.tenure)),
-		"crowd":    line(unsafe.Offsetof(th.crowd) + unsafe.Sizeof(th.crowd) - 1),
+		"tenure":   asleep,
 		"spin":     line(unsafe.Offsetof(th.spin)),
 		"parking":  line(unsafe.Offsetof(th.parking)),
 	}

@@ -35,11 +35,12 @@ type Thread struct {
 	runner
 
 	// A hop between two processors costs what it costs to send its cache lines to and
-	// fro. So what both sides write at every call is in one line, which begins here, and
-	// what only the thread's goroutine writes is apart from what callers read.
-	// TestCacheLines keeps it so. Go puts 8 bytes of its own before an object of this size.
+	// fro. So what both sides write at every call is in one line, which begins here. What
+	// they write only when the thread sleeps is in the next, and what only the thread's
+	// goroutine writes is apart from what callers read. TestCacheLines keeps it so. Go
+	// puts 8 bytes of its own before an object of this size.
 
-	// mu guards what follows up to crowd, the tally, and the calls and frames of the
+	// mu guards what follows up to closers, the tally, and the calls and frames of the
 	// thread. The thread's own goroutine, which alone changes run, may read run without
 	// it. Scope.mu and the leaf locks may be locked under it: see Locks in
 	// docs/architecture.md. No callback runs under it. Only Scope.enter and
@@ -49,11 +50,11 @@ type Thread struct {
 	nesting
 
 	tenure
+	crowd   crowd
 	posts   list      // posted to executors of the goroutine, for a RunUntil to come
 	closers []*closer // who wait for the end of its contexts
 
-	crowd crowd
-	_     [48]byte
+	_ [48]byte
 
 	// signal changes after each event that a spinning thread looks for.
 	signal atomic.Uint32
@@ -296,7 +297,7 @@ type FullCall struct {
 }
 
 // A sleeper is the state of one wait through this module. All waits go through
-// [sleeper.wait], whatever they are for. So one place decides how to sleep, how to
+// [sleeper.wait], whatever they are for. So one file decides how to sleep, how to
 // give up, and what happens if a Goexit passes through.
 //
 //	who waits                 how it sleeps
@@ -304,8 +305,8 @@ type FullCall struct {
 //	a task of a thread loop   it parks, and the loop runs others
 //	an ordinary goroutine     it blocks
 //
-// The last two run errands if they wait for a call. A new way to sleep is a new
-// case of [sleeper.sleep].
+// The last two run errands if they wait for a call. A new way to sleep off the threads
+// is a new case of [sleeper.sleep].
 //
 // Only the goroutine that waits touches it. What others see of a wait is in edge.
 type sleeper struct {

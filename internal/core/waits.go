@@ -263,11 +263,15 @@ func (w *sleeper) wait(s *sign) (err error) {
 // meanwhile. The frames from here to the function of an errand stand on the stack of a
 // nesting once for each level, so there are few of them, and they are small.
 func (w *sleeper) sleep(s *sign) wakeup {
-	if task := parkable(w.rec); task != nil {
-		return w.sleepInTask(task, s)
-	}
 	c := w.call
-	if c == nil {
+	switch task := parkable(w.rec); {
+	case task != nil && c != nil:
+		return w.park(task)
+	case task != nil && s.gate != nil:
+		return w.parkAt(task, s)
+	case task != nil:
+		return w.parkFor(task, s)
+	case c == nil:
 		return w.receive(s)
 	}
 	w.blocked = true
@@ -292,18 +296,6 @@ func (w *sleeper) sleep(s *sign) wakeup {
 		if begun, woke = a.beginElsewhere(); begun {
 			woke = a.runAsync()
 		}
-	}
-}
-
-// sleepInTask is sleep in a task of a thread loop.
-func (w *sleeper) sleepInTask(task *sched.Task, s *sign) wakeup {
-	switch {
-	case w.call != nil:
-		return w.park(task)
-	case s.gate != nil:
-		return w.parkAt(task, s)
-	default:
-		return w.parkFor(task, s)
 	}
 }
 
