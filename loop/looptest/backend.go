@@ -616,6 +616,29 @@ func exclusive(t *testing.T, b loop.Backend) {
 		}
 		inside.Add(-1)
 	}
+	// One that stays inside for a while keeps the other out.
+	stay := func(start func(enter func())) {
+		defer all.Done()
+		inside.Add(1)
+		defer inside.Add(-1)
+		entered := make(chan struct{})
+		start(func() {
+			defer all.Done()
+			enter()
+			close(entered)
+		})
+		select {
+		case <-entered:
+		case <-time.After(min(patience/10, 100*time.Millisecond)): // of a good backend
+		}
+	}
+	all.Add(4)
+	spawn(t, context.Background(), b, func(context.Context) {
+		stay(func(enter func()) { post(t, b, enter) })
+	})
+	post(t, b, func() {
+		stay(func(enter func()) { spawn(t, context.Background(), b, func(context.Context) { enter() }) })
+	})
 	const n = 50
 	for range n {
 		all.Add(2)
@@ -640,8 +663,8 @@ func exclusive(t *testing.T, b loop.Backend) {
 	if n := most.Load(); n > 1 {
 		complain(t, "%d tasks or functions have run at a time", n)
 	}
-	if plain != n*7 {
-		complain(t, "%d visits were counted, not %d", plain, n*7)
+	if plain != n*7+2 {
+		complain(t, "%d visits were counted, not %d", plain, n*7+2)
 	}
 }
 
