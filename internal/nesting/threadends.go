@@ -71,8 +71,9 @@ func (x *run) taint(ctx context.Context, o *Op, _ *activity) (int, error) {
 	if o.On == nil || o.On.Root.Unpinned {
 		return 0, nil
 	}
-	if o.On.Root.leased() {
-		x.contexts[o.On.Root.ID].tainted.Store(true)
+	// A context that may have been closed may have given the thread back before.
+	if c := x.contexts[o.On.Root.ID]; o.On.Root.leased() && !c.early.Load() {
+		c.tainted.Store(true)
 	}
 	return 0, nil
 }
