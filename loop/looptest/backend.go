@@ -606,10 +606,13 @@ func exclusive(t *testing.T, b loop.Backend) {
 		plain  int // the race detector's
 		most   atomic.Int64
 	)
-	enter := func() {
+	goIn := func() {
 		if n := inside.Add(1); n > most.Load() {
 			most.Store(n)
 		}
+	}
+	enter := func() {
+		goIn()
 		plain++
 		for range 10 {
 			runtime.Gosched()
@@ -619,7 +622,7 @@ func exclusive(t *testing.T, b loop.Backend) {
 	// One that stays inside for a while keeps the other out.
 	stay := func(start func(enter func())) {
 		defer all.Done()
-		inside.Add(1)
+		goIn()
 		defer inside.Add(-1)
 		entered := make(chan struct{})
 		start(func() {
