@@ -205,11 +205,12 @@ func TestAllocsOfContexts(t *testing.T) {
 			tsc.Close()
 		})
 	}
-	first := once(1)
-	t.Logf("one call: %v", first)
-	require.LessOrEqual(t, first, 14.0, "used for one call")
-	// One more, because a caller that never sleeps needs nothing to sleep on.
-	require.LessOrEqual(t, once(10), first+1, "used for ten calls")
+	// 7, if the thread and its callers sleep. If they find each other awake, what
+	// one of them gives back is often at the other's processor, where it is not
+	// found: up to 12. Nine calls more may add none, so they have the same budget.
+	const budget = 14.0
+	require.LessOrEqual(t, once(1), budget, "used for one call")
+	require.LessOrEqual(t, once(10), budget, "used for ten calls")
 }
 
 // A call that runs where it is made allocates nothing, by whichever function it is
