@@ -12,7 +12,6 @@ type Record struct {
 	Told   bool   // the waiter has been told of the Goexit under way; set by internal/core, for loop
 
 	critical *criticals // made when first needed: see criticals; or shared with the thread's record
-	holds    int        // Hold calls not yet undone
 }
 
 // Current returns the record of the calling goroutine, nil if it has none. It takes no
@@ -44,21 +43,12 @@ func (r *Record) Release() {
 	remove(r)
 }
 
-// Empty reports whether the record holds nothing, is not held and shares nothing, so that
-// releasing it loses nothing.
+// Empty reports whether the record holds nothing and shares nothing, so that releasing it
+// loses nothing.
 func (r *Record) Empty() bool {
-	return r.Values == Values{} && r.Owner == nil && r.Node == nil && r.Task == nil && r.holds == 0 &&
+	return r.Values == Values{} && r.Owner == nil && r.Node == nil && r.Task == nil &&
 		!r.HasCritical() && !r.SharesCritical()
 }
-
-// Hold makes Empty false until the matching [Record.Unhold]. Code that keeps a
-// *Record while foreign code runs on its goroutine needs Hold, or an Owner, a
-// Node or a Task: the foreign code may delete the last value, which releases
-// the record, and a later write to it would be lost.
-func (r *Record) Hold() { r.holds++ }
-
-// Unhold undoes one Hold. It does not release the record.
-func (r *Record) Unhold() { r.holds-- }
 
 // ReleaseIfEmpty is Release for a record that is Empty, and nothing for others.
 func (r *Record) ReleaseIfEmpty() {

@@ -58,10 +58,7 @@ func TestRecordEmpty(t *testing.T) {
 		func() { r.Values = r.Values.Delete(1) })
 	check("owner", func() { r.Owner = 1 }, func() { r.Owner = nil })
 	check("node", func() { r.Node = 1 }, func() { r.Node = nil })
-	check("hold", r.Hold, r.Unhold)
-	check("two holds",
-		func() { r.Hold(); r.Hold(); r.Unhold() },
-		r.Unhold)
+	check("task", func() { r.Task = 1 }, func() { r.Task = nil })
 	check("critical value",
 		func() { r.SetCritical(1, "x", nil) },
 		func() { r.DeleteCritical(1) })
