@@ -714,6 +714,35 @@ func TestExitFunctionsThatFailAfterAPostedFunction(t *testing.T) {
 	}
 }
 
+// A badCtx panics when it is asked for its Done, once it is set.
+type badCtx struct {
+	context.Context
+	bad atomic.Bool
+}
+
+func (c *badCtx) Done() <-chan struct{} {
+	if c.bad.Load() {
+		panic(testkit.ErrEnd)
+	}
+	return c.Context.Done()
+}
+
+// The hooks are told if the ctx of a task of Spawn panics when the task gives it back.
+func TestCtxOfSpawnThatPanicsAtTheEnd(t *testing.T) {
+	onBoth(t, func(t *testing.T, b loop.Backend) {
+		told := make(chan any, 1)
+		t.Cleanup(asyncsync.SetHooks(asyncsync.Hooks{Panicked: func(i asyncsync.CallInfo) { told <- i.Panic }}))
+		b = libkit.Running(t, b)
+		up, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		ctx := &badCtx{Context: up}
+		ended := make(chan struct{})
+		require.NoError(t, b.Spawn(ctx, func(context.Context) { ctx.bad.Store(true); close(ended) }))
+		<-ended
+		require.Equal(t, testkit.ErrEnd, <-told)
+	})
+}
+
 func TestNames(t *testing.T) {
 	for _, b := range []loop.Backend{loop.NewThread(loop.Named("gui"), loop.Option{}), loop.Goroutines(loop.Named("gui"))} {
 		require.Equal(t, "gui", b.(interface{ String() string }).String())

@@ -106,8 +106,8 @@ func (p *Portal) watch(ctx context.Context) (unwatch func()) {
 	}
 	second := stopWith(p.home.Backend.Life())
 	return func() {
+		defer second() // also if code of ctx panics
 		first()
-		second()
 	}
 }
 
@@ -245,17 +245,21 @@ func (p *Portal) finishLocked() func() {
 	p.over = true
 	wake, unwatch := p.wake, p.unwatch
 	return func() {
+		// Code of Open's ctx may run. If it panics or calls Goexit, the rest is done all
+		// the same.
+		defer func() {
+			switch {
+			case wake != nil:
+				wake()
+			case !p.own:
+				p.ended.Open()
+			}
+		}()
+		defer p.endLife(loop.ErrStopped)
+		defer p.cancel(loop.ErrStopped) // releases Open's ctx
+		defer p.region.End()
 		if unwatch != nil {
 			unwatch()
-		}
-		p.region.End()
-		p.cancel(loop.ErrStopped) // releases Open's ctx
-		p.endLife(loop.ErrStopped)
-		switch {
-		case wake != nil:
-			wake()
-		case !p.own:
-			p.ended.Open()
 		}
 	}
 }

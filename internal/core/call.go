@@ -776,23 +776,66 @@ func (t *Thread) retire(c *Call, unwinds bool) {
 }
 
 // finish tells the caller that the call has ended, and reports whether the
-// caller slept. After the swap the caller may use the record again, so finish
-// must not read it then, unless the caller sleeps or has gone.
-//
-// The life of a task ends first: a call that is made with its ctx after the end
-// of the task has been told must not be cancelled by that end.
+// caller slept. Before that it ends the life of a task: a call that is made with
+// the ctx of the task after its end has been told must not be cancelled by that
+// end.
 func (c *Call) finish() (woke bool) {
-	f, t := c.waiter(), (*Task)(nil) // its caller may use c again once it has ended
+	if c.task {
+		c.endTask()
+	}
+	return c.announce()
+}
+
+// endTask ends the life of a task, and lets go of what its function needed.
+//
+// The end of a ctx runs code of the ctxs above it, which may be the user's. If
+// that code panics or calls Goexit, the task ends so, unless its function has
+// panicked or called Goexit before. The goroutine may be the library's own, and
+// has nobody else to tell. A Goexit cannot be stopped: then the caller is told
+// from here.
+func (c *Call) endTask() {
+	ended, told := false, false
+	defer func() {
+		if ended && told {
+			return
+		}
+		e := ending.Of(recover(), nil)
+		if c.ending.Returned() {
+			c.ending = e
+			c.tellLate()
+		}
+		if e.Goexit {
+			c.announce()
+		}
+	}()
+	c.values = goroutine.Values{} // nobody takes them over
+	c.promise().drop()
+	defer func() {
+		c.callOnEnd()
+		told = true
+	}()
+	c.life().end()
+	ended = true
+}
+
+// callOnEnd calls what is to be called at the end of a task.
+func (c *Call) callOnEnd() {
+	rest := c.more()
+	end := rest.onEnd
+	if end == nil {
+		return
+	}
+	rest.onEnd = nil // the task may be held for much longer
+	end()
+}
+
+// announce tells the caller of the call, or who waits for the task. After the
+// swap the caller may use the record again, so announce must not read it then,
+// unless the caller sleeps or has gone.
+func (c *Call) announce() (woke bool) {
+	f, t := c.waiter(), (*Task)(nil)
 	if c.task {
 		t = c.promise()
-		c.values = goroutine.Values{} // nobody takes them over
-		t.drop()
-		c.life().end()
-		if rest := c.more(); rest.onEnd != nil {
-			end := rest.onEnd
-			rest.onEnd = nil // the task may be held for much longer
-			end()
-		}
 	}
 	switch c.wait.Swap(callEnded) {
 	case callerParked:

@@ -344,6 +344,22 @@ func (c *Call) tellEnded(t *Thread) {
 	}
 }
 
+// tellLate tells the hooks that c, a task that they may take for ended, has failed after
+// all: see endTask. They do not get its ctx, which is what has failed. They run on a new
+// goroutine, as those of tellAbandoned do.
+func (c *Call) tellLate() {
+	countEnding(c.ending)
+	switch p, a := c.ending.Panic, audienceOf(c.scope); {
+	case p == nil:
+	case a.wants(kindPanicked):
+		i := c.outcome(c.thread.Load())
+		i.Ctx = nil
+		go tellPanic(p, i, a)
+	default:
+		p.MayBeLost(c.Name())
+	}
+}
+
 // tellRefused tells the hooks that c did not run, and why. The caller of c calls it; for a
 // task turnAway does. It ignores abandoned calls, which have begun.
 func (c *Call) tellRefused(ctx context.Context, err error) {

@@ -375,7 +375,7 @@ func (s *Solo) Over(v any, goexit bool) {
 	}
 	told := rec.Told
 	rec.Node, rec.Raised, rec.Told = nil, nil, false
-	s.release()
+	s.releaseInto(&e)
 	switch {
 	case s.refusal != nil:
 		if s.NotRun != nil {
@@ -392,6 +392,17 @@ func (s *Solo) release() {
 	s.fn = nil // what the function has left behind leads to s
 	s.tc.life.own.End()
 	s.tc.life.end()
+}
+
+// releaseInto is release for a task that has ended as e says. If it returned, and code
+// of its ctx panics now, that is how it has ended.
+func (s *Solo) releaseInto(e *Ending) {
+	defer func() {
+		if v := recover(); v != nil && e.Returned() {
+			*e = ending.Of(v, nil)
+		}
+	}()
+	s.release()
 }
 
 // Drop says that the task will not begin, without telling anybody.

@@ -361,27 +361,31 @@ func (l *life) firstChild() *life {
 	return l.children
 }
 
-// release gives up one hold on the layer.
+// release gives up one hold on the layer. Code of the user's may run: a ctx above
+// the layer is asked where it has the layer in its list. If that code panics or
+// calls Goexit, so does release, when it has released the rest.
 func (l *life) release() {
+	defer func() {
+		if l != nil {
+			l.release()
+		}
+	}()
 	for l != nil {
-		l.mu.Lock()
-		l.held--
-		last := l.held == 0
-		up := l.up
+		this := l
+		this.mu.Lock()
+		this.held--
+		l = nil
+		last := this.held == 0
 		if last {
-			l.up = nil
+			l, this.up = this.up, nil
 		}
-		l.mu.Unlock()
-		if !last {
-			return
-		}
-		if l.lifeRest != nil {
-			l.gone.Store(true) // before the cancel: see Afterlife
-			if l.cancel != nil {
-				l.cancel(nil)
+		this.mu.Unlock()
+		if last && this.lifeRest != nil {
+			this.gone.Store(true) // before the cancel: see Afterlife
+			if this.cancel != nil {
+				this.cancel(nil)
 			}
 		}
-		l = up
 	}
 }
 

@@ -103,7 +103,7 @@ func (t *Table[T]) Remove(k *Link[T]) {
 	}
 	t.mu.Unlock()
 	if stop != nil {
-		stop()
+		w.unwatch(stop)
 	}
 }
 
@@ -125,6 +125,14 @@ func (w *watcher[T]) watch() (stop func() bool) {
 		}
 	}()
 	return context.AfterFunc(w.ctx, w.fire)
+}
+
+// unwatch ends the watch. The ctx is asked where it has it in its list, and may be of a
+// foreign type that panics. Then it keeps what is over and tells nobody, and there is
+// nobody here to tell of the panic.
+func (w *watcher[T]) unwatch(stop func() bool) {
+	defer func() { _ = recover() }()
+	stop()
 }
 
 // end takes w out of the table: who is added from now on gets another. The mutex is held.

@@ -1,0 +1,132 @@
+package task_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
+	"asyncsync.dev/task"
+)
+
+// A badCtx ends whoever asks it for its Done as end does, once it is set. The ctxs of
+// some web frameworks are like that when their request is over.
+type badCtx struct {
+	context.Context
+	end func()
+}
+
+func newBadCtx(up context.Context) *badCtx {
+	return &badCtx{Context: up}
+}
+
+func (c *badCtx) Done() <-chan struct{} {
+	if c.end != nil {
+		c.end()
+	}
+	return c.Context.Done()
+}
+
+// If the ctx of a task panics, or calls Goexit, when the task gives it back, the task ends
+// so, and its waiters, its group and its loop hear of its end. What the function
+// has ended with, other than a return, comes first.
+func TestCtxThatFailsAtTheEndOfATask(t *testing.T) {
+	bad := []struct {
+		how  string
+		want testkit.Outcome
+		do   func()
+	}{
+		{"panics", testkit.Outcome{How: "panic", Value: "bad ctx"}, func() { panic("bad ctx") }},
+		{"calls Goexit", testkit.Outcome{How: "goexit"}, runtime.Goexit},
+	}
+	ways := map[string]func(t *testing.T, ctx context.Context, fn func(context.Context) (int, error)) *task.Task[int]{
+		"goroutine": func(t *testing.T, ctx context.Context, fn func(context.Context) (int, error)) *task.Task[int] {
+			return task.Go(ctx, fn)
+		},
+		"thread": func(t *testing.T, ctx context.Context, fn func(context.Context) (int, error)) *task.Task[int] {
+			return asyncsync.Go(ctx, fn)
+		},
+	}
+	for _, kind := range libkit.Backends {
+		ways["loop of "+kind] = func(t *testing.T, ctx context.Context, fn func(context.Context) (int, error)) *task.Task[int] {
+			return task.Go(ctx, fn, task.On(running(t, libkit.NewBackend(t, kind))))
+		}
+	}
+	for way, start := range ways {
+		for _, b := range bad {
+			for _, e := range testkit.Ends {
+				t.Run(way+"/"+b.how+"/after "+e.How, func(t *testing.T) {
+					guard(t)
+					leavesNothing(t)
+					up, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
+					home, tsc := asyncsync.NewThreadSensitiveContext(up, asyncsync.WithPool(pool))
+					ctx := newBadCtx(home)
+					want := e.Want
+					if e.How == "return" {
+						want = b.want
+					}
+					started := make(chan struct{})
+					tk := start(t, ctx, func(context.Context) (int, error) {
+						<-started // who starts a task on a thread asks ctx to the end
+						ctx.end = b.do
+						return 0, e.Do()
+					})
+					close(started)
+					got := testkit.Start(func() error {
+						_, err := tk.Wait(context.Background())
+						return err
+					})
+					require.Equal(t, want, got.Settle(t))
+					ctx.end = nil
+					require.NoError(t, tsc.Close())
+					require.NoError(t, pool.Close())
+				})
+			}
+		}
+	}
+}
+
+// The hooks are told of such a panic, and get a ctx that works.
+func TestCtxThatFailsAtTheEndIsToldToHooks(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	told := make(chan asyncsync.CallInfo, 1)
+	t.Cleanup(asyncsync.SetHooks(asyncsync.Hooks{Panicked: func(i asyncsync.CallInfo) { told <- i }}))
+	up, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ctx := newBadCtx(up)
+	tk := task.Go(ctx, func(context.Context) (int, error) {
+		ctx.end = func() { panic("bad ctx") }
+		return 0, nil
+	}, task.Named("request"))
+	require.Panics(t, func() { _, _ = tk.Wait(context.Background()) })
+	i := <-told
+	require.Equal(t, "bad ctx", i.Panic)
+	require.Equal(t, "request", i.Name)
+	require.Equal(t, context.Background(), i.Ctx)
+}
+
+// A group hears of the end of such a task, too.
+func TestCtxThatFailsAtTheEndOfAGroupsTask(t *testing.T) {
+	guard(t)
+	leavesNothing(t)
+	up, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ctx := newBadCtx(up)
+	_, g := task.NewGroup(ctx)
+	started := make(chan struct{})
+	g.Go(func(context.Context) error {
+		<-started
+		ctx.end = func() { panic("bad ctx") }
+		return nil
+	})
+	close(started)
+	got := testkit.Start(func() error { return g.Wait(context.Background()) })
+	require.Equal(t, testkit.Outcome{How: "panic", Value: "bad ctx"}, got.Settle(t))
+}
