@@ -997,6 +997,49 @@ func TestHandlePoolNestedInOpen(t *testing.T) {
 	})
 }
 
+// A known limit: a call that a thread serves with policy All waits for the value that the
+// function below it has. The wait is not refused; MaxWait or its ctx ends it.
+func TestHandlePoolNestedInACallOfAll(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		p := asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[int]{
+			Max: 1, MaxWait: time.Minute,
+			Open: func(context.Context) (int, error) { return 1, nil },
+		})
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(t.Context(), asyncsync.Serve(asyncsync.All))
+		blocked, goOn := make(chan struct{}), make(chan struct{})
+		has := start(func() error {
+			return to(ctx, func(ctx context.Context) error {
+				lease, err := p.Acquire(ctx)
+				if err != nil {
+					return err
+				}
+				defer lease.Release()
+				return from(ctx, func(context.Context) error {
+					close(blocked)
+					<-goOn
+					return nil
+				})
+			})
+		})
+		<-blocked
+		wants := func(ctx context.Context) error {
+			return p.Do(ctx, func(context.Context, int) error { return nil })
+		}
+		began := time.Now()
+		require.ErrorIs(t, to(ctx, wants), asyncsync.ErrPoolFull)
+		require.Equal(t, time.Minute, time.Since(began))
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		require.ErrorIs(t, to(short, wants), context.DeadlineExceeded)
+		close(goOn)
+		require.NoError(t, has.Wait().Err)
+		require.NoError(t, to(ctx, wants))
+		require.NoError(t, tsc.Close())
+		require.NoError(t, p.Close())
+	})
+}
+
 // A Shutdown that has nothing to wait for returns nil, even if its ctx has ended. One
 // that has does not wait.
 func TestHandlePoolShutdownOfEndedCtx(t *testing.T) {
