@@ -53,8 +53,8 @@ import (
 //	awake, parked → gone     it has abandoned the call, which has begun
 //	any → ended              the ending is recorded
 //
-// The last step is a swap in [Call.finish], which learns from it what the caller did. If
-// the caller was parked, finish wakes it. If it was gone, finish tells the Abandoned
+// The last step is a swap in [Call.announce], which learns from it what the caller did. If
+// the caller was parked, announce wakes it. If it was gone, announce tells the Abandoned
 // hook, and nobody uses the record again. Otherwise the record is the caller's from then
 // on, which may use it again.
 
