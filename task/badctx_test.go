@@ -2,6 +2,7 @@ package task_test
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"testing"
 
@@ -88,6 +89,53 @@ func TestCtxThatFailsAtTheEndOfATask(t *testing.T) {
 					require.NoError(t, pool.Close())
 				})
 			}
+		}
+	}
+}
+
+// A task that was queued gets its ctx when its function is about to begin. If the ctx
+// that it was started with panics then, it counts as ended. If that calls Goexit, so
+// does the task, and the function that was blocked below it, as with any Goexit.
+func TestCtxThatFailsWhenAQueuedTaskBegins(t *testing.T) {
+	for _, nested := range []bool{false, true} {
+		for _, b := range []struct {
+			how string
+			do  func()
+		}{{"goexit", runtime.Goexit}, {"return", func() { panic("bad ctx") }}} {
+			t.Run(fmt.Sprintf("%s/nested %v", b.how, nested), func(t *testing.T) {
+				inBubble(t, func(t *testing.T, home context.Context, tsc *asyncsync.ThreadSensitiveContext) {
+					ctx := newBadCtx(home)
+					var tk *task.Task[int]
+					// The thread is busy until the ctx is bad.
+					behind := func(up context.Context) {
+						goOn := make(chan struct{})
+						first := asyncsync.Go(up, func(context.Context) (int, error) { <-goOn; return 0, nil })
+						ctx.Context = up
+						tk = asyncsync.Go(ctx, func(ctx context.Context) (int, error) { return 0, context.Cause(ctx) })
+						ctx.end = b.do
+						close(goOn)
+						<-tk.Done()
+						ctx.end = nil
+						_, err := first.Wait(context.Background())
+						require.NoError(t, err)
+					}
+					below := testkit.Outcome{How: b.how}
+					if nested {
+						below = testkit.OutcomeOf(func() error {
+							return toThread(home, func(ctx context.Context) { _ = fromThread(ctx, behind) })
+						})
+					} else {
+						behind(home)
+					}
+					require.Equal(t, b.how, below.How)
+					got := testkit.OutcomeOf(func() error { _, err := tk.Wait(context.Background()); return err })
+					require.Equal(t, b.how, got.How)
+					if b.how == "return" {
+						require.ErrorIs(t, got.Err, context.Canceled)
+					}
+					require.NoError(t, toThread(home, func(context.Context) {}), "the thread goes on")
+				})
+			})
 		}
 	}
 }

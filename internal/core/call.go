@@ -568,8 +568,24 @@ func (r *running) leave() {
 	r.rec.Values, r.rec.Node, *r.slot = r.values, r.node, r.raised
 }
 
-// unfold makes c, a task whose function is about to begin, whole.
+// unfold makes c, a task whose function is about to begin, whole. Code of the ctx that it
+// was started with may run. layerOver sees to a panic of that code. If it calls Goexit,
+// the task ends so without having begun.
 func (t *Thread) unfold(c *Call) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if c.callRest == nil {
+			t.mu.Lock() // as below
+			c.give(&TaskRest{})
+			t.mu.Unlock()
+		}
+		c.forbid()
+		c.ending = Ending{Goexit: true}
+		t.retire(c, true)
+	}()
 	l := c.life()
 	if c.ctx == nil {
 		ctx := l.openLate(c.promise())
@@ -585,6 +601,7 @@ func (t *Thread) unfold(c *Call) {
 		t.mu.Unlock()
 	}
 	l.taken()
+	returned = true
 }
 
 // run calls the function on the calling goroutine, with all that belongs to it: its
