@@ -271,3 +271,52 @@ func TestLimiterWaits(t *testing.T) {
 		})
 	}
 }
+
+// What was posted to an executor whose owner waits elsewhere is in reports, and slow.
+// When the owner runs it, the verdict is taken back.
+func TestExecutorThatNobodyRuns(t *testing.T) {
+	for _, named := range []string{"", "ui"} { // with a context that has the thread, or without
+		t.Run(named, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ui := asyncsync.NewCurrentThreadExecutor()
+				defer ui.Close()
+				got, call := &verdicts{}, "posted function"
+				post := func() error { return ui.Post(func() {}) }
+				if named != "" {
+					call = "draw"
+					ctx, tsc := asyncsync.NewThreadSensitiveContext(t.Context(), asyncsync.WithThread(ui), asyncsync.WithName(named))
+					defer tsc.Close()
+					post = func() error {
+						go asyncsync.Do(ctx, func(context.Context) error { return nil }, asyncsync.Named("draw"))
+						return nil
+					}
+				}
+				stop := Watch(Config{Slow: time.Second, OnVerdict: got.add})
+				defer stop()
+				require.NoError(t, post())
+				synctest.Wait()
+				text := Take().String()
+				require.Contains(t, text, "its goroutine is not in RunUntil, RunPending or a wait that serves")
+				require.Contains(t, text, "thread (made in asyncsync.dev/deadlock.TestExecutorThatNobodyRuns")
+				if named != "" {
+					require.Contains(t, text, "draw of context ui")
+				}
+				pass(3)
+				vs := got.take()
+				require.Len(t, vs, 1)
+				require.Equal(t, []any{Slow, call, PageSlow}, []any{vs[0].Kind, vs[0].Call, vs[0].Page()})
+				require.Contains(t, vs[0].Title(), "whose goroutine is not in RunUntil")
+				ran, err := ui.RunPending()
+				require.NoError(t, err)
+				require.Equal(t, 1, ran)
+				for _, th := range Take().Threads {
+					require.Zero(t, th.Queued)
+				}
+				pass(1)
+				vs = got.take()
+				require.Len(t, vs, 1)
+				require.Equal(t, Retracted, vs[0].Kind)
+			})
+		})
+	}
+}

@@ -43,11 +43,12 @@ type Report struct {
 type Thread struct {
 	ID        uint64 `json:"id"`        // never used again in the process
 	Name      string `json:"name"`      // of its context, "" if it has none
-	Made      *Frame `json:"made"`      // where that was made, nil if that is not known
+	Made      *Frame `json:"made"`      // where that, or the executor, was made; nil if that is not known
 	Policy    string `json:"policy"`    // Related, All or None
 	OSThread  int64  `json:"os_thread"` // 0 if it has none, or it is not known
 	Goroutine int64  `json:"goroutine"`
 	Adopted   bool   `json:"adopted"`  // a goroutine that is in AsyncToSync, and a thread for that long
+	Executor  bool   `json:"executor"` // a goroutine that has made a CurrentThreadExecutor
 	Unpinned  bool   `json:"unpinned"` // not bound to an OS thread
 	Lined     bool   `json:"lined"`    // it waits for a thread of its pool, and has no goroutine yet
 	Exiting   bool   `json:"exiting"`  // it runs exit functions
@@ -69,6 +70,9 @@ type Call struct {
 	Seq    uint64 `json:"seq"`    // its number on its thread, 0 for what is no call
 	Name   string `json:"name"`   // "" for the caller of AsyncToSync that has become the thread
 	Caller int64  `json:"caller"` // the goroutine that waits for it, 0 if there is none, or it is not known
+	// Context is the name of its context, if that is not the thread's: of a context that
+	// has the thread of an executor.
+	Context string `json:"context"`
 	// Waited is how long the caller has slept for it, or -1 if that is not known.
 	Waited time.Duration `json:"waited_ns"`
 	// Site is where the call was made: the function that called this module. It is
@@ -594,7 +598,7 @@ func idle(g *core.Graph) []Idle {
 func (b *builder) thread(t *core.ThreadState) Thread {
 	r := Thread{
 		ID: t.ID, Name: clean(t.Name), Made: made(t), Policy: t.Policy.String(), OSThread: t.OSThread, Goroutine: t.Goroutine,
-		Adopted: t.Adopted, Unpinned: t.Unpinned, Lined: t.Lined, Exiting: t.Exiting, Calls: t.Calls, Pool: t.Pool, Depth: len(t.Stack),
+		Adopted: t.Adopted, Executor: t.Executor, Unpinned: t.Unpinned, Lined: t.Lined, Exiting: t.Exiting, Calls: t.Calls, Pool: t.Pool, Depth: len(t.Stack),
 		Queued: max(t.Queued, len(t.Queue)), Below: t.Below, Long: t.Long, Stack: []Call{}, Queue: []Call{},
 	}
 	self := b.threadParty(t)
@@ -630,7 +634,7 @@ func (b *builder) thread(t *core.ThreadState) Thread {
 }
 
 func (b *builder) call(c core.CallState) Call {
-	return Call{Seq: c.Seq, Name: clean(c.Name), Caller: c.Caller, Waited: c.Waited, Stranger: c.Stranger, Long: c.Long}
+	return Call{Seq: c.Seq, Name: clean(c.Name), Context: clean(c.Context), Caller: c.Caller, Waited: c.Waited, Stranger: c.Stranger, Long: c.Long}
 }
 
 // site returns where a queued call was made, or nil if that cannot be seen.

@@ -259,6 +259,8 @@ func (r *Report) writeThread(b *strings.Builder, t *Thread) {
 	b.WriteByte('\n')
 	if t.Exiting && len(t.Stack) == 0 {
 		b.WriteString("  runs exit functions\n")
+	} else if t.unserved() {
+		b.WriteString("  its goroutine is not in RunUntil, RunPending or a wait that serves\n")
 	} else if len(t.Stack) == 0 && !t.Lined {
 		b.WriteString("  idle\n")
 	}
@@ -295,7 +297,7 @@ func (r *Report) writeThread(b *strings.Builder, t *Thread) {
 			switch {
 			case c.Below:
 				b.WriteString(", made from below what runs")
-			case c.Stranger:
+			case c.Stranger && len(t.Stack) > 0:
 				b.WriteString(", a stranger")
 			}
 			b.WriteByte('\n')
@@ -307,6 +309,10 @@ func (r *Report) writeThread(b *strings.Builder, t *Thread) {
 	}
 }
 
+// unserved reports whether something waits for the owner of an executor, which runs
+// nothing.
+func (t *Thread) unserved() bool { return t.Executor && t.Queued > 0 && len(t.Stack) == 0 }
+
 func (t *Thread) name() string {
 	return cmp.Or(title(t.Name, t.Made), "(unnamed)")
 }
@@ -315,6 +321,9 @@ func (c *Call) describe() string {
 	s := c.Name
 	if s == "" {
 		s = "its caller"
+	}
+	if c.Context != "" {
+		s += " of context " + c.Context
 	}
 	if c.Caller != 0 {
 		s += fmt.Sprintf(", called by goroutine %d", c.Caller)

@@ -93,11 +93,11 @@ type Verdict struct {
 
 // Title describes the verdict in one line.
 func (v Verdict) Title() string {
-	thread := cmp.Or(v.Name, "(unnamed)")
+	thread, unserved := cmp.Or(v.Name, "(unnamed)"), false
 	if v.Report != nil {
 		for i := range v.Report.Threads {
 			if t := &v.Report.Threads[i]; t.ID == v.Thread {
-				thread = t.name()
+				thread, unserved = t.name(), t.unserved()
 			}
 		}
 	}
@@ -127,6 +127,8 @@ func (v Verdict) Title() string {
 			runs = ", which waits for one of its pool"
 		} else if v.Running != "" {
 			runs = ", which runs " + v.Running
+		} else if unserved {
+			runs = ", whose goroutine is not in RunUntil"
 		}
 		return fmt.Sprintf("slow: call %s has waited %v for thread %s%s", v.Call, round(v.Age), thread, runs)
 	}

@@ -3,6 +3,7 @@ package core
 import (
 	"cmp"
 	"context"
+	"runtime"
 	"slices"
 
 	"asyncsync.dev/internal/ending"
@@ -10,9 +11,12 @@ import (
 )
 
 // NewExecutor returns an executor of the calling goroutine. Calls that it does not run
-// fail with the error stopped.
+// fail with the error stopped. Reports say that it was made where the caller was called.
 func NewExecutor(stopped error) *Executor {
-	e := &Executor{gid: goroutine.ID(), Stopped: stopped, done: make(chan struct{})}
+	e := &Executor{gid: goroutine.ID(), id: threadIDs.Add(1), Stopped: stopped, done: make(chan struct{})}
+	var pcs [1]uintptr
+	runtime.Callers(3, pcs[:])
+	e.made = pcs[0]
 	e.maker = made(e)
 	return e
 }
@@ -69,7 +73,7 @@ func (e *Executor) Post(fn func()) bool {
 	// The poster is noted so that the function can run on top of a function on
 	// the executor's thread that waits for the poster. The waiting function may
 	// have been posted too.
-	p := &posted{e, fn, ownNode()}
+	p := &posted{e: e, fn: fn, by: ownNode()}
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
@@ -78,18 +82,30 @@ func (e *Executor) Post(fn func()) bool {
 	idle := e.frame == nil
 	switch {
 	case len(e.pending) > 0: // pending functions go first: the goroutine may be about to become a thread
-		e.pending = append(e.pending, p)
+		e.hold(p)
 		if !idle || e.threadNow() != nil {
 			e.resend()
 		}
 	case e.send(p) != nil:
-		e.pending = append(e.pending, p)
+		e.hold(p)
 	}
 	e.mu.Unlock()
 	if idle {
 		e.notify()
 	}
 	return true
+}
+
+// hold keeps p until somebody runs what was posted. e.mu is held.
+func (e *Executor) hold(p *posted) {
+	e.count(p)
+	e.pending = append(e.pending, p)
+}
+
+// count gives p, which is about to be pending, a number for reports. e.mu is held.
+func (e *Executor) count(p *posted) {
+	e.last++
+	p.number = e.last
 }
 
 // Disown removes e from its goroutine. A goroutine without executors is an
@@ -312,7 +328,9 @@ func (e *Executor) keep(t *Thread, f *Frame) {
 	t.mu.Unlock()
 	back := make([]*posted, 0, len(left)+len(e.pending))
 	for _, c := range left {
-		back = append(back, c.body.(*posted))
+		p := c.body.(*posted)
+		e.count(p)
+		back = append(back, p)
 		c.scope.leave()
 	}
 	e.pending = append(back, e.pending...)
@@ -327,7 +345,7 @@ func made(e *Executor) *maker {
 	o := makerOf(e.gid)
 	if o == nil {
 		// Only this goroutine adds a maker for itself.
-		o = &maker{gid: e.gid, bubble: bubble() != 0}
+		o = &maker{gid: e.gid, made: e.made, bubble: bubble() != 0}
 		makers.Lock()
 		if makers.all == nil {
 			makers.all = make(map[int64]*maker)
@@ -378,7 +396,9 @@ func newAdopted(name string, gid int64, o *maker) *Thread {
 	s := &Scope{kind: adoptedScope, cfg: &Config{Name: name}}
 	s.root = s
 	t := &Thread{identity: identity{id: threadIDs.Add(1), adopted: true, name: name, own: o, home: s}}
-	t.spin.Never = o != nil && o.bubble
+	if o != nil {
+		t.made, t.spin.Never = o.made, o.bubble
+	}
 	t.gid.Store(gid)
 	s.thread.Store(t)
 	return t

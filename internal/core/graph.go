@@ -33,6 +33,7 @@ func TakeGraph() Graph {
 	for _, t := range threads() {
 		v.part(func() { v.thread(t) })
 	}
+	v.executors()
 	v.loops()
 	v.goroutines()
 	v.closings()
@@ -186,7 +187,7 @@ func (v *view) thread(t *Thread) {
 	}
 	s := ThreadState{
 		ID: t.id, Name: t.name, Policy: t.policy, OSThread: t.tid.Load(), Goroutine: t.gid.Load(),
-		Adopted: t.adopted, Unpinned: t.unpinned, Lined: lined, Queued: t.waiting, Calls: t.calls,
+		Adopted: t.adopted, Executor: t.own != nil, Unpinned: t.unpinned, Lined: lined, Queued: t.waiting, Calls: t.calls,
 		Exiting: t.exiting(),
 	}
 	entries, stack := t.stack()
@@ -225,6 +226,36 @@ func (v *view) thread(t *Thread) {
 		s.Long = top.edge.long(graphSteps)
 	}
 	v.g.Threads = append(v.g.Threads, s)
+}
+
+// executors adds what was posted to goroutines that are no threads now. Their owners have
+// to run it, and perhaps do not know.
+func (v *view) executors() {
+	makers.Lock()
+	owners := slices.Collect(maps.Values(makers.all))
+	makers.Unlock()
+	for _, o := range owners {
+		o.mu.Lock()
+		execs := slices.Clone(o.execs)
+		o.mu.Unlock()
+		for _, e := range execs {
+			if s := e.held(); s.Queued > 0 {
+				s.Made = v.site(e.made)
+				v.g.Threads = append(v.g.Threads, s)
+			}
+		}
+	}
+}
+
+// held returns what is pending as the queue of a thread that runs nothing.
+func (e *Executor) held() ThreadState {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := ThreadState{ID: e.id, Goroutine: e.gid, Adopted: true, Executor: true, Queued: len(e.pending)}
+	for _, p := range e.pending[:min(len(e.pending), graphQueue)] {
+		s.Queue = append(s.Queue, CallState{Seq: p.number, Name: "posted function", Waited: -1})
+	}
+	return s
 }
 
 // pool returns a number for p.
@@ -296,6 +327,9 @@ func (v *view) queue(t *Thread) (states []CallState, below int) {
 // entry returns c as it is named in a graph. The mu of its thread is held.
 func (c *Call) entry() CallState {
 	s := CallState{Seq: c.seq, Name: c.Name(), Waited: -1, Long: c.long, Detached: c.loose}
+	if t := c.thread.Load(); t != nil && t.own != nil && c.scope != nil && c.scope != t.home {
+		s.Context = c.scope.Name()
+	}
 	if c.wait.Load() == callerGone {
 		return s
 	}

@@ -981,6 +981,8 @@ const (
 // goroutine is in RunUntil.
 type Executor struct {
 	gid   int64
+	id    uint64        // by which reports know what is pending
+	made  uintptr       // where it was made, for reports
 	maker *maker        // nil if the goroutine was a thread already
 	done  chan struct{} // closed by Close
 
@@ -991,6 +993,7 @@ type Executor struct {
 	mu      sync.Mutex // guards the rest; nests outside Thread.mu
 	closed  bool
 	pending []*posted // posted while nobody ran it
+	last    uint64    // the number of the last of them
 	thread  *Thread   // in RunUntil
 	scope   *Scope    // in RunUntil
 	frame   *Frame    // in RunUntil
@@ -1005,6 +1008,8 @@ type posted struct {
 	e  *Executor
 	fn func()
 	by *Node // the poster
+
+	number uint64 // among those that were pending, 0 for others; guarded by e.mu
 }
 
 // A maker is a goroutine of the user's that has made an [Executor]. It is a thread
@@ -1012,7 +1017,8 @@ type posted struct {
 // [Executor.BecomeThread].
 type maker struct {
 	gid    int64
-	bubble bool // it is in a synctest bubble
+	made   uintptr // where the first of its executors was made, for reports
+	bubble bool    // it is in a synctest bubble
 
 	// thread is what the goroutine is, nil while it is none. It is set and cleared under
 	// mu.

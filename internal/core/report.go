@@ -25,12 +25,13 @@ type PoolState struct {
 type ThreadState struct {
 	ID        uint64 // of this lease: never used again in the process
 	Name      string // of its context
-	Made      Site   // where the context was made
+	Made      Site   // where the context, or the executor, was made
 	Pool      int    // equal for the threads of one pool, in one graph; 0 for those of none
 	Policy    Policy
 	OSThread  int64
 	Goroutine int64
 	Adopted   bool
+	Executor  bool // it is of a goroutine that has made an executor, adopted now or not
 	Unpinned  bool
 	Lined     bool        // it has no goroutine yet: it waits in line for one of its pool
 	Exiting   bool        // it runs exit functions
@@ -60,6 +61,7 @@ type CallState struct {
 	Stranger bool       // queued: nothing that blocks the thread waits for it
 	Served   bool       // queued: the thread is about to run it
 	Detached bool       // it was made with a detached ctx, and is nobody's
+	Context  string     // the name of its context, if that is not the thread's
 	Wait     *WaitState // running: the wait of this module that its function is in
 }
 
