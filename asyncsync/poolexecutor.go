@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/internal/goroutine"
@@ -25,9 +26,12 @@ import (
 //
 // Functions begin in the order in which they were posted, on any free thread.
 // The executor takes a thread from its pool when it first needs it (see
-// [WithPool]) and keeps it until the executor is closed. If it can get no
-// thread any more, because the pool is closed for example, the executor ends
-// and Done is closed.
+// [WithPool]) and keeps it until the executor is closed. While it can get none,
+// because the pool is full or a function of [OnThreadStart] fails, what was
+// posted waits, and the executor tries again: at the next Post, when it is
+// closed, and by itself after a millisecond, two, and so on, up to a second. If
+// it can get none any more, because the pool is closed, the executor ends and
+// Done is closed.
 //
 // Make one with [NewPoolExecutor]. Its methods may be called from anywhere. It
 // corresponds to Python's ThreadPoolExecutor, on threads that are kept.
@@ -46,7 +50,15 @@ type PoolExecutor struct {
 	queue  []func()
 	idle   []*executorThread // have nothing to run
 	closed bool
+	again  *time.Timer   // calls tryAgain; nil if no attempt is due
+	pause  time.Duration // before the next one; 0 after a success
 }
+
+// How long the executor waits before it tries again to get a thread.
+const (
+	minPause = time.Millisecond
+	maxPause = time.Second
+)
 
 // onThreads tells package loop that posted functions are sync code on a thread.
 type onThreads struct{}
@@ -93,17 +105,12 @@ func (e *PoolExecutor) Post(fn func()) error {
 		return loop.ErrStopped
 	}
 	e.queue = append(e.queue, fn)
-	n := len(e.idle)
-	if n == 0 {
-		e.mu.Unlock()
-		return nil
-	}
-	t := e.idle[n-1]
-	e.idle = e.idle[:n-1]
-	e.starting.Add(1)
+	t := e.takeIdle()
 	e.mu.Unlock()
-	defer e.starting.Done()
-	e.start(t)
+	if t != nil {
+		defer e.starting.Done()
+		e.start(t)
+	}
 	return nil
 }
 
@@ -114,32 +121,78 @@ func quiet(s *settings) { s.Options.Quiet = true }
 // start makes t run what is in the queue.
 func (e *PoolExecutor) start(t *executorThread) {
 	var begun atomic.Bool
+	var same *core.Task
 	tk := Go(t.ctx, func(context.Context) (struct{}, error) {
 		begun.Store(true)
 		e.drain(t)
 		return struct{}{}, nil
-	}, Named("executor"), quiet)
+	}, Named("executor"), quiet, func(s *settings) { s.Options.Into = &same })
 	go func() {
 		if <-tk.Done(); !begun.Load() {
-			e.refused(t)
+			e.refused(t, errors.Is(same.Refusal(), ErrClosed))
 		}
 	}()
 }
 
-// refused handles a thread that cannot be had because its pool is full or
-// closed. The other threads run what is queued. If there are none, the queue
-// will never run and the executor ends.
-func (e *PoolExecutor) refused(t *executorThread) {
+// refused handles a thread that cannot be had, for now or for good. The other
+// threads run what is queued. If there are none, the executor tries again later.
+// For good, or once the executor is closed, there is no later: the queue will
+// never run and the executor ends.
+func (e *PoolExecutor) refused(t *executorThread, forGood bool) {
 	e.mu.Lock()
 	e.idle = slices.Insert(e.idle, 0, t) // behind those that have a thread
 	if len(e.idle) == len(e.threads) && len(e.queue) > 0 {
-		e.closed, e.queue = true, nil
+		if forGood || e.closed {
+			e.closed, e.queue = true, nil
+		} else {
+			e.pause = min(max(minPause, 2*e.pause), maxPause)
+			e.again = time.AfterFunc(e.pause, e.tryAgain)
+		}
 	}
 	ended := e.ended()
 	e.mu.Unlock()
 	if ended {
 		e.finish()
 	}
+}
+
+// tryAgain is the attempt that refused has scheduled.
+func (e *PoolExecutor) tryAgain() {
+	e.mu.Lock()
+	t := e.attempt()
+	e.mu.Unlock()
+	if t != nil {
+		defer e.starting.Done()
+		e.start(t)
+	}
+}
+
+// attempt takes a thread for the attempt that is due, nil if none is: it has been
+// made meanwhile, or there is nothing to run. The caller starts the thread and
+// then calls starting.Done. e.mu is held.
+func (e *PoolExecutor) attempt() *executorThread {
+	if e.again == nil {
+		return nil
+	}
+	e.again.Stop()
+	e.again = nil
+	if len(e.queue) == 0 {
+		return nil
+	}
+	return e.takeIdle()
+}
+
+// takeIdle takes a thread that has nothing to run, nil if there is none. The
+// caller starts it and then calls starting.Done. e.mu is held.
+func (e *PoolExecutor) takeIdle() *executorThread {
+	n := len(e.idle)
+	if n == 0 {
+		return nil
+	}
+	t := e.idle[n-1]
+	e.idle = e.idle[:n-1]
+	e.starting.Add(1)
+	return t
 }
 
 // drain runs on t what is in the queue. If a function calls Goexit, drain runs the
@@ -190,6 +243,7 @@ func (e *PoolExecutor) next(t *executorThread) func() {
 		}
 		return nil
 	}
+	e.pause = 0
 	fn := e.queue[0]
 	e.queue[0] = nil
 	e.queue = e.queue[1:]
@@ -243,15 +297,21 @@ func (e *PoolExecutor) end(close func(*executorThread) error) error {
 	return errors.Join(errs...)
 }
 
-// close refuses functions that are posted from now on.
+// close refuses functions that are posted from now on. An attempt that is due is
+// made now.
 func (e *PoolExecutor) close(cancel bool) {
 	e.mu.Lock()
 	e.closed = true
 	if cancel {
 		e.queue = nil
 	}
+	t := e.attempt()
 	ended := e.ended()
 	e.mu.Unlock()
+	if t != nil {
+		defer e.starting.Done()
+		e.start(t)
+	}
 	if ended {
 		e.finish()
 	}

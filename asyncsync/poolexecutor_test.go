@@ -281,3 +281,89 @@ func TestPoolExecutor_OneThreadCannotBeHad(t *testing.T) {
 		require.NoError(t, pool.Close())
 	})
 }
+
+// What was posted waits while no thread can be had, however often the attempt fails, and
+// whoever makes the attempt that succeeds: the executor itself, a Post, or a Close.
+func TestPoolExecutor_TriesAgain(t *testing.T) {
+	type scene struct {
+		pool  *asyncsync.ThreadPool
+		opts  []asyncsync.ContextOption
+		allow func() // threads can be had from now on
+	}
+	scenes := map[string]func() scene{
+		"the pool is full": func() scene {
+			pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWaiting: -1})
+			ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
+			require.NoError(t, to(ctx, on(nil0)))
+			return scene{pool, nil, func() { require.NoError(t, tsc.Close()) }}
+		},
+	}
+	for _, e := range ends[1:] {
+		scenes["a start function: "+e.How] = func() scene {
+			var good atomic.Bool
+			return scene{
+				asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{}),
+				[]asyncsync.ContextOption{asyncsync.OnThreadStart(func() {
+					if !good.Load() {
+						e.Do()
+					}
+				})},
+				func() { good.Store(true) },
+			}
+		}
+	}
+	for what, made := range scenes {
+		for _, by := range []string{"itself", "Post", "Close"} {
+			t.Run(what+"/"+by, func(t *testing.T) {
+				guard(t)
+				synctest.Test(t, func(t *testing.T) {
+					remove := asyncsync.AddHooks(asyncsync.Hooks{Panicked: func(asyncsync.CallInfo) {}}) // of start functions, on purpose
+					defer remove()
+					s := made()
+					e := asyncsync.NewPoolExecutor(2, append(s.opts, asyncsync.WithPool(s.pool))...)
+					ran := 0
+					require.NoError(t, e.Post(func() { ran++ }))
+					time.Sleep(time.Minute) // of the bubble: many attempts
+					require.NoError(t, e.Post(func() { ran++ }))
+					synctest.Wait()
+					require.Zero(t, ran)
+					s.allow()
+					want := 2
+					switch by {
+					case "itself":
+						time.Sleep(2 * time.Second)
+					case "Post":
+						require.NoError(t, e.Post(func() { ran++ }))
+						want = 3
+					case "Close":
+						require.NoError(t, e.Close())
+					}
+					synctest.Wait()
+					require.Equal(t, want, ran)
+					require.NoError(t, e.Close())
+					<-e.Done()
+					require.NoError(t, s.pool.Close())
+				})
+			})
+		}
+	}
+}
+
+// A Close makes the last attempt. What cannot run then is dropped, and its callers are
+// told.
+func TestPoolExecutor_CloseGivesUp(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{MaxThreads: 1, MaxWait: time.Second})
+		ctx, tsc := asyncsync.NewThreadSensitiveContext(context.Background(), asyncsync.WithPool(pool))
+		require.NoError(t, to(ctx, on(nil0)))
+		e := asyncsync.NewPoolExecutor(1, asyncsync.WithPool(pool))
+		tk := task.Go(context.Background(), func(context.Context) (int, error) { t.Error("runs"); return 0, nil }, task.On(e))
+		time.Sleep(time.Minute)
+		require.NoError(t, e.Close())
+		_, err := tk.Wait(context.Background())
+		require.ErrorIs(t, err, loop.ErrStopped)
+		require.NoError(t, tsc.Close())
+		require.NoError(t, pool.Close())
+	})
+}
