@@ -28,15 +28,15 @@ type Handle[T any] struct {
 // ends. It must not refer to the context: that would keep a dropped Handle
 // alive.
 //
-// Its fields belong to the thread. Others may read err and failed once the
+// Its fields belong to the thread. Others may read err and ending once the
 // context has closed.
 type handle[T any] struct {
 	value  T
 	opened bool
 	close  func(T) error
 	err    error
-	failed bool        // the close function has panicked or called Goexit
-	told   atomic.Bool // err and failed have been reported to a caller
+	ending core.Ending // of the close function
+	told   atomic.Bool // err and ending have been reported to a caller
 }
 
 // Open runs open on a new thread and returns a handle to the value that open
@@ -234,9 +234,11 @@ func (h *Handle[T]) outcome() error {
 		return nil
 	}
 	err := h.tsc.scope.Close()
-	if h.in.failed {
-		core.Raise(h.tsc.scope.ExitFailure())
+	e := h.in.ending
+	if p := h.tsc.scope.HookPanic(); p != nil && !e.Returned() {
+		e = core.Ending{Panic: p}
 	}
+	core.Raise(e)
 	return errors.Join(h.in.err, err)
 }
 
@@ -276,11 +278,12 @@ func (in *handle[T]) exit() {
 	if in.close == nil {
 		return
 	}
-	in.failed = true
-	if err := in.close(v); err != nil {
-		in.err = fmt.Errorf("asyncsync: closing a Handle: %w", err)
-	}
-	in.failed = false
+	core.Observe(func() {
+		if err := in.close(v); err != nil {
+			in.err = fmt.Errorf("asyncsync: closing a Handle: %w", err)
+		}
+	}, func(e core.Ending) { in.ending = e })
+	core.Raise(in.ending) // so that the thread, and its hooks, learn of it
 }
 
 // pc names the call after the user's function instead of the closure around it.

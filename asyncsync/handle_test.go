@@ -15,6 +15,20 @@ import (
 	"asyncsync.dev/local"
 )
 
+// Close ends as the close function does, whatever other exit functions have done before.
+func TestHandleClosesAsItsCloseFunctionDoes(t *testing.T) {
+	before := local.New[int](local.ThreadCritical(), local.OnThreadExit(func(int) { panic("before") }))
+	for _, e := range ends[1:] {
+		t.Run(e.How, func(t *testing.T) {
+			guard(t)
+			h, err := asyncsync.Open(context.Background(), func(context.Context) (int, error) { before.Set(1); return 1, nil },
+				func(int) error { return e.Do() }, asyncsync.OnThreadExit(func() { panic("after") }))
+			require.NoError(t, err)
+			e.Check(t, outcomeOf(h.Close))
+		})
+	}
+}
+
 // A value that only its thread may touch, and that knows it: its fields are
 // plain, so that the race detector is a witness too.
 type touchy struct {

@@ -714,7 +714,7 @@ type lease struct {
 	over    bool          // the context needs the thread no more
 	done    chan struct{} // closed then; nil while nobody waits. Scope.finish sets it without mu, before anybody reads it
 	err     error         // of the exit functions
-	failure Ending        // of the first that failed
+	hook    *Panic        // of a hook that was told of the failure of one, nil if none has panicked
 }
 
 // A stay is the lease of a context on a thread that is not its own, and that goes on

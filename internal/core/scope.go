@@ -596,17 +596,16 @@ func (s *Scope) refuse() string {
 	return runs + " still runs"
 }
 
-// ExitFailure returns the ending of the first exit function that did not
-// return.
-func (s *Scope) ExitFailure() Ending {
-	t := s.thread.Load()
-	if t == nil {
-		return Ending{}
+// HookPanic returns the panic of a hook that was told of the failure of an exit function,
+// nil if there is none.
+func (s *Scope) HookPanic() *Panic {
+	if s.thread.Load() == nil {
+		return nil
 	}
 	l := s.lease()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.failure
+	return l.hook
 }
 
 // exitError returns the error of the exit functions, once.

@@ -510,17 +510,14 @@ func (t *Thread) exitFailed(l *lease, what string, e Ending) {
 	countEnding(e)
 	l.mu.Lock()
 	l.err = errors.Join(l.err, err)
-	if l.failure.Returned() {
-		l.failure = e
-	}
 	l.mu.Unlock()
 	if e.Panic != nil {
 		t.tellFailure(l, what, e.Panic)
 	}
 }
 
-// tellFailure tells the hooks of p. If a hook panics, its panic counts as the failure,
-// because the worker has no caller that could get it.
+// tellFailure tells the hooks of p. If a hook panics, its panic is kept for Close, because
+// the worker has no caller that could get it.
 func (t *Thread) tellFailure(l *lease, what string, p *Panic) {
 	defer func() {
 		v := recover()
@@ -529,7 +526,7 @@ func (t *Thread) tellFailure(l *lease, what string, p *Panic) {
 		}
 		l.mu.Lock()
 		l.err = errors.Join(l.err, fmt.Errorf("asyncsync: a hook that was told of it panicked: %v", v))
-		l.failure = Ending{Panic: ending.New(v)}
+		l.hook = ending.New(v)
 		l.mu.Unlock()
 	}()
 	tellPanic(p, CallInfo{Name: what, Context: t.name, Thread: int(t.tid.Load())}, audience{hooks.Load(), l.hooks})
