@@ -52,12 +52,17 @@ func Open[T any](ctx context.Context, open func(context.Context) (T, error), clo
 	if open == nil {
 		panic("asyncsync: Open: nil open function")
 	}
+	return openHandle(ctx, open, close, opts, false)
+}
+
+// openHandle is Open. With try the handle gets a thread only if one is free.
+func openHandle[T any](ctx context.Context, open func(context.Context) (T, error), close func(T) error, opts []ContextOption, try bool) (*Handle[T], error) {
 	in := &handle[T]{close: close}
 	cfg := *contextConfig("Open", opts)
 	cfg.Fresh = true
 	cfg.OnExit = append([]func(){in.exit}, cfg.OnExit...)
 	h := &Handle[T]{tsc: &ThreadSensitiveContext{}, in: in, do: newDo[T]()}
-	h.tsc.scope.MadeAt(1)
+	h.tsc.scope.MadeAt(2)
 	h.tsc.scope.Init(context.Background(), &cfg)
 	opened := false
 	defer func() {
@@ -69,7 +74,7 @@ func Open[T any](ctx context.Context, open func(context.Context) (T, error), clo
 		in.value, err = open(ctx)
 		in.opened = err == nil
 		return struct{}{}, err
-	}, On(h.tsc), pc(open))
+	}, On(h.tsc), pc(open), ifFree(try))
 	if err != nil {
 		return nil, err
 	}

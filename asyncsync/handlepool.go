@@ -493,7 +493,7 @@ func (p *HandlePool[T]) pick(ctx context.Context, u *use[T], tok token) error {
 		return nil
 	}
 	p.mu.Unlock()
-	e, err := p.open(ctx, tok)
+	e, err := p.open(ctx, tok, u.try)
 	if err != nil {
 		return err
 	}
@@ -502,15 +502,15 @@ func (p *HandlePool[T]) pick(ctx context.Context, u *use[T], tok token) error {
 }
 
 // open opens a value for the owner of a token. If that fails, it gives the
-// token back.
-func (p *HandlePool[T]) open(ctx context.Context, tok token) (*pooled[T], error) {
+// token back. With try the value gets a thread only if one is free.
+func (p *HandlePool[T]) open(ctx context.Context, tok token, try bool) (*pooled[T], error) {
 	opened := false
 	defer func() {
 		if !opened {
 			p.free(tok)
 		}
 	}()
-	h, err := Open(ctx, p.cfg.Open, p.cfg.Close, p.opts...)
+	h, err := openHandle(ctx, p.cfg.Open, p.cfg.Close, p.opts, try)
 	if err != nil {
 		return nil, err
 	}

@@ -257,6 +257,22 @@ func TestIfFreeOnHandle(t *testing.T) {
 	require.NoError(t, h.Close())
 }
 
+// A HandlePool that has to open a value for such a call needs a free thread for it.
+func TestIfFreeOnHandlePool(t *testing.T) {
+	guard(t)
+	pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 1})
+	ctx, held := newContext(t, asyncsync.WithPool(pool))
+	require.NoError(t, to(ctx, on(nil0)))
+	p := asyncsync.NewHandlePool(asyncsync.HandlePoolConfig[*touchy]{Open: openTouchy}, asyncsync.WithPool(pool))
+	use := func(_ context.Context, v *touchy) error { return v.use() }
+	require.ErrorIs(t, p.Do(context.Background(), use, asyncsync.IfFree()), asyncsync.ErrQueueFull)
+	require.Zero(t, pool.Stats().Waiting)
+	require.Zero(t, p.Stats().Opened)
+	require.NoError(t, held.Close())
+	require.NoError(t, p.Do(context.Background(), use, asyncsync.IfFree()))
+	require.NoError(t, p.Close())
+}
+
 // What came first is said first: the end of ctx, the closing of the context.
 func TestIfFreeEndedAndClosed(t *testing.T) {
 	guard(t)

@@ -202,6 +202,11 @@ func IfFree() Option {
 	return func(s *settings) { s.Options.Try = true }
 }
 
+// ifFree is IfFree if only is set.
+func ifFree(only bool) Option {
+	return func(s *settings) { s.Options.Try = only }
+}
+
 // Named names calls in hooks, traces, reports and errors. The default is the
 // name of the function.
 func Named(name string) Option {
