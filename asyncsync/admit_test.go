@@ -171,6 +171,28 @@ func TestQueueWaitInLine(t *testing.T) {
 	})
 }
 
+// One that a blocked thread of the pool waits for stands in line like others, where the
+// limit is the context's own, and gets the same error.
+func TestQueueWaitInLineOfTheUrgent(t *testing.T) {
+	guard(t)
+	synctest.Test(t, func(t *testing.T) {
+		pool := newPool(t, asyncsync.ThreadPoolConfig{MaxThreads: 2, MaxOverflow: -1, MaxWait: time.Millisecond})
+		holder, held := newContext(t, asyncsync.WithPool(pool))
+		require.NoError(t, to(holder, on(nil0)))
+		blocked, _ := newContext(t, asyncsync.WithPool(pool))
+		_, third := newContext(t, asyncsync.WithPool(pool), asyncsync.QueueWait(time.Second))
+		require.NoError(t, to(blocked, func(ctx context.Context) error {
+			began := time.Now()
+			err := to(ctx, neverRuns(t), asyncsync.On(third))
+			require.ErrorIs(t, err, asyncsync.ErrPoolFull)
+			require.NotErrorIs(t, err, asyncsync.ErrQueueFull)
+			require.Equal(t, time.Second, time.Since(began), "MaxWait is not for it")
+			return nil
+		}))
+		require.NoError(t, held.Close())
+	})
+}
+
 // The bound of the pool is for the line alone: once there is a thread, calls of
 // the context wait for each other as long as they like, or as QueueWait says.
 func TestMaxWait(t *testing.T) {

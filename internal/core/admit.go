@@ -114,11 +114,12 @@ func (p *patience) over() {
 		c = c.next
 	}
 	var why error
+	impatient := p.queue != 0 && p.queue <= p.waited // by the context's own limit
 	switch {
 	case c == nil:
-	case t.inLine() && !urgent:
+	case t.inLine() && (impatient || !urgent): // the limit of the pool is not for the urgent
 		why = admitError{fmt.Sprintf("asyncsync: no thread of the pool has come free for %v", p.waited), ErrPoolFull}
-	case p.queue != 0 && p.queue <= p.waited:
+	case impatient:
 		why = admitError{fmt.Sprintf("asyncsync: the thread has not come free for %v", p.waited), ErrQueueFull}
 	case p.queue != 0:
 		rest := p.queue - p.waited
