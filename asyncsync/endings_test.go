@@ -621,6 +621,35 @@ func TestEndingsOfOnThreadStart(t *testing.T) {
 	}
 }
 
+// A start function that has returned is not run again because a later one fails. Without
+// the later one no exit function runs.
+func TestLaterOnThreadStartFails(t *testing.T) {
+	for _, e := range ends[1:] {
+		for _, heals := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/heals %v", e.How, heals), func(t *testing.T) {
+				guard(t)
+				first, exits, failures := 0, 0, 0
+				ctx, tsc := newContext(t, asyncsync.OnThreadStart(func() { first++ }), asyncsync.OnThreadStart(func() {
+					if failures++; failures < 3 || !heals {
+						e.Do()
+					}
+				}), asyncsync.OnThreadExit(func() { exits++ }))
+				for range 2 {
+					e.CheckIs(t, outcomeOf(func() error { return to(ctx, neverRuns(t)) }))
+				}
+				want := 0
+				if heals {
+					want = 1
+					require.NoError(t, to(ctx, on(nil0)))
+				}
+				require.NoError(t, tsc.Close())
+				require.Equal(t, 1, first)
+				require.Equal(t, want, exits)
+			})
+		}
+	}
+}
+
 // Exit functions: each runs once, on the thread, whatever the others do; Close
 // returns what went wrong and the thread is not used again.
 func TestEndingsOfOnThreadExit(t *testing.T) {

@@ -443,7 +443,9 @@ func Spin(budget time.Duration) ContextOption {
 // OnThreadStart calls f on the context's thread before its first call, once for
 // each context. For a function to run once for each OS thread, use
 // [ThreadPoolConfig]. If f panics or calls Goexit, the call ends in the same
-// way, and the next call tries again.
+// way, and the next call tries again. Of several such functions, those that have
+// returned are not called again. The functions of [OnThreadExit] run only if all
+// of them have returned in the end.
 func OnThreadStart(f func()) ContextOption {
 	if f == nil {
 		panic("asyncsync: OnThreadStart: nil function")

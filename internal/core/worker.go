@@ -447,14 +447,15 @@ func (l *lease) takeError() error {
 	return err
 }
 
-// start runs the start functions of t, the OS thread's first. One that does not
-// return is run again.
+// start runs the start functions of t, the OS thread's first. The next call begins with
+// the one that has not returned.
 func (l *lease) start(t *Thread) {
 	if t.worker != nil { // only t's own goroutine changes it now
 		t.worker.start()
 	}
-	for _, f := range l.onStart {
-		f()
+	for len(l.onStart) > 0 {
+		l.onStart[0]()
+		l.onStart = l.onStart[1:]
 	}
 	l.started = true
 }
