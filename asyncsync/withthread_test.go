@@ -233,7 +233,9 @@ func TestWithThreadClosedWhileQueued(t *testing.T) {
 	awaitQueued(t, tsc, 2)
 	require.NoError(t, exec.Close())
 	requireWrapsAll(t, queued.Wait().Err, asyncsync.ErrClosed, loop.ErrStopped)
-	requireWrapsAll(t, closing.Wait().Err, asyncsync.ErrClosed, loop.ErrStopped)
+	err = closing.Wait().Err
+	requireWrapsAll(t, err, asyncsync.ErrClosed, loop.ErrStopped)
+	require.ErrorContains(t, err, "have not run; close the context or the Handle before the executor")
 	require.Zero(t, closes)
 	require.NoError(t, tsc.Close())
 	_, err = exec.RunPending()

@@ -12,15 +12,16 @@ import (
 // backend cancels its tasks.
 var ErrStopped = errors.New("loop: stopped")
 
-// ErrNoLoop is returned by [Call] without a loop when [Host] finds none.
-var ErrNoLoop = errors.New("loop: no loop: name one, or use the ctx of code that runs on a loop")
+// ErrNoLoop is returned by [Call] without a loop when [Host] finds none, and by
+// portal.Open in code that is no task.
+var ErrNoLoop = errors.New("loop: no loop: Call finds one in sync code that a task has called, with the ctx that it was given, and Open in a task; elsewhere name the loop (in a task: loop.Current)")
 
 // ErrOnLoop is returned where a wait would block a loop: by [Run] inside a task
 // of a thread loop, and by Run, [Call] and Park inside a function posted to a
 // thread loop or to a loop of [FromPost]. A task of a thread loop may call Call
 // and Park. A function posted to an executor of package asyncsync is sync code,
 // and may call all three.
-var ErrOnLoop = errors.New("loop: would block the loop that it is called on")
+var ErrOnLoop = errors.New("loop: the wait would block the loop that it is called on: start a task there instead of a posted function, and close a loop or a portal from outside")
 
 // A Poster accepts functions and runs each of them once, soon, on a goroutine
 // of its choice.

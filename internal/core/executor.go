@@ -3,6 +3,7 @@ package core
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
 
@@ -650,7 +651,7 @@ func (st *stay) leave() {
 // them on.
 func (st *stay) fail() {
 	st.mu.Lock()
-	st.err = st.exec.gone()
+	st.err = fmt.Errorf("%w: exit functions, and the close function of a Handle, have not run; close the context or the Handle before the executor", st.exec.gone())
 	st.mu.Unlock()
 	st.lease.close()
 }
