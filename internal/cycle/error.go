@@ -16,7 +16,8 @@ type Error struct {
 	// Message says which wait it was.
 	Message string
 	// Cycle has the waits in order: each waits for the next, and the last for the
-	// first, which is the wait that was refused.
+	// first, which is the wait that was refused. It is empty where a function would wait
+	// for its own end, as a Shutdown inside its context does: Message says that.
 	Cycle []Link
 	// Page names the page of the documentation that says why it is so and what to do,
 	// as the constants of package deadlock do (PageSelfWait and others); "" if there is
