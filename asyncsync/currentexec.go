@@ -9,8 +9,8 @@ import (
 	"asyncsync.dev/loop"
 )
 
-// A CurrentThreadExecutor runs functions on the goroutine that made it. It is a
-// [loop.Loop] for a thread that somebody else owns, such as a GUI's main thread
+// A CurrentThreadExecutor runs functions on the goroutine that made it, its owner. It
+// is a [loop.Loop] for a thread that somebody else owns, such as a GUI's main thread
 // or a test's.
 //
 // The owner runs posted functions by calling [CurrentThreadExecutor.RunUntil] or, from
@@ -19,8 +19,16 @@ import (
 // context or a [Handle] uses the thread with [WithThread]. The owner closes the
 // executor after the last RunUntil, so that no caller waits for a further RunUntil.
 //
-// If the owner calls FromThread outside of RunUntil, that wait also runs the
-// functions posted by the code that it waits for.
+// Posted functions run only while the owner is in RunUntil or RunPending, or in a
+// FromThread that waits for the poster. During any other wait of the owner
+// (Task.Wait, Group.Wait, Sleep) they stay queued: an owner that waits for a task that
+// posts a function and waits for it waits for ever. Once a context has the thread
+// ([WithThread]), every wait of the owner through this module runs what is posted by
+// the code that it waits for. What others post stays for the next RunUntil.
+//
+// Functions that nobody runs are no error. Reports of deadlock.Take and deadlock.Watch
+// show them queued on a thread, with the words "its goroutine is not in RunUntil,
+// RunPending or a wait that serves". With Config.Slow, Watch reports them as slow.
 //
 // It is asgiref's class of the same name, available by itself.
 type CurrentThreadExecutor struct {
@@ -66,6 +74,11 @@ func (e *CurrentThreadExecutor) Post(fn func()) error {
 // by the function that calls it. Below a function of a context RunUntil runs
 // posted functions, but not the calls of strangers, which would disturb that
 // function.
+//
+// RunUntil does not know what closes done: with the Done of a task it does not join
+// the task. In a function of a context or a [Handle] wait for a task with
+// [task.Task.Wait]. If the task was started elsewhere, its calls to the thread are
+// those of a stranger to RunUntil, and the function would wait for ever.
 //
 // If a posted function panics, so does RunUntil; functions that have not begun
 // stay for the next RunUntil. If a function calls [runtime.Goexit], the

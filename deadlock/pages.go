@@ -100,7 +100,9 @@ const PageBlockedLoop = "blocked-loop"
 // The first call in a thread's queue has waited for longer than Config.Slow. Another
 // function runs on the thread. The report names it, and its stack shows where it is: it
 // computes, is blocked in a wait that does not depend on the call, or waits where the
-// library cannot see it. It need not be a deadlock.
+// library cannot see it. Or the thread is that of a CurrentThreadExecutor whose owner is
+// not in RunUntil or RunPending, so that nobody runs its queue. It need not be a
+// deadlock.
 //
 // Make the function shorter, give the caller a thread of its own, or move the wait out of
 // the function. LongRunning says that a function is meant to take long.
