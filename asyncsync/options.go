@@ -328,7 +328,10 @@ const (
 	// for in turn. It is the default.
 	Related = core.Related
 	// All runs every call, in the order of arrival. It is for threads whose
-	// functions expect unrelated calls to run in between, as those of a GUI do.
+	// functions expect unrelated calls to run in between, such as an actor with a
+	// state that is consistent whenever it waits. The thread of an executor
+	// ([WithThread]) takes no policy: there [CurrentThreadExecutor.RunUntil] in a
+	// posted function runs every call.
 	All = core.All
 	// None runs no call. A function that waits for a call to its own thread is then
 	// a deadlock, and refused as one.
