@@ -77,8 +77,10 @@ func Current(ctx context.Context) (Backend, bool) {
 
 // Host returns, in sync code, the loop of the task that has called the sync
 // code. Sync code runs on a thread, or as an insensitive call on another
-// goroutine (see package asyncsync). In any other code, including tasks, Host
-// returns false.
+// goroutine (see package asyncsync). Host needs both the goroutine of the sync
+// code and the ctx that its function was given: with another ctx, such as
+// [context.Background], or on another goroutine it may return false. In any other
+// code, including tasks, Host returns false.
 func Host(ctx context.Context) (Loop, bool) {
 	checkCtx(ctx, "Host")
 	if h := core.Host(ctx).Tasks(); h != nil {
