@@ -105,7 +105,9 @@ const PageBlockedLoop = "blocked-loop"
 // deadlock.
 //
 // Make the function shorter, give the caller a thread of its own, or move the wait out of
-// the function. LongRunning says that a function is meant to take long.
+// the function. The owner of an executor waits for a task with RunUntil(t.Done()). In a
+// function of a context that has the thread it calls t.Wait, because RunUntil does not
+// join the task. LongRunning says that a function is meant to take long.
 //
 // The page with code is docs/deadlock/slow.md.
 const PageSlow = "slow"
@@ -120,6 +122,11 @@ const PageSlow = "slow"
 // ctx, or on a plain goroutine with context.Background. Pass the ctx that the function
 // was given, or start a task with it. The analyzer outerctx of asyncsync.dev/vet finds
 // most of these.
+//
+// If every ctx is the nearest one, functions on several threads call each other in a
+// ring: one on the thread of a calls b while one on the thread of b calls a. Call
+// threads in one order everywhere, or return from the first thread before you call the
+// second.
 //
 // The page with code is docs/deadlock/call-to-blocked-thread.md.
 const PageCallToBlockedThread = "call-to-blocked-thread"
