@@ -36,6 +36,12 @@ import "asyncsync.dev/internal/core"
 // same way; if several hooks do so, the last one counts. A call that ends so
 // before it was queued, in Values or Queued, is not told to Ended. If a Started
 // hook ends a call so, the function does not run.
+//
+// A panic in a hook ends the process if nobody is left whom it could reach. That is so
+// in an Abandoned hook, and in a Panicked hook that is told of a function which was
+// posted to a loop of package loop. A Panicked hook that is told of a ctx that failed
+// at the end of a task runs on a goroutine of its own too, and its panic ends the
+// process as well.
 type Hooks = core.Hooks
 
 // CallInfo is what a hook is told of one call. Its fields are ID, Ctx, Name,
