@@ -31,6 +31,15 @@ type work struct{ cancel context.CancelCauseFunc }
 // "(background)" appended. Outside of a [Middleware] the thread comes from the
 // default pool. A nil ctx or fn panics.
 //
+// The calls of fn stand in the same line of the pool as requests. Under overload they
+// fail with [asyncsync.ErrPoolFull], perhaps after the client was told that the work
+// is accepted. Where that matters, fn enters a context of its own with a pool of its
+// own:
+//
+//	err := asyncsync.WithThreadSensitiveContext(asyncsync.Detach(ctx), work, asyncsync.WithPool(pool))
+//
+// Without Detach that context would share the thread of the one around it.
+//
 // A panic of fn goes to the ErrorLog of the server, with the stack, and to the
 // Panicked hook of package asyncsync; the process goes on. After Shutdown, Go
 // returns [asyncsync.ErrClosed], and fn does not run.

@@ -94,10 +94,11 @@ type middleware struct {
 // that waits for the end of that ctx would wait for itself: give it a ctx that
 // the handler ends. If the handler panics or calls [runtime.Goexit], the ctx
 // ends first, with [ErrAborted] as its cause; the panic continues when the
-// tasks have ended. Calls of plain goroutines that the handler has left behind,
-// such as a handler that [http.TimeoutHandler] has given up, are not waited
-// for: the thread is given back when they have ended. In any case the ctx ends
-// with the request.
+// tasks have ended. Two kinds of calls are not waited for: those of plain
+// goroutines that the handler has left behind, such as a handler that
+// [http.TimeoutHandler] has given up, and those that the handler has abandoned
+// with [asyncsync.Abandon]. Such a call keeps its thread of the pool until it has
+// ended. In any case the ctx ends with the request.
 //
 // Failures of [asyncsync.OnThreadExit] functions go to the ErrorLog of the
 // server.
