@@ -208,7 +208,7 @@ func ifFree(only bool) Option {
 }
 
 // Named names calls in hooks, traces, reports and errors. The default is the
-// name of the function.
+// name of the function. [WithName] names a context or a [Handle].
 func Named(name string) Option {
 	return func(s *settings) { s.Name = name }
 }
@@ -342,8 +342,8 @@ const (
 // [WithName] and [WithHooks] have an effect.
 type ContextOption func(*core.Config)
 
-// WithName names the context in reports, traces, pprof labels and the error of
-// a Shutdown that gave up.
+// WithName names the context, or the [Handle], in reports, traces, pprof labels and
+// the error of a Shutdown that gave up. [Named] names a call.
 func WithName(name string) ContextOption {
 	return func(c *core.Config) { c.Name = name }
 }

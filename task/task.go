@@ -12,7 +12,8 @@ import (
 type Option func(*core.Options)
 
 // Named names the task in hooks, traces and reports. The default is the name of
-// its function.
+// its function. Calls are named with asyncsync.Named, contexts and handles with
+// asyncsync.WithName.
 func Named(name string) Option {
 	return func(o *core.Options) { o.Name = name }
 }
@@ -69,6 +70,8 @@ type fullTask[R any] struct {
 //     Go; it is a coroutine of the loop.
 //   - Otherwise, and in a function posted to a loop that is no backend, the
 //     task runs on a new goroutine.
+//
+// To run fn on the thread of ctx use asyncsync.Go.
 //
 // [On] selects another loop. If the backend has stopped, the task does not run,
 // and Wait returns [loop.ErrStopped].
