@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
 	"asyncsync.dev/task"
 )
 
@@ -441,4 +442,52 @@ func TestLimiter_GoexitOnTopOfAcquire(t *testing.T) {
 		require.Equal(t, "goexit", e.How)
 		require.Equal(t, task.LimiterStats{Total: 1}, l.Stats())
 	}, asyncsync.Serve(asyncsync.All))
+}
+
+// A token on its way back has no holder any more, and is not free yet. A function that
+// holds another one and asks for this one waits; it is no deadlock.
+func TestLimiter_TokenOnItsWayBack(t *testing.T) {
+	const rounds = 100_000
+	bg := context.Background()
+	none := func(context.Context) (int, error) { return 0, nil }
+	for name, other := range map[string]func(l *task.Limiter) error{
+		"a function ends": func(l *task.Limiter) error {
+			_, err := asyncsync.ToThread(bg, none, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
+			return err
+		},
+		"released by another": func(l *task.Limiter) error {
+			_, err := task.Go(bg, func(ctx context.Context) (int, error) { return 0, l.Acquire(ctx) }).Wait(bg)
+			l.Release()
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guard(t)
+			l := task.NewLimiter(2)
+			var over atomic.Bool
+			others := testkit.Start(func() error {
+				for !over.Load() {
+					if err := other(l); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			both := func(ctx context.Context) (int, error) {
+				if err := l.Acquire(ctx); err != nil {
+					return 0, err
+				}
+				l.Release()
+				return 0, nil
+			}
+			var err error
+			for n := 0; n < rounds && err == nil; n++ {
+				_, err = asyncsync.ToThread(bg, both, asyncsync.Insensitive(), asyncsync.WithLimiter(l))
+			}
+			over.Store(true)
+			require.NoError(t, others.Wait().Err)
+			require.NoError(t, err)
+			require.Equal(t, 0, l.Stats().Used)
+		})
+	}
 }

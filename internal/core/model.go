@@ -1150,9 +1150,15 @@ type Resource struct {
 
 	mu    sync.Mutex // guards the rest; only the locks of loans and contended, and life.mu, are taken under it
 	total int
-	used  int           // tokens of chains and of loose holders; exceeds total after a SetTotal that lowers it
-	busy  int           // tokens of holders that may be running; see free for how it relates to used
-	given int           // tokens given to claims whose holds remember has not seen yet
+	used  int // tokens of chains and of loose holders; exceeds total after a SetTotal that lowers it
+	busy  int // tokens of holders that may be running; see free for how it relates to used
+
+	// between counts tokens that are taken and have no holder that a search could find:
+	// those given to claims whose holds remember has not seen yet, and those on their way
+	// back from holders that are in no list any more. Without it a search would take the
+	// other holders for all.
+	between int
+
 	owed  []*claim      // for tokens that are lent, and that their holders need to go on: served first
 	line  claimList     // the others
 	kin   []*claim      // those of the line that are kin

@@ -112,7 +112,7 @@ func (r *Resource) TryAcquire(n int) bool {
 	}
 	r.used += n
 	r.busy += n
-	r.given += n
+	r.between += n
 	r.mu.Unlock()
 	own, rec := current()
 	h := r.hold(context.Background(), own, rec, n, false)
@@ -194,7 +194,7 @@ func (r *Resource) quickRelease(gid int64, n int) bool {
 		h.taken -= n
 		if h.n -= n; h.n == 0 {
 			r.loose = slices.Delete(r.loose, i, i+1)
-			if len(r.spare) < maxSpare {
+			if len(r.spare) < maxSpare && h.taken == 0 { // else ReleaseOf still looks at it
 				h.node, h.has = nil, false
 				r.spare = append(r.spare, h)
 			}
@@ -333,7 +333,7 @@ func (r *Resource) remember(h *Hold) *Hold {
 		r.loose = append(r.loose, h)
 	}
 	joined, waited := h.joined, r.line.len+len(r.owed) > 0
-	r.given -= h.n
+	r.between -= h.n
 	r.mu.Unlock()
 	switch {
 	case joined:
@@ -363,7 +363,7 @@ func (c *claim) begin(some int) {
 	r, h := c.r, c.hold
 	free := c.n - some
 	r.used += free
-	r.given += c.n
+	r.between += c.n
 	switch {
 	case some > 0:
 		h.chain, h.part = c.under.chain, some
@@ -450,7 +450,7 @@ func (c *claim) giveUp() {
 		h.lose()
 		r.busy -= c.n
 		r.used -= h.taken
-		r.given -= c.n
+		r.between -= c.n
 		h.leaveChain()
 	}
 	c.done = true
@@ -700,11 +700,13 @@ func (h *Hold) Leave() {
 	if r.kept[h.key()] == nil {
 		delete(r.kept, h.key())
 	}
+	r.between++
 	r.mu.Unlock()
 	// The join must end before another holder gets the token and is
 	// remembered.
 	h.drop()
 	r.mu.Lock()
+	r.between--
 	if h.has {
 		h.lose()
 		if h.below != nil && h.below.chain != nil {
@@ -785,11 +787,13 @@ func (r *Resource) ReleaseOf(gid int64, n int) bool {
 		left--
 		parts = append(parts, part{h, 1})
 	}
+	r.between += n
 	r.mu.Unlock()
 	for _, h := range drops {
 		h.drop() // before somebody else gets the token and is remembered
 	}
 	r.mu.Lock()
+	r.between -= n
 	for _, p := range parts {
 		r.busy -= p.n
 		// Those of its chain are given back first.

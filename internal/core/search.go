@@ -607,7 +607,7 @@ func (q *query) tokens(c *claim) (groups [][]*Hold) {
 	if first := r.next(); first != nil {
 		n = first.n // that one comes first
 	}
-	if r.used == 0 || r.free() >= n || r.given > 0 || len(r.loose) > 0 {
+	if r.used == 0 || r.free() >= n || r.between > 0 || len(r.loose) > 0 {
 		return nil
 	}
 	by := map[any][]*Hold{}
