@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"asyncsync.dev/internal/core"
 	"asyncsync.dev/loop"
@@ -40,7 +41,10 @@ type Portal struct {
 
 // A visit is something that runs in a portal with the ctx of its caller.
 type visit struct {
+	portal  *Portal
 	region  core.Region
+	place   core.Member       // of a call; a task has its own
+	out     atomic.Bool       // it has ended, or is about to
 	stopped func(cause error) // called when the portal stops; may be nil
 
 	taken         bool // added to the portal's region; under the portal's mu
@@ -459,15 +463,14 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 	if err := core.Ended(ctx); err != nil {
 		return none, err
 	}
-	v := &visit{}
-	c := &call[R]{fn: fn}
-	p.region.Add(&c.place)
-	ctx, err := p.receive(ctx, v, &c.job)
+	c := &call[R]{fn: fn, visit: &visit{}}
+	p.region.Add(&c.visit.place)
+	ctx, err := p.receive(ctx, c.visit, &c.job)
 	if err != nil {
 		return none, err
 	}
-	defer p.see(v)
-	c.where = core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.place}
+	defer c.leave()
+	c.where = core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.visit.place}
 	if err := core.Away(ctx, &c.FullCall, c, &callOptions, &c.where); err != nil {
 		return none, err
 	}
@@ -484,7 +487,7 @@ type call[R any] struct {
 	core.FullCall
 	where  core.Elsewhere
 	job    core.Job
-	place  core.Member
+	visit  *visit
 	fn     func(context.Context) (R, error)
 	result R
 	err    error
@@ -495,6 +498,21 @@ func (c *call[R]) Run(ctx context.Context) { c.result, c.err = c.fn(ctx) }
 
 // Err tells the hooks what the function returned.
 func (c *call[R]) Err() error { return c.err }
+
+// Over implements [core.Guest].
+func (c *call[R]) Over() {
+	c.visit.place.Leave()
+	c.visit.end()
+}
+
+// leave is called when the caller leaves. Usually the function has ended, or will not
+// begin. But a Goexit of what the caller's thread served can make the caller leave a
+// function that runs: then its end ends the visit.
+func (c *call[R]) leave() {
+	if !c.LeaveBehind() {
+		c.Over()
+	}
+}
 
 // outcome ends the caller as the function has ended. The ctx of the function leads to c,
 // and may be kept: so c lets go of all that is the user's.
@@ -509,6 +527,7 @@ func (c *call[R]) outcome() (R, error) {
 // receive admits v and returns the ctx for it, below ctx. Where that can end v is a call,
 // which runs as j.
 func (p *Portal) receive(ctx context.Context, v *visit, j *core.Job) (context.Context, error) {
+	v.portal = p
 	ctx = v.region.BeginIn(ctx, p.alive, j)
 	if err := p.admit(v); err != nil {
 		v.region.End()
@@ -517,10 +536,14 @@ func (p *Portal) receive(ctx context.Context, v *visit, j *core.Job) (context.Co
 	return ctx, nil
 }
 
-// see ends the visit v.
-func (p *Portal) see(v *visit) {
+// end ends the visit, once. Code of the caller's ctx may run: whatever it does, the
+// portal does not count the visit any more.
+func (v *visit) end() {
+	if v.out.Swap(true) {
+		return
+	}
+	defer v.portal.leave(v)
 	v.region.End()
-	p.leave(v)
 }
 
 // StartSoon starts fn as a task of the portal's loop. It does not wait, not
@@ -599,7 +622,7 @@ func (m *member) over() {
 func (m *member) leave() {
 	m.place.Leave()
 	if m.visit != nil {
-		m.portal.see(m.visit)
+		m.visit.end()
 	} else {
 		m.portal.leave(nil)
 	}

@@ -146,6 +146,7 @@ func (c *Call) depart(w *sleeper, e *Elsewhere) {
 	c.ctx = c.watched.carryOwn(c.ctx)
 	c.node.Start()
 	if e.Member != nil {
+		c.guest = true
 		e.Member.list(c)
 	}
 }

@@ -175,9 +175,6 @@ func (w *sleeper) push(f *Frame, what string) {
 func (w *sleeper) close() {
 	v := *w
 	*w = sleeper{} // the record may be kept for long
-	if v.place != nil && v.place.Member != nil {
-		defer v.place.Member.Leave()
-	}
 	if v.undo == nil {
 		v.hide()
 		return
@@ -795,22 +792,23 @@ func (t *Thread) retire(c *Call, unwinds bool) {
 // finish tells the caller that the call has ended, and reports whether the
 // caller slept. Before that it ends the life of a task: a call that is made with
 // the ctx of the task after its end has been told must not be cancelled by that
-// end.
+// end. A Guest is told before, too.
 func (c *Call) finish() (woke bool) {
-	if c.task {
-		c.endTask()
+	if c.task || c.guest {
+		c.conclude()
 	}
 	return c.announce()
 }
 
-// endTask ends the life of a task, and lets go of what its function needed.
+// conclude ends the life of a task, and lets go of what its function needed. Of a
+// Guest it calls Over.
 //
 // The end of a ctx runs code of the ctxs above it, which may be the user's. If
-// that code panics or calls Goexit, the task ends so, unless its function has
+// that code panics or calls Goexit, the call ends so, unless its function has
 // panicked or called Goexit before. The goroutine may be the library's own, and
 // has nobody else to tell. A Goexit cannot be stopped: then the caller is told
 // from here.
-func (c *Call) endTask() {
+func (c *Call) conclude() {
 	ended, told := false, false
 	defer func() {
 		if ended && told {
@@ -825,6 +823,11 @@ func (c *Call) endTask() {
 			c.announce()
 		}
 	}()
+	if c.guest {
+		c.body.(Guest).Over()
+		ended, told = true, true
+		return
+	}
 	c.values = goroutine.Values{} // nobody takes them over
 	c.promise().drop()
 	defer func() {

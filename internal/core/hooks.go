@@ -344,8 +344,8 @@ func (c *Call) tellEnded(t *Thread) {
 	}
 }
 
-// tellLate tells the hooks that c, a task that they may take for ended, has failed after
-// all: see endTask. They do not get its ctx, which is what has failed. They run on a new
+// tellLate tells the hooks that c, which they may take for ended, has failed after
+// all: see conclude. They do not get its ctx, which is what has failed. They run on a new
 // goroutine, as those of tellAbandoned do.
 func (c *Call) tellLate() {
 	countEnding(c.ending)

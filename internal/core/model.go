@@ -219,6 +219,7 @@ type Call struct {
 	task  bool          // it is one: see promise; set before it is shared
 	asked bool          // of a task: Cancel has ended its ctx; guarded by the mu of the life
 	noted bool          // ending is how the function ended, and hooks have been told; of the goroutine that runs it
+	guest bool          // its body is a Guest; set before it is shared
 
 	ctx   *Ctx   // what the function receives: see context; set as the rest is, and of a task on a thread by unfold
 	node  *Node  // what it runs as; set before it is shared
@@ -372,8 +373,8 @@ type Elsewhere struct {
 	// function's ctx needs no layer for that.
 	Ends bool
 
-	// Member, if not nil, is the function's place in a region. The function
-	// leaves it at its end.
+	// Member, if not nil, is the function's place in a region. The body is a Guest
+	// then, and leaves the place at its end.
 	Member *Member
 }
 
@@ -387,6 +388,17 @@ type label struct {
 // A Body is the typed part of a call: the function, its argument and results.
 type Body interface {
 	Run(ctx context.Context)
+}
+
+// A Guest is the body of a call that has a place in a region. Over is called when the
+// function has ended, before the caller is told, or when others than the caller have
+// kept it from beginning. The caller may have left by then: a Goexit can cut its wait
+// short. So what has to last as long as the function ends in Over. If the function has
+// not begun when the caller leaves, the caller does what Over does: see
+// [FullCall.LeaveBehind].
+type Guest interface {
+	Body
+	Over()
 }
 
 // A submission is what the submitter has found out by submitting. Only its goroutine

@@ -52,11 +52,6 @@ func TestGoexitTakesTheWaitBack(t *testing.T) {
 func TestCloseTakesAllStepsOfAWaitBack(t *testing.T) {
 	for name, end := range map[string]func(){"return": func() {}, "panic": func() { panic("a hook") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
-			g := &Group{}
-			_, cancel := g.Init(context.Background())
-			defer cancel(nil)
-			m := &Member{}
-			g.Add(m)
 			top := &Frame{}
 			var w *sleeper
 			over := make(chan struct{})
@@ -67,8 +62,6 @@ func TestCloseTakesAllStepsOfAWaitBack(t *testing.T) {
 				defer th.release()
 				f := &FullCall{}
 				w = f.waiting(context.Background(), th, th.record)
-				w.place = &Elsewhere{Member: m}
-				m.list(w.call)
 				w.push(&Frame{}, "call")
 				w.undo = end
 				defer func() { top = th.top }()
@@ -76,7 +69,6 @@ func TestCloseTakesAllStepsOfAWaitBack(t *testing.T) {
 			}()
 			<-over
 			require.Nil(t, top, "the frame stands")
-			require.False(t, m.listed, "the call is in its group")
 			require.Equal(t, sleeper{}, *w)
 		})
 	}
@@ -110,13 +102,13 @@ func TestGoexitWhileATokenComesBack(t *testing.T) {
 			panic(err)
 		}
 		defer h.Leave()
-		_ = Away(ctx, f, bodyFunc(func(ctx context.Context) {
+		_ = Away(ctx, f, &guest{m, func(ctx context.Context) {
 			if _, err := r.Acquire(ctx, 1, false); err != nil { // it is lent
 				panic(err)
 			}
 			borrower <- goroutine.ID()
 			below <- ctx
-		}), &Options{}, &Elsewhere{Member: m})
+		}}, &Options{}, &Elsewhere{Member: m})
 	}()
 	ctx := <-below
 	testkit.Poll(t, func() string {
@@ -136,3 +128,12 @@ func TestGoexitWhileATokenComesBack(t *testing.T) {
 	require.Equal(t, sleeper{}, f.sleeper)
 	require.True(t, r.ReleaseOf(<-borrower, 1))
 }
+
+// A guest leaves its place when it has ended.
+type guest struct {
+	place *Member
+	fn    func(context.Context)
+}
+
+func (g *guest) Run(ctx context.Context) { g.fn(ctx) }
+func (g *guest) Over()                   { g.place.Leave() }

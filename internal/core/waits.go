@@ -735,6 +735,10 @@ func (c *Call) withdraw(why error) bool {
 // begunOrForbid reports whether c's function has begun. If it has not, it never will.
 func (c *Call) begunOrForbid() bool { return !c.forbid() && c.hasBegun() }
 
+// LeaveBehind is for the caller of a Guest that leaves. It reports whether the function
+// has begun. If it has not, it never will, and Over may never be called.
+func (f *FullCall) LeaveBehind() (begun bool) { return f.begunOrForbid() }
+
 // park notes that the caller of c is about to sleep. It reports false if the
 // caller has something to do instead.
 func (c *Call) park() bool {

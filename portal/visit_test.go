@@ -1,0 +1,191 @@
+package portal_test
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
+	"asyncsync.dev/loop"
+	"asyncsync.dev/portal"
+)
+
+// goexitOn has the thread of the function that waits for the caller run a function that
+// calls Goexit.
+func goexitOn(ctx context.Context) testkit.Outcome {
+	return testkit.OutcomeOf(func() error {
+		return libkit.To(ctx, func(context.Context) error { runtime.Goexit(); return nil })
+	})
+}
+
+// leftBehind has a thread call p with ctx, and makes it leave the function while that
+// runs. fn is the rest of the function. gone says that the caller has ended.
+func leftBehind(ctx context.Context, p *portal.Portal, fn func(ctx context.Context) error) (gone <-chan struct{}) {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = libkit.To(context.Background(), func(context.Context) error {
+			return call(ctx, p, func(ctx context.Context) error {
+				for range 2 {
+					served := make(chan struct{})
+					go func() {
+						defer close(served)
+						goexitOn(ctx)
+					}()
+					_ = receive(context.Background(), served)
+				}
+				_ = receive(context.Background(), over)
+				return fn(ctx)
+			})
+		})
+	}()
+	return over
+}
+
+// Two Goexits of calls that the caller's thread serves make the caller of a Call leave
+// while the function runs. The portal has accepted the function, and counts it until it
+// ends, however it ends: a plain Stop does not cancel it, and Close waits for it.
+func TestCallerThatLeaves(t *testing.T) {
+	for name, outside := range callers(t) {
+		for _, end := range testkit.Ends {
+			t.Run(name+"/"+end.How, func(t *testing.T) {
+				onBothBare(t, func(t *testing.T, kind string) {
+					libkit.Listen(t)
+					p := started(t, kind)
+					stopped := make(chan struct{})
+					var cause, loopErr error
+					ended := false
+					gone := leftBehind(outside, p, func(ctx context.Context) error {
+						defer func() { ended = true }()
+						p.Stop(false)
+						close(stopped)
+						cause = context.Cause(ctx)
+						loopErr = libkit.Call(ctx, p.Loop(), func(context.Context) error { return nil })
+						return end.Do()
+					})
+					<-gone
+					<-stopped
+					require.NoError(t, p.Close(nil))
+					require.True(t, ended, "Close has not waited")
+					require.NoError(t, cause)
+					require.NoError(t, loopErr)
+				})
+			})
+		}
+	}
+}
+
+// The task that has opened a portal waits in Close for a function whose caller has left.
+// A Stop that cancels reaches that function.
+func TestCallerThatLeavesAnOpenedPortal(t *testing.T) {
+	for name, outside := range callers(t) {
+		t.Run(name, func(t *testing.T) {
+			onBothBare(t, func(t *testing.T, kind string) {
+				require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
+					p, err := portal.Open(ctx)
+					if err != nil {
+						return err
+					}
+					begins := make(chan struct{})
+					var cause error
+					ended := false
+					leftBehind(outside, p, func(ctx context.Context) error {
+						close(begins)
+						err := forever(ctx)
+						cause = context.Cause(ctx)
+						ended = true
+						return err
+					})
+					if err := receive(ctx, begins); err != nil {
+						return err
+					}
+					if err := p.Close(testkit.ErrEnd); err != nil {
+						return err
+					}
+					require.True(t, ended, "Close has not waited")
+					require.Equal(t, testkit.ErrEnd, cause)
+					return nil
+				}))
+			})
+		})
+	}
+}
+
+// A function counts until its end, and no longer: a thread that serves all calls may run
+// a Close on top of the wait for the function.
+func TestCloseOnTopOfACall(t *testing.T) {
+	for _, end := range testkit.Ends {
+		t.Run(end.How, func(t *testing.T) {
+			onBothBare(t, func(t *testing.T, kind string) {
+				p := started(t, kind)
+				_, tsc := libkit.NewContext(t, asyncsync.Serve(asyncsync.All))
+				began, goOn := make(chan struct{}), make(chan struct{})
+				caller := testkit.Start(func() error {
+					return libkit.To(context.Background(), func(context.Context) error {
+						return call(context.Background(), p, func(context.Context) error {
+							close(began)
+							_ = receive(context.Background(), goOn)
+							return end.Do()
+						})
+					}, asyncsync.On(tsc))
+				})
+				<-began
+				require.NoError(t, libkit.To(context.Background(), func(context.Context) error {
+					close(goOn)
+					return p.Close(nil)
+				}, asyncsync.On(tsc)))
+				end.Check(t, caller.Wait())
+			})
+		})
+	}
+}
+
+// An endCtx ends whoever asks it for its Done as end does, once that is set.
+type endCtx struct {
+	context.Context
+	end atomic.Pointer[func()]
+}
+
+func (c *endCtx) Done() <-chan struct{} {
+	if end := c.end.Load(); end != nil {
+		(*end)()
+	}
+	return c.Context.Done()
+}
+
+// If the ctx of a Call fails when its function gives it back, the caller is told, and the
+// portal does not count the function any more. What the function has ended with, other
+// than a return, comes first.
+func TestCtxOfCallThatFailsAtTheEnd(t *testing.T) {
+	for _, bad := range testkit.Ends[1:] {
+		for _, end := range testkit.Ends {
+			t.Run(bad.How+"/after "+end.How, func(t *testing.T) {
+				onBothBare(t, func(t *testing.T, kind string) {
+					p := started(t, kind)
+					can, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					ctx := &endCtx{Context: can}
+					fails := func() { _ = bad.Do() }
+					want := end
+					if end.How == "return" {
+						want = bad
+					}
+					want.Check(t, testkit.OutcomeOf(func() error {
+						return call(ctx, p, func(context.Context) error {
+							ctx.end.Store(&fails)
+							return end.Do()
+						})
+					}))
+					ctx.end.Store(nil)
+					require.NoError(t, p.Close(nil))
+					require.ErrorIs(t, call(context.Background(), p, func(context.Context) error { return nil }), loop.ErrStopped)
+				})
+			})
+		}
+	}
+}
