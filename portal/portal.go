@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -373,6 +374,8 @@ func (p *Portal) Wait(ctx context.Context) error {
 //
 // Close returns, joined, the errors of tasks that no Wait has reported. The
 // cancellations that the portal has caused, and the cause itself, do not count.
+// Close takes them out of an [errors.Join]; another error that wraps one of them
+// together with a failure stays whole.
 // A further Close waits as well, and returns the errors since the last one.
 // Close does not raise a panic or Goexit that nobody waited for: the hooks are
 // told of it (AddHooks of package asyncsync).
@@ -648,24 +651,47 @@ func (p *Portal) failed(o outcome) {
 }
 
 // without returns err without the parts that only report the cancellation with
-// cause.
+// cause. It takes a join of package errors apart. Any other error has something to
+// say itself: it stays whole if not all that it wraps is a cancellation.
 func without(err, cause error) error {
 	if err == nil || cause == nil {
 		return err
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var kept []error
-		for _, e := range joined.Unwrap() {
-			if e := without(e, cause); e != nil {
-				kept = append(kept, e)
-			}
+	parts := partsOf(err, cause)
+	if len(parts) == 0 {
+		if errors.Is(err, cause) || errors.Is(err, context.Canceled) || errors.Is(err, loop.ErrStopped) {
+			return nil
 		}
-		return errors.Join(kept...)
+		return err
 	}
-	if errors.Is(err, cause) || errors.Is(err, context.Canceled) || errors.Is(err, loop.ErrStopped) {
-		return nil
+	var kept []error
+	for _, e := range parts {
+		if e := without(e, cause); e != nil {
+			kept = append(kept, e)
+		}
 	}
-	return err
+	if len(kept) > 0 && reflect.TypeOf(err) != typeOfJoin {
+		return err
+	}
+	return errors.Join(kept...)
+}
+
+var typeOfJoin = reflect.TypeOf(errors.Join(loop.ErrStopped))
+
+// partsOf returns the errors that err, or an error that it wraps, joins. The cause
+// has no parts, even if it is a join.
+func partsOf(err, cause error) []error {
+	for err != nil && !(reflect.TypeOf(cause).Comparable() && err == cause) {
+		switch e := err.(type) {
+		case interface{ Unwrap() []error }:
+			return e.Unwrap()
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		default:
+			return nil
+		}
+	}
+	return nil
 }
 
 func (p *Portal) check(what string) {

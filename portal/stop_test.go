@@ -404,6 +404,68 @@ func TestCloseWithCause(t *testing.T) {
 	})
 }
 
+// A several is an error with parts and a text of its own.
+type several []error
+
+func (s several) Error() string   { return fmt.Sprint("several: ", []error(s)) }
+func (s several) Unwrap() []error { return s }
+
+// Close leaves out the cancellations of its cause, wherever they are in an error, and
+// loses nothing else.
+func TestCloseLeavesOutCancellations(t *testing.T) {
+	lost := errors.New("data lost")
+	worker := func(err error) error { return fmt.Errorf("worker 1: %w", err) }
+	causes := map[string]error{
+		"an error": errors.New("the cause"),
+		"a join":   errors.Join(errors.New("the cause"), errors.New("another")),
+	}
+	for name, failure := range map[string]struct {
+		of   func(cause error) error
+		want func(err error) error // of what the function has returned; nil if nothing is left
+	}{
+		"the cause":                   {func(c error) error { return c }, nil},
+		"it, wrapped":                 {worker, nil},
+		"a cancellation":              {func(error) error { return worker(context.Canceled) }, nil},
+		"a stop":                      {func(error) error { return worker(loop.ErrStopped) }, nil},
+		"a join of those":             {func(c error) error { return errors.Join(c, context.Canceled) }, nil},
+		"that, wrapped":               {func(c error) error { return worker(errors.Join(c, worker(context.Canceled))) }, nil},
+		"several of those":            {func(c error) error { return several{c, loop.ErrStopped} }, nil},
+		"a failure":                   {func(error) error { return worker(lost) }, func(err error) error { return err }},
+		"a join with a failure":       {func(c error) error { return errors.Join(c, lost) }, func(error) error { return lost }},
+		"that, wrapped, with failure": {func(c error) error { return worker(errors.Join(c, lost)) }, func(err error) error { return err }},
+		"that, wrapped twice":         {func(c error) error { return worker(worker(errors.Join(c, lost))) }, func(err error) error { return err }},
+		"that, in a join": {func(c error) error { return errors.Join(c, worker(errors.Join(c, lost))) }, func(err error) error {
+			return err.(interface{ Unwrap() []error }).Unwrap()[1]
+		}},
+		"two wrapped at once": {func(c error) error { return fmt.Errorf("%w after %w", lost, c) }, func(err error) error { return err }},
+		"several":             {func(c error) error { return worker(several{c, lost}) }, func(err error) error { return err }},
+		"several of none":     {func(error) error { return several{} }, func(err error) error { return err }},
+	} {
+		for kind, cause := range causes {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				onBothBare(t, func(t *testing.T, kind string) {
+					p := started(t, kind)
+					began := make(chan struct{})
+					_, err := portal.StartSoon(p, func(ctx context.Context) (int, error) {
+						close(began)
+						_ = forever(ctx)
+						return 0, failure.of(context.Cause(ctx))
+					})
+					require.NoError(t, err)
+					<-began
+					err = p.Close(cause)
+					if failure.want == nil {
+						require.NoError(t, err)
+						return
+					}
+					want := failure.want(failure.of(cause))
+					require.EqualError(t, err, want.Error())
+				})
+			})
+		}
+	}
+}
+
 // All three endings of a call and of a task. One that nobody waited for is told to the
 // hooks, not by Close, and the portal goes on.
 func TestEndings(t *testing.T) {
