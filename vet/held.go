@@ -2,6 +2,7 @@ package vet
 
 import (
 	"go/ast"
+	"go/constant"
 	"go/token"
 	"go/types"
 	"maps"
@@ -50,6 +51,8 @@ var waits = map[sites.Name]bool{
 	{Pkg: "task", Name: "Sleep"}:                                          true,
 	{Pkg: "task", Name: "SleepUntil"}:                                     true,
 	{Pkg: "task", Name: "SleepForever"}:                                   true,
+	{Pkg: "task", Name: "Yield"}:                                          true,
+	{Pkg: "task", Name: "YieldShielded"}:                                  true,
 	{Pkg: "task", Recv: "Mutex", Name: "Lock"}:                            true,
 	{Pkg: "task", Recv: "Event", Name: "Wait"}:                            true,
 	{Pkg: "task", Recv: "Cond", Name: "Wait"}:                             true,
@@ -68,10 +71,149 @@ var own = map[sites.Name]bool{
 	{Pkg: "asyncsync", Name: "Func"}:     true,
 }
 
-// waitOf returns the name of the library function in which call waits.
-func (p *pass) waitOf(call *ast.CallExpr) (sites.Name, bool) {
+// These wait in some of their uses only: see waitOf.
+var (
+	taskMap       = sites.Name{Pkg: "task", Name: "Map"}
+	groupGo       = sites.Name{Pkg: "task", Recv: "Group", Name: "Go"}
+	groupTryGo    = sites.Name{Pkg: "task", Recv: "Group", Name: "TryGo"}
+	groupSetLimit = sites.Name{Pkg: "task", Recv: "Group", Name: "SetLimit"}
+)
+
+// A wait is a place where code waits in the library.
+type wait struct {
+	name sites.Name // of the function that waits
+	call *ast.CallExpr
+	at   ast.Node // the call, or what a loop ranges over
+}
+
+// waitOf returns the wait that call is. A call of task.Map is one if a loop
+// ranges over it, and a call of Group.Go if the limit of the group may be
+// reached. A function that calls a function with another ctx, such as
+// task.Shield, waits if it is given a function that does.
+func (p *pass) waitOf(call *ast.CallExpr) (wait, bool) {
 	n, ok := sites.Library(p.TypesInfo, call)
-	return n, ok && waits[n]
+	if !ok {
+		return wait{}, false
+	}
+	w := wait{n, call, call}
+	switch {
+	case waits[n]:
+		return w, true
+	case n == taskMap:
+		return w, p.ranged(call)
+	case n == groupGo:
+		return w, p.limited(call)
+	}
+	if i, ok := sites.CallsHere(n); ok && i < len(call.Args) {
+		if sel, ok := ast.Unparen(call.Args[i]).(*ast.SelectorExpr); ok {
+			if f, ok := p.TypesInfo.Uses[sel.Sel].(*types.Func); ok {
+				w.name, _ = sites.NameOf(f)
+				return w, waits[w.name]
+			}
+		}
+	}
+	return wait{}, false
+}
+
+// ranged reports whether a loop ranges over e.
+func (p *pass) ranged(e ast.Expr) bool {
+	up := p.sites.Parent(e)
+	if paren, ok := up.(*ast.ParenExpr); ok {
+		return p.ranged(paren)
+	}
+	loop, ok := up.(*ast.RangeStmt)
+	return ok && loop.X == e
+}
+
+// rangedMap returns the wait of a loop that ranges over n, if n is a variable
+// that has the results of task.Map and nothing else.
+func (p *pass) rangedMap(n ast.Node) (wait, bool) {
+	id, ok := n.(*ast.Ident)
+	if !ok || !p.ranged(id) {
+		return wait{}, false
+	}
+	v := p.sites.Var(id)
+	if v == nil {
+		return wait{}, false
+	}
+	defs := p.sites.Defs(v)
+	if len(defs) != 1 || defs[0].Of != 1 {
+		return wait{}, false
+	}
+	call, ok := ast.Unparen(defs[0].X).(*ast.CallExpr)
+	if !ok {
+		return wait{}, false
+	}
+	name, _ := sites.Library(p.TypesInfo, call)
+	return wait{name, call, id}, name == taskMap
+}
+
+// limited reports whether call, of Group.Go, may find the limit of its group
+// reached: the function sets the limit once, before, and then calls Go in a
+// loop, or more often in one block than the limit allows.
+func (p *pass) limited(call *ast.CallExpr) bool {
+	sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	group, root, fn := p.sites.Var(sel.X), p.sites.Root(sel.X), p.sites.Func(call)
+	if group == nil || root == nil {
+		return false
+	}
+	block := func(call *ast.CallExpr) ast.Node { return p.sites.Parent(p.sites.Parent(call)) }
+	var set *ast.CallExpr
+	started := 0 // in the block of call, with call itself
+	for _, id := range p.sites.Uses(group) {
+		other, x := p.methodCall(id)
+		if other == nil || other.Pos() > call.Pos() || p.sites.Func(other) != fn || p.sites.Root(x) != root {
+			continue
+		}
+		switch n, _ := sites.Library(p.TypesInfo, other); n {
+		case groupSetLimit:
+			if set != nil {
+				return false
+			}
+			set = other
+		case groupGo, groupTryGo:
+			if block(other) == block(call) {
+				started++
+			}
+		}
+	}
+	if set == nil || len(set.Args) != 1 {
+		return false
+	}
+	limit := p.TypesInfo.Types[set.Args[0]].Value
+	if limit != nil && constant.Sign(limit) < 0 {
+		return false
+	}
+	for n := p.sites.Parent(call); n != fn && n != nil; n = p.sites.Parent(n) {
+		switch n.(type) {
+		case *ast.ForStmt, *ast.RangeStmt:
+			if set.Pos() < n.Pos() {
+				return true
+			}
+		}
+	}
+	return limit != nil && constant.Compare(constant.MakeInt64(int64(started)), token.GTR, limit)
+}
+
+// methodCall returns the call of a method of the variable or field that id
+// names, and the expression that the method is called of.
+func (p *pass) methodCall(id *ast.Ident) (*ast.CallExpr, ast.Expr) {
+	var x ast.Expr = id
+	if sel, ok := p.sites.Parent(id).(*ast.SelectorExpr); ok && sel.Sel == id {
+		x = sel
+	}
+	sel, ok := p.sites.Parent(x).(*ast.SelectorExpr)
+	if !ok || sel.X != x {
+		return nil, nil
+	}
+	call, ok := p.sites.Parent(sel).(*ast.CallExpr)
+	if !ok || call.Fun != ast.Expr(sel) {
+		return nil, nil
+	}
+	return call, x
 }
 
 // A hold is something that is taken and given back: a mutex, or a lock on the
@@ -82,10 +224,16 @@ type hold struct {
 	at   token.Pos
 }
 
-// heldAt goes through the control flow of fn. It calls at for each call, with
-// what is held there on every path that leads to it. change says what a call
-// takes or gives back. Function literals and deferred calls are left out.
-func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gives bool), at func(*ast.CallExpr, []hold)) {
+// A heldState is what is held at some place, by the keys of the holds.
+type heldState map[any]hold
+
+// heldAt goes through the control flow of fn. It calls at for each wait of the
+// library, with what is held there on every path that leads to it. change says
+// what a call takes or gives back. Deferred
+// calls are left out, and so are function literals, apart from those that run
+// where they stand: the caller comes to them later, and what is held there is
+// kept until then.
+func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gives bool), at func(wait, []hold)) {
 	cfgs := p.ResultOf[ctrlflow.Analyzer].(*ctrlflow.CFGs)
 	var g *cfg.CFG
 	switch fn := fn.(type) {
@@ -97,14 +245,20 @@ func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gi
 	if g == nil || len(g.Blocks) == 0 {
 		return
 	}
-	type state map[any]hold
-	step := func(b *cfg.Block, s state, at func(*ast.CallExpr, []hold)) state {
+	step := func(b *cfg.Block, s heldState, report bool) heldState {
 		s = maps.Clone(s)
+		see := func(w wait) {
+			if report && len(s) > 0 {
+				at(w, slices.SortedFunc(maps.Values(s), func(a, b hold) int { return int(a.at - b.at) }))
+			}
+		}
 		for _, n := range b.Nodes {
 			for _, call := range callsIn(n) {
-				if at != nil {
-					hs := slices.SortedFunc(maps.Values(s), func(a, b hold) int { return int(a.at - b.at) })
-					at(call, hs)
+				if w, ok := p.waitOf(call); ok {
+					see(w)
+				}
+				if lit := p.runsHere(call); lit != nil && report {
+					p.entered[lit] = maps.Clone(s)
 				}
 				switch h, takes, gives := change(call); {
 				case takes:
@@ -113,17 +267,27 @@ func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gi
 					delete(s, h.key)
 				}
 			}
+			if w, ok := p.rangedMap(n); ok {
+				see(w)
+			}
 		}
 		return s
 	}
+	if p.entered == nil {
+		p.entered = make(map[ast.Node]heldState)
+	}
+	first := p.entered[fn]
+	if first == nil {
+		first = heldState{}
+	}
 	// What is held at the beginning of a block is what all its predecessors leave
 	// held. It only ever shrinks.
-	in := map[*cfg.Block]state{g.Blocks[0]: {}}
+	in := map[*cfg.Block]heldState{g.Blocks[0]: first}
 	work := []*cfg.Block{g.Blocks[0]}
 	for len(work) > 0 {
 		b := work[0]
 		work = work[1:]
-		out := step(b, in[b], nil)
+		out := step(b, in[b], false)
 		for _, succ := range b.Succs {
 			old, seen := in[succ]
 			if !seen {
@@ -141,9 +305,28 @@ func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gi
 	}
 	for _, b := range g.Blocks {
 		if s, ok := in[b]; ok {
-			step(b, s, at)
+			step(b, s, true)
 		}
 	}
+}
+
+// runsHere returns the function literal that call runs before it returns, on
+// the same goroutine: the one that it calls, or that task.Shield, say, is
+// given.
+func (p *pass) runsHere(call *ast.CallExpr) *ast.FuncLit {
+	if lit, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok {
+		return lit
+	}
+	n, ok := sites.Library(p.TypesInfo, call)
+	if !ok {
+		return nil
+	}
+	i, ok := sites.CallsHere(n)
+	if !ok || i >= len(call.Args) {
+		return nil
+	}
+	lit, _ := ast.Unparen(call.Args[i]).(*ast.FuncLit)
+	return lit
 }
 
 // callsIn returns the calls that n makes itself, arguments before the calls
@@ -174,7 +357,8 @@ func callsIn(n ast.Node) (calls []*ast.CallExpr) {
 	return calls
 }
 
-// functions calls f for every function of the package with a body.
+// functions calls f for every function of the package with a body, for outer
+// ones before those inside.
 func (p *pass) functions(f func(fn ast.Node)) {
 	for _, file := range p.Files {
 		ast.Inspect(file, func(n ast.Node) bool {

@@ -21,16 +21,13 @@ while a thread is called, unless functions on a thread lock it as well.`, runHel
 func runHeldMutex(p *pass) {
 	onThread := p.lockedOnThread()
 	p.functions(func(fn ast.Node) {
-		p.heldAt(fn, p.mutex, func(call *ast.CallExpr, held []hold) {
-			name, ok := p.waitOf(call)
-			if !ok || len(held) == 0 {
-				return
-			}
+		p.heldAt(fn, p.mutex, func(w wait, held []hold) {
 			h := held[0]
-			where := p.sites.Where(call)
+			call := w.call
+			where := p.sites.Where(w.at)
 			switch {
 			case where.Role == sites.Thread:
-				if own[name] && !p.sites.HasOption(call, "On") {
+				if own[w.name] && !p.sites.HasOption(call, "On") {
 					if !p.servesInside(call) {
 						return
 					}
@@ -38,9 +35,9 @@ func runHeldMutex(p *pass) {
 				if p.sameHandle(call, where.Site) {
 					return // inline
 				}
-				p.reportf(call, "%s is held while the thread waits here, and serves: who it serves may lock it, too", h.name)
+				p.reportf(w.at, "%s is held while the thread waits here, and serves: who it serves may lock it, too", h.name)
 			case where.Role == sites.Loop && where.Site.Kind == sites.ThreadLoop:
-				p.reportf(call, "%s is held while the task waits here: a task that locks it meanwhile blocks the loop", h.name)
+				p.reportf(w.at, "%s is held while the task waits here: a task that locks it meanwhile blocks the loop", h.name)
 			default:
 				if !p.sites.CallsThread(call) || p.sites.HasOption(call, "On") {
 					return
@@ -51,7 +48,7 @@ func runHeldMutex(p *pass) {
 							continue // another thread
 						}
 						at := p.Fset.Position(l.at)
-						p.reportf(call, "%s is held while a thread is waited for here, and is locked on a thread in line %d of %s", h.name, at.Line, filepath.Base(at.Filename))
+						p.reportf(w.at, "%s is held while a thread is waited for here, and is locked on a thread in line %d of %s", h.name, at.Line, filepath.Base(at.Filename))
 						return
 					}
 				}

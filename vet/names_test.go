@@ -35,6 +35,9 @@ func TestNames(t *testing.T) {
 	for n := range waits {
 		exists(n)
 	}
+	for _, n := range []sites.Name{taskMap, groupGo, groupTryGo, groupSetLimit} {
+		exists(n)
+	}
 	for n := range own {
 		exists(n)
 	}

@@ -85,6 +85,10 @@ type pass struct {
 	sites *sites.Result
 
 	ignored map[line]bool // whether there is a reason; nil before the first report
+
+	// entered is what is held where function literals run that run where they
+	// stand. heldAt sets it for those inside the function that it looks at.
+	entered map[ast.Node]heldState
 }
 
 type line struct {

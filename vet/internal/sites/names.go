@@ -77,6 +77,14 @@ func Givers() map[Name]int {
 	return m
 }
 
+// CallsHere reports whether the function of the library calls the function that
+// it is given before it returns, on the goroutine of its caller. fn is the index
+// of that argument.
+func CallsHere(n Name) (fn int, ok bool) {
+	g, ok := givers[n]
+	return g.fn, ok && g.role == Inline
+}
+
 // NameOf returns the name of f, if it belongs to the library.
 func NameOf(f *types.Func) (Name, bool) {
 	if f == nil || f.Pkg() == nil {

@@ -159,3 +159,22 @@ func pools(ctx context.Context, mu *sync.Mutex, e *asyncsync.PoolExecutor) {
 		return 0, e.Close() // want `mu is held while the thread waits here`
 	})
 }
+
+func shielded(ctx context.Context, mu *sync.Mutex, t *task.Task[int], in []int) {
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		task.YieldShielded(ctx) // want `mu is held while the thread waits here`
+		_, _ = task.Shield(ctx, func(ctx context.Context) (int, error) {
+			return t.Wait(ctx) // want `mu is held while the thread waits here`
+		})
+		for range task.Map(ctx, func(context.Context, int) (int, error) { return 0, nil }, in) { // want `mu is held while the thread waits here`
+		}
+		_, g := task.NewGroup(ctx)
+		g.SetLimit(1)
+		for range in {
+			g.Go(func(context.Context) error { return nil }) // want `mu is held while the thread waits here`
+		}
+		return 0, nil
+	})
+}
