@@ -227,13 +227,19 @@ type hold struct {
 // A heldState is what is held at some place, by the keys of the holds.
 type heldState map[any]hold
 
+// A changes says what code takes and gives back.
+type changes struct {
+	of func(*ast.CallExpr) (h hold, takes, gives bool)
+	// tries says what a call takes if it returns true. It may be nil.
+	tries func(*ast.CallExpr) (hold, bool)
+}
+
 // heldAt goes through the control flow of fn. It calls at for each wait of the
-// library, with what is held there on every path that leads to it. change says
-// what a call takes or gives back. Deferred
+// library, with what is held there on every path that leads to it. Deferred
 // calls are left out, and so are function literals, apart from those that run
 // where they stand: the caller comes to them later, and what is held there is
 // kept until then.
-func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gives bool), at func(wait, []hold)) {
+func (p *pass) heldAt(fn ast.Node, change changes, at func(wait, []hold)) {
 	cfgs := p.ResultOf[ctrlflow.Analyzer].(*ctrlflow.CFGs)
 	var g *cfg.CFG
 	switch fn := fn.(type) {
@@ -260,7 +266,7 @@ func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gi
 				if lit := p.runsHere(call); lit != nil && report {
 					p.entered[lit] = maps.Clone(s)
 				}
-				switch h, takes, gives := change(call); {
+				switch h, takes, gives := change.of(call); {
 				case takes:
 					s[h.key] = h
 				case gives:
@@ -288,7 +294,14 @@ func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gi
 		b := work[0]
 		work = work[1:]
 		out := step(b, in[b], false)
-		for _, succ := range b.Succs {
+		for i, succ := range b.Succs {
+			out := out
+			if cond := condition(b); cond != nil && change.tries != nil {
+				out = maps.Clone(out)
+				for _, h := range p.tried(cond, i == 0, change.tries) {
+					out[h.key] = h
+				}
+			}
 			old, seen := in[succ]
 			if !seen {
 				in[succ] = out
@@ -308,6 +321,52 @@ func (p *pass) heldAt(fn ast.Node, change func(*ast.CallExpr) (h hold, takes, gi
 			step(b, s, true)
 		}
 	}
+}
+
+// condition returns what decides which of its two successors follows b, or
+// nil. The first one follows if it is true.
+func condition(b *cfg.Block) ast.Expr {
+	if len(b.Succs) != 2 || len(b.Nodes) == 0 {
+		return nil
+	}
+	cond, _ := b.Nodes[len(b.Nodes)-1].(ast.Expr)
+	return cond
+}
+
+// tried returns what has been taken if cond has that value. It follows a
+// variable that has the result of one call and is used in cond alone, so that
+// nothing is given back between the two.
+func (p *pass) tried(cond ast.Expr, value bool, tries func(*ast.CallExpr) (hold, bool)) []hold {
+	if c, ok := p.sites.Parent(cond).(*ast.CaseClause); ok {
+		if s, ok := p.sites.Parent(p.sites.Parent(c)).(*ast.SwitchStmt); ok && s.Tag != nil {
+			return nil
+		}
+	}
+	switch cond := ast.Unparen(cond).(type) {
+	case *ast.UnaryExpr:
+		if cond.Op == token.NOT {
+			return p.tried(cond.X, !value, tries)
+		}
+	case *ast.BinaryExpr:
+		if cond.Op == token.LAND && value || cond.Op == token.LOR && !value {
+			return append(p.tried(cond.X, value, tries), p.tried(cond.Y, value, tries)...)
+		}
+	case *ast.CallExpr:
+		if h, ok := tries(cond); ok && value {
+			return []hold{h}
+		}
+	case *ast.Ident:
+		v := p.sites.Var(cond)
+		if v == nil || len(p.sites.Uses(v)) != 1 {
+			return nil
+		}
+		if defs := p.sites.Defs(v); len(defs) == 1 && defs[0].Of == 1 {
+			if call, ok := ast.Unparen(defs[0].X).(*ast.CallExpr); ok && p.sites.Func(call) == p.sites.Func(cond) {
+				return p.tried(call, value, tries)
+			}
+		}
+	}
+	return nil
 }
 
 // runsHere returns the function literal that call runs before it returns, on

@@ -21,7 +21,7 @@ while a thread is called, unless functions on a thread lock it as well.`, runHel
 func runHeldMutex(p *pass) {
 	onThread := p.lockedOnThread()
 	p.functions(func(fn ast.Node) {
-		p.heldAt(fn, p.mutex, func(w wait, held []hold) {
+		p.heldAt(fn, changes{of: p.mutex, tries: p.tryMutex}, func(w wait, held []hold) {
 			h := held[0]
 			call := w.call
 			where := p.sites.Where(w.at)
@@ -93,25 +93,37 @@ type mutexKey struct {
 
 // mutex says whether call locks or unlocks a mutex.
 func (p *pass) mutex(call *ast.CallExpr) (h hold, locks, unlocks bool) {
+	h, name := p.mutexCall(call)
+	return h, name == "Lock" || name == "RLock", name == "Unlock" || name == "RUnlock"
+}
+
+// tryMutex says whether call locks a mutex if it returns true.
+func (p *pass) tryMutex(call *ast.CallExpr) (h hold, ok bool) {
+	h, name := p.mutexCall(call)
+	return h, name == "TryLock" || name == "TryRLock"
+}
+
+// mutexCall returns the mutex that call calls a method of, and the name of the
+// method, "" if there is none.
+func (p *pass) mutexCall(call *ast.CallExpr) (h hold, method string) {
 	f := sites.Callee(p.TypesInfo, call)
 	if !isMethod(f, "sync", "Mutex") && !isMethod(f, "sync", "RWMutex") {
-		return h, false, false
+		return h, ""
 	}
 	sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
 	if !ok {
-		return h, false, false
+		return h, ""
 	}
 	v := p.sites.Var(sel.X)
 	if v == nil {
-		return h, false, false
+		return h, ""
 	}
 	key := mutexKey{v: v, root: p.sites.Root(sel.X), name: types.ExprString(sel.X)}
-	name := f.Name()
-	if name == "RLock" || name == "RUnlock" {
+	switch f.Name() {
+	case "RLock", "RUnlock", "TryRLock":
 		key.read = true
 	}
-	h = hold{key: key, name: key.name, at: call.Pos()}
-	return h, name == "Lock" || name == "RLock", name == "Unlock" || name == "RUnlock"
+	return hold{key: key, name: key.name, at: call.Pos()}, f.Name()
 }
 
 // A mutexLock is a place where sync code locks a mutex. If the thread is known,

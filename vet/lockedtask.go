@@ -19,7 +19,7 @@ func runLockedTask(p *pass) {
 		if w := p.sites.Where(first(fn)); w.Role != sites.Loop || w.Site.Kind == sites.Goroutines {
 			return
 		}
-		p.heldAt(fn, p.threadLock, func(w wait, held []hold) {
+		p.heldAt(fn, changes{of: p.threadLock}, func(w wait, held []hold) {
 			p.reportf(w.at, "the task waits here with its thread locked, in line %d: on a thread loop that ends the process", p.Fset.Position(held[0].at).Line)
 		})
 	})

@@ -160,6 +160,86 @@ func pools(ctx context.Context, mu *sync.Mutex, e *asyncsync.PoolExecutor) {
 	})
 }
 
+// On the branch where TryLock has returned true, the mutex is held.
+func tried(ctx context.Context, mu *sync.RWMutex, t *task.Task[int], way int) {
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		switch way {
+		case 0:
+			if !mu.TryLock() {
+				return t.Wait(ctx)
+			}
+			defer mu.Unlock()
+			return t.Wait(ctx) // want `mu is held while the thread waits here`
+		case 1:
+			if mu.TryRLock() {
+				_, _ = t.Wait(ctx) // want `mu is held while the thread waits here`
+				mu.RUnlock()
+			}
+			return t.Wait(ctx)
+		case 2:
+			for !mu.TryLock() {
+				_ = task.Yield(ctx)
+			}
+			_ = task.Yield(ctx) // want `mu is held while the thread waits here`
+			mu.Unlock()
+			_ = task.Yield(ctx)
+		case 3:
+			if ok := mu.TryLock(); way > 2 && ok {
+				_, _ = t.Wait(ctx) // want `mu is held while the thread waits here`
+			}
+			if way > 3 || !mu.TryLock() {
+				return t.Wait(ctx)
+			}
+			return t.Wait(ctx) // want `mu is held while the thread waits here`
+		case 4:
+			if mu.TryLock() || way > 3 {
+				_, _ = t.Wait(ctx) // on one path alone
+			}
+			ok := mu.TryLock()
+			if ok {
+				mu.Unlock()
+			}
+			if ok {
+				return t.Wait(ctx)
+			}
+		case 5:
+			switch {
+			case mu.TryLock():
+				return t.Wait(ctx) // want `mu is held while the thread waits here`
+			}
+			switch way > 6 {
+			case mu.TryLock():
+				return t.Wait(ctx)
+			}
+		}
+		return 0, nil
+	})
+}
+
+// A thread that only tries to lock a mutex does not wait for it.
+type polled struct{ mu sync.Mutex }
+
+func (c *polled) load(ctx context.Context) (int, error) {
+	if !c.mu.TryLock() {
+		return 0, nil
+	}
+	defer c.mu.Unlock()
+	return asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		if c.mu.TryLock() {
+			c.mu.Unlock()
+		}
+		return 0, nil
+	})
+}
+
+func (c *cache) tryLoad(ctx context.Context) (int, error) {
+	if !c.mu.TryLock() {
+		return 0, nil
+	}
+	defer c.mu.Unlock()
+	return asyncsync.ToThread(ctx, run) // want `c.mu is held while a thread is waited for here`
+}
+
 func shielded(ctx context.Context, mu *sync.Mutex, t *task.Task[int], in []int) {
 	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 		mu.Lock()
