@@ -10,17 +10,32 @@ import (
 
 var handleEscape = newAnalyzer("handleescape", `find a handle's value that leaves its thread
 
-The value of an asyncsync.Handle may be touched on its thread alone. A function
-of Handle.Do or asyncsync.Get must not return it, keep it in a variable from
+The value of an asyncsync.Handle, or of an asyncsync.HandlePool, may be touched on
+its thread alone. A function of Handle.Do, asyncsync.Get, HandlePool.Do,
+asyncsync.GetFrom or Lease.Do must not return it, keep it in a variable from
 outside, send it away, or use it on another goroutine: in a go statement, a task,
 or async code that it calls.`, runHandleEscape)
+
+// A lending is a function of the library that calls its function with a value
+// of a handle or a pool.
+type lending struct {
+	of      string // whose the value is
+	returns bool   // whether the caller gets what the function returns
+}
+
+var lends = map[sites.Name]lending{
+	{Pkg: "asyncsync", Recv: "Handle", Name: "Do"}:     {"a handle", false},
+	{Pkg: "asyncsync", Name: "Get"}:                    {"a handle", true},
+	{Pkg: "asyncsync", Recv: "HandlePool", Name: "Do"}: {"a pool", false},
+	{Pkg: "asyncsync", Name: "GetFrom"}:                {"a pool", true},
+	{Pkg: "asyncsync", Recv: "Lease", Name: "Do"}:      {"a pool", false},
+}
 
 func runHandleEscape(p *pass) {
 	seen := make(map[ast.Node]bool)
 	for _, s := range p.sites.Sites {
-		do := s.Name == sites.Name{Pkg: "asyncsync", Recv: "Handle", Name: "Do"}
-		get := s.Name == sites.Name{Pkg: "asyncsync", Name: "Get"}
-		if !do && !get || s.Fn == nil || seen[s.Fn] {
+		l, ok := lends[s.Name]
+		if !ok || s.Fn == nil || seen[s.Fn] {
 			continue
 		}
 		seen[s.Fn] = true
@@ -28,7 +43,7 @@ func runHandleEscape(p *pass) {
 		if v == nil || !refers(v.Type(), 0) {
 			continue
 		}
-		p.escape(s, v, do)
+		p.escape(s, v, l)
 	}
 }
 
@@ -68,7 +83,7 @@ func refers(t types.Type, depth int) bool {
 	return true
 }
 
-func (p *pass) escape(s *sites.Site, v *types.Var, do bool) {
+func (p *pass) escape(s *sites.Site, v *types.Var, l lending) {
 	fn := s.Fn
 	// The value has the names of the variables that it was assigned to inside.
 	same := map[*types.Var]bool{v: true}
@@ -80,7 +95,7 @@ func (p *pass) escape(s *sites.Site, v *types.Var, do bool) {
 			if id.Pos() < fn.Pos() || id.Pos() >= fn.End() {
 				continue
 			}
-			if w := p.escapes(s, id, do); w != nil && !same[w] {
+			if w := p.escapes(s, id, l); w != nil && !same[w] {
 				same[w] = true
 				names = append(names, w)
 			}
@@ -91,10 +106,10 @@ func (p *pass) escape(s *sites.Site, v *types.Var, do bool) {
 // escapes reports a use of the value that makes it leave its thread. If the
 // value is assigned to a variable of the function there, escapes returns that
 // variable.
-func (p *pass) escapes(s *sites.Site, id *ast.Ident, do bool) *types.Var {
+func (p *pass) escapes(s *sites.Site, id *ast.Ident, lent lending) *types.Var {
 	fn := s.Fn
 	if what := p.elsewhere(id, s); what != "" {
-		p.reportf(id, "%s, the value of a handle, is used %s: only the handle's thread may touch it", id.Name, what)
+		p.reportf(id, "%s, the value of %s, is used %s: only its thread may touch it", id.Name, lent.of, what)
 		return nil
 	}
 	// The value itself, or where it stands in parentheses, a conversion, a
@@ -128,12 +143,12 @@ func (p *pass) escapes(s *sites.Site, id *ast.Ident, do bool) *types.Var {
 				continue
 			}
 		case *ast.ReturnStmt:
-			if !do && p.sites.Func(up) == fn {
-				p.reportf(id, "%s, the value of a handle, is returned to another thread: return what is needed of it", id.Name)
+			if lent.returns && p.sites.Func(up) == fn {
+				p.reportf(id, "%s, the value of %s, is returned to another thread: return what is needed of it", id.Name, lent.of)
 			}
 		case *ast.SendStmt:
 			if up.Value == e {
-				p.reportf(id, "%s, the value of a handle, is sent away: only the handle's thread may touch it", id.Name)
+				p.reportf(id, "%s, the value of %s, is sent away: only its thread may touch it", id.Name, lent.of)
 			}
 		case *ast.AssignStmt:
 			for i, r := range up.Rhs {
@@ -148,7 +163,7 @@ func (p *pass) escapes(s *sites.Site, id *ast.Ident, do bool) *types.Var {
 				inside := fn.Pos() <= root.Pos() && root.Pos() < fn.End()
 				switch {
 				case !inside:
-					p.reportf(id, "%s, the value of a handle, is kept in %s, which is there outside its thread", id.Name, types.ExprString(l))
+					p.reportf(id, "%s, the value of %s, is kept in %s, which is there outside its thread", id.Name, lent.of, types.ExprString(l))
 				case identOf(l) != nil && root != p.TypesInfo.Uses[id]:
 					return root
 				}

@@ -41,6 +41,9 @@ func TestNames(t *testing.T) {
 	for n := range own {
 		exists(n)
 	}
+	for n := range lends {
+		exists(n)
+	}
 	for _, table := range []map[sites.Name]opening{opened, leased} {
 		for name, o := range table {
 			exists(name)

@@ -59,7 +59,7 @@ func elsewhere(ctx context.Context, h *asyncsync.Handle[*db], l loop.Loop) error
 			d.query() // want `d, the value of a handle, is used by another goroutine`
 		}()
 		t := task.Go(ctx, func(context.Context) (int, error) {
-			return d.query(), nil // want `d, the value of a handle, is used in async code: only the handle's thread may touch it`
+			return d.query(), nil // want `d, the value of a handle, is used in async code: only its thread may touch it`
 		})
 		_, _ = t.Wait(ctx)
 		_, _ = loop.Call(ctx, l, func(context.Context) (int, error) {
@@ -117,4 +117,40 @@ func silenced(ctx context.Context, h *asyncsync.Handle[*db]) (*db, error) {
 	return asyncsync.Get(ctx, h, func(ctx context.Context, d *db) (*db, error) {
 		return d, nil //asyncsync:ignore handleescape it is only compared
 	})
+}
+
+// A value of a pool has a thread as well.
+func pools(ctx context.Context, p *asyncsync.HandlePool[*db], s *server) error {
+	err := p.Do(ctx, func(ctx context.Context, d *db) error {
+		s.last = d // want `d, the value of a pool, is kept in s.last, which is there outside its thread`
+		go use(d)  // want `d, the value of a pool, is used by another goroutine: only its thread may touch it`
+		use(d)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	l, err := p.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	out := make(chan *db, 1)
+	err = l.Do(ctx, func(ctx context.Context, d *db) error {
+		out <- d // want `d, the value of a pool, is sent away: only its thread may touch it`
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = asyncsync.GetFrom(ctx, p, func(ctx context.Context, d *db) (*db, error) {
+		return d, nil // want `d, the value of a pool, is returned to another thread: return what is needed of it`
+	})
+	if err != nil {
+		return err
+	}
+	_, err = asyncsync.GetFrom(ctx, p, func(ctx context.Context, d *db) (int, error) {
+		return d.query(), nil
+	})
+	return err
 }
