@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"go/types"
 	"slices"
+	"strings"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/ctrlflow"
@@ -205,7 +206,8 @@ func (p *pass) deferClose(call *ast.CallExpr, v *types.Var) []analysis.Suggested
 
 // leaks returns a return statement that can be reached from the call without
 // one of the closing uses, or nil. If the error of the call is not nil there is
-// nothing to close.
+// nothing to close. A path ends where the error is looked at in a way that is not
+// understood: what comes after it may be reached with the error alone.
 func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*ast.Ident]bool, errVar ast.Expr) *ast.ReturnStmt {
 	if g == nil {
 		return nil
@@ -231,13 +233,21 @@ func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*
 	if start == nil {
 		return nil
 	}
-	var errs []types.Object // the variables that have the error of the call
+	var errs []*types.Var // the variables that have the error of the call, in the order of the text
 	if errVar != nil && !isBlank(errVar) {
-		errs = append(errs, p.sites.Var(errVar))
+		if e := p.sites.Var(errVar); e != nil {
+			errs = append(errs, e)
+		}
 	}
-	seen := make(map[*cfg.Block]bool)
-	var search func(b *cfg.Block, nodes []ast.Node, errs []types.Object) *ast.ReturnStmt
-	search = func(b *cfg.Block, nodes []ast.Node, errs []types.Object) *ast.ReturnStmt {
+	// Paths that come to a block with the same errs go on alike.
+	type place struct {
+		block *cfg.Block
+		errs  string
+	}
+	seen := make(map[place]bool)
+	var search func(b *cfg.Block, nodes []ast.Node, errs []*types.Var) *ast.ReturnStmt
+	search = func(b *cfg.Block, nodes []ast.Node, errs []*types.Var) *ast.ReturnStmt {
+		cond := condition(b)
 		for _, n := range nodes {
 			if closes(n) {
 				return nil
@@ -245,26 +255,28 @@ func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*
 			if ret, ok := n.(*ast.ReturnStmt); ok {
 				return ret
 			}
-			if as, ok := n.(*ast.AssignStmt); ok {
-				errs = p.assigned(as, errs)
+			var ok bool
+			if errs, ok = p.assigned(n, errs, v); !ok {
+				return nil
 			}
 		}
 		succs := b.Succs
-		if len(succs) == 2 && len(b.Nodes) > 0 && len(errs) > 0 {
-			if cond, ok := b.Nodes[len(b.Nodes)-1].(ast.Expr); ok {
-				switch holds, known := p.withoutError(cond, errs, v); {
-				case known && holds:
-					succs = succs[:1]
-				case known:
-					succs = succs[1:]
-				}
+		if cond != nil {
+			switch p.withoutError(cond, errs, v) {
+			case yes:
+				succs = succs[:1]
+			case no:
+				succs = succs[1:]
+			case unclear:
+				return nil
 			}
 		}
 		for _, s := range succs {
-			if seen[s] {
+			at := place{s, positions(errs)}
+			if seen[at] {
 				continue
 			}
-			seen[s] = true
+			seen[at] = true
 			if ret := search(s, s.Nodes, errs); ret != nil {
 				return ret
 			}
@@ -274,68 +286,173 @@ func (p *pass) leaks(g *cfg.CFG, call *ast.CallExpr, v *types.Var, closing map[*
 	return search(start, rest, errs)
 }
 
-// assigned returns which variables have the error after an assignment, if errs have it
-// before.
-func (p *pass) assigned(as *ast.AssignStmt, errs []types.Object) []types.Object {
-	after := slices.Clone(errs)
-	for i, l := range as.Lhs {
-		v := p.sites.Var(l)
-		if v == nil {
-			continue
+// assigned returns which variables have the error after n, if errs have it
+// before. ok is false if n keeps what it finds out about the error, or about v, in a
+// form that is not followed.
+func (p *pass) assigned(n ast.Node, errs []*types.Var, v *types.Var) (after []*types.Var, ok bool) {
+	var lhs, rhs []ast.Expr
+	switch n := n.(type) {
+	case *ast.AssignStmt:
+		lhs, rhs = n.Lhs, n.Rhs
+	case *ast.ValueSpec:
+		for _, name := range n.Names {
+			lhs = append(lhs, name)
 		}
-		after = slices.DeleteFunc(after, func(e types.Object) bool { return e == v }) // another error from here on
-		if len(as.Lhs) == len(as.Rhs) && p.has(errs, as.Rhs[i]) {
-			after = append(after, v)
+		rhs = n.Values
+	case *ast.ExprStmt: // the x.(type) of a switch
+		if x, ok := n.X.(*ast.TypeAssertExpr); ok && x.Type == nil {
+			return errs, !p.asks(x.X, errs, v)
+		}
+		return errs, true
+	default:
+		return errs, true
+	}
+	after = slices.Clone(errs)
+	for _, l := range lhs {
+		if w := p.sites.Var(l); w != nil {
+			after = slices.DeleteFunc(after, func(e *types.Var) bool { return e == w }) // another error from here on
 		}
 	}
-	return after
+	for i, r := range rhs {
+		switch {
+		case len(lhs) == len(rhs) && p.has(errs, r):
+			if w := p.sites.Var(lhs[i]); w != nil && !slices.Contains(after, w) {
+				after = append(after, w)
+			}
+		case p.asks(r, errs, v):
+			return nil, false
+		}
+	}
+	slices.SortFunc(after, func(a, b *types.Var) int { return int(a.Pos() - b.Pos()) })
+	return after, true
+}
+
+// positions tells sets of variables apart.
+func positions(vs []*types.Var) string {
+	var b strings.Builder
+	for _, v := range vs {
+		fmt.Fprintf(&b, "%d ", v.Pos())
+	}
+	return b.String()
+}
+
+// asks reports whether the value of e may depend on the error, or on whether v
+// is nil.
+func (p *pass) asks(e ast.Expr, errs []*types.Var, v *types.Var) (found bool) {
+	ast.Inspect(e, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.Ident:
+			found = found || p.has(errs, n)
+		case *ast.SelectorExpr:
+			found = found || p.has(errs, n)
+		case *ast.BinaryExpr:
+			found = found || p.sites.Var(n.X) == v || p.sites.Var(n.Y) == v
+		}
+		return !found
+	})
+	return found
 }
 
 // has reports whether e is one of errs.
-func (p *pass) has(errs []types.Object, e ast.Expr) bool {
+func (p *pass) has(errs []*types.Var, e ast.Expr) bool {
 	v := p.sites.Var(e)
-	return v != nil && slices.Contains(errs, types.Object(v))
+	return v != nil && slices.Contains(errs, v)
 }
 
-// withoutError says whether cond holds if errs are nil, so that v is what the call has
-// opened. known is false if that depends on something else. The graph has split cond
-// where it has && and ||.
-func (p *pass) withoutError(cond ast.Expr, errs []types.Object, v *types.Var) (holds, known bool) {
-	cond = ast.Unparen(cond)
+// A holding says whether a condition holds if the call has returned no error.
+type holding int
+
+const (
+	either  holding = iota // it does not depend on the error
+	yes                    // it holds
+	no                     // it does not
+	unclear                // it may depend on the error, in a way that is not understood
+)
+
+func (h holding) not() holding {
+	switch h {
+	case yes:
+		return no
+	case no:
+		return yes
+	}
+	return h
+}
+
+func (h holding) and(g holding) holding {
+	switch {
+	case h == no || g == no:
+		return no
+	case h == unclear || g == unclear:
+		return unclear
+	case h == yes:
+		return g
+	case g == yes:
+		return h
+	}
+	return either
+}
+
+// withoutError says whether cond holds if errs are nil, so that v is what the
+// call has opened.
+func (p *pass) withoutError(cond ast.Expr, errs []*types.Var, v *types.Var) holding {
 	if c, ok := p.sites.Parent(cond).(*ast.CaseClause); ok {
-		if body, ok := p.sites.Parent(c).(*ast.BlockStmt); ok {
-			if s, ok := p.sites.Parent(body).(*ast.SwitchStmt); ok && s.Tag != nil {
-				return isNil(p.TypesInfo, cond), p.has(errs, s.Tag)
+		if s, ok := p.sites.Parent(p.sites.Parent(c)).(*ast.SwitchStmt); ok && s.Tag != nil {
+			switch {
+			case p.has(errs, s.Tag) && !p.asks(cond, errs, v):
+				return holds(isNil(p.TypesInfo, cond))
+			case p.asks(s.Tag, errs, v), p.asks(cond, errs, v), p.sites.Var(s.Tag) == v:
+				return unclear
 			}
+			return either
 		}
 	}
-	switch cond := cond.(type) {
+	switch cond := ast.Unparen(cond).(type) {
 	case *ast.UnaryExpr:
 		if cond.Op == token.NOT {
-			holds, known = p.withoutError(cond.X, errs, v)
-			return !holds, known
+			return p.withoutError(cond.X, errs, v).not()
 		}
 	case *ast.BinaryExpr:
 		x, y := cond.X, cond.Y
-		if isNil(p.TypesInfo, x) {
-			x, y = y, x
-		}
-		if of := p.sites.Var(x); of != nil && isNil(p.TypesInfo, y) && (cond.Op == token.EQL || cond.Op == token.NEQ) {
+		switch cond.Op {
+		case token.LAND:
+			return p.withoutError(x, errs, v).and(p.withoutError(y, errs, v))
+		case token.LOR:
+			return p.withoutError(x, errs, v).not().and(p.withoutError(y, errs, v).not()).not()
+		case token.EQL, token.NEQ:
+			if p.has(errs, y) || isNil(p.TypesInfo, x) {
+				x, y = y, x
+			}
+			other := p.sites.Var(y)
 			switch {
-			case p.has(errs, x):
-				return cond.Op == token.EQL, true
-			case of == v:
-				return cond.Op == token.NEQ, true
+			case p.has(errs, x) && isNil(p.TypesInfo, y):
+				return holds(cond.Op == token.EQL)
+			case p.has(errs, x) && other != nil && other.Pkg() != nil && other.Parent() == other.Pkg().Scope():
+				return holds(cond.Op == token.NEQ) // a variable such as io.EOF is not nil
+			case p.sites.Var(x) == v && isNil(p.TypesInfo, y):
+				return holds(cond.Op == token.NEQ)
 			}
 		}
 	case *ast.CallExpr:
 		if f := sites.Callee(p.TypesInfo, cond); f != nil && len(cond.Args) == 2 {
 			if name := f.FullName(); name == "errors.Is" || name == "errors.As" {
-				return false, p.has(errs, cond.Args[0]) && !isNil(p.TypesInfo, cond.Args[1])
+				if p.has(errs, cond.Args[0]) && !isNil(p.TypesInfo, cond.Args[1]) {
+					return no
+				}
 			}
 		}
 	}
-	return false, false
+	if p.asks(cond, errs, v) {
+		return unclear
+	}
+	return either
+}
+
+func holds(is bool) holding {
+	if is {
+		return yes
+	}
+	return no
 }
 
 func isNil(info *types.Info, e ast.Expr) bool { return info.Types[e].IsNil() }

@@ -264,3 +264,160 @@ func renamed(ctx context.Context, way int) error {
 	}
 	return nil
 }
+
+// Each path has an error of its own, whichever branch comes first.
+func branches(ctx context.Context, c bool, other func() error) error {
+	h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path`
+	if c {
+		println("c")
+	} else {
+		err = other()
+	}
+	if err != nil {
+		return err
+	}
+	return h.Close()
+}
+
+func swapped(ctx context.Context, c bool, other func() error) error {
+	h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path`
+	if c {
+		err = other()
+	} else {
+		println("c")
+	}
+	if err != nil {
+		return err
+	}
+	return h.Close()
+}
+
+func wrap(err error) error  { return err }
+func failed(err error) bool { return err != nil }
+
+// What became of the error is not followed: nothing is told of these.
+func obscure(ctx context.Context, way int, err0 error) error {
+	switch way {
+	case 0:
+		h, err := asyncsync.Open(ctx, open, nil)
+		err = wrap(err)
+		if err != nil {
+			return err
+		}
+		return h.Close()
+	case 1:
+		h, err := asyncsync.Open(ctx, open, nil)
+		err = errors.Join(err0, err)
+		if err != nil {
+			return err
+		}
+		return h.Close()
+	case 2:
+		h, err := asyncsync.Open(ctx, open, nil)
+		ok := err == nil
+		if !ok {
+			return errors.New("no")
+		}
+		return h.Close()
+	case 3:
+		h, err := asyncsync.Open(ctx, open, nil)
+		if failed(err) {
+			return err
+		}
+		return h.Close()
+	case 4:
+		h, err := asyncsync.Open(ctx, open, nil)
+		if way > 3 && failed(err) {
+			return err
+		}
+		return h.Close()
+	case 5:
+		h, err := asyncsync.Open(ctx, open, nil)
+		var ok = h != nil
+		if !ok {
+			return err
+		}
+		return h.Close()
+	case 6:
+		h, err := asyncsync.Open(ctx, open, nil)
+		switch err.(type) {
+		case nil:
+			return h.Close()
+		default:
+			return err
+		}
+	case 7:
+		h, err := asyncsync.Open(ctx, open, nil)
+		switch failed(err) {
+		case true:
+			return err
+		}
+		return h.Close()
+	case 8:
+		h, err := asyncsync.Open(ctx, open, nil)
+		switch e := err.(type) {
+		case interface{ Timeout() bool }:
+			return e.(error)
+		}
+		if err != nil {
+			return err
+		}
+		return h.Close()
+	}
+	return nil
+}
+
+// These are followed.
+func combined(ctx context.Context, way int) error {
+	switch way {
+	case 0:
+		h, err := asyncsync.Open(ctx, open, nil)
+		if err != nil && way == 0 {
+			return err
+		}
+		if way > 0 && err != nil || err != nil {
+			return err
+		}
+		return h.Close()
+	case 1:
+		h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path`
+		if err != nil || way == 1 {
+			return err
+		}
+		return h.Close()
+	case 2:
+		h, err := asyncsync.Open(ctx, open, nil)
+		if err == context.Canceled {
+			return nil
+		}
+		if !(err == nil || way > 5) {
+			return err
+		}
+		return h.Close()
+	case 3:
+		h, err := asyncsync.Open(ctx, open, nil)
+		var failed error = err
+		if failed != nil {
+			return err
+		}
+		return h.Close()
+	case 4:
+		h, err := asyncsync.Open(ctx, open, nil) // want `the handle h is not closed on every path`
+		if !(err == nil && way > 5) {
+			return err
+		}
+		return h.Close()
+	case 5:
+		_, tsc := asyncsync.NewThreadSensitiveContext(ctx)
+		if tsc != nil {
+			return tsc.Close()
+		}
+	case 6: // what looks at the error has closed it
+		h, err := asyncsync.Open(ctx, open, nil)
+		if err == nil {
+			err = errors.Join(err, h.Close())
+		}
+		return wrap(err)
+	}
+	return nil
+}

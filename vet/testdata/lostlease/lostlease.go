@@ -138,3 +138,28 @@ func silenced(ctx context.Context, p *pool) {
 	l, _ := p.Acquire(ctx) //asyncsync:ignore lostlease the process ends
 	_ = l.Do(ctx, run)
 }
+
+// Each path has an error of its own.
+func branches(ctx context.Context, p *pool, c bool) error {
+	l, err := p.Acquire(ctx) // want `the lease l is not released on every path`
+	if c {
+		println("c")
+	} else {
+		err = begin()
+	}
+	if err != nil {
+		return err
+	}
+	l.Release()
+	return nil
+}
+
+// The error is looked at in a way that is not followed.
+func obscure(ctx context.Context, p *pool) error {
+	l, err := p.Acquire(ctx)
+	if ok := err == nil; !ok {
+		return err
+	}
+	l.Release()
+	return nil
+}
