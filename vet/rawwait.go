@@ -78,6 +78,7 @@ func (p *pass) rawWait(n ast.Node) (raw, bool) {
 		}
 	case *ast.SelectStmt:
 		w := raw{what: "a select", timer: true}
+		waits := 0 // cases that others have to end
 		for _, c := range n.Body.List {
 			var r raw
 			switch c := c.(*ast.CommClause).Comm.(type) {
@@ -94,11 +95,12 @@ func (p *pass) rawWait(n ast.Node) (raw, bool) {
 				continue
 			}
 			w.timer = false
+			waits++
 			if r.cure != "use task.Recv" { // it takes one channel
 				w.cure = r.cure
 			}
 			// Of several channels none is looked into.
-			if w.on = r.on; len(n.Body.List) > 1 {
+			if w.on = r.on; waits > 1 {
 				w.on = nil
 			}
 		}

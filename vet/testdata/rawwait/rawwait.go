@@ -266,3 +266,41 @@ func handedOn(ctx context.Context, in <-chan int) {
 		<-in
 	})
 }
+
+// Timers and the end of a ctx add nobody to what a select waits for.
+func selects(ctx context.Context, in <-chan int) {
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		n, m := make(chan int), make(chan int)
+		go func() { n <- sum("x") }()
+		go func() { m <- sum("y") }()
+		select {
+		case <-n:
+		case <-time.After(time.Second):
+		}
+		select {
+		case <-ctx.Done():
+		case <-n:
+		case <-time.After(time.Second):
+		}
+		select { // want `during a select`
+		case <-n:
+		case <-m:
+		}
+		select { // want `during a select`
+		case <-ctx.Done():
+		case <-in:
+		}
+		select { // want `during a select`
+		case <-n:
+		case <-ctx.Done():
+		case <-in:
+		}
+		c := make(chan error)
+		go func() { c <- helper(ctx) }()
+		select { // want `during a select`
+		case <-c:
+		case <-ctx.Done():
+		}
+		return 0, nil
+	})
+}
