@@ -41,6 +41,9 @@ func TestNames(t *testing.T) {
 	for n := range own {
 		exists(n)
 	}
+	for n := range forNobody {
+		require.True(t, waits[n], "%v", n)
+	}
 	for n := range lends {
 		exists(n)
 	}

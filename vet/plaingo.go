@@ -14,8 +14,27 @@ var plainGo = newAnalyzer("plaingo", `find goroutines whose calls wait for the f
 
 A goroutine that a function on a thread starts with its own ctx is below that
 function, and not below what the function waits for later. So its calls to the
-thread are not served while the function waits, and run when it has ended. A task
-is served by whoever waits for it.`, runPlainGo)
+thread are not served while the function waits for a task, an async function, or
+a channel of its own. They run in waits that are for nobody in particular, such as
+task.Recv, and when the function has ended. A task is served by whoever waits for
+it.
+
+Where the function makes no other waits than such ones, nothing is reported.`, runPlainGo)
+
+// forNobody are the waits in which a thread serves all that the blocked
+// function has started: the library does not know what they wait for, or, for a
+// mutex, what else may have to run.
+var forNobody = map[sites.Name]bool{
+	{Pkg: "task", Name: "Await"}:               true,
+	{Pkg: "task", Name: "Recv"}:                true,
+	{Pkg: "task", Name: "Send"}:                true,
+	{Pkg: "task", Name: "Sleep"}:               true,
+	{Pkg: "task", Name: "SleepUntil"}:          true,
+	{Pkg: "task", Name: "SleepForever"}:        true,
+	{Pkg: "task", Recv: "Event", Name: "Wait"}: true,
+	{Pkg: "task", Recv: "Cond", Name: "Wait"}:  true,
+	{Pkg: "task", Recv: "Mutex", Name: "Lock"}: true,
+}
 
 func runPlainGo(p *pass) {
 	in := p.ResultOf[inspect.Analyzer].(*inspector.Inspector)
@@ -45,10 +64,54 @@ func runPlainGo(p *pass) {
 		}
 		for _, fn := range started {
 			if call := p.callsBack(fn, ctx, where.Site); call != nil {
-				p.reportf(call, "a plain goroutine calls the thread with %s: the call is not served while the function that started it waits; use task.Go, or asyncsync.Go if nobody waits for it", ctx.Name())
+				if p.servesAfter(n, where) {
+					return
+				}
+				p.reportf(call, "a plain goroutine calls the thread with %s: the call is not served while the function that started it waits for something else; use task.Go, or asyncsync.Go if nobody waits for it", ctx.Name())
 			}
 		}
 	})
+}
+
+// servesAfter reports whether the function around start, which starts a
+// goroutine, waits after it, and all these waits serve the goroutine's calls. If
+// start is in a loop, all of the loop comes after it.
+func (p *pass) servesAfter(start ast.Node, where sites.Place) bool {
+	after := start.End()
+	for n := p.sites.Parent(start); n != nil && n != where.Fn; n = p.sites.Parent(n) {
+		switch n.(type) {
+		case *ast.ForStmt, *ast.RangeStmt:
+			after = n.Pos()
+		}
+	}
+	serves, other := false, false
+	ast.Inspect(sites.Body(where.Fn), func(n ast.Node) bool {
+		if n == nil || n.End() <= after || other {
+			return false
+		}
+		if n.Pos() < after || p.sites.Where(n).Fn != where.Fn {
+			return true
+		}
+		if r, ok := p.rawWait(n); ok {
+			other = !r.timer && (r.on == nil || !p.harmless(r.on, where.Fn, n))
+			return true
+		}
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		w, ok := p.waitOf(call)
+		switch {
+		case !ok, w.name.Name == "Yield", w.name.Name == "YieldShielded", p.sameHandle(call, where.Site):
+		case forNobody[w.name]:
+			serves = true
+		case own[w.name] && !p.sites.HasOption(call, "On") && !p.sites.HasOption(call, "Insensitive") && !p.servesInside(call):
+		default:
+			other = true
+		}
+		return true
+	})
+	return serves && !other
 }
 
 // callsBack returns the first call in n, a goroutine, that goes to the thread

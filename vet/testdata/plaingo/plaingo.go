@@ -20,7 +20,7 @@ func plain(ctx context.Context) error  { return ctx.Err() }
 func started(ctx context.Context) {
 	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 		go func() {
-			_, _ = save(ctx, "x") // want `a plain goroutine calls the thread with ctx: the call is not served while the function that started it waits; use task.Go, or asyncsync.Go if nobody waits for it`
+			_, _ = save(ctx, "x") // want `a plain goroutine calls the thread with ctx: the call is not served while the function that started it waits for something else; use task.Go, or asyncsync.Go if nobody waits for it`
 		}()
 		go save(ctx, "x") // want `a plain goroutine calls the thread with ctx`
 		go helper(ctx)    // want `a plain goroutine calls the thread with ctx`
@@ -104,5 +104,66 @@ func silenced(ctx context.Context) {
 	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
 		go helper(ctx) //asyncsync:ignore plaingo it may wait
 		return 0, nil
+	})
+}
+
+// A wait that is for nobody in particular serves what the function has started.
+func served(ctx context.Context, ev *task.Event, in <-chan int) {
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		done := make(chan int)
+		go func() {
+			_ = helper(ctx)
+			close(done)
+		}()
+		n, _, err := task.Recv(ctx, done)
+		return n, err
+	})
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		go helper(ctx)
+		<-ctx.Done()
+		_ = task.Yield(ctx)
+		_, _ = save(ctx, "x") // inline
+		_ = task.Sleep(ctx, 1)
+		return 0, ev.Wait(ctx)
+	})
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = helper(ctx) })
+		return task.Await(ctx, func(context.Context) (int, error) {
+			wg.Wait()
+			return 0, nil
+		})
+	})
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		for {
+			if _, ok, err := task.Recv(ctx, in); !ok {
+				return 0, err
+			}
+			go helper(ctx)
+		}
+	})
+}
+
+// Other waits do not.
+func unserved(ctx context.Context, t *task.Task[int], in <-chan int) {
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		_, _, _ = task.Recv(ctx, in)
+		go helper(ctx) // want `a plain goroutine calls the thread with ctx`
+		return t.Wait(ctx)
+	})
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		done := make(chan int)
+		go func() {
+			_ = helper(ctx) // want `a plain goroutine calls the thread with ctx`
+			close(done)
+		}()
+		<-done
+		_, _, err := task.Recv(ctx, in)
+		return 0, err
+	})
+	_, _ = asyncsync.ToThread(ctx, func(ctx context.Context) (int, error) {
+		go helper(ctx) // want `a plain goroutine calls the thread with ctx`
+		_, _, _ = task.Recv(ctx, in)
+		return asyncsync.FromThread(ctx, func(context.Context) (int, error) { return <-in, nil })
 	})
 }
