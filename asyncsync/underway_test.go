@@ -153,6 +153,27 @@ func TestHookOfClosePanics(t *testing.T) {
 	require.Equal(t, testkit.Outcome{How: "panic", Value: "hook"}, o)
 }
 
+// A hook panics when it is told that a posted function has panicked: the RunPending that
+// runs the function ends as the hook did, and one that finds it run already, too.
+func TestHookOfAPostedFunctionPanics(t *testing.T) {
+	guard(t)
+	for _, nested := range []bool{false, true} {
+		ui := asyncsync.NewCurrentThreadExecutor()
+		remove := asyncsync.AddHooks(asyncsync.Hooks{Panicked: func(asyncsync.CallInfo) { panic("hook") }})
+		run := func() { _, _ = ui.RunPending() }
+		if nested {
+			require.NoError(t, ui.Post(run))
+		}
+		require.NoError(t, ui.Post(func() { panic("posted") }))
+		require.PanicsWithValue(t, "hook", run)
+		remove()
+		ran, err := ui.RunPending()
+		require.NoError(t, err)
+		require.Zero(t, ran)
+		require.NoError(t, ui.Close())
+	}
+}
+
 // The end of a ctx may have a cause that matches ErrDeadlock. That is no refusal.
 func TestThreadPool_ShutdownWithDeadlockAsCause(t *testing.T) {
 	guard(t)

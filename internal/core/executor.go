@@ -154,23 +154,31 @@ func (p *posted) Run(context.Context) {
 		if returned {
 			return
 		}
-		// RunUntil raises the panic, because the function has no other caller.
-		// Functions that have not begun stay for the next RunUntil. After a
-		// Goexit no RunUntil is left to be told.
+		// After a Goexit no RunUntil is left to be told.
 		if e := ending.Of(recover(), raisedHere()); e.Panic != nil {
-			tellPanic(e.Panic, CallInfo{Name: "posted function"}, audienceOf(nil))
-			p.e.failed = e.Panic
-			f := p.e.frame // only this goroutine changes it
-			if f == nil {
-				return // the next RunUntil
-			}
-			f.thread.mu.Lock()
-			f.done = true
-			f.thread.mu.Unlock()
+			p.e.fail(e.Panic)
 		}
 	}()
 	p.fn()
 	returned = true
+}
+
+// fail has the RunUntil under way raise p, or else the next one: a posted function has no
+// other caller. Functions that have not begun stay for the next RunUntil. If a hook that
+// is told of p panics, that panic is raised instead.
+func (e *Executor) fail(p *Panic) {
+	e.failed = p
+	if f := e.frame; f != nil { // only this goroutine changes it
+		f.thread.mu.Lock()
+		f.done = true
+		f.thread.mu.Unlock()
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			e.failed = ending.New(v)
+		}
+	}()
+	tellPanic(p, CallInfo{Name: "posted function"}, audienceOf(nil))
 }
 
 // RunUntil serves until done is closed or delivers. Then it runs what is queued at
