@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,11 +15,13 @@ import (
 	"asyncsync.dev/task"
 )
 
-// A badCtx ends whoever asks it for its Done as end does, once it is set. The ctxs of
-// some web frameworks are like that when their request is over.
+// A badCtx ends whoever asks it for its Done as end does, once it is set, and with all
+// whoever asks it for anything. The ctxs of some web frameworks are like that when their
+// request is over.
 type badCtx struct {
 	context.Context
 	end func()
+	all bool
 }
 
 func newBadCtx(up context.Context) *badCtx {
@@ -32,18 +35,34 @@ func (c *badCtx) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
+func (c *badCtx) Err() error {
+	if c.all && c.end != nil {
+		c.end()
+	}
+	return c.Context.Err()
+}
+
+func (c *badCtx) Value(key any) any {
+	if c.all && c.end != nil {
+		c.end()
+	}
+	return c.Context.Value(key)
+}
+
+// badEnds are the ways in which a badCtx ends its callers.
+var badEnds = []struct {
+	how  string
+	want testkit.Outcome
+	do   func()
+}{
+	{"panics", testkit.Outcome{How: "panic", Value: "bad ctx"}, func() { panic("bad ctx") }},
+	{"calls Goexit", testkit.Outcome{How: "goexit"}, runtime.Goexit},
+}
+
 // If the ctx of a task panics, or calls Goexit, when the task gives it back, the task ends
 // so, and its waiters, its group and its loop hear of its end. What the function
 // has ended with, other than a return, comes first.
 func TestCtxThatFailsAtTheEndOfATask(t *testing.T) {
-	bad := []struct {
-		how  string
-		want testkit.Outcome
-		do   func()
-	}{
-		{"panics", testkit.Outcome{How: "panic", Value: "bad ctx"}, func() { panic("bad ctx") }},
-		{"calls Goexit", testkit.Outcome{How: "goexit"}, runtime.Goexit},
-	}
 	ways := map[string]func(t *testing.T, ctx context.Context, fn func(context.Context) (int, error)) *task.Task[int]{
 		"goroutine": func(t *testing.T, ctx context.Context, fn func(context.Context) (int, error)) *task.Task[int] {
 			return task.Go(ctx, fn)
@@ -58,7 +77,7 @@ func TestCtxThatFailsAtTheEndOfATask(t *testing.T) {
 		}
 	}
 	for way, start := range ways {
-		for _, b := range bad {
+		for _, b := range badEnds {
 			for _, e := range testkit.Ends {
 				t.Run(way+"/"+b.how+"/after "+e.How, func(t *testing.T) {
 					guard(t)
@@ -177,4 +196,91 @@ func TestCtxThatFailsAtTheEndOfAGroupsTask(t *testing.T) {
 	close(started)
 	got := testkit.Start(func() error { return g.Wait(context.Background()) })
 	require.Equal(t, testkit.Outcome{How: "panic", Value: "bad ctx"}, got.Settle(t))
+}
+
+// A task that waits in the queue of a thread is taken out when its ctx ends, whatever the
+// ctx does then.
+func TestCtxThatFailsAsItEndsAQueuedTask(t *testing.T) {
+	for _, b := range badEnds {
+		t.Run(b.how, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, home context.Context, _ *asyncsync.ThreadSensitiveContext) {
+				up, cancel := context.WithCancel(home)
+				ctx := &badCtx{Context: up, all: true}
+				release := make(chan struct{})
+				busy := asyncsync.Go(home, func(context.Context) (int, error) { <-release; return 0, nil })
+				tk := asyncsync.Go(ctx, func(context.Context) (int, error) { t.Error("runs"); return 0, nil })
+				synctest.Wait()
+				ctx.end = b.do
+				cancel()
+				<-tk.Done()
+				ctx.end = nil
+				_, err := tk.Wait(home)
+				require.ErrorIs(t, err, context.Canceled)
+				close(release)
+				_, err = busy.Wait(home)
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
+// The caller of Cond.Wait has the Mutex in every case, also if its ctx fails.
+func TestCondOfACtxThatFails(t *testing.T) {
+	for _, where := range []string{"goroutine", "thread", "loop"} {
+		for _, b := range badEnds {
+			t.Run(where+"/"+b.how, func(t *testing.T) {
+				inBubble(t, func(t *testing.T, home context.Context, _ *asyncsync.ThreadSensitiveContext) {
+					var m task.Mutex
+					c := task.NewCond(&m)
+					up, cancel := context.WithCancel(context.Background())
+					ctx := &badCtx{Context: up, all: true}
+					var o testkit.Outcome
+					waits := func(context.Context) error {
+						require.NoError(t, m.Lock(ctx))
+						defer func() {
+							require.True(t, m.Locked())
+							m.Unlock()
+						}()
+						o.Record(func() error { return c.Wait(ctx) })
+						return nil
+					}
+					done := testkit.Start(func() error {
+						switch where {
+						case "thread":
+							return toThreadErr(home, waits)
+						case "loop":
+							return libkit.Run(context.Background(), libkit.NewBackend(t, "thread"), waits)
+						}
+						return waits(nil)
+					})
+					synctest.Wait()
+					ctx.end = b.do
+					cancel()
+					c.Broadcast()
+					done.Wait()
+					ctx.end = nil
+					require.Equal(t, b.want, o)
+					require.False(t, m.Locked())
+				})
+			})
+		}
+	}
+}
+
+// Nor does it lose the Mutex where a task cannot park.
+func TestCondWhereATaskCannotPark(t *testing.T) {
+	guard(t)
+	b := libkit.NewBackend(t, "thread")
+	require.NoError(t, libkit.Run(context.Background(), b, func(ctx context.Context) error {
+		var m task.Mutex
+		c := task.NewCond(&m)
+		require.NoError(t, m.Lock(ctx))
+		require.NoError(t, b.Park(ctx, func(wake func()) {
+			defer wake()
+			require.Panics(t, func() { _ = c.Wait(ctx) })
+		}))
+		require.True(t, m.Locked())
+		m.Unlock()
+		return nil
+	}))
 }

@@ -85,12 +85,12 @@ func (c *Cond) Wait(ctx context.Context) error {
 	}()
 	defer func() {
 		if !relocks { // a Goexit or a panic passes through the wait
-			c.relock(ctx, p)
+			c.relock(p)
 		}
 	}()
 	err := p.bell.WaitBefore(ctx, p.turn, "cond")
 	relocks = true
-	c.relock(ctx, p)
+	c.relock(p)
 	if err == nil {
 		err = core.Ended(ctx)
 	}
@@ -100,14 +100,14 @@ func (c *Cond) Wait(ctx context.Context) error {
 
 // relock locks the Mutex again for p, in the place that Signal has reserved, or
 // otherwise at the end of the line.
-func (c *Cond) relock(ctx context.Context, p *bellPlace) {
+func (c *Cond) relock(p *bellPlace) {
 	c.mu.Lock()
 	p.chosen = !c.line.remove(p) // though the signal may not have rung the bell yet
 	c.mu.Unlock()
 	if !p.chosen {
 		p.turn.Enter()
 	}
-	p.turn.Await(ctx)
+	p.turn.Await()
 }
 
 // Signal wakes the n callers that have waited longest, or all if there are

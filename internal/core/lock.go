@@ -182,10 +182,17 @@ func (l *Lock) turn(ctx context.Context, own *Thread, rec *goroutine.Record) *Tu
 }
 
 // NewTurn returns a turn for the caller, to be put in line by another goroutine: see
-// [Turn.Enter].
+// [Turn.Enter]. What of a wait can fail fails here, while the caller still has the lock:
+// code of ctx may panic, and a task may not be able to park where it is.
 func (l *Lock) NewTurn(ctx context.Context) *Turn {
 	own, rec := current()
-	return l.turn(ctx, own, rec)
+	checkPark(rec)
+	t := l.turn(ctx, own, rec)
+	t.ctx = context.Background()
+	if c := From(ctx); c != nil {
+		t.ctx = newCtx(t.ctx, c.scope, c.node, c.home)
+	}
+	return t
 }
 
 // Enter takes the lock for t, or puts t at the end of the line. It is called once.
@@ -197,7 +204,7 @@ func (t *Turn) Enter() {
 
 // Await waits until t, which is in line, has the lock. Nothing else ends the wait. It
 // is for the goroutine that has made t.
-func (t *Turn) Await(ctx context.Context) {
+func (t *Turn) Await() {
 	own, rec := current()
 	got := false
 	defer func() {
@@ -206,9 +213,9 @@ func (t *Turn) Await(ctx context.Context) {
 		case own != nil:
 			// A call that was served meanwhile has called Goexit. The thread goes
 			// on unwinding, through functions that think they have the lock.
-			t.Await(ctx)
+			t.Await()
 		default:
-			t.lock.giveUp(t) // the task cannot wait where it is
+			t.lock.giveUp(t) // a task that can park no more: it is below a C callback now
 		}
 	}()
 	// The wait must not be refused, so it has no goal. Only the join tells what it
@@ -216,7 +223,7 @@ func (t *Turn) Await(ctx context.Context) {
 	t.stepBack() // a Goexit may have passed through while it stood aside
 	s := t.bell.sign()
 	s.kin, s.turn = true, t
-	_ = waitUntil(Shield(ctx), own, rec, nil, &t.lock.node, s, "mutex")
+	_ = waitUntil(t.ctx, own, rec, nil, &t.lock.node, s, "mutex")
 	got = true
 }
 

@@ -1110,7 +1110,8 @@ type owner struct {
 // A Turn is a place in the line for a lock.
 type Turn struct {
 	lock *Lock
-	bell *Bell // rung when the lock is its
+	bell *Bell           // rung when the lock is its
+	ctx  context.Context // of a turn from NewTurn: says who waits, ends never, and has no code of the user's
 
 	// Guarded by the lock's mu.
 	owner      owner
