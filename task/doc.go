@@ -27,8 +27,9 @@
 // [Gather], [Start], [Limiter.Acquire] and [Mutex.Lock] wait for somebody in
 // particular: the thread runs the calls of that task or holder. If the task or
 // holder certainly waits for the caller in turn, the wait is refused as a
-// deadlock. The other waits are for nobody in particular: there the thread runs
-// the calls of code that the waiting function has started.
+// deadlock. (Start is not: other code than its task may call started.) The other
+// waits are for nobody in particular: there the thread runs the calls of code
+// that the waiting function has started.
 //
 // When its ctx ends, a wait ends too and returns the cause, and it has then
 // done nothing. Where a function differs, its documentation says so. A nil ctx,

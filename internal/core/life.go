@@ -394,6 +394,14 @@ func (l *life) release() {
 var watches expiry.Table[*life]
 
 // Expire implements [expiry.Waiter].
+//
+// Code of base may panic or call Goexit here, on a goroutine of package context's. base
+// has ended all the same.
 func (l *life) Expire(base context.Context) {
-	l.withdrawApart(Cause(base))
+	cause := context.Canceled
+	defer func() {
+		_ = recover()
+		l.withdrawApart(cause)
+	}()
+	cause = Cause(base)
 }

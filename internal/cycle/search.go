@@ -96,10 +96,11 @@ type Until struct {
 // are any: they are about to end, and count as free in all further runs. What was found
 // may stand without them, so one must look again. Whatever such a vertex waits for next
 // begins after this search, and has one of its own. No lock may be held: Err may be the
-// user's own.
+// user's own. It may be that of somebody else than the caller, too, so a panic of it
+// counts as no end.
 func (s *Search) DropEnded() (dropped bool) {
 	for _, w := range s.Waits {
-		if w.Ctx.Err() == nil {
+		if !ended(w.Ctx) {
 			continue
 		}
 		if s.gone == nil {
@@ -109,6 +110,12 @@ func (s *Search) DropEnded() (dropped bool) {
 		dropped = true
 	}
 	return dropped
+}
+
+// ended reports whether ctx has ended and says so.
+func ended(ctx context.Context) (is bool) {
+	defer func() { _ = recover() }()
+	return ctx.Err() != nil
 }
 
 // maxRuns is how often Certain looks, while it finds something else each time.

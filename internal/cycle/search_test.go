@@ -359,3 +359,19 @@ func FuzzSearch(f *testing.F) {
 	f.Add(uint64(1))
 	f.Fuzz(func(t *testing.T, seed uint64) { check(t, rand.New(rand.NewPCG(seed, 1))) })
 }
+
+// A ctx of somebody else's may fail when a search asks it. It has not ended then, as far
+// as the search can tell.
+func TestCtxThatPanicsHasNotEnded(t *testing.T) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	s := &Search{Waits: []Until{{1, panicking{ended}}}}
+	require.False(t, s.DropEnded())
+	s.Waits = append(s.Waits, Until{2, ended})
+	require.True(t, s.DropEnded())
+}
+
+// A panicking ctx panics when it is asked whether it has ended.
+type panicking struct{ context.Context }
+
+func (panicking) Err() error { panic("bad ctx") }
