@@ -580,6 +580,7 @@ type member struct {
 
 	task  *core.Task
 	place core.Member
+	out   atomic.Bool // it is counted no more, or about to be
 	ran   bool
 	cause error // of the end of its ctx, as of when the function returned
 }
@@ -589,7 +590,9 @@ func launch[R any](ctx context.Context, m *member, fn func(context.Context) (R, 
 	m.portal.region.Add(&m.place)
 	launched := false
 	defer func() {
-		if !launched { // an Option or a hook panicked
+		if !launched {
+			// An Option or a hook panicked, or an Ended hook called Goexit: the task of that
+			// one has been counted out.
 			m.leave()
 		}
 	}()
@@ -622,7 +625,11 @@ func (m *member) over() {
 	m.leave()
 }
 
+// leave counts the task out, once.
 func (m *member) leave() {
+	if m.out.Swap(true) {
+		return
+	}
 	m.place.Leave()
 	if m.visit != nil {
 		m.visit.end()

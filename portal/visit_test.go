@@ -5,7 +5,9 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
@@ -13,6 +15,7 @@ import (
 	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/portal"
+	"asyncsync.dev/task"
 )
 
 // goexitOn has the thread of the function that waits for the caller run a function that
@@ -140,6 +143,62 @@ func TestCloseOnTopOfACall(t *testing.T) {
 					return p.Close(nil)
 				}, asyncsync.On(tsc)))
 				end.Check(t, caller.Wait())
+			})
+		})
+	}
+}
+
+// A task that the loop refuses has been counted out when the Ended hook is told. If that
+// hook ends the caller of StartSoon, the task is not counted out again: the portal waits
+// for what else runs.
+func TestHookThatEndsACallerOfStartSoon(t *testing.T) {
+	for _, kind := range libkit.Backends {
+		t.Run(kind, func(t *testing.T) {
+			testkit.Guard(t)
+			synctest.Test(t, func(t *testing.T) {
+				opened, stop := make(chan *portal.Portal), make(chan struct{})
+				host := testkit.Start(func() error {
+					return libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
+						p, err := portal.Open(ctx)
+						if err != nil {
+							return err
+						}
+						opened <- p
+						return receive(ctx, stop)
+					})
+				})
+				p := <-opened
+				began, goOn := make(chan struct{}), make(chan struct{})
+				_, err := portal.StartSoon(p, func(context.Context) (int, error) {
+					close(began)
+					return 0, receive(context.Background(), goOn)
+				})
+				require.NoError(t, err)
+				<-began
+				remove := asyncsync.AddHooks(asyncsync.Hooks{
+					Queued: func(i asyncsync.CallInfo) {
+						if i.Name == "refused" {
+							close(stop)
+							synctest.Wait()
+						}
+					},
+					Ended: func(i asyncsync.CallInfo) {
+						if i.Name == "refused" {
+							runtime.Goexit()
+						}
+					},
+				})
+				defer remove()
+				require.Equal(t, "goexit", testkit.OutcomeOf(func() error {
+					_, err := portal.StartSoon(p, func(context.Context) (int, error) { return 0, nil }, task.Named("refused"))
+					return err
+				}).How)
+				closing := testkit.Start(func() error { return p.Close(nil) })
+				synctest.Wait()
+				assert.False(t, closing.Over(), "Close has not waited")
+				close(goOn)
+				require.NoError(t, closing.Wait().Err)
+				require.NoError(t, host.Wait().Err)
 			})
 		})
 	}
