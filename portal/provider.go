@@ -161,7 +161,14 @@ func (v *Provider) release() error {
 	}
 	v.mu.Unlock()
 	if finish != nil {
+		told := false
+		defer func() {
+			if !told { // a call that this thread served called Goexit
+				v.keep(errors.Join(late...))
+			}
+		}()
 		late = append(late, finish())
+		told = true
 	}
 	return errors.Join(late...)
 }

@@ -314,3 +314,49 @@ func TestProviderAcquireOnTopOfRelease(t *testing.T) {
 		}, asyncsync.On(tsc)), failure)
 	})
 }
+
+// A Goexit of what the thread of a release serves ends that release. What it had to tell
+// is told by the next one.
+func TestProviderReleaseThatIsCutShort(t *testing.T) {
+	for _, end := range testkit.Ends {
+		t.Run(end.How, func(t *testing.T) {
+			onBothBare(t, func(t *testing.T, kind string) {
+				_, tsc := libkit.NewContext(t)
+				v := portal.NewProvider(portal.WithBackend(libkit.NewBackend(t, kind)))
+				first, second := errors.New("of the first portal"), errors.New("of the second portal")
+				fails := func(p *portal.Portal, err error) {
+					_, refused := portal.StartSoon(p, func(context.Context) (int, error) { return 0, err })
+					require.NoError(t, refused)
+				}
+				p, release, err := v.Acquire(context.Background())
+				require.NoError(t, err)
+				fails(p, first)
+				require.NoError(t, call(context.Background(), p, func(context.Context) error { return release() }))
+
+				p, release, err = v.Acquire(context.Background())
+				require.NoError(t, err)
+				fails(p, second)
+				_, err = portal.StartSoon(p, func(ctx context.Context) (int, error) {
+					_ = receive(context.Background(), p.Stopping())
+					served := testkit.OutcomeOf(func() error {
+						return libkit.To(ctx, func(context.Context) error { return end.Do() }, asyncsync.On(tsc))
+					})
+					end.Check(t, served)
+					return 0, nil
+				})
+				require.NoError(t, err)
+				o := testkit.OutcomeOf(func() error {
+					return libkit.To(context.Background(), func(context.Context) error { return release() }, asyncsync.On(tsc))
+				})
+				if end.How == "goexit" {
+					end.Check(t, o)
+					_, release, err = v.Acquire(context.Background())
+					require.NoError(t, err)
+					o.Err = release()
+				}
+				require.ErrorIs(t, o.Err, first)
+				require.ErrorIs(t, o.Err, second)
+			})
+		})
+	}
+}
