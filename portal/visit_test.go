@@ -2,6 +2,7 @@ package portal_test
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -145,6 +146,66 @@ func TestCloseOnTopOfACall(t *testing.T) {
 				end.Check(t, caller.Wait())
 			})
 		})
+	}
+}
+
+// A Goexit of a call that the caller's thread serves ends StartTask and Wrap before
+// the task has started. The task is cancelled and counts until it has ended. A resource
+// that it has opened all the same is closed.
+func TestCallerThatLeavesAStart(t *testing.T) {
+	for _, end := range testkit.Ends {
+		for name, start := range map[string]func(p *portal.Portal, ready func(), fn func(context.Context) error) error{
+			"StartTask": func(p *portal.Portal, ready func(), fn func(context.Context) error) error {
+				_, _, err := portal.StartTask(context.Background(), p, func(ctx context.Context, started func(int) error) (int, error) {
+					ready()
+					err := forever(ctx)
+					if started(1) == nil {
+						err = errors.New("the start was reported to nobody")
+					}
+					return 0, errors.Join(err, fn(ctx))
+				})
+				return err
+			},
+			"Wrap": func(p *portal.Portal, ready func(), fn func(context.Context) error) error {
+				_, _, err := portal.Wrap(context.Background(), p, func(ctx context.Context) (int, func(context.Context, error) error, error) {
+					ready()
+					_ = forever(ctx)
+					return 1, func(_ context.Context, err error) error { return errors.Join(err, fn(ctx)) }, nil
+				})
+				return err
+			},
+		} {
+			t.Run(name+"/"+end.How, func(t *testing.T) {
+				onBothBare(t, func(t *testing.T, kind string) {
+					libkit.Listen(t)
+					p := started(t, kind)
+					_, tsc := libkit.NewContext(t, asyncsync.Serve(asyncsync.All))
+					var cause error
+					caller := testkit.Start(func() error {
+						return libkit.To(context.Background(), func(context.Context) error {
+							ready := func() {
+								asyncsync.Go(context.Background(), func(context.Context) (int, error) {
+									runtime.Goexit()
+									return 0, nil
+								}, asyncsync.On(tsc))
+							}
+							return start(p, ready, func(ctx context.Context) error {
+								cause = context.Cause(ctx)
+								return end.Do()
+							})
+						}, asyncsync.On(tsc))
+					})
+					require.Equal(t, "goexit", caller.Wait().How)
+					err := p.Close(nil)
+					if end.How == "return" {
+						require.Equal(t, end.Want.Err.Error(), err.Error())
+					} else {
+						require.NoError(t, err)
+					}
+					require.ErrorIs(t, cause, context.Canceled)
+				})
+			})
+		}
 	}
 }
 
