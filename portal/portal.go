@@ -44,7 +44,6 @@ type Portal struct {
 type visit struct {
 	portal  *Portal
 	region  core.Region
-	place   core.Member       // of a call; a task has its own
 	out     atomic.Bool       // it has ended, or is about to
 	stopped func(cause error) // called when the portal stops; may be nil
 
@@ -467,13 +466,13 @@ func Call[R any](ctx context.Context, p *Portal, fn func(context.Context) (R, er
 		return none, err
 	}
 	c := &call[R]{fn: fn, visit: &visit{}}
-	p.region.Add(&c.visit.place)
+	p.region.Add(&c.place)
 	ctx, err := p.receive(ctx, c.visit, &c.job)
 	if err != nil {
 		return none, err
 	}
 	defer c.leave()
-	c.where = core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.visit.place}
+	c.where = core.Elsewhere{Home: p.home, Job: &c.job, Ends: p.home.Backend != nil, Member: &c.place}
 	if err := core.Away(ctx, &c.FullCall, c, &callOptions, &c.where); err != nil {
 		return none, err
 	}
@@ -491,6 +490,7 @@ type call[R any] struct {
 	where  core.Elsewhere
 	job    core.Job
 	visit  *visit
+	place  core.Member
 	fn     func(context.Context) (R, error)
 	result R
 	err    error
@@ -504,7 +504,7 @@ func (c *call[R]) Err() error { return c.err }
 
 // Over implements [core.Guest].
 func (c *call[R]) Over() {
-	c.visit.place.Leave()
+	c.place.Leave()
 	c.visit.end()
 }
 
