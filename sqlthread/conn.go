@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"time"
 
 	"asyncsync.dev/asyncsync"
 	"asyncsync.dev/internal/core"
@@ -204,11 +205,45 @@ func (x connConnBeginTx) BeginTx(ctx context.Context, opts driver.TxOptions) (dr
 
 type connSessionResetter struct{ c *conn }
 
+// ResetSession calls the driver even if ctx has ended, as database/sql does: that takes any
+// error but driver.ErrBadConn for a session that was reset, and hands out the connection.
 func (x connSessionResetter) ResetSession(ctx context.Context) error {
-	return x.c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
-		return p.(driver.SessionResetter).ResetSession(ctx)
+	begun, end := false, core.Afterlife(ctx)
+	err := x.c.h.Do(context.WithoutCancel(ctx), func(ctx context.Context, p driver.Conn) error {
+		begun = true
+		return p.(driver.SessionResetter).ResetSession(endsWith{ctx, end})
 	})
+	if err != nil && !begun {
+		return unusable{err}
+	}
+	return err
 }
+
+// endsWith is a ctx that never ends itself. It ends as another does, which has the cause as
+// a value.
+type endsWith struct {
+	context.Context
+	end context.Context
+}
+
+func (c endsWith) Deadline() (time.Time, bool) { return c.end.Deadline() }
+func (c endsWith) Done() <-chan struct{}       { return c.end.Done() }
+func (c endsWith) Err() error                  { return c.end.Err() }
+
+func (c endsWith) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.end.Value(key)
+}
+
+// unusable is the error of a call that was refused, if the connection cannot be used
+// after that. It matches driver.ErrBadConn, so that database/sql closes the connection.
+type unusable struct{ error }
+
+func (u unusable) Is(target error) bool { return target == driver.ErrBadConn }
+
+func (u unusable) Unwrap() error { return u.error }
 
 type connValidator struct{ c *conn }
 
