@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"sync"
 	"time"
 
 	"asyncsync.dev/asyncsync"
@@ -13,24 +14,126 @@ import (
 // A conn is what all connections have. Only functions of the handle touch the
 // handle's value.
 type conn struct {
-	h *asyncsync.Handle[driver.Conn]
+	h    *asyncsync.Handle[driver.Conn]
+	owed *owed
 }
 
 func (c *conn) own() *conn { return c }
 
-// on runs fn on the thread for a method of the driver that has no ctx. The
+// owed has the functions that close a part of the connection and whose calls were refused.
+// They run on the thread, before the next method of the driver is called there.
+type owed struct {
+	mu  sync.Mutex
+	fns []func()
+}
+
+func (o *owed) add(fn func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fns = append(o.fns, fn)
+}
+
+// pay calls the functions, each once even if one before it panics.
+func (o *owed) pay() {
+	for {
+		o.mu.Lock()
+		if len(o.fns) == 0 {
+			o.mu.Unlock()
+			return
+		}
+		fn := o.fns[0]
+		o.fns = o.fns[1:]
+		o.mu.Unlock()
+		fn()
+	}
+}
+
+// A hop is a call of the thread.
+type hop struct {
+	c     *conn
+	begun bool
+}
+
+// begin is what the function of the call does first.
+func (k *hop) begin() {
+	k.begun = true
+	k.c.owed.pay()
+}
+
+// do is Do of the handle. An error of fn is returned as it is, because database/sql
+// compares some. Another error says why fn has not begun.
+//
+// fn is passed on as it is, because the handle names the call after it.
+func (k *hop) do(ctx context.Context, fn func(context.Context, driver.Conn) error) error {
+	err := k.c.h.Do(ctx, fn)
+	if err == nil || k.begun {
+		return err
+	}
+	ctx = core.Afterlife(ctx)
+	if cause := core.Ended(ctx); cause != nil && errors.Is(err, cause) {
+		return err
+	}
+	if errors.Is(err, asyncsync.ErrClosed) {
+		return unusable{err} // there is no thread any more
+	}
+	return err
+}
+
+// unusable is the error of a call that was refused, if the connection cannot be used
+// after that. It matches driver.ErrBadConn, so that database/sql closes the connection.
+type unusable struct{ error }
+
+func (u unusable) Is(target error) bool { return target == driver.ErrBadConn }
+
+func (u unusable) Unwrap() error { return u.error }
+
+// try runs fn on the thread for a method of the driver that has no ctx. The
 // goroutine says who calls.
+func (c *conn) try(fn func(driver.Conn) error) (begun bool, err error) {
+	k := hop{c: c}
+	err = k.do(context.Background(), func(_ context.Context, p driver.Conn) error {
+		k.begin()
+		return fn(p)
+	})
+	return k.begun, err
+}
+
+// on is try for a function that need not begin.
 func (c *conn) on(fn func(driver.Conn) error) error {
-	return c.h.Do(context.Background(), func(_ context.Context, p driver.Conn) error { return fn(p) })
+	_, err := c.try(fn)
+	return err
+}
+
+// must is try for a function without which nobody may use the connection again.
+func (c *conn) must(fn func(driver.Conn) error) error {
+	begun, err := c.try(fn)
+	if err != nil && !begun {
+		return unusable{err}
+	}
+	return err
+}
+
+// closing is try for a function that closes a part of the connection. If fn has not begun,
+// it runs before the next method of the driver.
+func (c *conn) closing(fn func() error) error {
+	begun, err := c.try(func(driver.Conn) error { return fn() })
+	if err != nil && !begun {
+		c.owed.add(func() { _ = fn() })
+	}
+	return err
 }
 
 // onFor is on for a function that makes a call of e.
 func (c *conn) onFor(e *drivers, fn func(driver.Conn) error) error {
-	return c.doFor(context.Background(), func(_ context.Context, p driver.Conn) error { return fn(p) }, e)
+	k := hop{c: c}
+	return k.doFor(context.Background(), func(_ context.Context, p driver.Conn) error {
+		k.begin()
+		return fn(p)
+	}, e)
 }
 
-// doFor is Do of the handle for a function that makes calls of these.
-func (c *conn) doFor(ctx context.Context, fn func(context.Context, driver.Conn) error, calls ...*drivers) error {
+// doFor is do for a function that makes calls of these.
+func (k *hop) doFor(ctx context.Context, fn func(context.Context, driver.Conn) error, calls ...*drivers) error {
 	defer func() {
 		under := false
 		for _, e := range calls {
@@ -41,7 +144,7 @@ func (c *conn) doFor(ctx context.Context, fn func(context.Context, driver.Conn) 
 			_ = recover() // it is errUnderGoexit
 		}
 	}()
-	return c.h.Do(ctx, fn)
+	return k.do(ctx, fn)
 }
 
 // drivers is how a function of the driver ended that was called ahead of time. The
@@ -94,7 +197,9 @@ func (c *conn) Begin() (driver.Tx, error) {
 
 func (c *conn) begun(ctx context.Context, begin func(context.Context, driver.Conn) (driver.Tx, error)) (driver.Tx, error) {
 	var w *tx
-	err := c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error {
+	k := hop{c: c}
+	err := k.do(ctx, func(ctx context.Context, p driver.Conn) error {
+		k.begin()
 		t, err := begin(ctx, p)
 		w = &tx{c, t}
 		return err
@@ -108,7 +213,9 @@ func (c *conn) begun(ctx context.Context, begin func(context.Context, driver.Con
 // queried runs a query and wraps its rows. The first rows come with it.
 func (c *conn) queried(ctx context.Context, query func(context.Context, driver.Conn) (driver.Rows, error)) (driver.Rows, error) {
 	r := &rows{}
-	err := c.doFor(ctx, func(ctx context.Context, p driver.Conn) error {
+	k := hop{c: c}
+	err := k.doFor(ctx, func(ctx context.Context, p driver.Conn) error {
+		k.begin()
 		parent, err := query(ctx, p)
 		if err != nil {
 			return err
@@ -125,7 +232,9 @@ func (c *conn) queried(ctx context.Context, query func(context.Context, driver.C
 // executed runs a statement and reads its result.
 func (c *conn) executed(ctx context.Context, exec func(context.Context, driver.Conn) (driver.Result, error)) (driver.Result, error) {
 	w := &result{}
-	err := c.doFor(ctx, func(ctx context.Context, p driver.Conn) error {
+	k := hop{c: c}
+	err := k.doFor(ctx, func(ctx context.Context, p driver.Conn) error {
+		k.begin()
 		r, err := exec(ctx, p)
 		if err != nil {
 			return err
@@ -142,7 +251,11 @@ func (c *conn) executed(ctx context.Context, exec func(context.Context, driver.C
 type connPinger struct{ c *conn }
 
 func (x connPinger) Ping(ctx context.Context) error {
-	return x.c.h.Do(ctx, func(ctx context.Context, p driver.Conn) error { return p.(driver.Pinger).Ping(ctx) })
+	k := hop{c: x.c}
+	return k.do(ctx, func(ctx context.Context, p driver.Conn) error {
+		k.begin()
+		return p.(driver.Pinger).Ping(ctx)
+	})
 }
 
 type connExecerContext struct{ c *conn }
@@ -208,12 +321,13 @@ type connSessionResetter struct{ c *conn }
 // ResetSession calls the driver even if ctx has ended, as database/sql does: that takes any
 // error but driver.ErrBadConn for a session that was reset, and hands out the connection.
 func (x connSessionResetter) ResetSession(ctx context.Context) error {
-	begun, end := false, core.Afterlife(ctx)
-	err := x.c.h.Do(context.WithoutCancel(ctx), func(ctx context.Context, p driver.Conn) error {
-		begun = true
+	k := hop{c: x.c}
+	end := core.Afterlife(ctx)
+	err := k.do(context.WithoutCancel(ctx), func(ctx context.Context, p driver.Conn) error {
+		k.begin()
 		return p.(driver.SessionResetter).ResetSession(endsWith{ctx, end})
 	})
-	if err != nil && !begun {
+	if err != nil && !k.begun {
 		return unusable{err}
 	}
 	return err
@@ -237,14 +351,6 @@ func (c endsWith) Value(key any) any {
 	return c.end.Value(key)
 }
 
-// unusable is the error of a call that was refused, if the connection cannot be used
-// after that. It matches driver.ErrBadConn, so that database/sql closes the connection.
-type unusable struct{ error }
-
-func (u unusable) Is(target error) bool { return target == driver.ErrBadConn }
-
-func (u unusable) Unwrap() error { return u.error }
-
 type connValidator struct{ c *conn }
 
 func (x connValidator) IsValid() (valid bool) {
@@ -267,8 +373,10 @@ type tx struct {
 	t driver.Tx
 }
 
-func (t *tx) Commit() error   { return t.c.on(func(driver.Conn) error { return t.t.Commit() }) }
-func (t *tx) Rollback() error { return t.c.on(func(driver.Conn) error { return t.t.Rollback() }) }
+// A transaction that has not ended would go on in the hands of the next user.
+
+func (t *tx) Commit() error   { return t.c.must(func(driver.Conn) error { return t.t.Commit() }) }
+func (t *tx) Rollback() error { return t.c.must(func(driver.Conn) error { return t.t.Rollback() }) }
 
 // A result has the numbers of a driver's result, which may have to ask the
 // connection for them.

@@ -179,7 +179,7 @@ func (r *rows) Next(dest []driver.Value) error {
 // Close returns the error of closing the driver's rows, whenever that happened.
 func (r *rows) Close() error {
 	if !r.closed {
-		if err := r.c.on(func(driver.Conn) error { r.close(); return nil }); err != nil {
+		if err := r.c.closing(func() error { r.close(); return nil }); err != nil {
 			return err
 		}
 	}

@@ -75,6 +75,18 @@
 // and runtime.Goexit in the driver reach the caller. Those of rows that are
 // fetched ahead reach the Next that comes to the row.
 //
+// # Calls that do not begin
+//
+// If a ctx ends before a call has begun, the driver is not called, and the error is
+// the cause. The driver is called in any case to reset a session: database/sql would
+// hand out one that was not reset.
+//
+// An option such as asyncsync.QueueLimit makes a thread refuse calls. If it refuses
+// to reset a session or to end a transaction, the error matches driver.ErrBadConn, so
+// that database/sql closes the connection. Rows and statements that it refuses to
+// close are closed before the next call. When the executor of asyncsync.WithThread is
+// closed, connections on its thread are bad ones.
+//
 // # Threads
 //
 // A connection has its thread as long as it is open. The default pool of
@@ -200,7 +212,7 @@ func (c *connector) Driver() driver.Driver {
 
 // open opens a connection on a new thread.
 func open(ctx context.Context, connect func(context.Context) (driver.Conn, error), opts []asyncsync.ContextOption) (driver.Conn, error) {
-	has := 0
+	has, owed := 0, &owed{}
 	h, err := asyncsync.Open(ctx, func(ctx context.Context) (driver.Conn, error) {
 		c, err := connect(ctx)
 		if err == nil {
@@ -215,9 +227,12 @@ func open(ctx context.Context, connect func(context.Context) (driver.Conn, error
 			}
 		}
 		return c, err
-	}, driver.Conn.Close, opts...)
+	}, func(c driver.Conn) error {
+		owed.pay()
+		return c.Close()
+	}, opts...)
 	if err != nil {
 		return nil, err
 	}
-	return connOf[has](&conn{h: h}), nil
+	return connOf[has](&conn{h, owed}), nil
 }

@@ -16,7 +16,9 @@ type stmt struct {
 
 func (c *conn) prepared(ctx context.Context, prepare func(context.Context, driver.Conn) (driver.Stmt, error)) (driver.Stmt, error) {
 	w := &stmt{c: c}
-	err := c.doFor(ctx, func(ctx context.Context, p driver.Conn) error {
+	k := hop{c: c}
+	err := k.doFor(ctx, func(ctx context.Context, p driver.Conn) error {
+		k.begin()
 		s, err := prepare(ctx, p)
 		if err != nil {
 			return err
@@ -31,7 +33,7 @@ func (c *conn) prepared(ctx context.Context, prepare func(context.Context, drive
 	return stmtOf[stmtHas(w.s)](w), nil
 }
 
-func (s *stmt) Close() error { return s.c.on(func(driver.Conn) error { return s.s.Close() }) }
+func (s *stmt) Close() error { return s.c.closing(s.s.Close) }
 
 func (s *stmt) NumInput() int {
 	s.ended.raise()
