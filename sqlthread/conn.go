@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -71,6 +72,10 @@ func (k *hop) do(ctx context.Context, fn func(context.Context, driver.Conn) erro
 	}
 	ctx = core.Afterlife(ctx)
 	if cause := core.Ended(ctx); cause != nil && errors.Is(err, cause) {
+		if errors.Is(cause, driver.ErrBadConn) || errors.Is(cause, driver.ErrSkip) {
+			// The cause says nothing of this connection.
+			return fmt.Errorf("%w: %v", ctx.Err(), cause)
+		}
 		return err
 	}
 	if errors.Is(err, asyncsync.ErrClosed) {

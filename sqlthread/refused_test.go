@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -216,4 +217,21 @@ func TestAConnectionWithoutThreadIsBad(t *testing.T) {
 	}
 	require.False(t, c.(driver.Validator).IsValid())
 	require.ErrorIs(t, c.Close(), asyncsync.ErrClosed)
+}
+
+// The cause of a ctx may be an error of another connection. It says nothing of this one,
+// which goes on.
+func TestCausesThatResembleErrorsOfTheDriver(t *testing.T) {
+	for _, cause := range []error{driver.ErrBadConn, fmt.Errorf("another: %w", driver.ErrBadConn), driver.ErrSkip} {
+		_, db := openFake(t)
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(cause)
+		_, err = conn.ExecContext(ctx, "x")
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, cause.Error())
+		require.NoError(t, conn.PingContext(t.Context()))
+		require.NoError(t, conn.Close())
+	}
 }

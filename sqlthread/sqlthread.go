@@ -78,8 +78,9 @@
 // # Calls that do not begin
 //
 // If a ctx ends before a call has begun, the driver is not called, and the error is
-// the cause. The driver is called in any case to reset a session: database/sql would
-// hand out one that was not reset.
+// the cause. A cause that database/sql would take for an error of the connection, such
+// as driver.ErrBadConn, is only told in the text of it. The driver is called in any
+// case to reset a session: database/sql would hand out one that was not reset.
 //
 // An option such as asyncsync.QueueLimit makes a thread refuse calls. If it refuses
 // to reset a session or to end a transaction, the error matches driver.ErrBadConn, so
