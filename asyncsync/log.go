@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"asyncsync.dev/internal/core"
+	"asyncsync.dev/loop"
 )
 
 // Log returns hooks that write records to l, for [AddHooks] or [WithHooks].
@@ -15,7 +16,7 @@ import (
 //
 //	level | message                        | when
 //	Error | a function panicked            | with the panic and its stack, once
-//	Warn  | a call was refused             | it did not run: the queue or the pool is full, the context closed, or it was a deadlock
+//	Warn  | a call was refused             | it did not run: the queue or the pool is full, the context closed, the loop or executor stopped, or it was a deadlock
 //	Warn  | an abandoned call has ended    |
 //	Warn  | a call has lost its context    | the first of each name: it goes to the default thread, for its ctx has no context, and its caller runs in one
 //	Debug | a call was taken out           | it was queued and did not run: its ctx has ended
@@ -57,10 +58,8 @@ func Log(l *slog.Logger) Hooks {
 			level, text := slog.LevelDebug, "a call has ended"
 			if !i.Begun {
 				text = "a call was taken out"
-				for _, refusal := range []error{ErrQueueFull, ErrPoolFull, ErrClosed, ErrNoContext, core.ErrDeadlock} {
-					if errors.Is(i.Err, refusal) && !core.Cancelled(&i) {
-						level, text = slog.LevelWarn, "a call was refused"
-					}
+				if refused(&i) {
+					level, text = slog.LevelWarn, "a call was refused"
 				}
 			}
 			logCall(l, level, text, &i)
@@ -74,6 +73,20 @@ func Log(l *slog.Logger) Hooks {
 
 // maxStrays is how many names Log reports as lost. After that it reports none.
 const maxStrays = 100
+
+// refused reports whether the call that i is about, which has not begun, was refused.
+func refused(i *CallInfo) bool {
+	// The ctx of a task ends when its loop stops, which is a refusal.
+	if core.Cancelled(i) && i.Err != loop.ErrStopped {
+		return false
+	}
+	for _, refusal := range []error{ErrQueueFull, ErrPoolFull, ErrClosed, ErrNoContext, core.ErrDeadlock, loop.ErrStopped} {
+		if errors.Is(i.Err, refusal) {
+			return true
+		}
+	}
+	return false
+}
 
 func logCall(l *slog.Logger, level slog.Level, text string, i *CallInfo, more ...slog.Attr) {
 	ctx := i.Ctx

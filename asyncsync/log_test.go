@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/asyncsync"
+	"asyncsync.dev/loop"
 )
 
 // A journal keeps what is logged.
@@ -119,6 +120,40 @@ func TestLogOfRefusals(t *testing.T) {
 	require.Equal(t, "late", m["call"])
 	cancel(fmt.Errorf("a cause that resembles a refusal: %w", asyncsync.ErrClosed))
 	require.ErrorIs(t, queued.Wait().Err, asyncsync.ErrClosed)
+	require.Equal(t, "DEBUG", j.one(t, "a call was taken out")["level"])
+	release()
+	require.NoError(t, r.Wait().Err)
+}
+
+// A call to an executor that has stopped is a refused one. A call whose ctx has a cause that
+// resembles that was taken out.
+func TestLogOfAStoppedExecutor(t *testing.T) {
+	guard(t)
+	j, hooks := journaling(slog.LevelDebug)
+	defer asyncsync.AddHooks(hooks)()
+	e := asyncsync.NewPoolExecutor(1)
+	require.NoError(t, e.Close())
+	call := func(ctx context.Context, opts ...asyncsync.Option) error {
+		return to(ctx, neverRuns(t), append(opts, asyncsync.Named("late"))...)
+	}
+	require.ErrorIs(t, call(t.Context(), asyncsync.Insensitive(), asyncsync.WithExecutor(e)), loop.ErrStopped)
+	m := j.one(t, "a call was refused")
+	require.Equal(t, "WARN", m["level"])
+	require.Equal(t, "late", m["call"])
+	require.Equal(t, loop.ErrStopped.Error(), m["err"])
+
+	ctx, tsc := newContext(t)
+	release, r := occupy(ctx)
+	cancelled, cancel := context.WithCancelCause(ctx)
+	queued := start(func() error { return call(cancelled) })
+	poll(t, func() string {
+		if tsc.Stats().Queued != 1 {
+			return "not queued"
+		}
+		return ""
+	})
+	cancel(fmt.Errorf("elsewhere: %w", loop.ErrStopped))
+	require.ErrorIs(t, queued.Wait().Err, loop.ErrStopped)
 	require.Equal(t, "DEBUG", j.one(t, "a call was taken out")["level"])
 	release()
 	require.NoError(t, r.Wait().Err)
