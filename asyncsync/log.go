@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -25,9 +26,9 @@ import (
 // Each record has the attributes call and context, the names; thread, the id of
 // the OS thread if there is one; queued and ran, the durations; and err, panic,
 // stack, goexit, inline and hint where they apply. If err is a deadlock.Error,
-// there are also cycle, and page, the page of the documentation that says what
-// to do. Records are made with the ctx of the call, so that handlers find their
-// values there.
+// there are also cycle, with a line for each wait, and page, the name of the page
+// that says what to do, such as self-wait. Records are made with the ctx of the
+// call, so that handlers find their values there.
 //
 // A call that leaves its context on purpose says so with [Detach], and is not reported
 // as lost. No analyzer reports lost contexts, because context.Background is often right.
@@ -108,12 +109,15 @@ func logCall(l *slog.Logger, level slog.Level, text string, i *CallInfo, more ..
 	if i.Err != nil {
 		attrs = append(attrs, slog.Any("err", i.Err))
 		var d *core.DeadlockError
-		if errors.As(i.Err, &d) && d.Page != "" {
-			// As deadlock.Log writes it.
-			attrs = append(attrs, slog.String("page", core.SeePage(d.Page)))
-		}
-		if d != nil && len(d.Cycle) > 0 {
-			attrs = append(attrs, slog.String("cycle", d.Details()))
+		if errors.As(i.Err, &d) {
+			if d.Page != "" {
+				attrs = append(attrs, slog.String("page", d.Page))
+			}
+			if len(d.Cycle) > 0 {
+				// The first line is the text of d, which err has.
+				lines := strings.TrimPrefix(d.Details(), d.Error()+"\n")
+				attrs = append(attrs, slog.String("cycle", lines))
+			}
 		}
 	}
 	if i.Panic != nil {
