@@ -24,6 +24,11 @@ import (
 // do not disturb each other. (A c that cannot be compared, such as a struct with
 // a slice, is not known again: pass a pointer to it.) If c does not support
 // deadlines, ctx cannot interrupt Read, which then waits for c.Read.
+//
+// If c has a method HandshakeContext, as a [crypto/tls.Conn] does, Read calls it
+// first. Reads and Writes that want to shake hands take turns. If ctx ends during
+// the handshake, crypto/tls closes the connection, because it cannot be used any
+// more. If ctx ends while another operation shakes hands, c is left alone.
 func Read(ctx context.Context, c net.Conn, b []byte) (int, error) {
 	checkCtx(ctx, "Read")
 	checkConn(c == nil, "Read")
@@ -39,8 +44,8 @@ func Read(ctx context.Context, c net.Conn, b []byte) (int, error) {
 // stream has been cut in the middle; a TLS connection cannot be written to any
 // more.
 //
-// What Read says of deadlines holds here for the write deadline. No other Write
-// gets between the bytes of b.
+// What Read says of deadlines holds here for the write deadline, and what it says
+// of handshakes holds here too. No other Write gets between the bytes of b.
 func Write(ctx context.Context, c net.Conn, b []byte) (int, error) {
 	checkCtx(ctx, "Write")
 	checkConn(c == nil, "Write")
@@ -133,10 +138,43 @@ func plain(err error) error {
 	return err
 }
 
-// wait runs op until ctx ends. If nothing waits for the result of op any more,
-// wait passes it to forgo, which may be nil.
+// wait shakes hands if that is needed, and then runs op, until ctx ends. If nothing
+// waits for the result of op any more, wait passes it to forgo, which may be nil.
 func wait[R any](ctx context.Context, on direction, set func(time.Time) error, op func() (R, error), forgo func(R)) (R, error) {
-	return await(ctx, func(ctx context.Context, got func(R)) (R, error) { return run(ctx, on, set, op, got) }, forgo)
+	return await(ctx, func(ctx context.Context, got func(R)) (R, error) {
+		if err := shakeHands(ctx, on.of); err != nil {
+			var none R
+			return none, err
+		}
+		return run(ctx, on, set, op, got)
+	}, forgo)
+}
+
+// shakeHands calls c's HandshakeContext, if c has one, which does nothing once the
+// handshake is complete.
+//
+// The first operation of such a connection would shake hands itself, whichever it
+// is. Then a Write reads, so that a write deadline does not end it. A deadline that
+// did end the handshake would fail all operations for good. And a second operation
+// would wait for a mutex of c, which no deadline ends, while the deadline that is to
+// end it disturbs the first one. So the handshake comes before the operation, where
+// only the end of ctx ends it, and those who want to shake hands take turns, where
+// ctx ends the wait for one's turn and c is not touched.
+func shakeHands(ctx context.Context, c any) error {
+	h, ok := c.(interface{ HandshakeContext(context.Context) error })
+	if !ok {
+		return nil
+	}
+	leave, err := lines.wait(ctx, direction{c, 'h'})
+	if err != nil {
+		return err
+	}
+	defer leave()
+	err = h.HandshakeContext(ctx)
+	if err != nil && core.Ended(ctx) != nil {
+		return interrupted{core.Cause(ctx)}
+	}
+	return err
 }
 
 // await is [task.Await] of fn, which says what it has got as soon as it has. If
@@ -165,18 +203,12 @@ func await[R any](ctx context.Context, fn func(ctx context.Context, got func(R))
 // interrupted would interrupt the others, and a Write that has to begin again
 // would find the bytes of another in the middle of its own.
 func run[R any](ctx context.Context, on direction, set func(time.Time) error, op func() (R, error), got func(R)) (R, error) {
-	var none R
-	l := lines.enter(on)
-	defer lines.leave(on, l)
-	select {
-	case <-l.turn:
-	case <-ctx.Done():
-		return none, interrupted{core.Cause(ctx)}
+	leave, err := lines.wait(ctx, on)
+	if err != nil {
+		var none R
+		return none, err
 	}
-	defer func() { l.turn <- struct{}{} }()
-	if cause := core.Ended(ctx); cause != nil {
-		return none, interrupted{cause} // while it waited
-	}
+	defer leave()
 	var setting ending
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -210,8 +242,8 @@ func run[R any](ctx context.Context, on direction, set func(time.Time) error, op
 	return r, err
 }
 
-// A direction is what has one deadline: reads of a connection, its writes, or
-// what a listener accepts.
+// A direction is what takes turns: reads of a connection, its writes, its
+// handshake, or what a listener accepts. Each but the handshake has one deadline.
 type direction struct {
 	of  any
 	way byte
@@ -230,6 +262,35 @@ type line struct {
 	turn  chan struct{} // has a token while none is
 	users int           // guarded by lines
 	alone bool          // nobody else finds it; never changes
+}
+
+// wait waits for the turn of an operation in the direction d, which calls leave when
+// it is over. If ctx ends before the operation can begin, wait returns that as an
+// interruption.
+func (t *lineTable) wait(ctx context.Context, d direction) (leave func(), err error) {
+	l, has, begins := t.enter(d), false, false
+	out := func() {
+		if has {
+			l.turn <- struct{}{}
+		}
+		t.leave(d, l)
+	}
+	defer func() {
+		if !begins { // also if a foreign ctx fails
+			out()
+		}
+	}()
+	select {
+	case <-l.turn:
+		has = true
+	case <-ctx.Done():
+		return nil, interrupted{core.Cause(ctx)}
+	}
+	if cause := core.Ended(ctx); cause != nil {
+		return nil, interrupted{cause} // while it waited
+	}
+	begins = true
+	return out, nil
 }
 
 func (t *lineTable) enter(d direction) *line {
