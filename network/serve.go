@@ -27,7 +27,7 @@ import (
 // If the process has no file descriptors left, Serve tries again after a pause.
 // A connection that its peer gives up before it is accepted is no failure.
 // While the limit of the group is reached, Serve waits before it starts the
-// next task.
+// next task. If ctx ends meanwhile, the connection that was accepted is closed.
 //
 // It panics if handler or group is nil, and as [task.Group.Go] does.
 func Serve(ctx context.Context, l net.Listener, group *task.Group, handler func(ctx context.Context, c net.Conn) error) error {
@@ -40,7 +40,7 @@ func Serve(ctx context.Context, l net.Listener, group *task.Group, handler func(
 		c, err := Accept(ctx, l)
 		switch {
 		case err == nil:
-			handle(c, group, handler)
+			handle(ctx, c, group, handler) // if ctx has ended, the next Accept says so
 		case isOne(err, abortedConns):
 		case isOne(err, exhausted):
 			if err := task.Sleep(ctx, exhaustedPause); err != nil {
@@ -69,8 +69,9 @@ func isOne(err error, of []error) bool {
 	return false
 }
 
-// handle starts the task for c. If handler does not begin, handle closes c.
-func handle(c net.Conn, group *task.Group, handler func(context.Context, net.Conn) error) {
+// handle starts the task for c, and waits for its place until ctx ends. If handler does
+// not begin, handle closes c.
+func handle(ctx context.Context, c net.Conn, group *task.Group, handler func(context.Context, net.Conn) error) {
 	var closed atomic.Bool
 	drop := func() {
 		if !closed.Swap(true) {
@@ -80,8 +81,8 @@ func handle(c net.Conn, group *task.Group, handler func(context.Context, net.Con
 	var t *core.Task // nil as long as there is none
 	started, begun := false, false
 	defer func() {
-		// Go has panicked, or a Goexit has taken its wait with it, or it was refused
-		// a place.
+		// Go has panicked, or a Goexit has taken its wait with it, or it has got no
+		// place.
 		if !started || t == nil {
 			drop()
 		}
@@ -91,7 +92,7 @@ func handle(c net.Conn, group *task.Group, handler func(context.Context, net.Con
 		defer c.Close()
 		return handler(ctx, c)
 	}, func(o *core.Options) {
-		o.Into = &t
+		o.Into, o.Until = &t, ctx
 		o.OnEnd = func() {
 			if !begun {
 				// Not here: if Close panics, that would end whoever cancels the task.

@@ -16,6 +16,7 @@ import (
 
 	"asyncsync.dev/deadlock"
 	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/loop"
 	"asyncsync.dev/network"
 	"asyncsync.dev/task"
@@ -276,6 +277,38 @@ func TestServeUnderALimit(t *testing.T) {
 	require.ErrorIs(t, <-served, testkit.ErrEnd)
 	require.NoError(t, g.Wait(context.Background()))
 	require.LessOrEqual(t, most.Load(), int32(2))
+}
+
+// The end of ctx ends Serve while the limit of the group is reached, for callers of every
+// kind. The connection that has no place is closed. The group goes on, and its limit holds.
+func TestServeEndsWhileTheLimitIsReached(t *testing.T) {
+	libkit.OnEachInBubble(t, func(t *testing.T, ctx context.Context, _ libkit.Caller) error {
+		var open atomic.Int32
+		f := &failing{conn: make(chan net.Conn, 2)}
+		f.conn <- pipe(&open)
+		f.conn <- pipe(&open)
+		_, g := task.NewGroup(ctx)
+		g.SetLimit(1)
+		serving, stop := context.WithCancelCause(ctx)
+		go func() {
+			synctest.Wait()
+			stop(testkit.ErrEnd)
+		}()
+		release := make(chan struct{})
+		require.ErrorIs(t, network.Serve(serving, f, g, func(ctx context.Context, _ net.Conn) error {
+			_, _, err := task.Recv(ctx, release)
+			return err
+		}), testkit.ErrEnd)
+		require.EqualValues(t, 1, open.Load(), "the one that is handled")
+		require.False(t, g.TryGo(func(context.Context) error { return nil }))
+		close(release)
+		ran := false
+		g.Go(func(context.Context) error { ran = true; return nil })
+		require.NoError(t, g.Wait(ctx))
+		require.True(t, ran)
+		require.Zero(t, open.Load())
+		return nil
+	})
 }
 
 // WrapConn takes the place of a stream socket's file, and of nothing else.

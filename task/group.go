@@ -130,7 +130,7 @@ func (g *Group) start(what string, fn func(context.Context) error, opts []Option
 		panic("task: Group." + what + ": nil function")
 	}
 	o := options("Group."+what, core.FuncPC(fn), opts)
-	if !g.enter(what, wait) {
+	if !g.enter(what, wait, o.Until) {
 		return false
 	}
 	m := &member{group: g, fn: fn}
@@ -158,8 +158,9 @@ func (g *Group) start(what string, fn func(context.Context) error, opts []Option
 	return true
 }
 
-// enter gets a place for one more task.
-func (g *Group) enter(what string, wait bool) bool {
+// enter gets a place for one more task. The end of until, which may be nil, ends the wait
+// for one. Then there is no task, and none has failed.
+func (g *Group) enter(what string, wait bool, until context.Context) bool {
 	g.mu.Lock()
 	if g.over {
 		g.mu.Unlock()
@@ -189,8 +190,13 @@ func (g *Group) enter(what string, wait bool) bool {
 			g.giveUp(e, place)
 		}
 	}()
-	if err := g.core.WaitForPlace(e.turn, limit); err != nil {
-		g.failed(err)
+	if until == nil {
+		until = context.Background()
+	}
+	if err := g.core.WaitForPlace(until, e.turn, limit); err != nil {
+		if core.Refused(until, err) {
+			g.failed(err)
+		}
 		return false
 	}
 	ended = true

@@ -73,11 +73,11 @@ func (g *Group) Wait(ctx context.Context, idle *Gate) error {
 }
 
 // WaitForPlace waits for turn, which says that a new member may start; limit is how
-// many there may be. The wait ends when the turn comes. It fails only if the turn
-// could never come.
-func (g *Group) WaitForPlace(turn <-chan struct{}, limit int) error {
+// many there may be. The wait fails with the cause of ctx if that ends first, and if the
+// turn could never come: see [Refused].
+func (g *Group) WaitForPlace(ctx context.Context, turn <-chan struct{}, limit int) error {
 	own, rec := current()
-	ctx := context.Background()
+	ctx = Afterlife(ctx)
 	return wait(ctx, own, rec, &goal{target: &forPlace{g, limit}, ctx: ctx}, &g.nc.own, turn, "group place")
 }
 

@@ -92,10 +92,11 @@ type Options struct {
 	Home    *Home // the loop, if another than that of its ctx
 
 	// Of a task, nil for nothing: where it is put before it starts, what is called when
-	// it has ended, before anybody is woken, its place in a group, and its rest, where
-	// its maker has one to give.
+	// it has ended, before anybody is woken, what ends its wait for a place in a group,
+	// that place, and its rest, where its maker has one to give.
 	Into   **Task
 	OnEnd  func()
+	Until  context.Context
 	Member *Member
 	Rest   *TaskRest
 }
