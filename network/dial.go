@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"asyncsync.dev/internal/core"
@@ -110,7 +111,7 @@ func interleave(addrs []netip.Addr) []netip.Addr {
 // An attempt is the outcome of trying one address.
 type attempt struct {
 	number int
-	conn   net.Conn
+	conn   net.Conn // not nil if it has succeeded, and nil if it has not
 	err    error
 	ending ending
 }
@@ -120,28 +121,40 @@ func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, 
 	racing, cancel := context.WithCancel(ctx)
 	results := make(chan attempt)
 	over := make(chan struct{}) // closed when nobody receives results any more
-	defer cancel()
-	defer close(over)
+	end := sync.OnceFunc(func() {
+		close(over)
+		cancel()
+	})
+	defer end()
+	drop := func(conn net.Conn) {
+		dropUnheard(ctx, "network.DialStaggered", func() { _ = conn.Close() })
+	}
+	var attempts sync.WaitGroup
 	begin := func(number int) {
-		go func() {
+		attempts.Go(func() {
 			a := attempt{number: number}
 			defer func() { // a Goexit goes on from here
 				select {
 				case results <- a:
 				case <-over:
 					if a.conn != nil {
-						_ = a.conn.Close() // it comes late
+						drop(a.conn) // it comes late
 					}
 					a.ending.unheard(ctx, "network.DialStaggered")
 				}
 			}()
 			a.ending.of(func() {
-				a.conn, a.err = c.dialFrom(racing, remotes[number])
-				if a.conn == nil && a.err == nil {
+				conn, err := c.dialFrom(racing, remotes[number])
+				switch {
+				case err != nil:
+					a.err = err
+				case conn == nil:
 					panic("network: the function of WithDial has returned neither a connection nor an error")
+				default:
+					a.conn = conn
 				}
 			})
-		}()
+		})
 	}
 	errs := make([]error, len(remotes))
 	next, running := 0, 0
@@ -166,18 +179,12 @@ func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, 
 			running--
 			switch {
 			case a.ending.ended():
-				cancel()
-				for ; running > 0; running-- {
-					other := <-results
-					if other.conn != nil {
-						_ = other.conn.Close()
-					}
-					other.ending.unheard(ctx, "network.DialStaggered")
-				}
+				end()
+				attempts.Wait()
 				a.ending.raise()
 			case a.err == nil:
 				if err := core.Ended(ctx); err != nil {
-					_ = a.conn.Close()
+					go drop(a.conn) // a Goexit of its Close must not reach the caller
 					return nil, err
 				}
 				return a.conn, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"asyncsync.dev/internal/testkit"
+	"asyncsync.dev/internal/testkit/libkit"
 	"asyncsync.dev/network"
 	"asyncsync.dev/task"
 )
@@ -229,6 +231,107 @@ func TestDialEndings(t *testing.T) {
 			end.Check(t, o)
 			require.Equal(t, time.Minute, time.Since(s.begun), "the other one has ended")
 			require.Zero(t, s.open.Load())
+		})
+	}
+}
+
+// closing is a connection whose Close ends as it likes.
+type closing struct {
+	net.Conn
+	close func() error
+}
+
+func (c *closing) Close() error { return c.close() }
+
+// All three endings of the Close of a connection that nobody gets are told to the hooks. They
+// reach neither the caller nor the process.
+func TestDialEndingsOfClose(t *testing.T) {
+	testkit.Guard(t)
+	for _, end := range testkit.Ends {
+		for _, c := range []struct {
+			why   string
+			first func(ctx context.Context) (net.Conn, error)
+			ends  bool // the second attempt ends ctx before it connects
+			want  testkit.Outcome
+		}{
+			{
+				why:   "the first has won",
+				first: func(context.Context) (net.Conn, error) { return pipe(new(atomic.Int32)), nil },
+				want:  testkit.Outcome{How: "return"},
+			}, {
+				why:   "the first has panicked",
+				first: func(context.Context) (net.Conn, error) { panic(testkit.ErrEnd) },
+				want:  testkit.Outcome{How: "panic", Value: testkit.ErrEnd},
+			}, {
+				why:   "ctx has ended",
+				first: func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
+				ends:  true,
+				want:  testkit.Outcome{How: "return", Err: testkit.ErrEnd},
+			},
+		} {
+			heard := libkit.Listen(t)
+			closed := false
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(context.Background())
+				defer cancel(nil)
+				o := testkit.OutcomeOf(func() error {
+					_, err := network.DialStaggered(ctx, "tcp", "host:80", network.Delay(0),
+						network.WithResolver(names{"host": addrs("10.0.0.1", "10.0.0.2")}),
+						network.WithDial(func(ctx context.Context, _ string, _, remote netip.AddrPort) (net.Conn, error) {
+							if remote.Addr().String() == "10.0.0.1" {
+								return c.first(ctx)
+							}
+							if c.ends {
+								cancel(testkit.ErrEnd)
+							}
+							<-ctx.Done()
+							return &closing{close: func() error { closed = true; return end.Do() }}, nil
+						}))
+					return err
+				})
+				require.Equal(t, c.want, o, "%s, and Close ends with a %s", c.why, end.How)
+				synctest.Wait()
+				require.True(t, closed, c.why)
+			})
+			panics, goexits := heard.Unheard()
+			if c.want.How == "panic" { // the caller has got the other
+				panics = slices.DeleteFunc(panics, func(v any) bool { return v == testkit.ErrEnd })
+			}
+			require.Equal(t, end.How == "panic", len(panics) == 1, "%s: %v", c.why, panics)
+			require.Equal(t, end.How == "goexit", goexits == 1, c.why)
+		}
+	}
+}
+
+// What comes together with an error is ignored, in time and late: it may be a nil pointer.
+func TestDialConnWithAnError(t *testing.T) {
+	testkit.Guard(t)
+	for _, late := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var none *closing
+			closed := false
+			c, err := network.DialStaggered(context.Background(), "tcp", "host:80", network.Delay(0),
+				network.WithResolver(names{"host": addrs("10.0.0.1", "10.0.0.2", "10.0.0.3")}),
+				network.WithDial(func(ctx context.Context, _ string, _, remote netip.AddrPort) (net.Conn, error) {
+					of := remote.Addr().String()
+					if of == "10.0.0.3" {
+						if !late {
+							time.Sleep(time.Second) // the others have failed
+						}
+						return pipe(new(atomic.Int32)), nil
+					}
+					if late {
+						<-ctx.Done()
+					}
+					if of == "10.0.0.1" {
+						return none, errRefused
+					}
+					return &closing{close: func() error { closed = true; return nil }}, errRefused
+				}))
+			require.NoError(t, err)
+			require.NoError(t, c.Close())
+			synctest.Wait()
+			require.False(t, closed)
 		})
 	}
 }

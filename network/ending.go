@@ -30,6 +30,15 @@ func (e *ending) raise() {
 	core.Raise(e.Ending)
 }
 
+// dropUnheard calls drop, which closes what nobody gets, and tells the hooks of an ending
+// other than a return. What drop calls is the user's: a panic there would hit whoever
+// happens to drop.
+func dropUnheard(ctx context.Context, what string, drop func()) {
+	var e ending
+	defer func() { e.unheard(ctx, what) }()
+	e.of(drop)
+}
+
 // unheard tells the hooks of the ending of what, because nothing waits.
 func (e *ending) unheard(ctx context.Context, what string) {
 	if e.ended() {

@@ -49,7 +49,9 @@ func WithListenConfig(lc net.ListenConfig) Option {
 // "tcp4" or "tcp6", and local is not valid if any local address will do. The
 // default is a [net.Dialer]. Several calls of dial may run at a time. When one
 // has succeeded, the ctx of the others ends, and connections that they make
-// nonetheless are closed.
+// nonetheless are closed. A panic or a [runtime.Goexit] of such a Close is told to
+// the hooks of package asyncsync. What dial returns together with an error is
+// ignored, and not closed: it may be a nil pointer.
 func WithDial(dial func(ctx context.Context, network string, local, remote netip.AddrPort) (net.Conn, error)) Option {
 	if dial == nil {
 		panic("network: WithDial with a nil function")

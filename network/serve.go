@@ -96,15 +96,9 @@ func handle(ctx context.Context, c net.Conn, group *task.Group, handler func(con
 		o.OnEnd = func() {
 			if !begun {
 				// Not here: if Close panics, that would end whoever cancels the task.
-				go dropUnheard(drop)
+				go dropUnheard(context.Background(), "network.Serve", drop)
 			}
 		}
 	})
 	started = true
-}
-
-func dropUnheard(drop func()) {
-	var e ending
-	defer func() { e.unheard(context.Background(), "network.Serve") }()
-	e.of(drop)
 }
