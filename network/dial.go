@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"asyncsync.dev/internal/core"
-	"asyncsync.dev/task"
 )
 
 // DialStaggered connects to address, "host:port", as RFC 8305 (Happy Eyeballs)
@@ -44,19 +43,13 @@ func DialStaggered(ctx context.Context, network, address string, opts ...Option)
 	if err != nil {
 		return nil, err
 	}
-	var won net.Conn
-	returned := false
-	defer func() {
-		if won != nil && !returned { // a Goexit has taken the wait with it
-			_ = won.Close()
+	return await(ctx, func(ctx context.Context, got func(net.Conn)) (net.Conn, error) {
+		conn, err := c.dialHost(ctx, network, family, host, service)
+		if err == nil {
+			got(conn)
 		}
-	}()
-	conn, err := task.Await(ctx, func(ctx context.Context) (_ net.Conn, err error) {
-		won, err = c.dialHost(ctx, network, family, host, service)
-		return won, err
-	})
-	returned = true
-	return conn, err
+		return conn, err
+	}, discard(ctx, "network.DialStaggered"))
 }
 
 func (c *config) dialHost(ctx context.Context, network, family, host, service string) (net.Conn, error) {
@@ -126,9 +119,6 @@ func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, 
 		cancel()
 	})
 	defer end()
-	drop := func(conn net.Conn) {
-		dropUnheard(ctx, "network.DialStaggered", func() { _ = conn.Close() })
-	}
 	var attempts sync.WaitGroup
 	begin := func(number int) {
 		attempts.Go(func() {
@@ -138,7 +128,8 @@ func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, 
 				case results <- a:
 				case <-over:
 					if a.conn != nil {
-						drop(a.conn) // it comes late
+						// It comes late.
+						dropUnheard(ctx, "network.DialStaggered", func() { _ = a.conn.Close() })
 					}
 					a.ending.unheard(ctx, "network.DialStaggered")
 				}
@@ -184,7 +175,7 @@ func (c *config) race(ctx context.Context, remotes []netip.AddrPort) (net.Conn, 
 				a.ending.raise()
 			case a.err == nil:
 				if err := core.Ended(ctx); err != nil {
-					go drop(a.conn) // a Goexit of its Close must not reach the caller
+					discard(ctx, "network.DialStaggered")(a.conn)
 					return nil, err
 				}
 				return a.conn, nil

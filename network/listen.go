@@ -12,7 +12,6 @@ import (
 	"syscall"
 
 	"asyncsync.dev/internal/core"
-	"asyncsync.dev/task"
 )
 
 // ListenAll listens on every address of every host, with one socket for each:
@@ -74,23 +73,17 @@ func listenAll[L io.Closer](ctx context.Context, c *config, network, proto strin
 	if port < 0 || port > 65535 {
 		return nil, &net.AddrError{Err: "invalid port", Addr: fmt.Sprint(port)}
 	}
-	var opened []L
-	returned := false
-	defer func() {
-		if !returned {
-			closeAll(opened)
-		}
-	}()
-	all, err := task.Await(ctx, func(ctx context.Context) ([]L, error) {
+	return await(ctx, func(ctx context.Context, got func([]L)) ([]L, error) {
 		places, err := c.lookUpAll(ctx, family, hosts)
 		if err != nil {
 			return nil, err
 		}
-		opened, err = bindAll(ctx, proto, places, port, listen)
+		opened, err := bindAll(ctx, proto, places, port, listen)
+		if err == nil {
+			got(opened)
+		}
 		return opened, err
-	})
-	returned = true
-	return all, err
+	}, closeAll[L])
 }
 
 // familyOf returns "ip", "ip4" or "ip6" for a network of proto.

@@ -216,14 +216,15 @@ func TestListenAllLooksUpConcurrently(t *testing.T) {
 	})
 }
 
-// ending is a resolver that ends a ctx, and finds what there is all the same.
+// ending is a resolver that ends a ctx or waits for its end, and finds what there is all the
+// same.
 type ending struct {
 	names
-	end func()
+	end func(ctx context.Context)
 }
 
-func (e ending) LookupNetIP(_ context.Context, family, host string) ([]netip.Addr, error) {
-	e.end()
+func (e ending) LookupNetIP(ctx context.Context, family, host string) ([]netip.Addr, error) {
+	e.end(ctx)
 	return e.names.LookupNetIP(context.Background(), family, host)
 }
 
@@ -241,7 +242,7 @@ func TestListenAllWhenCtxEnds(t *testing.T) {
 			}
 			return err
 		}}
-		r := ending{names{"host": addrs("127.0.0.1", "127.0.0.2")}, func() {
+		r := ending{names{"host": addrs("127.0.0.1", "127.0.0.2")}, func(context.Context) {
 			if when == "looking up" {
 				cancel(testkit.ErrEnd)
 			}

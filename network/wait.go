@@ -112,13 +112,18 @@ func Accept(ctx context.Context, l net.Listener) (net.Conn, error) {
 				got(c)
 			}
 			return c, err
-		}, closeConn)
+		}, discard(ctx, "network.Accept"))
 	}
-	c, err := wait(ctx, direction{l, 'a'}, d.SetDeadline, l.Accept, closeConn)
+	c, err := wait(ctx, direction{l, 'a'}, d.SetDeadline, l.Accept, discard(ctx, "network.Accept"))
 	return c, plain(err)
 }
 
-func closeConn(c net.Conn) { _ = c.Close() }
+// discard returns a function that closes a connection which nobody gets. It does not
+// wait: who calls it may be unwinding a thread, where a Close that blocks would hold up
+// others, and a Goexit of Close would take the place of a panic.
+func discard(ctx context.Context, what string) func(net.Conn) {
+	return func(c net.Conn) { go dropUnheard(ctx, what, func() { _ = c.Close() }) }
+}
 
 // interrupted is the error of an operation that its ctx has ended.
 type interrupted struct{ cause error }
@@ -180,20 +185,72 @@ func shakeHands(ctx context.Context, c any) error {
 // await is [task.Await] of fn, which says what it has got as soon as it has. If
 // it neither returns that nor an error, await passes it to forgo.
 func await[R any](ctx context.Context, fn func(ctx context.Context, got func(R)) (R, error), forgo func(R)) (R, error) {
-	var got R
-	came, returned := false, false
+	h := handover[R]{forgo: forgo}
+	returned := false
 	defer func() {
-		// On a thread, the Goexit of a served call may end the wait, which has
-		// waited for fn.
-		if came && !returned && forgo != nil {
-			forgo(got)
+		if !returned { // fn has panicked, or a Goexit has passed through
+			h.leave()
 		}
 	}()
 	r, err := task.Await(ctx, func(ctx context.Context) (R, error) {
-		return fn(ctx, func(r R) { got, came = r, true })
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		h.begin(cancel)
+		return fn(ctx, h.deliver)
 	})
 	returned = true
 	return r, err
+}
+
+// A handover takes what fn has got to its waiter. The waiter may leave before fn has
+// got it, and while fn still runs: a Goexit that a thread serves during the wait
+// ends the wait when fn has returned, but a second one ends it at once. So the one
+// that comes second, fn or the waiter that leaves, passes what was got to forgo.
+type handover[R any] struct {
+	forgo func(R) // nil for nothing
+
+	mu   sync.Mutex // a leaf; guards the rest
+	end  func()     // ends the ctx of fn; nil before fn begins
+	left bool       // nobody waits
+	came bool
+	got  R
+}
+
+// begin says that fn begins, and that end ends its ctx.
+func (h *handover[R]) begin(end func()) {
+	h.mu.Lock()
+	h.end = end
+	left := h.left
+	h.mu.Unlock()
+	if left {
+		end()
+	}
+}
+
+// deliver says what fn has got.
+func (h *handover[R]) deliver(r R) {
+	h.mu.Lock()
+	h.got, h.came = r, true
+	left := h.left
+	h.mu.Unlock()
+	if left && h.forgo != nil {
+		h.forgo(r)
+	}
+}
+
+// leave says that nobody waits any more. It ends the ctx of fn, so that fn does not take
+// what the next operation could have.
+func (h *handover[R]) leave() {
+	h.mu.Lock()
+	h.left = true
+	got, came, end := h.got, h.came, h.end
+	h.mu.Unlock()
+	if end != nil {
+		end()
+	}
+	if came && h.forgo != nil {
+		h.forgo(got)
+	}
 }
 
 // run runs op on the calling goroutine, which op blocks.

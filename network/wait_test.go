@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -591,11 +593,152 @@ func TestGoexitOnTopOfAccept(t *testing.T) {
 			return err
 		})
 		require.Equal(t, "goexit", o.How)
-		require.Zero(t, open.Load(), "accepted, and not closed")
+		testkit.Poll(t, func() string {
+			if open.Load() != 0 {
+				return "accepted, and not closed"
+			}
+			return ""
+		})
 		c := <-dialed
 		defer c.Close()
 		require.NoError(t, l.Close())
 		_, err := c.Read(make([]byte, 1))
 		require.Error(t, err)
 	}
+}
+
+// cutShort calls op on a thread. When op has begun, which it says, two calls are served on
+// top of it that end by Goexit. The second one ends the wait of op for what it has called.
+func cutShort(t *testing.T, op func(ctx context.Context, begun func())) {
+	t.Helper()
+	ctx, _ := libkit.NewContext(t)
+	begun := make(chan struct{})
+	o := testkit.OutcomeOf(func() error {
+		return libkit.To(ctx, func(ctx context.Context) error {
+			for range 2 {
+				go func() {
+					<-begun
+					_ = libkit.To(ctx, func(context.Context) error { runtime.Goexit(); return nil })
+				}()
+			}
+			op(ctx, sync.OnceFunc(func() { close(begun) }))
+			return nil
+		})
+	})
+	require.Equal(t, testkit.Outcome{How: "goexit"}, o)
+}
+
+// telling is a listener that calls begun when it is about to accept.
+type telling struct {
+	net.Listener
+	begun func()
+}
+
+func (l *telling) Accept() (net.Conn, error) {
+	l.begun()
+	return l.Listener.Accept()
+}
+
+type datedTelling struct{ *telling }
+
+func (l datedTelling) SetDeadline(at time.Time) error {
+	return l.Listener.(*net.TCPListener).SetDeadline(at)
+}
+
+// A second Goexit on top of an Accept does not wait for the listener. The Accept ends all the
+// same, and the next connection is for the next Accept.
+func TestTwoGoexitsOnTopOfAccept(t *testing.T) {
+	testkit.Guard(t)
+	l := listening(t)
+	cutShort(t, func(ctx context.Context, begun func()) {
+		_, _ = network.Accept(ctx, datedTelling{&telling{l, begun}})
+	})
+	testkit.Poll(t, func() string {
+		if network.Lines() != 0 {
+			return "the Accept that nobody waits for goes on"
+		}
+		return ""
+	})
+	here, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer here.Close()
+	there, err := network.Accept(context.Background(), l)
+	require.NoError(t, err)
+	defer there.Close()
+	require.Equal(t, here.LocalAddr().String(), there.RemoteAddr().String())
+}
+
+// An Accept that nothing can interrupt closes the connection that it gets for nobody.
+func TestTwoGoexitsOnTopOfAcceptWithoutDeadline(t *testing.T) {
+	testkit.Guard(t)
+	l := listening(t)
+	cutShort(t, func(ctx context.Context, begun func()) {
+		_, _ = network.Accept(context.WithoutCancel(ctx), &telling{l, begun})
+	})
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = c.Read(make([]byte, 1)) // nobody writes
+	require.ErrorIs(t, err, io.EOF)
+}
+
+// After a second Goexit on top of them, DialStaggered and ListenAll end the ctx of what they
+// have called, and leave nothing open.
+func TestTwoGoexitsOnTopOfOthers(t *testing.T) {
+	testkit.Guard(t)
+	var open, dials atomic.Int32
+	cutShort(t, func(ctx context.Context, begun func()) {
+		_, _ = network.DialStaggered(ctx, "tcp", "127.0.0.1:80",
+			network.WithDial(func(ctx context.Context, _ string, _, _ netip.AddrPort) (net.Conn, error) {
+				begun()
+				<-ctx.Done()
+				c := pipe(&open)
+				dials.Add(1)
+				return c, nil
+			}))
+	})
+	testkit.Poll(t, func() string {
+		if dials.Load() != 1 || open.Load() != 0 {
+			return "the connection stays open"
+		}
+		return ""
+	})
+
+	found := make(chan struct{})
+	cutShort(t, func(ctx context.Context, begun func()) {
+		_, _ = network.ListenAll(ctx, "tcp", []string{"host"}, 0,
+			network.WithResolver(ending{names{"host": addrs("127.0.0.1")}, func(ctx context.Context) {
+				defer close(found)
+				begun()
+				<-ctx.Done()
+			}}),
+			network.WithListenConfig(net.ListenConfig{Control: func(string, string, syscall.RawConn) error {
+				t.Error("a socket is opened for nobody")
+				return nil
+			}}))
+	})
+	<-found
+
+	release, bound := make(chan struct{}), make(chan string, 1)
+	cutShort(t, func(ctx context.Context, begun func()) {
+		_, _ = network.ListenAll(ctx, "tcp", []string{"127.0.0.1", "127.0.0.2"}, 0,
+			network.WithListenConfig(net.ListenConfig{Control: func(_, address string, _ syscall.RawConn) error {
+				if host, port, err := net.SplitHostPort(address); err == nil && host == "127.0.0.2" {
+					bound <- port // of both
+					begun()
+					<-release
+				}
+				return nil
+			}}))
+	})
+	close(release)
+	port := <-bound
+	testkit.Poll(t, func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			return "the socket stays open"
+		}
+		_ = l.Close()
+		return ""
+	})
 }
