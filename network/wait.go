@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"sync"
+	"syscall"
 	"time"
 
 	"asyncsync.dev/internal/core"
@@ -18,12 +19,13 @@ import (
 // cause. Bytes that have been read are returned even if ctx ends at that
 // moment: no byte is lost. If ctx has already ended, Read reads nothing.
 //
-// Read uses c's read deadline, which belongs to this package: after an
-// interruption c has no deadline. If a deadline that somebody else has set
-// passes, it ends Read as it ends c.Read. Several Reads of one c take turns, and
-// do not disturb each other. (A c that cannot be compared, such as a struct with
-// a slice, is not known again: pass a pointer to it.) If c does not support
-// deadlines, ctx cannot interrupt Read, which then waits for c.Read.
+// Read uses c's read deadline, which belongs to this package: if ctx ends
+// during Read, c has no deadline afterwards, even if Read has succeeded. If a
+// deadline that somebody else has set passes, it ends Read as it ends c.Read.
+// Several Reads of one c take turns, and do not disturb each other. (A c that
+// cannot be compared, such as a struct with a slice, is not known again: pass a
+// pointer to it.) If c does not support deadlines, ctx cannot interrupt Read,
+// which then waits for c.Read.
 //
 // If c has a method HandshakeContext, as a [crypto/tls.Conn] does, Read calls it
 // first. Reads and Writes that want to shake hands take turns. If ctx ends during
@@ -293,10 +295,22 @@ func run[R any](ctx context.Context, on direction, set func(time.Time) error, op
 	}
 	cut := finish()
 	setting.raise()
-	if cut && err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+	if cut && isTimeout(err) {
 		err = interrupted{core.Cause(ctx)}
 	}
 	return r, err
+}
+
+// isTimeout reports whether err says that a deadline has passed: as package os says it, or
+// by Timeout alone, as connections of other packages may. An ETIMEDOUT of the system is
+// not about a deadline, but says once that the connection has failed.
+func isTimeout(err error) bool {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	var n net.Error
+	var system syscall.Errno
+	return errors.As(err, &n) && n.Timeout() && !errors.As(err, &system)
 }
 
 // A direction is what takes turns: reads of a connection, its writes, its

@@ -492,6 +492,88 @@ func TestEndingsOfSetDeadline(t *testing.T) {
 	}
 }
 
+// timeout is the error of a connection of somebody else's whose deadline has passed.
+type timeout bool
+
+func (e timeout) Error() string   { return "timeout" }
+func (e timeout) Timeout() bool   { return bool(e) }
+func (e timeout) Temporary() bool { return bool(e) }
+
+// The end of ctx is told by its cause, whatever a connection says when its deadline has
+// passed. Another failure at that moment is told.
+func TestTimeoutsOfOthers(t *testing.T) {
+	testkit.Guard(t)
+	for _, c := range []struct{ err, want error }{
+		{timeout(true), testkit.ErrEnd},
+		{&net.OpError{Op: "read", Err: timeout(true)}, testkit.ErrEnd},
+		{fmt.Errorf("wrapped: %w", timeout(true)), testkit.ErrEnd},
+		{fmt.Errorf("wrapped: %w", os.ErrDeadlineExceeded), testkit.ErrEnd},
+		{timeout(false), timeout(false)},
+		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)}, syscall.ETIMEDOUT},
+		{io.ErrUnexpectedEOF, io.ErrUnexpectedEOF},
+	} {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		passed := make(chan struct{})
+		conn := &setting{read: func() error { cancel(testkit.ErrEnd); <-passed; return c.err }, set: func(at time.Time) {
+			if !at.IsZero() {
+				close(passed)
+			}
+		}}
+		_, err := network.Read(ctx, conn, nil)
+		require.ErrorIs(t, err, c.want)
+		require.Equal(t, c.want == testkit.ErrEnd, err == testkit.ErrEnd, "%v", c.err)
+	}
+	// Of a ctx that has not ended it is the deadline of somebody else.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, err := network.Read(ctx, odd{read: func() error { return timeout(true) }}, nil)
+	require.Equal(t, timeout(true), err)
+}
+
+// setting is a connection whose Read ends as it likes, and which tells of its deadlines.
+type setting struct {
+	net.Conn
+	read func() error
+	set  func(at time.Time)
+}
+
+func (s *setting) Read(b []byte) (int, error)         { return len(b), s.read() }
+func (s *setting) SetReadDeadline(at time.Time) error { s.set(at); return nil }
+
+// A ctx that ends during an operation takes the deadline away that somebody else has set,
+// also if the operation has succeeded. A ctx that does not end leaves it alone.
+func TestDeadlineAfterTheEndOfCtx(t *testing.T) {
+	testkit.Guard(t)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	var deadlines []bool // those that are set, true if that is one
+	ends := false
+	passed := make(chan struct{})
+	c := &setting{
+		read: func() error {
+			if ends {
+				cancel(testkit.ErrEnd)
+				<-passed
+			}
+			return nil
+		},
+		set: func(at time.Time) {
+			deadlines = append(deadlines, !at.IsZero())
+			if !at.IsZero() {
+				close(passed)
+			}
+		},
+	}
+	_, err := network.Read(ctx, c, make([]byte, 1))
+	require.NoError(t, err)
+	require.Empty(t, deadlines)
+	ends = true
+	n, err := network.Read(ctx, c, make([]byte, 1))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Equal(t, []bool{true, false}, deadlines)
+}
+
 // What was read is no failure, what was not written is one, though both were
 // interrupted.
 func TestInterruptedInTheMiddle(t *testing.T) {
