@@ -18,6 +18,11 @@ func WrapConn(f *os.File) (net.Conn, error) {
 	if f == nil {
 		panic("network: WrapConn with a nil file")
 	}
+	// FileConn makes the socket non-blocking, for all who share it, before it looks at
+	// what it has. So what it would refuse does not get there.
+	if err := checkStream(f); err != nil {
+		return nil, err
+	}
 	c, err := net.FileConn(f) // has a duplicate
 	if err != nil {
 		return nil, err
