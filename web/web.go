@@ -100,8 +100,14 @@ type middleware struct {
 // with [asyncsync.Abandon]. Such a call keeps its thread of the pool until it has
 // ended. In any case the ctx ends with the request.
 //
-// Failures of [asyncsync.OnThreadExit] functions go to the ErrorLog of the
-// server.
+// A wrapped handler may be called from anywhere. A thread serves while it waits
+// for the tasks, and a task of a thread loop is parked. If a task waits for the
+// caller of the handler, one of the two waits is refused, with an error that
+// matches [asyncsync.dev/deadlock.ErrDeadlock]. If that is the wait for the
+// tasks, their ctx ends with the error, and tasks that go on are left behind.
+//
+// Failures of [asyncsync.OnThreadExit] functions and refused waits go to the ErrorLog
+// of the server.
 func Middleware(opts ...Option) func(http.Handler) http.Handler {
 	m := &middleware{retry: defaultRetryAfter}
 	for _, o := range opts {
@@ -215,17 +221,13 @@ func admit(context.Context) (struct{}, error) { return struct{}{}, nil }
 // within calls fn with a ctx that carries a new context. It closes the context
 // when fn and the tasks in it have ended.
 func (m *middleware) within(ctx context.Context, name string, fn func(context.Context)) {
-	ctx, cancel := context.WithCancelCause(ctx)
 	tasks := &core.Tasks{}
+	ctx, cancel := tasks.Begin(ctx)
+	defer tasks.End()
 	opts := append(m.opts[:len(m.opts):len(m.opts)], asyncsync.WithName(name),
 		func(c *core.Config) { c.Tasks = tasks })
 	inner, tsc := asyncsync.NewThreadSensitiveContext(ctx, opts...)
-	returned := false
 	defer func() {
-		if !returned {
-			cancel(ErrAborted)
-		}
-		tasks.Wait()
 		cancel(nil)
 		// What still runs was left behind by plain goroutines and need not be
 		// waited for: an answer of http.TimeoutHandler should be sent now.
@@ -235,8 +237,44 @@ func (m *middleware) within(ctx context.Context, name string, fn func(context.Co
 			end(ctx, name, tsc)
 		}
 	}()
+	returned := false
+	defer func() {
+		if !returned {
+			cancel(ErrAborted)
+		}
+		join(ctx, name, tasks, cancel)
+	}()
 	fn(inner)
 	returned = true
+}
+
+// join waits for tasks, those of the context called name. If that could never end,
+// it cancels them, and waits once more for those that end then.
+func join(ctx context.Context, name string, tasks *core.Tasks, cancel context.CancelCauseFunc) {
+	waited := false
+	defer func() {
+		if waited {
+			return
+		}
+		// A Goexit of a call that the wait has served passes through. A panic says that
+		// the caller cannot wait here, now or later.
+		v := recover()
+		cancel(ErrAborted)
+		if v != nil {
+			panic(v)
+		}
+		join(ctx, name, tasks, cancel)
+	}()
+	err := tasks.Wait()
+	if err != nil {
+		logf(ctx, "web: waiting for the tasks of %s: %v", name, err)
+		cancel(err)
+		err = tasks.Wait()
+	}
+	if err != nil {
+		logf(ctx, "web: leaving tasks of %s behind: %v", name, err)
+	}
+	waited = true
 }
 
 func end(ctx context.Context, name string, tsc *asyncsync.ThreadSensitiveContext) {

@@ -95,7 +95,7 @@ func (f forGroup) mayWait() bool {
 	f.g.mu.Lock()
 	defer f.g.mu.Unlock()
 	for m := f.g.members; m != nil; m = m.after {
-		if m.call.node.waits.Load() != nil {
+		if m.call.mayWait() {
 			return true
 		}
 	}

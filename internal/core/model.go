@@ -221,6 +221,8 @@ type Call struct {
 	noted bool          // ending is how the function ended, and hooks have been told; of the goroutine that runs it
 	guest bool          // its body is a Guest; set before it is shared
 
+	counted bool // of a task: the Tasks of its scope count it; guarded by their mu
+
 	ctx   *Ctx   // what the function receives: see context; set as the rest is, and of a task on a thread by unfold
 	node  *Node  // what it runs as; set before it is shared
 	scope *Scope // whose accounts it is in; set before it is shared
@@ -704,11 +706,12 @@ type Config struct {
 // that closes a scope only when all tasks started in it have ended. Closing itself
 // waits for calls alone, and refuses later calls of tasks.
 type Tasks struct {
-	up *Tasks // of the scope around; set by Init
+	up    *Tasks // of the scope around; set by Init
+	group *Group // has the tasks as members, for the wait; set by Begin, or nil
 
 	mu   sync.Mutex // a leaf lock; guards the rest
 	n    int
-	idle chan struct{} // closed when n comes to 0; made when somebody waits
+	idle *Gate // opened when n comes to 0; made when somebody waits
 }
 
 // A lease is what a context has in its thread: functions to run there first and

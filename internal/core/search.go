@@ -344,12 +344,20 @@ func (q *query) elsewhere(c *Call) cycle.Vertex {
 	return &nodeVertex{q: q, node: c.node, label: c.title()}
 }
 
+// task returns the vertex of a task.
+func (q *query) task(c *Call) cycle.Vertex {
+	if c.thread.Load() != nil {
+		return &callVertex{q, c}
+	}
+	return q.elsewhere(c)
+}
+
 // members returns the vertices of the members of g.
 func (q *query) members(g *Group) (of []cycle.Vertex) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for m := g.members; m != nil; m = m.after {
-		of = append(of, q.elsewhere(m.call))
+		of = append(of, q.task(m.call))
 	}
 	return of
 }

@@ -283,16 +283,13 @@ func (f forTask) next() (*Call, *Node) { return &f.t.call, f.t.Node() }
 
 func (f forTask) reached() any { return f.t.Node() }
 
-func (f forTask) mayWait() bool {
-	return f.t.call.thread.Load() != nil || f.t.Node().waits.Load() != nil
-}
+func (f forTask) mayWait() bool { return f.t.call.mayWait() }
 
-func (f forTask) needs(q *query) cycle.Needs {
-	if f.t.call.thread.Load() != nil {
-		return q.one(&callVertex{q, &f.t.call})
-	}
-	return q.one(q.elsewhere(&f.t.call))
-}
+// mayWait reports whether c, a task, may be waiting for something. Of one on a thread
+// only the thread knows.
+func (c *Call) mayWait() bool { return c.thread.Load() != nil || c.node.waits.Load() != nil }
+
+func (f forTask) needs(q *query) cycle.Needs { return q.one(q.task(&f.t.call)) }
 
 func (f forTask) report(v *view, w *WaitState) {
 	w.Function = v.found(f.t.Node(), f.t.call.title())
