@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -255,4 +257,66 @@ func TestReportOfTheWaitForTasks(t *testing.T) {
 	}))
 	ctx, _ := libkit.NewContext(t)
 	require.NoError(t, libkit.To(ctx, func(ctx context.Context) error { call(ctx, h); return nil }))
+}
+
+// A failingCtx ends the at-th one who asks it something as end does, and nobody else.
+type failingCtx struct {
+	context.Context
+	asked atomic.Int64
+	at    int64
+	end   func()
+}
+
+func (c *failingCtx) ask() {
+	if c.asked.Add(1) == c.at {
+		c.end()
+	}
+}
+
+func (c *failingCtx) Done() <-chan struct{}       { c.ask(); return c.Context.Done() }
+func (c *failingCtx) Err() error                  { c.ask(); return c.Context.Err() }
+func (c *failingCtx) Deadline() (time.Time, bool) { c.ask(); return c.Context.Deadline() }
+func (c *failingCtx) Value(key any) any           { c.ask(); return c.Context.Value(key) }
+
+// Whatever code of a user keeps a task from starting, it is not waited for: that of its
+// ctx, at any of the moments when that is asked something, and that of its loop.
+func TestTaskThatFailsToStart(t *testing.T) {
+	testkit.Guard(t)
+	ends := []testkit.End{
+		{How: "panic", Do: func() error { panic("bad") }},
+		{How: "goexit", Do: func() error { runtime.Goexit(); return nil }},
+	}
+	// start has a request start a task, and reports whether that has failed.
+	start := func(goTask func(ctx context.Context)) (failed bool) {
+		h := web.Middleware()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			failed = testkit.OutcomeOf(func() error { goTask(r.Context()); return nil }).How != "return"
+		}))
+		call(context.Background(), h) // hangs if the task counts
+		_, err := task.Go(context.Background(), func(ctx context.Context) (int, error) { call(ctx, h); return 0, nil }).
+			Wait(context.Background())
+		require.NoError(t, err)
+		return failed
+	}
+	nothing := func(context.Context) (int, error) { return 0, nil }
+	running := libkit.Running(t, loop.Goroutines())
+	for _, e := range ends {
+		for name, goTask := range map[string]func(ctx context.Context){
+			"goroutine": func(ctx context.Context) { task.Go(ctx, nothing) },
+			"thread":    func(ctx context.Context) { asyncsync.Go(ctx, nothing) },
+			"loop":      func(ctx context.Context) { task.Go(ctx, nothing, task.On(running)) },
+		} {
+			at := int64(0)
+			for failed := true; failed; {
+				at++
+				failed = start(func(ctx context.Context) {
+					goTask(&failingCtx{Context: ctx, at: at, end: func() { e.Do() }})
+				})
+			}
+			require.Greater(t, at, int64(3), "%s: the ctx is asked more than that", name)
+		}
+		broken := loop.FromPost(func(func()) error { return e.Do() }, nil)
+		require.True(t, start(func(ctx context.Context) { task.Go(ctx, nothing, task.On(broken)) }), "loop that fails")
+		late := loop.FromPost(func(fn func()) error { go fn(); return e.Do() }, nil)
+		require.True(t, start(func(ctx context.Context) { task.Go(ctx, nothing, task.On(late)) }), "loop that fails too late")
+	}
 }

@@ -68,9 +68,7 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 		c.tellQueued(ctx) // a hook may panic: nothing is held yet
 		watched = c.watched
 	}
-	if s := ScopeOf(ctx); s != nil && s.tasks != nil {
-		s.tasks.counted(c)
-	}
+	scope := ScopeOf(ctx)
 	l.begin(ctx)
 	if o.Member != nil {
 		o.Member.list(c)
@@ -81,6 +79,10 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 	case o.Refusal != nil || watched != nil:
 		c.ctx = watched.carryOwn(l.openLate(t))
 	}
+	var left func()
+	if scope != nil && scope.tasks != nil {
+		left = scope.tasks.counted(c) // after the code of ctx that may keep c from running
+	}
 	switch {
 	case o.Refusal != nil:
 		c.more().refusal = o.Refusal
@@ -88,7 +90,7 @@ func StartTask(ctx context.Context, t *Task, body TaskBody, o *Options) {
 	case o.Scope != nil:
 		c.startOnThread(ctx, o.Scope)
 	case on != nil:
-		c.startOnLoop(on, j)
+		c.startOnLoop(on, j, left)
 	default:
 		c.node.Start()
 		go func() {
@@ -121,8 +123,9 @@ func (c *Call) startOnThread(ctx context.Context, s *Scope) {
 	c.life().queue(c)
 }
 
-// startOnLoop gives c, a task, to h, where it runs as j.
-func (c *Call) startOnLoop(h *Home, j *Job) {
+// startOnLoop gives c, a task, to h, where it runs as j. If that panics or calls Goexit,
+// startOnLoop calls left, unless it is nil: then c may never end.
+func (c *Call) startOnLoop(h *Home, j *Job, left func()) {
 	c.node.Start()
 	j.Values = c.values // before c can be withdrawn
 	l := c.life()
@@ -134,7 +137,14 @@ func (c *Call) startOnLoop(h *Home, j *Job) {
 		l.withdraw(cause) // who ended it found nothing queued
 		return
 	}
+	sent := false
+	defer func() {
+		if !sent && left != nil {
+			left()
+		}
+	}()
 	err := c.send(h, j) // may panic, or call Goexit, if h is not of package loop
+	sent = true
 	switch {
 	case err != nil:
 		if c.turnDown(err) {
