@@ -29,6 +29,14 @@ func call(ctx context.Context, h http.Handler) int {
 	return w.Code
 }
 
+// middleware returns one whose threads end with the test.
+func middleware(t *testing.T) func(http.Handler) http.Handler {
+	t.Helper()
+	pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
+	t.Cleanup(func() { require.NoError(t, pool.Close()) })
+	return web.Middleware(web.Pool(pool))
+}
+
 // logTo returns ctx as the middleware gets it from a server with that ErrorLog.
 func logTo(ctx context.Context, l *logged) context.Context {
 	return context.WithValue(ctx, http.ServerContextKey, &http.Server{ErrorLog: log.New(l, "", 0)})
@@ -42,7 +50,7 @@ func TestTasksWhoeverCallsTheHandler(t *testing.T) {
 	for _, c := range libkit.Callers {
 		for _, e := range testkit.Ends {
 			called := make(chan error, 1)
-			h := web.Middleware()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h := middleware(t)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				task.Go(context.WithoutCancel(r.Context()), func(ctx context.Context) (int, error) {
 					_, err := onThread(ctx)
 					called <- err
@@ -68,7 +76,7 @@ func TestTasksWhoeverCallsTheHandler(t *testing.T) {
 // The outer request waits for its own tasks and those of the inner one.
 func TestHandlerOnTheThreadOfARequest(t *testing.T) {
 	testkit.Guard(t)
-	mw := web.Middleware()
+	mw := middleware(t)
 	ended := make(chan error, 2)
 	work := func(ctx context.Context) (int, error) {
 		_, err := onThread(ctx)
@@ -98,7 +106,7 @@ func TestHandlerWithACtxOfItsOwn(t *testing.T) {
 	require.NoError(t, err)
 	defer handle.Close()
 	ended := make(chan error, 1)
-	h := web.Middleware()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := middleware(t)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		task.Go(r.Context(), func(ctx context.Context) (int, error) {
 			err := handle.Do(ctx, func(context.Context, int) error { return nil })
 			ended <- err
@@ -119,7 +127,7 @@ func TestGoexitInTheWaitForTasks(t *testing.T) {
 	testkit.Guard(t)
 	testkit.NoLeaks(t)
 	ended := make(chan error, 1)
-	h := web.Middleware()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := middleware(t)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		task.Go(r.Context(), func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			_, err := onThread(context.WithoutCancel(ctx)) // served by the wait that goes on
@@ -149,7 +157,7 @@ func TestHandlerWhereALoopMustNotWait(t *testing.T) {
 	testkit.Guard(t)
 	testkit.NoLeaks(t)
 	causes := make(chan error, 1)
-	h := web.Middleware()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := middleware(t)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		task.Go(r.Context(), func(ctx context.Context) (int, error) { return 0, nil })
 		context.AfterFunc(r.Context(), func() { causes <- context.Cause(r.Context()) })
 	}))
@@ -171,7 +179,7 @@ func TestTaskThatWaitsForTheCaller(t *testing.T) {
 	for _, on := range []string{"goroutine", "thread loop"} {
 		refused := make(chan error, 1)
 		caller := make(chan *task.Task[int], 1)
-		h := web.Middleware()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := middleware(t)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			task.Go(r.Context(), func(ctx context.Context) (int, error) {
 				_, err := (<-caller).Wait(ctx)
 				refused <- err
@@ -242,7 +250,7 @@ func TestWaitForTasksThatWaitForTheCaller(t *testing.T) {
 // A report says what a thread that waits for the tasks of a request waits for.
 func TestReportOfTheWaitForTasks(t *testing.T) {
 	testkit.Guard(t)
-	h := web.Middleware()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := middleware(t)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		task.Go(r.Context(), func(context.Context) (int, error) {
 			testkit.Poll(t, func() string {
 				for _, w := range deadlock.Take().Waits {
@@ -288,7 +296,7 @@ func TestTaskThatFailsToStart(t *testing.T) {
 	}
 	// start has a request start a task, and reports whether that has failed.
 	start := func(goTask func(ctx context.Context)) (failed bool) {
-		h := web.Middleware()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := middleware(t)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			failed = testkit.OutcomeOf(func() error { goTask(r.Context()); return nil }).How != "return"
 		}))
 		call(context.Background(), h) // hangs if the task counts

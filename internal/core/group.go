@@ -17,6 +17,12 @@ func (g *Group) Init(ctx context.Context) (_ context.Context, cancel context.Can
 	return &g.nc.Ctx, cancel
 }
 
+// Place returns ctx with the place of g in the call tree instead of its own, and without
+// scope and loop. What is started with it is below g. g need not have a context.
+func (g *Group) Place(ctx context.Context) context.Context {
+	return newCtx(foreign(ctx), nil, &g.nc.own, nil)
+}
+
 // Context returns the context of the group's tasks.
 func (g *Group) Context() context.Context { return &g.nc.Ctx }
 
