@@ -89,6 +89,11 @@ type middleware struct {
 // larger: then requests get the best names, and handlers that need no thread
 // (files, health checks) need not wait for one when the pool is full.
 //
+// While the pool is full, a request waits in line before its handler begins. If the
+// pool refuses it, or ends, the answer is 503 Service Unavailable with Retry-After. If
+// the request's ctx ends first, the answer is 504 Gateway Timeout after a deadline, and
+// else 503 without Retry-After: more room would not have helped.
+//
 // When the handler has returned, the tasks that were started with the request's
 // ctx are waited for and not cancelled; they may still call the thread. A task
 // that waits for the end of that ctx would wait for itself: give it a ctx that
@@ -199,7 +204,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			// a thread later: the handler's calls decide.
 			_, err := asyncsync.ToThread(ctx, admit, asyncsync.Named("admission"))
 			if err != nil {
-				q.refuse(w, err)
+				q.turnAway(w, ctx, err)
 				return
 			}
 		}
@@ -214,6 +219,31 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}()
 		h.next.ServeHTTP(w, in)
 	})
+}
+
+// turnAway answers a request whose handler has not begun because of err. Only overload
+// and the end of a pool are what Retry-After is for.
+func (q *request) turnAway(w http.ResponseWriter, ctx context.Context, err error) {
+	switch {
+	case overloaded(err) || errors.Is(err, asyncsync.ErrClosed):
+		q.refuse(w, err)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		answer(w, http.StatusGatewayTimeout, "the time of the request was over before its turn came")
+	case ctx.Err() != nil:
+		answer(w, http.StatusServiceUnavailable, "the request was cancelled before its turn came")
+	default:
+		logf(ctx, "web: admission of %s: %v", q.name, err)
+		answer(w, http.StatusInternalServerError, "the request could not begin")
+	}
+}
+
+// overloaded reports whether err says that there is too much to do.
+func overloaded(err error) bool {
+	return errors.Is(err, asyncsync.ErrPoolFull) || errors.Is(err, asyncsync.ErrQueueFull)
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	http.Error(w, fmt.Sprintf("%s: %s", http.StatusText(status), text), status)
 }
 
 func admit(context.Context) (struct{}, error) { return struct{}{}, nil }
@@ -302,7 +332,7 @@ func logf(ctx context.Context, format string, args ...any) {
 //		return
 //	}
 func Unavailable(w http.ResponseWriter, r *http.Request, err error) bool {
-	if !errors.Is(err, asyncsync.ErrPoolFull) && !errors.Is(err, asyncsync.ErrQueueFull) {
+	if !overloaded(err) {
 		return false
 	}
 	m := &middleware{retry: defaultRetryAfter}
@@ -322,5 +352,5 @@ func (m *middleware) refuse(w http.ResponseWriter, err error) {
 	if errors.Is(err, asyncsync.ErrClosed) {
 		text = "about to stop; please try again later"
 	}
-	http.Error(w, fmt.Sprintf("%s: %s", http.StatusText(http.StatusServiceUnavailable), text), http.StatusServiceUnavailable)
+	answer(w, http.StatusServiceUnavailable, text)
 }
