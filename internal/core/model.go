@@ -221,8 +221,6 @@ type Call struct {
 	noted bool          // ending is how the function ended, and hooks have been told; of the goroutine that runs it
 	guest bool          // its body is a Guest; set before it is shared
 
-	counted bool // of a task: the Tasks of its scope count it; guarded by their mu
-
 	ctx   *Ctx   // what the function receives: see context; set as the rest is, and of a task on a thread by unfold
 	node  *Node  // what it runs as; set before it is shared
 	scope *Scope // whose accounts it is in; set before it is shared
@@ -244,6 +242,7 @@ type Call struct {
 	inline  bool // runs where it was made
 	loose   bool // made with a detached ctx; set by the submitter
 	try     bool // it is not to wait for others; set by the submitter
+	counted bool // of a task: the Tasks of its scope count it; guarded by their mu
 
 	submission
 }
