@@ -236,15 +236,20 @@ type Call struct {
 
 	wait atomic.Uint32 // where the caller is: see the states of a call
 
-	long    bool // it is meant to take long; set by the submitter
-	abandon bool // its caller may leave it when ctx ends; set by the submitter
+	manner
 	bound   bool // the caller runs no errands; set by the submitter, or by the thread after a Goexit
 	inline  bool // runs where it was made
-	loose   bool // made with a detached ctx; set by the submitter
-	try     bool // it is not to wait for others; set by the submitter
 	counted bool // of a task: the Tasks of its scope count it; guarded by their mu
 
 	submission
+}
+
+// A manner is how a call is to be made. The submitter sets it before the call is shared.
+type manner struct {
+	long    bool // it is meant to take long
+	abandon bool // its caller may leave it when ctx ends
+	loose   bool // made with a detached ctx
+	try     bool // it is not to wait for others
 }
 
 // A callRest is the part of a call that is not needed while the call is queued. A call

@@ -275,7 +275,7 @@ func (f *FullCall) Reset() (done bool) {
 	if c.pc != 0 {
 		c.pc = 0
 	}
-	c.long, c.abandon, c.bound, c.loose, c.try = false, false, false, false, false
+	c.manner, c.bound = manner{}, false
 	c.submission = submission{}
 	c.edge = edge{}
 	c.values = goroutine.Values{}
