@@ -42,8 +42,8 @@ type PoolExecutor struct {
 	over    sync.Once // closes done
 
 	// starting counts the threads that are about to get a call. Close waits for it
-	// before it closes threads. It is added to under mu, and never after closed is
-	// set.
+	// before it closes threads. It is added to under mu, and never after the section
+	// that sets closed: there Close makes the attempt that is due.
 	starting sync.WaitGroup
 
 	mu     sync.Mutex // guards the rest; a leaf lock

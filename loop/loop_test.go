@@ -714,19 +714,6 @@ func TestExitFunctionsThatFailAfterAPostedFunction(t *testing.T) {
 	}
 }
 
-// A badCtx panics when it is asked for its Done, once it is set.
-type badCtx struct {
-	context.Context
-	bad atomic.Bool
-}
-
-func (c *badCtx) Done() <-chan struct{} {
-	if c.bad.Load() {
-		panic(testkit.ErrEnd)
-	}
-	return c.Context.Done()
-}
-
 // The hooks are told if the ctx of a task of Spawn panics when the task gives it back.
 func TestCtxOfSpawnThatPanicsAtTheEnd(t *testing.T) {
 	onBoth(t, func(t *testing.T, b loop.Backend) {
@@ -735,9 +722,9 @@ func TestCtxOfSpawnThatPanicsAtTheEnd(t *testing.T) {
 		b = libkit.Running(t, b)
 		up, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		ctx := &badCtx{Context: up}
+		ctx := &testkit.BadCtx{Context: up}
 		ended := make(chan struct{})
-		require.NoError(t, b.Spawn(ctx, func(context.Context) { ctx.bad.Store(true); close(ended) }))
+		require.NoError(t, b.Spawn(ctx, func(context.Context) { ctx.Set(func() { panic(testkit.ErrEnd) }); close(ended) }))
 		<-ended
 		require.Equal(t, testkit.ErrEnd, <-told)
 	})

@@ -1101,31 +1101,18 @@ func TestStartRefusedLeavesNothing(t *testing.T) {
 	}
 }
 
-// A badCtx panics when it is asked for its Done, once it is set.
-type badCtx struct {
-	context.Context
-	bad atomic.Bool
-}
-
-func (c *badCtx) Done() <-chan struct{} {
-	if c.bad.Load() {
-		panic("bad ctx")
-	}
-	return c.Context.Done()
-}
-
 // A portal ends although the ctx of Open panics when the portal gives it back. The last
 // task of the portal is told.
 func TestCtxOfOpenThatPanicsAtTheEnd(t *testing.T) {
 	onBothBare(t, func(t *testing.T, kind string) {
 		require.NoError(t, libkit.Run(context.Background(), libkit.NewBackend(t, kind), func(ctx context.Context) error {
-			bad := &badCtx{Context: ctx}
+			bad := &testkit.BadCtx{Context: ctx}
 			p, err := portal.Open(bad)
 			require.NoError(t, err)
 			stopped := make(chan struct{})
 			tk, err := portal.StartSoon(p, func(context.Context) (int, error) {
 				_ = receive(context.Background(), stopped)
-				bad.bad.Store(true)
+				bad.Set(func() { panic("bad ctx") })
 				return 0, nil
 			})
 			require.NoError(t, err)
@@ -1133,7 +1120,7 @@ func TestCtxOfOpenThatPanicsAtTheEnd(t *testing.T) {
 			close(stopped)
 			require.PanicsWithValue(t, "bad ctx", func() { _, _ = tk.Wait(ctx) })
 			require.NoError(t, p.Wait(ctx))
-			bad.bad.Store(false)
+			bad.Set(nil)
 			return p.Close(nil)
 		}))
 	})

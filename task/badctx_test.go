@@ -15,41 +15,7 @@ import (
 	"asyncsync.dev/task"
 )
 
-// A badCtx ends whoever asks it for its Done as end does, once it is set, and with all
-// whoever asks it for anything. The ctxs of some web frameworks are like that when their
-// request is over.
-type badCtx struct {
-	context.Context
-	end func()
-	all bool
-}
-
-func newBadCtx(up context.Context) *badCtx {
-	return &badCtx{Context: up}
-}
-
-func (c *badCtx) Done() <-chan struct{} {
-	if c.end != nil {
-		c.end()
-	}
-	return c.Context.Done()
-}
-
-func (c *badCtx) Err() error {
-	if c.all && c.end != nil {
-		c.end()
-	}
-	return c.Context.Err()
-}
-
-func (c *badCtx) Value(key any) any {
-	if c.all && c.end != nil {
-		c.end()
-	}
-	return c.Context.Value(key)
-}
-
-// badEnds are the ways in which a badCtx ends its callers.
+// badEnds are the ways in which a BadCtx ends its callers.
 var badEnds = []struct {
 	how  string
 	want testkit.Outcome
@@ -86,7 +52,7 @@ func TestCtxThatFailsAtTheEndOfATask(t *testing.T) {
 					defer cancel()
 					pool := asyncsync.NewThreadPool(asyncsync.ThreadPoolConfig{})
 					home, tsc := asyncsync.NewThreadSensitiveContext(up, asyncsync.WithPool(pool))
-					ctx := newBadCtx(home)
+					ctx := &testkit.BadCtx{Context: home}
 					want := e.Want
 					if e.How == "return" {
 						want = b.want
@@ -94,7 +60,7 @@ func TestCtxThatFailsAtTheEndOfATask(t *testing.T) {
 					started := make(chan struct{})
 					tk := start(t, ctx, func(context.Context) (int, error) {
 						<-started // who starts a task on a thread asks ctx to the end
-						ctx.end = b.do
+						ctx.Set(b.do)
 						return 0, e.Do()
 					})
 					close(started)
@@ -103,7 +69,7 @@ func TestCtxThatFailsAtTheEndOfATask(t *testing.T) {
 						return err
 					})
 					require.Equal(t, want, got.Settle(t))
-					ctx.end = nil
+					ctx.Set(nil)
 					require.NoError(t, tsc.Close())
 					require.NoError(t, pool.Close())
 				})
@@ -123,7 +89,7 @@ func TestCtxThatFailsWhenAQueuedTaskBegins(t *testing.T) {
 		}{{"goexit", runtime.Goexit}, {"return", func() { panic("bad ctx") }}} {
 			t.Run(fmt.Sprintf("%s/nested %v", b.how, nested), func(t *testing.T) {
 				inBubble(t, func(t *testing.T, home context.Context, tsc *asyncsync.ThreadSensitiveContext) {
-					ctx := newBadCtx(home)
+					ctx := &testkit.BadCtx{Context: home}
 					var tk *task.Task[int]
 					// The thread is busy until the ctx is bad.
 					behind := func(up context.Context) {
@@ -131,10 +97,10 @@ func TestCtxThatFailsWhenAQueuedTaskBegins(t *testing.T) {
 						first := asyncsync.Go(up, func(context.Context) (int, error) { <-goOn; return 0, nil })
 						ctx.Context = up
 						tk = asyncsync.Go(ctx, func(ctx context.Context) (int, error) { return 0, context.Cause(ctx) })
-						ctx.end = b.do
+						ctx.Set(b.do)
 						close(goOn)
 						<-tk.Done()
-						ctx.end = nil
+						ctx.Set(nil)
 						_, err := first.Wait(context.Background())
 						require.NoError(t, err)
 					}
@@ -167,9 +133,9 @@ func TestCtxThatFailsAtTheEndIsToldToHooks(t *testing.T) {
 	t.Cleanup(asyncsync.SetHooks(asyncsync.Hooks{Panicked: func(i asyncsync.CallInfo) { told <- i }}))
 	up, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	ctx := newBadCtx(up)
+	ctx := &testkit.BadCtx{Context: up}
 	tk := task.Go(ctx, func(context.Context) (int, error) {
-		ctx.end = func() { panic("bad ctx") }
+		ctx.Set(func() { panic("bad ctx") })
 		return 0, nil
 	}, task.Named("request"))
 	require.Panics(t, func() { _, _ = tk.Wait(context.Background()) })
@@ -185,12 +151,12 @@ func TestCtxThatFailsAtTheEndOfAGroupsTask(t *testing.T) {
 	leavesNothing(t)
 	up, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	ctx := newBadCtx(up)
+	ctx := &testkit.BadCtx{Context: up}
 	_, g := task.NewGroup(ctx)
 	started := make(chan struct{})
 	g.Go(func(context.Context) error {
 		<-started
-		ctx.end = func() { panic("bad ctx") }
+		ctx.Set(func() { panic("bad ctx") })
 		return nil
 	})
 	close(started)
@@ -205,15 +171,15 @@ func TestCtxThatFailsAsItEndsAQueuedTask(t *testing.T) {
 		t.Run(b.how, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, home context.Context, _ *asyncsync.ThreadSensitiveContext) {
 				up, cancel := context.WithCancel(home)
-				ctx := &badCtx{Context: up, all: true}
+				ctx := &testkit.BadCtx{Context: up, All: true}
 				release := make(chan struct{})
 				busy := asyncsync.Go(home, func(context.Context) (int, error) { <-release; return 0, nil })
 				tk := asyncsync.Go(ctx, func(context.Context) (int, error) { t.Error("runs"); return 0, nil })
 				synctest.Wait()
-				ctx.end = b.do
+				ctx.Set(b.do)
 				cancel()
 				<-tk.Done()
-				ctx.end = nil
+				ctx.Set(nil)
 				_, err := tk.Wait(home)
 				require.ErrorIs(t, err, context.Canceled)
 				close(release)
@@ -233,7 +199,7 @@ func TestCondOfACtxThatFails(t *testing.T) {
 					var m task.Mutex
 					c := task.NewCond(&m)
 					up, cancel := context.WithCancel(context.Background())
-					ctx := &badCtx{Context: up, all: true}
+					ctx := &testkit.BadCtx{Context: up, All: true}
 					var o testkit.Outcome
 					waits := func(context.Context) error {
 						require.NoError(t, m.Lock(ctx))
@@ -254,11 +220,11 @@ func TestCondOfACtxThatFails(t *testing.T) {
 						return waits(nil)
 					})
 					synctest.Wait()
-					ctx.end = b.do
+					ctx.Set(b.do)
 					cancel()
 					c.Broadcast()
 					done.Wait()
-					ctx.end = nil
+					ctx.Set(nil)
 					require.Equal(t, b.want, o)
 					require.False(t, m.Locked())
 				})

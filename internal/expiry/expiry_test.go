@@ -138,27 +138,14 @@ func TestACtxThatBreaksItsContract(t *testing.T) {
 	require.Zero(t, table.Len())
 }
 
-// An unsure ctx panics when it is asked for its Done, once that is set.
-type unsure struct {
-	context.Context
-	panics bool
-}
-
-func (u *unsure) Done() <-chan struct{} {
-	if u.panics {
-		panic("unsure")
-	}
-	return u.Context.Done()
-}
-
 // A panic of the ctx is not that of the one who removes the last waiter.
 func TestACtxThatPanicsAtTheEndOfTheWatch(t *testing.T) {
 	var table expiry.Table[*waiter]
 	up, end := context.WithCancel(context.Background())
 	defer end()
-	ctx := &unsure{Context: up}
+	ctx := &testkit.BadCtx{Context: up}
 	k := table.Add(ctx, ctx.Done(), &waiter{})
-	ctx.panics = true
+	ctx.Set(func() { panic("bad ctx") })
 	require.NotPanics(t, func() { table.Remove(k) })
 	require.Zero(t, table.Len())
 }
